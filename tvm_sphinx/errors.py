@@ -1,4 +1,4 @@
-"""The errors that tvm-sphinx raises on purpose. Each message names the value, the rule and the choices."""
+"""The errors that tvm-sphinx raises; a message names the value, the rule and the choices."""
 
 from __future__ import annotations
 

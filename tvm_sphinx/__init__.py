@@ -1,0 +1,1 @@
+"""Schedule one neural-network inference over several unlike compute devices."""

@@ -1,0 +1,1 @@
+"""Costs: what each task takes on each device, and each copy between devices."""

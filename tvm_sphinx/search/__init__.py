@@ -1,0 +1,1 @@
+"""Search: spaces, heuristics, CPGA and exact search over a scheduling problem."""

@@ -1,0 +1,33 @@
+"""What a search returns, whatever its algorithm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..schedule import Schedule
+
+
+class HistoryPoint(NamedTuple):
+    """A moment at which the best makespan fell."""
+
+    evaluations: int
+    cpu_s: float
+    makespan_ns: int
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The best schedule that a search found, and how it came to it.
+
+    ``history`` never rises. ``stop_reason`` says why the search ended: ``"optimal"``,
+    ``"evaluations"``, ``"stagnation"``, ``"time"`` or ``"interrupted"``.
+    """
+
+    best: Schedule
+    algorithm: str
+    seed: int
+    history: tuple[HistoryPoint, ...]
+    evaluations: int
+    runtime_s: float
+    stop_reason: str
