@@ -8,6 +8,7 @@ from typing import Any
 
 from ._tvm import tvm, tvm_ffi
 from .errors import PlatformError
+from .platform import Device
 
 #: Targets that a platform file may name instead of spelling them out.
 NAMED_TARGETS = ("host", "baseline")
@@ -111,3 +112,10 @@ def _triple(config: dict[str, Any]) -> str:
 
 def _canonical(config: dict[str, Any]) -> str:
     return json.dumps(config, sort_keys=True)
+
+
+def device_target(device: Device) -> Any:
+    """Return the TVM target that a device's kernels are built for, with its number of cores."""
+    if not device.is_cpu:
+        return make_target(device.target)
+    return make_target(_canonical({**device.target_config, "num-cores": len(device.cores)}))
