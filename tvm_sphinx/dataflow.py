@@ -106,7 +106,11 @@ class Dataflow:
             _require_static_tensor(call.ty, where)
             return None
         if operator not in ("relax.call_tir", "relax.call_dps_packed"):
-            shown = operator or getattr(call.op, "name_hint", None) or getattr(call.op, "global_symbol", call.op)
+            shown = (
+                operator
+                or getattr(call.op, "name_hint", None)
+                or getattr(call.op, "global_symbol", call.op)
+            )
             raise UnsupportedError(f"Expected kernel calls and views; {where} calls {shown}.")
         if len(call.args) > 2:
             raise UnsupportedError(f"Dynamic shapes: {where} passes shape variables to its kernel.")
@@ -120,7 +124,9 @@ class Dataflow:
         types = call.ty.fields if isinstance(call.ty, relax.TupleType) else [call.ty]
         for output in types:
             _require_static_tensor(output, where)
-        arguments = tuple(call.args[1].fields if isinstance(call.args[1], relax.Tuple) else [call.args[1]])
+        arguments = tuple(
+            call.args[1].fields if isinstance(call.args[1], relax.Tuple) else [call.args[1]]
+        )
         return KernelCall(var, call, callee, arguments, tuple(types))
 
     def task_of(self, var: Any) -> int | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ._tvm import tvm, tvm_ffi
 from .dataflow import Dataflow, KernelCall, tensor_bytes
-from .graph import FROM_CONSTANT, GraphInput, Operand, Task, TaskGraph, fingerprint_json
+from .graph import FROM_CONSTANT, GraphInput, Task, TaskGraph, fingerprint_json
 from .load import entry_function
 
 # Attributes of a PrimFunc that change neither what it computes nor how fast.

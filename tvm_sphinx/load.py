@@ -16,7 +16,11 @@ from .errors import EnvironmentMismatchError, ModelError, known_choices
 #: Models that need no file, by name.
 DEMO_MODELS = ("inception-v1",)
 
-_FORMATS = {".onnx": "ONNX", ".pt2": "torch.export program", ".json": "Relax IRModule (tvm.ir.save_json)"}
+_FORMATS = {
+    ".onnx": "ONNX",
+    ".pt2": "torch.export program",
+    ".json": "Relax IRModule (tvm.ir.save_json)",
+}
 
 
 def load_model(model: Any, *, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Any:

@@ -37,7 +37,8 @@ class Device:
     target
         TVM target as canonical JSON, for example ``{"kind": "llvm", "mcpu": "znver4"}``.
     runtime
-        Runtime device, ``"cpu:0"`` or ``"cuda:0"``.
+        Runtime device, ``"cpu:0"`` or ``"cuda:0"``. CPU devices share the host's memory, so all of them
+        are ``"cpu:0"`` unless a platform file says otherwise.
     cores
         For a CPU device the operating system's ids of the cores that it owns; its kernels run with
         that many threads. Two devices that share a core exclude each other in time.
@@ -211,11 +212,7 @@ class Platform:
         entries = content.get("device", [])
         if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
             raise PlatformError(f"Expected [[device]] tables in {source}; got {entries!r}.")
-        num_cpus = 0
-        devices = []
-        for entry in entries:
-            devices.append(_device_from_json(entry, num_cpus, source))
-            num_cpus += devices[-1].is_cpu
+        devices = [_device_from_json(entry, source) for entry in entries]
         links = []
         for entry in content.get("link", []):
             _check_keys(entry, _LINK_KEYS, _LINK_KEYS, f"a link of {source}")
@@ -290,7 +287,7 @@ class Platform:
         return cls(
             (
                 Device("native", host_target(), "cpu:0", (cores[0],)),
-                Device("baseline", baseline_target(), "cpu:1", (cores[min(1, len(cores) - 1)],)),
+                Device("baseline", baseline_target(), "cpu:0", (cores[min(1, len(cores) - 1)],)),
             )
         )
 
@@ -337,14 +334,14 @@ def _option_value(key: str, text: str | None) -> object:
     return int(text) if re.fullmatch(r"-?\d+", text) else text
 
 
-def _device_from_json(entry: Mapping[str, Any], num_cpus: int, source: str) -> Device:
+def _device_from_json(entry: Mapping[str, Any], source: str) -> Device:
     _check_keys(entry, _DEVICE_KEYS, ("name", "target"), f"a device of {source}")
     from .targets import check_target, default_runtime, named_target
 
     where = f"target of device {entry['name']!r}"
     target = named_target(entry["target"]) or parse_target(entry["target"], where)
     check_target(target, where)
-    runtime = entry.get("runtime") or default_runtime(target, num_cpus)
+    runtime = entry.get("runtime") or default_runtime(target)
     cores = entry.get("cores", ())
     if not isinstance(cores, (list, tuple)) or not all(type(core) is int for core in cores):
         raise PlatformError(

@@ -12,7 +12,7 @@ from ._tvm import relax, tvm
 from .dataflow import Dataflow
 from .errors import ScheduleError
 from .extract import Extraction, extract_task_graph
-from .graph import FROM_CONSTANT, FROM_INPUT, Operand, TaskGraph
+from .graph import FROM_INPUT, Operand, TaskGraph
 from .platform import Device, Platform
 from .schedule import Schedule
 from .targets import device_target
