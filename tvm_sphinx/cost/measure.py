@@ -87,7 +87,10 @@ def measure_costs(
     for device in platform.devices:
         by_class.setdefault(device.cost_class, device)
     found: dict[tuple[str, str], Record] = {}
+    estimated = {name for name, device in by_class.items() if needs_estimate(device)}
     for position, device in enumerate(by_class.values()):
+        if device.cost_class in estimated:
+            continue
         stage = f"measure on {device.name} ({position + 1}/{len(by_class)})"
         for kernel, record in zip(
             kernels,
@@ -128,7 +131,8 @@ def measure_kernels(
         if not runtime_device(device.runtime).exist:
             raise UnsupportedError(
                 f"Device {device.name!r} ({device.runtime}) is not at hand, and {len(missing)} of "
-                f"{len(kernels)} kernels are not on record for it."
+                f"{len(kernels)} kernels are not on record for it. Give peak_gflop_per_s and "
+                f"peak_gb_per_s in the platform file to have its costs estimated."
             )
         modules = _build_kernels({keys[i]: implemented[i] for i in missing})
         for done, i in enumerate(missing):
@@ -288,6 +292,12 @@ def measure_links(platform: Platform, progress: Progress | None = None) -> tuple
         if link is None and spaces[0] == spaces[1]:
             link = Link(src.name, dst.name, HANDOVER_NS, math.inf)
         if link is None:
+            for device in (src, dst):
+                if not runtime_device(device.runtime).exist:
+                    raise UnsupportedError(
+                        f"Device {device.name!r} ({device.runtime}) is not at hand to measure copies "
+                        f"from {src.name!r} to {dst.name!r}; give this link in the platform file."
+                    )
             if spaces not in measured:
                 measured[spaces] = _measure_link(src, dst)
             link = measured[spaces]
