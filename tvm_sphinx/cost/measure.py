@@ -99,14 +99,48 @@ def measure_costs(
         ):
             found[kernel.id, device.cost_class] = record
     latency, bandwidth = measure_links(platform, progress)
-    shape = (extraction.graph.num_tasks, len(platform.devices))
+    graph = extraction.graph
+    shape = (graph.num_tasks, len(platform.devices))
     exec_ns, spread_ns = np.full(shape, -1, dtype=np.int64), np.zeros(shape, dtype=np.int64)
-    for task, entry in enumerate(extraction.graph.tasks):
-        for column, device in enumerate(platform.devices):
+    measured = np.ones(shape, dtype=np.bool_)
+    for column, device in enumerate(platform.devices):
+        if device.cost_class in estimated:
+            measured[:, column] = False
+            exec_ns[:, column] = roofline_ns(graph, device)
+            continue
+        for task, entry in enumerate(graph.tasks):
             samples = found[entry.kernel, device.cost_class].samples_ns
             if samples:
                 exec_ns[task, column], spread_ns[task, column] = median_and_spread(samples)
-    return CostTable(exec_ns, spread_ns, exec_ns >= 0, latency, bandwidth, extraction.graph.fingerprint)
+    return CostTable(exec_ns, spread_ns, measured, latency, bandwidth, graph.fingerprint)
+
+
+def needs_estimate(device: Device) -> bool:
+    """Return whether a device is not at hand, so that its costs can only be estimated."""
+    peaks = (device.peak_gflop_per_s, device.peak_gb_per_s)
+    return not runtime_device(device.runtime).exist and None not in peaks
+
+
+def roofline_ns(graph: TaskGraph, device: Device) -> Int64Array:
+    """Return the least time that each task can take on a device, shape (N,), int64 ns.
+
+    The larger of operations over the peak rate and bytes over the peak bandwidth (Williams, Waterman,
+    Patterson, CACM 52(4), 2009): a bound, used where a device is not at hand to be measured.
+    """
+    assert device.peak_gflop_per_s is not None
+    assert device.peak_gb_per_s is not None
+    moved = np.array(
+        [
+            graph.input_bytes(number) + task.weight_bytes + sum(task.output_bytes)
+            for number, task in enumerate(graph.tasks)
+        ],
+        dtype=np.float64,
+    )
+    for edge in graph.edges:
+        moved[edge.dst] += edge.bytes
+    flops = np.array([task.flops for task in graph.tasks], dtype=np.float64)
+    times = np.maximum(flops / device.peak_gflop_per_s, moved / device.peak_gb_per_s)
+    return np.ceil(times).astype(np.int64)
 
 
 def measure_kernels(
