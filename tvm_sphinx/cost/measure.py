@@ -20,8 +20,10 @@ import numpy as np
 from .._tvm import tvm, tvm_ffi
 from ..errors import SphinxError, UnsupportedError
 from ..extract import Extraction, Kernel
+from ..graph import TaskGraph
 from ..implement import implement_kernel
 from ..platform import Device, Link, Platform
+from ..problem import Int64Array
 from ..targets import device_target, runtime_device
 from .records import Record, RecordStore, median_and_spread
 from .table import CostTable, fit_link
