@@ -41,6 +41,7 @@ def lowering_passes() -> list[Any]:
         transform.KillAfterLastUse(),
         transform.LowerRuntimeBuiltin(),
         UseOneHostDevice(),
+        ForgetConstantDevices(),
         transform.ComputePrimValue(),
         transform.VMShapeLower(),
         transform.AttachGlobalSymbol(),
@@ -189,6 +190,26 @@ class UseOneHostDevice:
         return _rewrite_calls(mod, rewrite)
 
 
+@tvm.transform.module_pass(opt_level=0, name="ForgetConstantDevices")
+class ForgetConstantDevices:
+    """Take the virtual devices off the weights.
+
+    The VM keeps weights on its first device whatever they say, and writes a line to stderr for each one
+    that says something.
+    """
+
+    def transform_module(self, mod: Any, _ctx: Any) -> Any:
+        """Return the module with its constants unplaced."""
+
+        def rewrite(constant: Any) -> Any:
+            ty = constant.ty
+            if not isinstance(ty, relax.TensorType) or ty.vdevice is None:
+                return constant
+            return tvm.ir.GenericConst(constant.value, relax.TensorType(ty.shape, ty.dtype))
+
+        return _rewrite(mod, lambda call: call, rewrite)
+
+
 def is_host_target(target: Any) -> bool:
     """Return whether kernels of a target compute in the host's memory."""
     return "cpu" in [str(key) for key in target.keys]
@@ -207,20 +228,28 @@ def _external_name(call: Any) -> str:
 
 
 @relax.expr_functor.mutator
-class _CallRewriter(relax.PyExprMutator):  # type: ignore[misc]  # TVM ships no types
-    """Replaces each call by what a function makes of it."""
+class _Rewriter(relax.PyExprMutator):  # type: ignore[misc]  # TVM ships no types
+    """Replaces each call, and each constant, by what a function makes of it."""
 
-    def __init__(self, module: Any, rewrite: Callable[[Any], Any]) -> None:
+    def __init__(self, module: Any, call: Callable[[Any], Any], constant: Callable[[Any], Any]) -> None:
         super().__init__(module)
-        self.rewrite = rewrite
+        self.call = call
+        self.constant = constant
 
     def visit_call_(self, call: Any) -> Any:
-        return self.rewrite(self.visit_expr_post_order(call))
+        return self.call(self.visit_expr_post_order(call))
+
+    def visit_generic_const_(self, constant: Any) -> Any:
+        return self.constant(constant)
 
 
 def _rewrite_calls(module: Any, rewrite: Callable[[Any], Any]) -> Any:
     """Return the module with each call of its Relax functions rewritten."""
-    mutator = _CallRewriter(module, rewrite)
+    return _rewrite(module, rewrite, lambda constant: constant)
+
+
+def _rewrite(module: Any, call: Callable[[Any], Any], constant: Callable[[Any], Any]) -> Any:
+    mutator = _Rewriter(module, call, constant)
     for var, function in module.functions_items():
         if isinstance(function, relax.Function):
             mutator.builder_.update_func(var, mutator.visit_expr(function))

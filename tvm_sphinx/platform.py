@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,10 @@ else:
 
 #: Platforms that `Platform.named` makes for the machine at hand.
 NAMED_PLATFORMS = ("detect", "unlike-cpus")
+
+# Target kinds that compute on the host's cores, and targets that a platform file names by a word.
+_CPU_KINDS = ("llvm", "c")
+_NAMED = ("host", "baseline")
 
 _DEVICE_KEYS = (
     "name",
@@ -291,6 +295,27 @@ class Platform:
         ]
         devices += [Device(f"cuda{i}", config, f"cuda:{i}") for i, config in enumerate(cuda_devices())]
         return cls(tuple(devices))
+
+    @classmethod
+    def of_targets(cls, targets: Sequence[str]) -> Platform:
+        """Return a platform of these targets; the n-th CPU target owns the n-th core of this machine.
+
+        Raises
+        ------
+        PlatformError
+            If a target does not parse, or there is none of a CPU.
+        """
+        cores = usable_cores()
+        entries: list[dict[str, Any]] = []
+        num_cpus = 0
+        for number, target in enumerate(targets):
+            parsed = parse_target(target, f"--target {target!r}") if target not in _NAMED else target
+            entry: dict[str, Any] = {"name": f"device{number}", "target": parsed}
+            if target in _NAMED or json.loads(parsed)["kind"] in _CPU_KINDS:
+                entry["cores"] = [cores[num_cpus % len(cores)]]
+                num_cpus += 1
+            entries.append(entry)
+        return cls.from_json({"device": entries}, "--target")
 
     @classmethod
     def unlike_cpus(cls) -> Platform:
