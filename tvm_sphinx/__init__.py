@@ -6,6 +6,7 @@ Importing this package imports neither TVM nor XGBoost; that happens at first us
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from .errors import SphinxError
@@ -60,3 +61,10 @@ def load(path: str) -> CompiledModel:
     from .compiled import CompiledModel
 
     return CompiledModel.load(path)
+
+
+if "tvm" in sys.modules and hasattr(sys.modules["tvm"], "relax"):
+    # TVM was imported with its entry points turned off, or before this package was installed.
+    from .plugin import register
+
+    register()

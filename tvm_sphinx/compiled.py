@@ -241,7 +241,7 @@ def check_inputs(specs: Sequence[TensorSpec], inputs: Inputs) -> list[Array]:
             raise ModelError(f"Expected input {spec.name!r} of shape {spec.shape}; got {array.shape}.")
         if str(array.dtype) != spec.dtype:
             raise ModelError(f"Expected input {spec.name!r} of dtype {spec.dtype}; got {array.dtype}.")
-        arrays.append(np.ascontiguousarray(array))
+        arrays.append(np.asarray(array, order="C"))
     return arrays
 
 

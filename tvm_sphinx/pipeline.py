@@ -15,7 +15,7 @@ from .cost.records import RecordStore, default_record_path
 from .cost.table import CostTable, build_problem
 from .errors import UnsupportedError
 from .extract import Extraction, extract_task_graph
-from .load import entry_function, load_model
+from .frontend import entry_function, load_model
 from .lower import lower_to_kernels
 from .platform import Platform
 from .problem import SchedulingProblem
@@ -46,7 +46,7 @@ def compile(
     Parameters
     ----------
     model
-        What `tvm_sphinx.load.load_model` takes: a path, a demo model's name, or a model in memory.
+        What `tvm_sphinx.frontend.load_model` takes: a path, a demo model's name, or a model in memory.
     platform
         A platform, a name in `tvm_sphinx.platform.NAMED_PLATFORMS`, or a platform file.
     input_shapes

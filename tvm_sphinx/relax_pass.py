@@ -37,7 +37,7 @@ class HeterogeneousSchedule:
     platform
         The devices that the schedule's device numbers refer to.
     function
-        Name of the function, see `tvm_sphinx.load.entry_function`.
+        Name of the function, see `tvm_sphinx.frontend.entry_function`.
 
     Raises
     ------
