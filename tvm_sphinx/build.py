@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ._tvm import relax, tirx, tvm
+from ._tvm import relax, tvm
 from .errors import SphinxError
+from .implement import ImplementKernels
 from .platform import Platform
 from .targets import runtime_device
 
@@ -23,8 +24,8 @@ def lowering_passes() -> list[Any]:
     """Return the passes from a scheduled module to one that the VM's code generator takes."""
     transform = relax.transform
     return [
-        # Kernels: default schedules for GPUs, which need thread bindings.
-        ScheduleGPUKernels(),
+        # Kernels: each for the target that it carries.
+        ImplementKernels(),
         # Dataflow to explicit allocation.
         ShareHostMemory(),
         transform.ToNonDataflow(),
@@ -40,6 +41,7 @@ def lowering_passes() -> list[Any]:
         transform.KillAfterLastUse(),
         transform.LowerRuntimeBuiltin(),
         UseOneHostDevice(),
+        ForgetConstantDevices(),
         transform.ComputePrimValue(),
         transform.VMShapeLower(),
         transform.AttachGlobalSymbol(),
@@ -63,42 +65,6 @@ def build_executable(module: Any, target: Any = None) -> Any:
 def vm_devices(platform: Platform) -> list[Any]:
     """Return the devices to open a `relax.VirtualMachine` with: one for each device of the platform."""
     return [runtime_device(device.runtime) for device in platform.devices]
-
-
-@tvm.transform.module_pass(opt_level=0, name="ScheduleGPUKernels")
-class ScheduleGPUKernels:
-    """Apply TVM's default GPU schedules (dlight) to the kernels that carry a GPU target."""
-
-    def transform_module(self, mod: Any, _ctx: Any) -> Any:
-        """Return the module with its GPU kernels bound to threads."""
-        from tvm.s_tir import dlight
-
-        updated = {}
-        for var, function in mod.functions.items():
-            if not isinstance(function, tirx.PrimFunc) or not is_gpu_kernel(function):
-                continue
-            with function.attrs["target"]:
-                single = dlight.ApplyDefaultSchedule(
-                    dlight.gpu.Matmul(),
-                    dlight.gpu.GEMV(),
-                    dlight.gpu.Reduction(),
-                    dlight.gpu.GeneralReduction(),
-                    dlight.gpu.Fallback(),
-                )(tvm.IRModule({"main": function}))
-            updated[var] = single["main"]
-        if updated:
-            mod = tvm.IRModule(
-                dict(mod.functions.items()), attrs=mod.attrs, global_infos=mod.global_infos
-            )
-            for var, function in updated.items():
-                mod[var] = function
-        return mod
-
-
-def is_gpu_kernel(function: Any) -> bool:
-    """Return whether a PrimFunc carries a GPU target."""
-    target = function.attrs.get("target") if function.attrs else None
-    return target is not None and "gpu" in [str(key) for key in target.keys]
 
 
 @tvm.transform.module_pass(opt_level=0, name="SeparateDeviceMemory")
@@ -165,7 +131,7 @@ def storage_devices(module: Any) -> dict[str, set[int]]:
             continue
         for block in function.body.blocks:
             for binding in block.bindings:
-                value = getattr(binding, "value", None)
+                value: Any = getattr(binding, "value", None)
                 operator = _operator(value)
                 if operator == "relax.memory.alloc_storage":
                     key = f"{function_var.name_hint}/{binding.var.name}"
@@ -224,6 +190,26 @@ class UseOneHostDevice:
         return _rewrite_calls(mod, rewrite)
 
 
+@tvm.transform.module_pass(opt_level=0, name="ForgetConstantDevices")
+class ForgetConstantDevices:
+    """Take the virtual devices off the weights.
+
+    The VM keeps weights on its first device whatever they say, and writes a line to stderr for each one
+    that says something.
+    """
+
+    def transform_module(self, mod: Any, _ctx: Any) -> Any:
+        """Return the module with its constants unplaced."""
+
+        def rewrite(constant: Any) -> Any:
+            ty = constant.ty
+            if not isinstance(ty, relax.TensorType) or ty.vdevice is None:
+                return constant
+            return tvm.ir.GenericConst(constant.value, relax.TensorType(ty.shape, ty.dtype))
+
+        return _rewrite(mod, lambda call: call, rewrite)
+
+
 def is_host_target(target: Any) -> bool:
     """Return whether kernels of a target compute in the host's memory."""
     return "cpu" in [str(key) for key in target.keys]
@@ -242,20 +228,28 @@ def _external_name(call: Any) -> str:
 
 
 @relax.expr_functor.mutator
-class _CallRewriter(relax.PyExprMutator):  # type: ignore[misc]  # TVM ships no types
-    """Replaces each call by what a function makes of it."""
+class _Rewriter(relax.PyExprMutator):  # type: ignore[misc]  # TVM ships no types
+    """Replaces each call, and each constant, by what a function makes of it."""
 
-    def __init__(self, module: Any, rewrite: Callable[[Any], Any]) -> None:
+    def __init__(self, module: Any, call: Callable[[Any], Any], constant: Callable[[Any], Any]) -> None:
         super().__init__(module)
-        self.rewrite = rewrite
+        self.call = call
+        self.constant = constant
 
     def visit_call_(self, call: Any) -> Any:
-        return self.rewrite(self.visit_expr_post_order(call))
+        return self.call(self.visit_expr_post_order(call))
+
+    def visit_generic_const_(self, constant: Any) -> Any:
+        return self.constant(constant)
 
 
 def _rewrite_calls(module: Any, rewrite: Callable[[Any], Any]) -> Any:
     """Return the module with each call of its Relax functions rewritten."""
-    mutator = _CallRewriter(module, rewrite)
+    return _rewrite(module, rewrite, lambda constant: constant)
+
+
+def _rewrite(module: Any, call: Callable[[Any], Any], constant: Callable[[Any], Any]) -> Any:
+    mutator = _Rewriter(module, call, constant)
     for var, function in module.functions_items():
         if isinstance(function, relax.Function):
             mutator.builder_.update_func(var, mutator.visit_expr(function))

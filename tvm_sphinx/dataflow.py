@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -164,11 +165,9 @@ class Dataflow:
 
 def tensor_bytes(ty: Any) -> int:
     """Return the size of a static tensor type in bytes."""
-    dtype = tvm.DataType(str(ty.dtype.dtype if hasattr(ty.dtype, "dtype") else ty.dtype))
-    elements = 1
-    for extent in ty.shape.values:
-        elements *= int(extent)
-    return elements * ((dtype.bits * dtype.lanes + 7) // 8)
+    dtype = tvm.DataType(str(ty.dtype))
+    elements = math.prod(int(extent) for extent in ty.shape.values)
+    return elements * ((int(dtype.bits) * int(dtype.lanes) + 7) // 8)
 
 
 def _require_static_tensor(ty: Any, where: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .._tvm import tvm, tvm_ffi
+from .._tvm import tvm_ffi
 from ..errors import EnvironmentMismatchError
 from .plan import LanePlan
 from .program import TensorView

@@ -10,11 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from .._tvm import tvm, tvm_ffi
+from ..artifact import read_artifact, write_artifact
 from ..errors import UnsupportedError
+from ..implement import ImplementKernels
 from ..platform import Platform
 from ..schedule import Schedule
-from .artifact import Artifact, read_artifact, write_artifact
 from .encode import Opcode, make_lanes
+from .image import Image
 from .kernels import KernelPass, compile_kernels, load_kernels
 from .plan import LanePlan, make_plan
 from .program import TensorView
@@ -33,7 +35,7 @@ class ConcurrentExecutable:
 
     Parameters
     ----------
-    artifact
+    image
         What is executed; it is also what `save` writes.
     bind_cores
         Whether to bind the threads to the cores of their devices.
@@ -46,15 +48,15 @@ class ConcurrentExecutable:
         If this machine lacks a core of the platform.
     """
 
-    def __init__(self, artifact: Artifact, *, bind_cores: bool = True) -> None:
+    def __init__(self, image: Image, *, bind_cores: bool = True) -> None:
         if bind_cores:
-            artifact.platform.check_machine()
-        self.artifact = artifact
-        self.plan: LanePlan = make_plan(artifact.program, artifact.platform)
-        module = load_kernels(artifact.library) if artifact.library else None
+            image.platform.check_machine()
+        self.image = image
+        self.plan: LanePlan = make_plan(image.program, image.platform)
+        module = load_kernels(image.library) if image.library else None
         functions = _find_functions(self.plan, module)
-        self._lanes = make_lanes(self.plan, functions, artifact.weights, bind_cores)
-        program = artifact.program
+        self._lanes = make_lanes(self.plan, functions, image.weights, bind_cores)
+        program = image.program
         self._inputs = list(zip(program.input_names, self._views(program.inputs), strict=True))
         self._output_views = self._views(program.outputs)
         slots = program.space_buffers("output")
@@ -63,17 +65,17 @@ class ConcurrentExecutable:
         self._num_slots = len(slots)
 
     def _views(self, tensors: Sequence[int]) -> list[TensorView]:
-        return [self.artifact.program.tensors[tensor] for tensor in tensors]
+        return [self.image.program.tensors[tensor] for tensor in tensors]
 
     @property
     def platform(self) -> Platform:
         """The devices that it runs on."""
-        return self.artifact.platform
+        return self.image.platform
 
     @property
     def schedule(self) -> Schedule | None:
         """The schedule that it was built from, with its predicted times."""
-        return self.artifact.schedule
+        return self.image.schedule
 
     @property
     def inputs(self) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -102,7 +104,7 @@ class ConcurrentExecutable:
         """
         slots, results = self._slots(inputs)
         self._lanes(int(Opcode.RUN), *slots)
-        return _nest(self.artifact.program.structure, results)
+        return _nest(self.image.program.structure, results)
 
     def run_traced(self, inputs: Inputs) -> tuple[Any, npt.NDArray[np.int64]]:
         """Run the model once, with the time of each step.
@@ -118,7 +120,7 @@ class ConcurrentExecutable:
         stamps = np.zeros((len(self.plan.program.steps), 2), dtype=np.int64)
         self._lanes(int(Opcode.RUN_TRACED), tvm_ffi.from_dlpack(stamps), *slots)
         stamps -= stamps[:, 0].min(initial=np.iinfo(np.int64).max if len(stamps) else 0)
-        return _nest(self.artifact.program.structure, results), stamps
+        return _nest(self.image.program.structure, results), stamps
 
     def time_evaluator(self, inputs: Inputs | None = None, *, number: int = 10, repeat: int = 3) -> Any:
         """Measure how long a run takes; no Python runs in between.
@@ -166,7 +168,7 @@ class ConcurrentExecutable:
 
         The file appears whole or not at all.
         """
-        write_artifact(self.artifact, path)
+        write_artifact(path, self.image.manifest(), self.image.members())
 
     @classmethod
     def load(cls, path: str | Path, *, bind_cores: bool = True) -> ConcurrentExecutable:
@@ -179,11 +181,13 @@ class ConcurrentExecutable:
         ArtifactError
             If the file is truncated, altered, or written by another version; nothing of it runs then.
         """
-        return cls(read_artifact(path), bind_cores=bind_cores)
+        manifest, members = read_artifact(path)
+        image = Image.restore(manifest, members, f"artifact {str(path)!r}")
+        return cls(image, bind_cores=bind_cores)
 
     def _slots(self, inputs: Inputs) -> tuple[list[Any], list[Any]]:
         """Return the tensors to call the lanes with, and those that will hold the results."""
-        ordered = order_inputs(inputs, self.artifact.program.input_names)
+        ordered = order_inputs(inputs, self.image.program.input_names)
         slots = [
             host_tensor(value, name, view)
             for value, (name, view) in zip(ordered, self._inputs, strict=True)
@@ -216,7 +220,7 @@ def build_executable(
     platform, schedule
         Those that it was annotated with; the schedule gives traces their predicted times.
     kernel_pass
-        Pass over the module of kernels of one target, under that target; for example their schedules.
+        Pass over the kernels of one target, under that target; `ImplementKernels` by default.
     bind_cores
         Whether to bind the threads to the cores of their devices.
 
@@ -231,9 +235,10 @@ def build_executable(
     for buffer, value in zip(read.program.space_buffers("weights"), read.weights, strict=True):
         place = weights._create_view(value.shape, value.dtype, plan.offsets[buffer])
         value.copyto(place)
-    library = compile_kernels(read.kernels, kernel_pass)
-    artifact = Artifact(read.program, platform, schedule, weights, library)
-    return ConcurrentExecutable(artifact, bind_cores=bind_cores)
+    implement: Any = kernel_pass or ImplementKernels()
+    library = compile_kernels(read.kernels, implement)
+    image = Image(read.program, platform, schedule, weights, library)
+    return ConcurrentExecutable(image, bind_cores=bind_cores)
 
 
 def _find_functions(plan: LanePlan, module: Any) -> dict[tuple[str, str], Any]:

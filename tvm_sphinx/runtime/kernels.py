@@ -20,7 +20,7 @@ KernelPass = Callable[[Any], Any]
 _LINKERS = ("gcc", "cc", "clang")
 
 
-def compile_kernels(kernels: Mapping[str, Any], kernel_pass: KernelPass | None = None) -> bytes:
+def compile_kernels(kernels: Mapping[str, Any], kernel_pass: KernelPass) -> bytes:
     """Return the shared library of PrimFuncs that carry their targets; empty if there are none.
 
     Each target is built by itself: TVM builds the host functions of a module for one processor, that of
@@ -50,12 +50,11 @@ def compile_kernels(kernels: Mapping[str, Any], kernel_pass: KernelPass | None =
         return Path(library).read_bytes()
 
 
-def _build(functions: Mapping[str, Any], kernel_pass: KernelPass | None) -> Any:
+def _build(functions: Mapping[str, Any], kernel_pass: KernelPass) -> Any:
     target = next(iter(functions.values())).attrs["target"]
     module = tvm.IRModule(dict(functions))
-    if kernel_pass is not None:
-        with target:
-            module = kernel_pass(module)
+    with target:
+        module = kernel_pass(module)
     return tirx.build(module, target=target)
 
 

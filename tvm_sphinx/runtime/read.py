@@ -8,7 +8,7 @@ from typing import Any
 from .._tvm import relax, tvm
 from ..dataflow import tensor_bytes
 from ..errors import UnsupportedError
-from ..load import entry_function
+from ..frontend import entry_function
 from ..platform import Platform
 from ..relax_pass import SCHEDULED_ATTR
 from .program import Buffer, LaneProgram, Step, TensorView

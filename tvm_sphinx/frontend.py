@@ -1,4 +1,4 @@
-"""Load a model: an ONNX file, a saved ``torch.export`` program, a Relax module, or a demo model. [TVM]"""
+"""Load a model: an ONNX file, a ``torch.export`` program, a Relax module, or a demo model. [TVM]"""
 
 from __future__ import annotations
 
