@@ -326,8 +326,8 @@ static void test_bad_programs(void) {
 int main(int argc, char **argv) {
   int scale = argc > 1 ? atoi(argv[1]) : 1;
   test_bad_programs();
-  test_random_programs(24 * scale, 60);
-  test_errors(24 * scale);
+  test_random_programs(12 * scale, 40);
+  test_errors(12 * scale);
   test_failing_part();
   test_stop();
   test_callers_take_turns();

@@ -159,7 +159,7 @@ class ConcurrentExecutable:
         """Delay the lanes at random points by up to ``longest_ns``; 0 ends it. For tests."""
         self._lanes(int(Opcode.SET_DELAYS), seed, longest_ns)
 
-    def set_spin(self, wait_ns: int = 200_000, idle_ns: int = 20_000) -> None:
+    def set_spin(self, wait_ns: int = 500_000, idle_ns: int = 200_000) -> None:
         """Set how long a lane spins before it sleeps: for another lane, and for the next run."""
         self._lanes(int(Opcode.SET_SPIN), wait_ns, idle_ns)
 

@@ -250,11 +250,11 @@ static void walk(worker *self, uint32_t run) {
 
 static int bind_to_core(int32_t core) {
   if (core < 0) return LANES_OK;
-  size_t size = CPU_ALLOC_SIZE(core + 1);
-  cpu_set_t *set = CPU_ALLOC(core + 1);
+  size_t number = (size_t)core, size = CPU_ALLOC_SIZE(number + 1);
+  cpu_set_t *set = CPU_ALLOC(number + 1);
   if (!set) return LANES_NO_MEMORY;
   CPU_ZERO_S(size, set);
-  CPU_SET_S(core, size, set);
+  CPU_SET_S(number, size, set);
   int status = pthread_setaffinity_np(pthread_self(), size, set) == 0 ? LANES_OK : LANES_NO_THREAD;
   CPU_FREE(set);
   return status;
@@ -352,8 +352,8 @@ int lanes_alloc(const lanes_program *program, const lanes_hooks *hooks, lanes **
   if (!self) return LANES_NO_MEMORY;
   self->program = program;
   self->hooks = *hooks;
-  self->wait_spin_ns = 200000;
-  atomic_init(&self->idle_spin_ns, 20000);
+  self->wait_spin_ns = 500000;
+  atomic_init(&self->idle_spin_ns, 200000);
   self->workers = alloc_zeroed((size_t)program->num_workers, sizeof *self->workers);
   self->teams = alloc_zeroed((size_t)program->num_teams, sizeof *self->teams);
   if (!self->workers || !self->teams) goto out;
