@@ -76,7 +76,7 @@ def test_no_altered_or_truncated_file_gets_loaded(
     saved: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever byte is changed: the file is refused with its name, or the change touched nothing."""
-    path, inputs, expected = saved
+    path = saved[0]
     content = path.read_bytes()
     rng = np.random.default_rng(0)
     changed = [content[: int(cut)] for cut in rng.integers(0, len(content), 40)]
@@ -85,19 +85,19 @@ def test_no_altered_or_truncated_file_gets_loaded(
         flipped[position] ^= 1 << int(rng.integers(0, 8))
         changed.append(bytes(flipped))
     original = read_artifact(path)
-    refused = 0
+    messages = []
     for number, altered in enumerate(changed):
         target = tmp_path / f"altered{number}.sphinx"
         target.write_bytes(altered)
         try:
             read = read_artifact(target)
         except ArtifactError as error:
-            assert target.name in str(error)
-            refused += 1
+            messages.append((target.name, str(error)))
         else:
             assert read == original
         target.unlink()
-    assert refused > 0.9 * len(changed)
+    assert all(name in message for name, message in messages)
+    assert len(messages) > 0.9 * len(changed)
 
     loaded = []
     monkeypatch.setattr(executable_module, "load_kernels", lambda library: loaded.append(library))

@@ -22,6 +22,7 @@ from .plan import LanePlan, make_plan
 from .program import TensorView
 from .read import read_program
 from .tensors import aligned_bytes, host_tensor, order_inputs
+from .trace import Trace, check_schedule, make_trace
 
 #: Inputs of a run: tensors by argument name, or in the order of the arguments.
 Inputs = Mapping[str, Any] | Sequence[Any]
@@ -46,9 +47,13 @@ class ConcurrentExecutable:
         If a packed function that the model calls is not registered.
     PlatformError
         If this machine lacks a core of the platform.
+    ScheduleError
+        If the schedule is not the one of the program.
     """
 
     def __init__(self, image: Image, *, bind_cores: bool = True) -> None:
+        if image.schedule is not None:
+            check_schedule(image.program, image.schedule)
         if bind_cores:
             image.platform.check_machine()
         self.image = image
@@ -106,21 +111,14 @@ class ConcurrentExecutable:
         self._lanes(int(Opcode.RUN), *slots)
         return _nest(self.image.program.structure, results)
 
-    def run_traced(self, inputs: Inputs) -> tuple[Any, npt.NDArray[np.int64]]:
-        """Run the model once, with the time of each step.
-
-        Returns
-        -------
-        result
-            As `run` returns it.
-        stamps : (num_steps, 2) int64
-            Begin and end of each step in ns, the first begin at 0.
-        """
+    def run_traced(self, inputs: Inputs) -> tuple[Any, Trace]:
+        """Run the model once; return its result as `run` does, and what happened when."""
         slots, results = self._slots(inputs)
         stamps = np.zeros((len(self.plan.program.steps), 2), dtype=np.int64)
         self._lanes(int(Opcode.RUN_TRACED), tvm_ffi.from_dlpack(stamps), *slots)
-        stamps -= stamps[:, 0].min(initial=np.iinfo(np.int64).max if len(stamps) else 0)
-        return _nest(self.image.program.structure, results), stamps
+        stamps -= stamps[:, 0].min(initial=np.iinfo(np.int64).max) if len(stamps) else 0
+        trace = make_trace(self.plan, self.platform, self.schedule, stamps)
+        return _nest(self.image.program.structure, results), trace
 
     def time_evaluator(self, inputs: Inputs | None = None, *, number: int = 10, repeat: int = 3) -> Any:
         """Measure how long a run takes; no Python runs in between.

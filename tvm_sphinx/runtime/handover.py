@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from ..platform import Platform
@@ -33,7 +35,7 @@ def measure_handover(platform: Platform) -> dict[tuple[str, str], int]:
 
 
 def ping_pong(first: int, second: int, num_rounds: int = _NUM_ROUNDS) -> LaneProgram:
-    """Return a program of empty steps on two devices in turn, each of which reads what the last wrote."""
+    """Return empty steps on two devices in turn, each of which reads what the last wrote."""
     num_steps = 2 * num_rounds
     buffers = [Buffer("input", 0, 4), *(Buffer("arena", i, 4) for i in range(num_steps))]
     tensors = [TensorView(i, (1,), "int32") for i in range(num_steps + 1)]
@@ -49,7 +51,8 @@ def _measure_pair(platform: Platform, first: int, second: int) -> int:
     inputs = [np.zeros(1, dtype=np.int32)]
     between = []
     for _ in range(_NUM_RUNS):
-        _, stamps = executable.run_traced(inputs)
+        _, trace = executable.run_traced(inputs)
         # From the end of a step to the begin of the next: the hand-over without the steps.
-        between.append(np.median(stamps[1:, 0] - stamps[:-1, 1]))
+        gaps = [later.begin_ns - earlier.end_ns for earlier, later in pairwise(trace.steps)]
+        between.append(np.median(gaps))
     return max(0, round(float(np.median(between))))

@@ -15,6 +15,7 @@ from ..schedule import Schedule
 from .plan import make_plan
 from .program import LaneProgram
 from .tensors import aligned_bytes
+from .trace import check_schedule
 
 #: Member names: machine code, and the weights as the kernels read them.
 KERNELS, WEIGHTS = "kernels.so", "weights.bin"
@@ -80,6 +81,8 @@ class Image:
             )
             if max((s.device for s in image.program.steps), default=0) >= len(image.platform.devices):
                 raise ArtifactError("a step runs on a device that the platform lacks.")
+            if image.schedule is not None:
+                check_schedule(image.program, image.schedule)
             if make_plan(image.program, image.platform).weight_bytes > len(members[WEIGHTS]):
                 raise ArtifactError(f"{WEIGHTS} is shorter than the program needs.")
         except (SphinxError, KeyError, TypeError, AttributeError) as error:
