@@ -22,7 +22,7 @@
     }                                                                                      \
   } while (0)
 
-enum { MOST_STEPS = 64, MOST_WORKERS = 4, MOST_TEAMS = 3, PARTS_PER_STEP = 3 };
+enum { MOST_STEPS = 64, MOST_WORKERS = 4, MOST_TEAMS = 3, PARTS_PER_STEP = 3, MOST_PARTS = 64 };
 
 /* A random program with everything that it points to, and the values that its steps compute. */
 typedef struct {
@@ -34,6 +34,7 @@ typedef struct {
   int32_t team_of[MOST_STEPS], leader[MOST_STEPS], place[MOST_STEPS];
   int32_t num_sources[MOST_STEPS], sources[MOST_STEPS][2];
   int64_t value[MOST_STEPS], expected[MOST_STEPS], shares[MOST_STEPS][MOST_WORKERS];
+  int64_t loose[MOST_STEPS][MOST_PARTS];
   int64_t input;
   int failing_step, failing_part; /* -1: none */
   int errors, polls_until_stop;
@@ -125,6 +126,13 @@ static int run_part(int id, lanes_group *group, void *argument) {
   return sum == data->sum * group->num_task ? 0 : -1;
 }
 
+static int run_loose_part(int id, lanes_group *group, void *argument) {
+  part_data *data = argument;
+  CHECK(id < group->num_task && group->num_task <= MOST_PARTS);
+  data->scene->loose[data->step][id] += data->sum + id;
+  return 0;
+}
+
 static int run_step(void *user, int32_t step) {
   scene *self = user;
   int64_t sum = self->input + step;
@@ -133,7 +141,11 @@ static int run_step(void *user, int32_t step) {
   if (self->team_of[step] >= 0)
     for (int i = 0; i < PARTS_PER_STEP; i++) {
       part_data data = {self, step, sum + i};
-      if (lanes_parallel_launch(run_part, &data, 0) != 0) return -1;
+      int num_parts = (step + i) % MOST_PARTS; /* 0 leaves the number open */
+      memset(self->loose[step], 0, sizeof self->loose[step]);
+      if (lanes_parallel_launch(run_loose_part, &data, num_parts) != 0) return -1;
+      for (int id = 0; id < num_parts; id++) CHECK(self->loose[step][id] == data.sum + id);
+      if (lanes_parallel_launch_together(run_part, &data, 0) != 0) return -1;
     }
   self->value[step] = sum;
   return 0;
@@ -213,7 +225,7 @@ static int failing_part(int id, lanes_group *group, void *argument) {
 static int run_failing_part(void *user, int32_t step) {
   scene *self = user;
   (void)step;
-  return lanes_parallel_launch(failing_part, &self->failing_part, 0);
+  return lanes_parallel_launch_together(failing_part, &self->failing_part, 0);
 }
 
 static void test_failing_part(void) {

@@ -69,15 +69,20 @@ def give_parallel_loops(kernel_library: str) -> None:
     """
     lanes = ctypes.CDLL(str(library_path()))
     kernels = ctypes.CDLL(kernel_library)
-    for ours, theirs in (
-        ("lanes_parallel_launch", "__TVMBackendParallelLaunch"),
-        ("lanes_parallel_barrier", "__TVMBackendParallelBarrier"),
-    ):
-        try:
-            pointer = ctypes.c_void_p.in_dll(kernels, theirs)
-        except ValueError:
-            continue  # no kernel of this library has such a loop
-        pointer.value = ctypes.cast(getattr(lanes, ours), ctypes.c_void_p).value
+    # Parts that meet at a barrier have to run at once; all others run as the workers come.
+    meet = _set_pointer(kernels, "__TVMBackendParallelBarrier", lanes.lanes_parallel_barrier)
+    launch = lanes.lanes_parallel_launch_together if meet else lanes.lanes_parallel_launch
+    _set_pointer(kernels, "__TVMBackendParallelLaunch", launch)
+
+
+def _set_pointer(library: ctypes.CDLL, name: str, function: Any) -> bool:
+    """Set a pointer variable of a library to a function; return whether the library has it."""
+    try:
+        pointer = ctypes.c_void_p.in_dll(library, name)
+    except ValueError:
+        return False
+    pointer.value = ctypes.cast(function, ctypes.c_void_p).value
+    return True
 
 
 def make_lanes(plan: LanePlan, functions: dict[tuple[str, str], Any], weights: Any, bind: bool) -> Any:

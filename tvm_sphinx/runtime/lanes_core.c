@@ -13,20 +13,35 @@
 
 enum { POLL_NS = 100000000 };
 
-/* The workers of a device of several cores. Its leader opens an *epoch* for each parallel loop of a
- * step, and one more, without a part, to end the step. Every member acknowledges every epoch. */
+/* Parts of a loop for each worker: more let a fast one take over from a slow one. */
+enum { PARTS_PER_WORKER = 4 };
+
+/* Flag of a team's gate. */
+#define CLOSED 0x80000000u
+
+/* The workers of a device of several cores, or what they share of it.
+ *
+ * The leader opens an *epoch* for each parallel loop of its step. A helper that comes in time takes parts
+ * of it; the leader takes parts too, and waits for those alone who are inside when none is left. So a
+ * helper that the operating system has put aside holds nobody up, unless the parts need one another. */
 typedef struct {
-  lanes_signal epoch;
-  lanes_signal acknowledged; /* by all members together */
+  lanes_signal epoch; /* raised when a loop begins and when a step ends */
+  lanes_signal gate;  /* helpers inside the loop, plus CLOSED while there is none to enter */
+  lanes_signal joined; /* parts that helpers have run in loops whose parts need one another */
   lanes_signal barrier;
   _Atomic uint32_t arrived; /* at the barrier */
+  _Atomic uint32_t steps_ended;
+  _Atomic int next_part;
   _Atomic int part_failed;
-  uint32_t opened; /* the leader's count of epochs */
   uint32_t num_helpers;
+  /* Written by the leader while the gate is closed, read by helpers inside. */
+  uint32_t number; /* of the loop, over all runs */
+  uint32_t num_joint; /* loops so far whose parts need one another */
   int32_t step;
   lanes_part part;
   void *data;
-  int num_task;
+  int num_parts;
+  int together; /* each worker runs exactly one part, all at once */
 } team;
 
 typedef struct {
@@ -34,7 +49,8 @@ typedef struct {
   lanes *lanes;
   int32_t index;
   pthread_t thread;
-  uint32_t *seen;     /* (num_teams) epochs of each team that this worker has acknowledged */
+  uint32_t *helped;   /* (num_teams) steps of each team that this worker has seen the end of */
+  uint32_t *last;     /* (num_teams) number of the last loop that it took part in */
   team *leading;      /* team of the step that this worker runs */
   int in_part;        /* inside a part, where no further parallel loop may start */
   uint64_t rng;
@@ -76,10 +92,12 @@ static void forget_threads(lanes *self) {
   for (int32_t i = 0; i < program->num_teams; i++) {
     memset(&self->teams[i], 0, sizeof self->teams[i]);
     self->teams[i].num_helpers = (uint32_t)program->team_sizes[i] - 1;
+    atomic_init(&self->teams[i].gate.value, CLOSED);
   }
   for (int32_t i = 0; i < program->num_workers; i++) {
     self->workers[i].progress = (lanes_signal){0};
-    memset(self->workers[i].seen, 0, (size_t)program->num_teams * sizeof(uint32_t));
+    memset(self->workers[i].helped, 0, (size_t)program->num_teams * sizeof(uint32_t));
+    memset(self->workers[i].last, 0, (size_t)program->num_teams * sizeof(uint32_t));
   }
   self->threads_started = 0;
   self->quit = 0;
@@ -134,62 +152,88 @@ static void delay(worker *self) {
 
 /* --- teams ------------------------------------------------------------------------------------- */
 
-static void await_helpers(const worker *self, team *team) {
-  lanes_signal_wait(&team->acknowledged, team->opened * team->num_helpers, self->lanes->wait_spin_ns);
-}
-
-static void open_epoch(worker *self, team *team, lanes_part part, void *data, int num_task) {
-  await_helpers(self, team); /* they may still read the fields of the epoch before */
-  team->part = part;
-  team->data = data;
-  team->num_task = num_task;
-  team->opened++;
-  lanes_signal_set(&team->epoch, team->opened);
-}
-
-/* Run the shares of one member: task ids member, member + size, ... */
+/* Run parts until none is left, or, of parts that need one another, the member's own one. */
 static int run_share(worker *self, team *team, int32_t member) {
-  lanes_group group = {.sync_handle = team, .num_task = team->num_task};
-  int size = (int)team->num_helpers + 1, status = 0;
+  lanes_group group = {.sync_handle = team, .num_task = team->num_parts};
+  int status = 0;
   self->in_part++;
-  for (int id = member; id < team->num_task && status == 0; id += size)
-    status = team->part(id, &group, team->data);
+  if (team->together)
+    status = team->part(member, &group, team->data);
+  else
+    for (int id; status == 0 && (id = atomic_fetch_add(&team->next_part, 1)) < team->num_parts;)
+      status = team->part(id, &group, team->data);
   self->in_part--;
   return status;
 }
 
+static void help_inside(worker *self, const lanes_entry *entry, team *team) {
+  uint32_t *last = &self->last[entry->team];
+  if (*last == team->number) return;
+  *last = team->number;
+  delay(self);
+  if (run_share(self, team, entry->member) != 0) {
+    atomic_store(&team->part_failed, 1);
+    fail(self->lanes, team->step);
+  }
+  if (team->together) lanes_signal_add(&team->joined);
+}
+
+/* Help the leader with the loops of one step. */
 static void help(worker *self, const lanes_entry *entry) {
-  lanes *lanes = self->lanes;
-  team *team = &lanes->teams[entry->team];
-  uint32_t *seen = &self->seen[entry->team];
-  for (int ended = 0; !ended;) {
-    lanes_signal_wait(&team->epoch, *seen + 1, lanes->wait_spin_ns);
-    ++*seen;
-    ended = team->part == NULL;
-    if (!ended) {
-      delay(self);
-      if (run_share(self, team, entry->member) != 0) {
-        atomic_store(&team->part_failed, 1);
-        fail(lanes, team->step);
-      }
-    }
-    lanes_signal_add(&team->acknowledged);
+  team *team = &self->lanes->teams[entry->team];
+  uint32_t target = ++self->helped[entry->team];
+  for (;;) {
+    uint32_t epoch = atomic_load(&team->epoch.value);
+    if (lanes_reached(atomic_load(&team->steps_ended), target)) return;
+    if (!(atomic_fetch_add(&team->gate.value, 1) & CLOSED)) help_inside(self, entry, team);
+    lanes_signal_subtract(&team->gate);
+    lanes_signal_wait(&team->epoch, epoch + 1, self->lanes->wait_spin_ns);
   }
 }
 
-int lanes_parallel_launch(lanes_part part, void *data, int num_task) {
+static void end_step(team *team) {
+  atomic_fetch_add(&team->steps_ended, 1);
+  lanes_signal_add(&team->epoch);
+}
+
+/* Run a loop on the calling thread alone. */
+static int run_alone(lanes_part part, void *data, int num_parts) {
+  lanes_group group = {.sync_handle = NULL, .num_task = num_parts};
+  int status = 0;
+  for (int id = 0; id < num_parts && status == 0; id++) status = part(id, &group, data);
+  return status;
+}
+
+static int launch(lanes_part part, void *data, int num_parts, int together) {
   worker *self = current;
   team *team = self && !self->in_part ? self->leading : NULL;
-  if (!team) {
-    int count = num_task > 0 ? num_task : 1, status = 0;
-    lanes_group group = {.sync_handle = NULL, .num_task = count};
-    for (int id = 0; id < count && status == 0; id++) status = part(id, &group, data);
-    return status;
-  }
-  open_epoch(self, team, part, data, num_task > 0 ? num_task : (int)team->num_helpers + 1);
+  if (!team) return run_alone(part, data, num_parts > 0 && !together ? num_parts : 1);
+  int64_t spin_ns = self->lanes->wait_spin_ns;
+  int size = (int)team->num_helpers + 1;
+  /* The gate is closed and nobody is inside. */
+  team->number++;
+  team->num_joint += together != 0;
+  team->part = part;
+  team->data = data;
+  team->num_parts = together ? size : num_parts > 0 ? num_parts : size * PARTS_PER_WORKER;
+  team->together = together;
+  atomic_store(&team->next_part, 0);
+  atomic_fetch_and(&team->gate.value, ~CLOSED);
+  lanes_signal_add(&team->epoch);
   int status = run_share(self, team, 0);
-  await_helpers(self, team);
+  if (together) lanes_signal_wait(&team->joined, team->num_joint * team->num_helpers, spin_ns);
+  atomic_fetch_or(&team->gate.value, CLOSED);
+  lanes_signal_wait_equal(&team->gate, CLOSED, spin_ns);
   return status != 0 || atomic_exchange(&team->part_failed, 0) ? -1 : 0;
+}
+
+int lanes_parallel_launch(lanes_part part, void *data, int num_task) {
+  return launch(part, data, num_task, 0);
+}
+
+int lanes_parallel_launch_together(lanes_part part, void *data, int num_task) {
+  (void)num_task;
+  return launch(part, data, 0, 1);
 }
 
 int lanes_parallel_barrier(int task_id, lanes_group *group) {
@@ -222,7 +266,7 @@ static void run_entry(worker *self, const lanes_entry *entry) {
     if (stamps) stamps[1] = lanes_now_ns();
     self->leading = NULL;
   }
-  if (team) open_epoch(self, team, NULL, NULL, 0);
+  if (team) end_step(team);
 }
 
 static void walk(worker *self, uint32_t run) {
@@ -361,8 +405,9 @@ int lanes_alloc(const lanes_program *program, const lanes_hooks *hooks, lanes **
     worker *each = &self->workers[i];
     each->lanes = self;
     each->index = i;
-    each->seen = calloc((size_t)program->num_teams + 1, sizeof *each->seen);
-    if (!each->seen) goto out;
+    each->helped = calloc((size_t)program->num_teams + 1, sizeof *each->helped);
+    each->last = calloc((size_t)program->num_teams + 1, sizeof *each->last);
+    if (!each->helped || !each->last) goto out;
   }
   forget_threads(self);
   enter_registry(self);
@@ -380,7 +425,10 @@ void lanes_free(lanes *self) {
   if (!self) return;
   if (self->threads_started) join_threads(self, self->program->num_workers);
   leave_registry(self);
-  for (int32_t i = 0; self->workers && i < self->program->num_workers; i++) free(self->workers[i].seen);
+  for (int32_t i = 0; self->workers && i < self->program->num_workers; i++) {
+    free(self->workers[i].helped);
+    free(self->workers[i].last);
+  }
   if (self->link) pthread_mutex_destroy(&self->turn);
   free(self->workers);
   free(self->teams);

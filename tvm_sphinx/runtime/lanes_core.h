@@ -89,10 +89,13 @@ void lanes_set_delays(lanes *self, uint64_t seed, int64_t max_ns);
 /* How long to spin before sleeping: for another lane, and for the next run. */
 void lanes_set_spin(lanes *self, int64_t wait_ns, int64_t idle_ns);
 
-/* To be called from inside a step: run `part` on each worker of the team at once. Elsewhere, and on a
- * device of one core, the calling thread runs it alone. Same contract as TVMBackendParallelLaunch. */
+/* To be called from inside a step: run `part` for task ids 0 .. num_task - 1 (or as many as suit, for
+ * num_task = 0) on the workers of the team, as they come. Elsewhere, on a device of one core, and inside a
+ * part, the calling thread runs it alone. Same contract as TVMBackendParallelLaunch. */
 int lanes_parallel_launch(lanes_part part, void *data, int num_task);
-/* To be called from inside a part: wait for the other parts. As TVMBackendParallelBarrier. */
+/* The same for parts that wait for one another: one on each worker of the team, all at once. */
+int lanes_parallel_launch_together(lanes_part part, void *data, int num_task);
+/* To be called from inside such a part: wait for the other parts. As TVMBackendParallelBarrier. */
 int lanes_parallel_barrier(int task_id, lanes_group *group);
 
 int64_t lanes_now_ns(void);

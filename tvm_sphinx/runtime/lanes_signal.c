@@ -48,19 +48,36 @@ void lanes_signal_add(lanes_signal *self) {
   wake(self);
 }
 
-void lanes_signal_wait(lanes_signal *self, uint32_t target, int64_t spin_ns) {
+void lanes_signal_subtract(lanes_signal *self) {
+  atomic_fetch_sub(&self->value, 1);
+  wake(self);
+}
+
+static int is_met(uint32_t value, uint32_t target, int exactly) {
+  return exactly ? value == target : lanes_reached(value, target);
+}
+
+static inline void wait(lanes_signal *self, uint32_t target, int64_t spin_ns, int exactly) {
   uint32_t seen = atomic_load_explicit(&self->value, memory_order_acquire);
-  if (lanes_reached(seen, target)) return;
+  if (is_met(seen, target, exactly)) return;
   int64_t until = lanes_now_ns() + spin_ns;
   do {
     for (int i = 0; i < PAUSES_PER_LOOK; i++) {
-      if (lanes_reached(atomic_load_explicit(&self->value, memory_order_acquire), target)) return;
+      if (is_met(atomic_load_explicit(&self->value, memory_order_acquire), target, exactly)) return;
       lanes_pause();
     }
   } while (lanes_now_ns() < until);
   atomic_fetch_add(&self->sleepers, 1);
-  while (!lanes_reached(seen = atomic_load(&self->value), target)) futex_wait(&self->value, seen, NULL);
+  while (!is_met(seen = atomic_load(&self->value), target, exactly)) futex_wait(&self->value, seen, NULL);
   atomic_fetch_sub(&self->sleepers, 1);
+}
+
+void lanes_signal_wait(lanes_signal *self, uint32_t target, int64_t spin_ns) {
+  wait(self, target, spin_ns, 0);
+}
+
+void lanes_signal_wait_equal(lanes_signal *self, uint32_t target, int64_t spin_ns) {
+  wait(self, target, spin_ns, 1);
 }
 
 void lanes_signal_sleep(lanes_signal *self, uint32_t seen, int64_t timeout_ns) {

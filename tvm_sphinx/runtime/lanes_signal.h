@@ -1,4 +1,4 @@
-/* A counter that one thread raises and others wait for: they spin a while, then sleep. */
+/* A counter that some threads change and others wait for: they spin a while, then sleep. */
 #ifndef TVM_SPHINX_LANES_SIGNAL_H_
 #define TVM_SPHINX_LANES_SIGNAL_H_
 
@@ -20,8 +20,12 @@ static inline int lanes_reached(uint32_t a, uint32_t b) { return (int32_t)(a - b
 void lanes_signal_set(lanes_signal *self, uint32_t value);
 /* Add one to the counter and wake those who sleep on it. */
 void lanes_signal_add(lanes_signal *self);
+/* Take one from the counter and wake those who sleep on it. */
+void lanes_signal_subtract(lanes_signal *self);
 /* Wait until the counter has reached `target`; spins for `spin_ns` before it sleeps. */
 void lanes_signal_wait(lanes_signal *self, uint32_t target, int64_t spin_ns);
+/* Wait until the counter is `target`; for counters that do not only rise. */
+void lanes_signal_wait_equal(lanes_signal *self, uint32_t target, int64_t spin_ns);
 /* Sleep until the counter differs from `seen`, a signal handler ran, or `timeout_ns` is over. */
 void lanes_signal_sleep(lanes_signal *self, uint32_t seen, int64_t timeout_ns);
 /* Tell the processor that this is a spin loop. */
