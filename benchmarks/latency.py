@@ -5,8 +5,8 @@
 For each model and platform: the schedule found against every single device (the best of them as
 *measured*), against the schedules of the other algorithms through the same lanes, against the same
 schedule on the stock VM, and against ONNX Runtime and torch where they are installed. Variants run in
-turn, A B C A B C ..., and what is printed is the median of the ratios of neighbours with their quartiles.
-A benchmark never fails on a time.
+turn, A B C A B C ..., and what is printed is the median of the ratios of neighbours and their
+quartiles. A benchmark never fails on a time.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -17,14 +18,18 @@ from tests.runtime.modules import (
     build,
     flat,
     one_after_another,
+    placed,
     platforms,
     random_inputs,
     random_module,
 )
 from tvm_sphinx.artifact import read_artifact, write_artifact
-from tvm_sphinx.errors import ArtifactError
+from tvm_sphinx.errors import ArtifactError, PlatformError, UnsupportedError
+from tvm_sphinx.platform import Device, Platform
 from tvm_sphinx.runtime import executable as executable_module
+from tvm_sphinx.runtime.build import build_image
 from tvm_sphinx.runtime.executable import ConcurrentExecutable
+from tvm_sphinx.targets import host_target
 
 
 @pytest.fixture(scope="module")
@@ -163,3 +168,42 @@ def test_nothing_is_left_behind(saved: tuple, tmp_path: Path) -> None:
     before = set(os.listdir(path.parent))
     ConcurrentExecutable.load(path).save(path.parent / "second.sphinx")
     assert set(os.listdir(path.parent)) == before | {"second.sphinx"}
+
+
+def test_image_for_another_machine_is_saved_and_refused_here(tmp_path: Path) -> None:
+    """A machine with other cores and another processor than this one can be compiled for."""
+    foreign = "neoverse-v2" if "aarch64" in host_target() else "sapphirerapids"
+    foreign = "znver4" if foreign in host_target() else foreign
+    target = json.dumps({**json.loads(host_target()), "mcpu": foreign})
+    platform = Platform(
+        (Device("far", target, "cpu:0", (4000,)), Device("farther", target, "cpu:0", (4001,)))
+    )
+    _, schedule, annotated = placed(random_module(2), platform, 1)
+    build_image(annotated, platform, schedule).save(tmp_path / "far.sphinx")
+    with pytest.raises(PlatformError, match="core 400"):
+        ConcurrentExecutable.load(tmp_path / "far.sphinx")
+    with pytest.raises(PlatformError, match=f"is built for {foreign}, which has"):
+        ConcurrentExecutable.load(tmp_path / "far.sphinx", bind_cores=False)
+
+
+def test_missing_linker_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UnsupportedError, match="none of gcc, cc, clang is found"):
+        build(random_module(1), platforms()["unlike"])
+
+
+def test_kernels_are_compiled_for_their_own_device(tmp_path: Path) -> None:
+    """TVM builds the host functions of one module for one processor; ours are built by target."""
+    executable = build(random_module(4, 16), platforms()["unlike"], 5)
+    library = tmp_path / "kernels.so"
+    library.write_bytes(executable.image.library)
+    listing = subprocess.run(
+        ["objdump", "-d", library], capture_output=True, text=True, check=True
+    ).stdout
+    by_function: dict[str, str] = {}
+    for block in re.split(r"\n\n", listing):
+        if found := re.match(r"[0-9a-f]+ <(\w+)>:", block):
+            by_function[found[1]] = block
+    ours = [name for name in by_function if name.endswith(("_two_compute_", "_two"))]
+    assert ours
+    assert not [name for name in ours if re.search(r"%[yz]mm", by_function[name])]

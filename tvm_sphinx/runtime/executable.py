@@ -10,18 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from .._tvm import tvm, tvm_ffi
-from ..artifact import read_artifact, write_artifact
 from ..errors import UnsupportedError
-from ..implement import ImplementKernels
 from ..platform import Platform
 from ..schedule import Schedule
+from .build import build_image
 from .encode import Opcode, make_lanes
 from .image import Image
-from .kernels import KernelPass, compile_kernels, load_kernels
+from .kernels import KernelPass, check_processor, load_kernels
 from .plan import LanePlan, make_plan
 from .program import TensorView
-from .read import read_program
-from .tensors import aligned_bytes, host_tensor, order_inputs
+from .tensors import host_tensor, order_inputs
 from .trace import Trace, check_schedule, make_trace
 
 #: Inputs of a run: tensors by argument name, or in the order of the arguments.
@@ -46,7 +44,7 @@ class ConcurrentExecutable:
     UnsupportedError
         If a packed function that the model calls is not registered.
     PlatformError
-        If this machine lacks a core of the platform.
+        If this machine lacks a core of the platform, or instructions that its kernels use.
     ScheduleError
         If the schedule is not the one of the program.
     """
@@ -58,6 +56,9 @@ class ConcurrentExecutable:
             image.platform.check_machine()
         self.image = image
         self.plan: LanePlan = make_plan(image.program, image.platform)
+        for number, workers in enumerate(self.plan.device_workers):
+            if workers:
+                check_processor(image.platform.devices[number])
         module = load_kernels(image.library) if image.library else None
         functions = _find_functions(self.plan, module)
         self._lanes = make_lanes(self.plan, functions, image.weights, bind_cores)
@@ -162,11 +163,8 @@ class ConcurrentExecutable:
         self._lanes(int(Opcode.SET_SPIN), wait_ns, idle_ns)
 
     def save(self, path: str | Path) -> None:
-        """Write the executable into one file, which `load` reads in another process or on another day.
-
-        The file appears whole or not at all.
-        """
-        write_artifact(path, self.image.manifest(), self.image.members())
+        """Write the executable into one file, which `load` reads in another process."""
+        self.image.save(path)
 
     @classmethod
     def load(cls, path: str | Path, *, bind_cores: bool = True) -> ConcurrentExecutable:
@@ -179,9 +177,7 @@ class ConcurrentExecutable:
         ArtifactError
             If the file is truncated, altered, or written by another version; nothing of it runs then.
         """
-        manifest, members = read_artifact(path)
-        image = Image.restore(manifest, members, f"artifact {str(path)!r}")
-        return cls(image, bind_cores=bind_cores)
+        return cls(Image.load(path), bind_cores=bind_cores)
 
     def _slots(self, inputs: Inputs) -> tuple[list[Any], list[Any]]:
         """Return the tensors to call the lanes with, and those that will hold the results."""
@@ -209,33 +205,11 @@ def build_executable(
     kernel_pass: KernelPass | None = None,
     bind_cores: bool = True,
 ) -> ConcurrentExecutable:
-    """Compile a scheduled module for the lanes.
+    """Compile a scheduled module for the lanes of this machine.
 
-    Parameters
-    ----------
-    module
-        As `tvm_sphinx.relax_pass.annotate_schedule` returns it.
-    platform, schedule
-        Those that it was annotated with; the schedule gives traces their predicted times.
-    kernel_pass
-        Pass over the kernels of one target, under that target; `ImplementKernels` by default.
-    bind_cores
-        Whether to bind the threads to the cores of their devices.
-
-    Raises
-    ------
-    UnsupportedError
-        If it cannot run on lanes, with the reason. The stock VM can then run it.
+    Parameters and errors are those of `build_image` and of `ConcurrentExecutable`.
     """
-    read = read_program(module, platform)
-    plan = make_plan(read.program, platform)
-    weights = aligned_bytes(plan.weight_bytes)
-    for buffer, value in zip(read.program.space_buffers("weights"), read.weights, strict=True):
-        place = weights._create_view(value.shape, value.dtype, plan.offsets[buffer])
-        value.copyto(place)
-    implement: Any = kernel_pass or ImplementKernels()
-    library = compile_kernels(read.kernels, implement)
-    image = Image(read.program, platform, schedule, weights, library)
+    image = build_image(module, platform, schedule, kernel_pass=kernel_pass)
     return ConcurrentExecutable(image, bind_cores=bind_cores)
 
 

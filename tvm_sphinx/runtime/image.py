@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..artifact import read_artifact, write_artifact
 from ..errors import ArtifactError, SphinxError
 from ..platform import Platform
 from ..schedule import Schedule
@@ -59,6 +61,28 @@ class Image:
     def members(self) -> dict[str, bytes]:
         """Return the members by name."""
         return {KERNELS: self.library, WEIGHTS: np.from_dlpack(self.weights).tobytes()}
+
+    def save(self, path: str | Path) -> None:
+        """Write the image into one file, which appears whole or not at all.
+
+        Raises
+        ------
+        SphinxError
+            If the file cannot be written.
+        """
+        write_artifact(path, self.manifest(), self.members())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Image:
+        """Read an image that `save` wrote; nothing of it runs.
+
+        Raises
+        ------
+        ArtifactError
+            If the file is truncated, altered, or written by another version.
+        """
+        manifest, members = read_artifact(path)
+        return cls.restore(manifest, members, f"artifact {str(path)!r}")
 
     @classmethod
     def restore(cls, manifest: Mapping[str, Any], members: Mapping[str, bytes], where: str) -> Image:
