@@ -14,14 +14,13 @@ int cpga_plan_init(cpga_plan *self, const cpga_problem *problem)
     self->window = cpga_calloc(tasks, (int64_t) sizeof *self->window);
     self->finish = cpga_calloc(tasks, (int64_t) sizeof *self->finish);
     self->rest = cpga_calloc(tasks, (int64_t) sizeof *self->rest);
-    self->delivered = cpga_calloc(tasks, (int64_t) sizeof *self->delivered);
     self->trial_finish = cpga_calloc(tasks, (int64_t) sizeof *self->trial_finish);
     self->free_at = cpga_calloc(rows, (int64_t) sizeof *self->free_at);
     self->need = cpga_calloc(rows, (int64_t) sizeof *self->need);
     self->trial_free = cpga_calloc(problem->num_resources, (int64_t) sizeof *self->trial_free);
     if (self->order == NULL || self->position == NULL || self->device == NULL
         || self->window == NULL || self->finish == NULL || self->rest == NULL
-        || self->delivered == NULL || self->trial_finish == NULL || self->free_at == NULL
+        || self->trial_finish == NULL || self->free_at == NULL
         || self->need == NULL || self->trial_free == NULL) {
         cpga_plan_free(self);
         return CPGA_ERR_MEMORY;
@@ -37,7 +36,6 @@ void cpga_plan_free(cpga_plan *self)
     free(self->window);
     free(self->finish);
     free(self->rest);
-    free(self->delivered);
     free(self->trial_finish);
     free(self->free_at);
     free(self->need);
@@ -57,29 +55,29 @@ static inline int store_row(int64_t *row, const int64_t *values, int32_t count)
     return difference != 0;
 }
 
-/* Recompute the heads from a place on; past `last` stop where nothing differs any more. */
-static void update_heads(cpga_plan *self, int32_t first, int32_t last)
+/* Recompute the heads of places first..end; past `dirty` stop where nothing differs any more. Tasks up
+ * to `changed` count as changed whatever they finish. */
+static void update_heads(
+    cpga_plan *self, int32_t first, int32_t changed, int32_t dirty, int32_t stop_at)
 {
     const cpga_problem *problem = self->problem;
-    int32_t resources = problem->num_resources, dirty = last;
+    int32_t resources = problem->num_resources;
     int64_t *row = self->free_at + (int64_t) first * resources, *values = self->trial_free;
     memcpy(values, row, (size_t) resources * sizeof *values);
-    for (int32_t p = first; p < problem->num_tasks; p++) {
+    for (int32_t p = first; p <= stop_at; p++) {
         int32_t task = self->order[p], on = self->device[task];
         int32_t begin = problem->resource_begin[on], stop = problem->resource_begin[on + 1];
-        int64_t cell = (int64_t) task * problem->num_devices + on;
         int64_t end = cpga_ready_ns(problem, self->device, self->finish, task, on);
         for (int32_t i = begin; i < stop; i++)
             end = cpga_max(end, values[problem->resource[i]]);
-        end += problem->exec_ns[cell];
+        end += cpga_exec(problem, task, on);
         for (int32_t i = begin; i < stop; i++)
             values[problem->resource[i]] = end;
-        if (p <= last || self->finish[task] != end) {
+        if (p <= changed || self->finish[task] != end) {
             for (int32_t i = problem->succ_begin[task]; i < problem->succ_begin[task + 1]; i++)
                 dirty = cpga_imax(dirty, self->position[problem->succ[i].task]);
         }
         self->finish[task] = end;
-        self->delivered[task] = end + problem->delivery_ns[cell];
         row += resources;
         if (!store_row(row, values, resources) && p >= dirty)
             break;
@@ -99,14 +97,16 @@ static inline int64_t data_tail_ns(const cpga_plan *self, int32_t task, int32_t 
     return tail;
 }
 
-/* Recompute the tails from a place down; before `first` stop where nothing differs any more. */
-static void update_tails(cpga_plan *self, int32_t first, int32_t last)
+/* Recompute the tails of places last..stop_at, downwards; before `dirty` stop where nothing differs any
+ * more. Tasks from `changed` on count as changed whatever their tail. */
+static void update_tails(
+    cpga_plan *self, int32_t last, int32_t changed, int32_t dirty, int32_t stop_at)
 {
     const cpga_problem *problem = self->problem;
-    int32_t resources = problem->num_resources, dirty = first;
+    int32_t resources = problem->num_resources;
     int64_t *row = self->need + ((int64_t) last + 1) * resources, *values = self->trial_free;
     memcpy(values, row, (size_t) resources * sizeof *values);
-    for (int32_t p = last; p >= 0; p--) {
+    for (int32_t p = last; p >= stop_at; p--) {
         int32_t task = self->order[p], on = self->device[task];
         int32_t begin = problem->resource_begin[on], stop = problem->resource_begin[on + 1];
         int64_t rest = data_tail_ns(self, task, on);
@@ -115,7 +115,7 @@ static void update_tails(cpga_plan *self, int32_t first, int32_t last)
         rest += cpga_exec(problem, task, on);
         for (int32_t i = begin; i < stop; i++)
             values[problem->resource[i]] = rest;
-        if (p >= first || self->rest[task] != rest) {
+        if (p >= changed || self->rest[task] != rest) {
             for (int32_t i = problem->pred_begin[task]; i < problem->pred_begin[task + 1]; i++)
                 dirty = cpga_imin(dirty, self->position[problem->pred[i].task]);
         }
@@ -126,19 +126,76 @@ static void update_tails(cpga_plan *self, int32_t first, int32_t last)
     }
 }
 
-static void update(cpga_plan *self, int32_t first, int32_t last)
+/* The longest path through the tasks in focus, or around them. */
+static int64_t longest_path(const cpga_plan *self)
 {
-    update_heads(self, first, last);
-    update_tails(self, first, last);
-    int64_t makespan = 0;
-    for (int32_t task = 0; task < self->problem->num_tasks; task++)
-        makespan = cpga_max(makespan, self->delivered[task]);
-    self->makespan = makespan;
+    int64_t longest = self->around;
+    for (int32_t p = self->begin; p <= self->end; p++) {
+        int32_t task = self->order[p];
+        int64_t length = cpga_exec(self->problem, task, self->device[task]);
+        longest = cpga_max(longest, self->finish[task] - length + self->rest[task]);
+    }
+    return longest;
+}
+
+/* The longest path that no task in focus is on, from heads computed as if those tasks did not exist. */
+static int64_t path_around(cpga_plan *self)
+{
+    const cpga_problem *problem = self->problem;
+    int64_t *values = self->trial_free, *trial = self->trial_finish, longest = 0;
+    memcpy(values, self->free_at + (int64_t) self->begin * problem->num_resources,
+        (size_t) problem->num_resources * sizeof *values);
+    for (int32_t p = 0; p < self->begin; p++) {
+        int32_t task = self->order[p];
+        int64_t cell = (int64_t) task * problem->num_devices + self->device[task];
+        longest = cpga_max(longest, self->finish[task] + problem->delivery_ns[cell]);
+    }
+    for (int32_t p = self->end + 1; p < problem->num_tasks; p++) {
+        int32_t task = self->order[p], on = self->device[task];
+        int64_t cell = (int64_t) task * problem->num_devices + on, end = problem->release_ns[cell];
+        for (int32_t i = problem->pred_begin[task]; i < problem->pred_begin[task + 1]; i++) {
+            cpga_edge edge = problem->pred[i];
+            int32_t place = self->position[edge.task];
+            int64_t copy = cpga_copy(problem, edge.copy, self->device[edge.task], on);
+            if (place < self->begin)
+                end = cpga_max(end, self->finish[edge.task] + copy);
+            else if (place > self->end)
+                end = cpga_max(end, trial[edge.task] + copy);
+        }
+        int32_t begin = problem->resource_begin[on], stop = problem->resource_begin[on + 1];
+        for (int32_t i = begin; i < stop; i++)
+            end = cpga_max(end, values[problem->resource[i]]);
+        end += problem->exec_ns[cell];
+        for (int32_t i = begin; i < stop; i++)
+            values[problem->resource[i]] = end;
+        trial[task] = end;
+        longest = cpga_max(longest, end + problem->delivery_ns[cell]);
+    }
+    return longest;
+}
+
+/* Bring heads right of the focus and tails left of it up to date. */
+static void propagate(cpga_plan *self)
+{
+    const cpga_problem *problem = self->problem;
+    int32_t highest = 0, lowest = problem->num_tasks - 1;
+    if (!self->touched)
+        return;
+    for (int32_t p = self->begin; p <= self->end; p++) {
+        int32_t task = self->order[p];
+        for (int32_t i = problem->succ_begin[task]; i < problem->succ_begin[task + 1]; i++)
+            highest = cpga_imax(highest, self->position[problem->succ[i].task]);
+        for (int32_t i = problem->pred_begin[task]; i < problem->pred_begin[task + 1]; i++)
+            lowest = cpga_imin(lowest, self->position[problem->pred[i].task]);
+    }
+    update_heads(self, self->end + 1, self->end, highest, problem->num_tasks - 1);
+    update_tails(self, self->begin - 1, self->begin, lowest, 0);
+    self->touched = 0;
 }
 
 void cpga_plan_load(cpga_plan *self, const int32_t *order, const int32_t *device)
 {
-    int32_t tasks = self->problem->num_tasks;
+    int32_t tasks = self->problem->num_tasks, last = tasks - 1;
     size_t row = (size_t) self->problem->num_resources * sizeof *self->need;
     if (order != self->order)
         memcpy(self->order, order, (size_t) tasks * sizeof *order);
@@ -148,9 +205,21 @@ void cpga_plan_load(cpga_plan *self, const int32_t *order, const int32_t *device
         self->position[self->order[p]] = p;
     memset(self->free_at, 0, row);
     memset(self->need + (int64_t) tasks * self->problem->num_resources, 0, row);
-    self->makespan = 0;
-    if (tasks > 0)
-        update(self, 0, tasks - 1);
+    update_heads(self, 0, last, last, last);
+    update_tails(self, last, 0, 0, 0);
+    self->begin = 0;
+    self->end = last;
+    self->around = 0;
+    self->touched = 0;
+    self->makespan = longest_path(self);
+}
+
+void cpga_plan_focus(cpga_plan *self, int32_t begin, int32_t end)
+{
+    propagate(self);
+    self->begin = begin;
+    self->end = end;
+    self->around = path_around(self);
 }
 
 int64_t cpga_plan_try(cpga_plan *self, int32_t first, int32_t last, int64_t limit)
@@ -199,23 +268,26 @@ void cpga_plan_apply(cpga_plan *self, int32_t first, int32_t last)
         self->order[p] = self->window[p - first];
         self->position[self->order[p]] = p;
     }
-    update(self, first, last);
+    update_heads(self, first, last, last, self->end);
+    update_tails(self, last, first, first, self->begin);
+    self->touched = 1;
+    self->makespan = longest_path(self);
 }
 
 void cpga_plan_sort(cpga_plan *self)
 {
+    propagate(self);
     cpga_sort_by_start(self->problem, self->device, self->finish, self->order);
     cpga_plan_load(self, self->order, self->device);
 }
 
 int32_t cpga_plan_critical(const cpga_plan *self, int32_t *critical)
 {
-    const cpga_problem *problem = self->problem;
     int32_t count = 0;
-    for (int32_t p = 0; p < problem->num_tasks; p++) {
+    for (int32_t p = self->begin; p <= self->end; p++) {
         int32_t task = self->order[p];
-        int64_t start = self->finish[task] - cpga_exec(problem, task, self->device[task]);
-        if (start + self->rest[task] == self->makespan)
+        int64_t length = cpga_exec(self->problem, task, self->device[task]);
+        if (self->finish[task] - length + self->rest[task] == self->makespan)
             critical[count++] = task;
     }
     return count;

@@ -26,31 +26,49 @@ _SLICE = 4096
 
 @dataclass(frozen=True)
 class CpgaParams:
-    """Parameters of the search.
+    """Parameters of the search; one default for all problems.
+
+    Shares of accepted changes for the worse are counted in 2**-20.
 
     Parameters
     ----------
-    hot_ppm, cold_ppm
-        First and last temperature, in millionths of the best makespan.
+    population
+        Members, 1 .. 64. Individuals beyond them are children of crossovers.
+    effort
+        Evaluations per task that one individual's annealing takes, where the budget allows several.
+    accept_first, accept_again, accept_last
+        Changes for the worse that are accepted at first in a new individual, in a child, and at last.
+    tied_percent
+        Share of a new individual's annealing in which tied genes move as one.
+    keep_critical
+        1 if crossover leaves the critical path of the better parent alone, or 0.
     critical_percent
         Changes that start from a task of a critical path.
-    tied_percent
-        Share of the budget in which tied genes move as one.
-    sort_every
-        Evaluations between sorts of the order by start time.
+    focus, visit, sort_every
+        Places of the order that are changed in a row, evaluations there, and visits between sorts of
+        the order by start time.
     block_percent, swap_percent
         Changes that move a connected block of tasks, and that exchange two devices.
+    gather_percent
+        Blocks that are gathered from all devices instead of from one.
     max_block_bits, max_span_bits
         Blocks have at most about 2**bits tasks; tasks move at most 2**bits places.
     """
 
-    hot_ppm: int = 2000
-    cold_ppm: int = 100
-    critical_percent: int = 50
+    population: int = 8
+    effort: int = 1500
+    accept_first: int = 104_858
+    accept_again: int = 52_429
+    accept_last: int = 1_049
     tied_percent: int = 20
-    sort_every: int = 256
-    block_percent: int = 15
-    swap_percent: int = 10
+    keep_critical: int = 1
+    critical_percent: int = 50
+    focus: int = 64
+    visit: int = 128
+    sort_every: int = 8
+    block_percent: int = 25
+    swap_percent: int = 35
+    gather_percent: int = 50
     max_block_bits: int = 4
     max_span_bits: int = 6
 
