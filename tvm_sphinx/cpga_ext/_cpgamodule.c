@@ -268,7 +268,43 @@ static PyObject *problem_decode(problem_object *self, PyObject *args)
     return result;
 }
 
+static PyObject *problem_memory_overflow(problem_object *self, PyObject *args)
+{
+    PyObject *devices, *ends;
+    Py_ssize_t extents[1] = { self->core.num_tasks };
+    Py_buffer views[2];
+    if (!PyArg_ParseTuple(args, "OO:memory_overflow", &devices, &ends))
+        return NULL;
+    if (get_int64(devices, "device", 1, extents, &views[0]) != 0)
+        return NULL;
+    if (get_int64(ends, "finish", 1, extents, &views[1]) != 0) {
+        PyBuffer_Release(&views[0]);
+        return NULL;
+    }
+    const int64_t *given = views[0].buf;
+    int64_t overflow = 0;
+    cpga_memory memory;
+    int32_t *device = cpga_calloc(self->core.num_tasks, (int64_t) sizeof *device);
+    int status = device == NULL ? CPGA_ERR_MEMORY : cpga_memory_init(&memory, &self->core);
+    int have_memory = device != NULL && status == CPGA_OK;
+    for (int32_t task = 0; task < self->core.num_tasks && status == CPGA_OK; task++) {
+        if (given[task] < 0 || given[task] >= self->core.num_devices)
+            status = CPGA_ERR_DEVICE;
+        else
+            device[task] = (int32_t) given[task];
+    }
+    if (status == CPGA_OK)
+        overflow = cpga_memory_overflow(&memory, device, views[1].buf);
+    if (have_memory)
+        cpga_memory_free(&memory);
+    free(device);
+    PyBuffer_Release(&views[0]);
+    PyBuffer_Release(&views[1]);
+    return status == CPGA_OK ? PyLong_FromLongLong((long long) overflow) : raise_status(status);
+}
+
 static PyMethodDef problem_methods[] = {
+    { "memory_overflow", (PyCFunction) problem_memory_overflow, METH_VARARGS, NULL },
     { "heuristic", (PyCFunction) problem_heuristic, METH_VARARGS, NULL },
     { "decode", (PyCFunction) problem_decode, METH_VARARGS, NULL },
     { NULL, NULL, 0, NULL },

@@ -22,6 +22,8 @@ Progress = Callable[[HistoryPoint], None]
 
 # Evaluations per call of the core: often enough to keep time limits and Ctrl-C prompt.
 _SLICE = 4096
+# Evaluations per second.
+_USUAL_RATE = 1e6
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def cpga(
                 history.append(HistoryPoint(evaluations, cpu_s, makespan_ns))
                 if progress is not None:
                     progress(history[-1])
-            reason = _reason(budget, evaluations, evaluations - last, elapsed_s, cpu_s)
+            reason = budget.reason(evaluations, evaluations - last, elapsed_s, cpu_s)
             if makespan_ns <= bound_ns and not overflow:
                 reason = "optimal"
             if reason is None:
@@ -151,24 +153,14 @@ def _start(
         ) from error
 
 
-def _reason(stop: Stop, evaluations: int, stale: int, elapsed_s: float, cpu_s: float) -> str | None:
-    if stop.max_evaluations is not None and evaluations >= stop.max_evaluations:
-        return "evaluations"
-    if stop.stagnation is not None and stale >= stop.stagnation:
-        return "stagnation"
-    if stop.time_limit_s is not None and elapsed_s >= stop.time_limit_s:
-        return "time"
-    if stop.cpu_limit_s is not None and cpu_s >= stop.cpu_limit_s:
-        return "time"
-    return None
-
-
 def _horizon(stop: Stop, evaluations: int, elapsed_s: float, cpu_s: float) -> int:
     """Return the evaluations that the budget is expected to allow in all."""
-    horizons = [1 << 40]
+    horizons = [1 << 44]
     if stop.max_evaluations is not None:
         horizons.append(stop.max_evaluations)
     for limit_s, used_s in ((stop.time_limit_s, elapsed_s), (stop.cpu_limit_s, cpu_s)):
-        if limit_s is not None and used_s > 0:
-            horizons.append(int(evaluations * limit_s / used_s) + 1)
+        if limit_s is not None:
+            # Until there is something to go by, suppose a rate that is usual.
+            rate = evaluations / used_s if evaluations > _SLICE else _USUAL_RATE
+            horizons.append(int(rate * limit_s) + 1)
     return max(evaluations + 1, min(horizons))
