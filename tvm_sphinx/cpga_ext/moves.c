@@ -153,6 +153,7 @@ static int draw_place(cpga_move *self, cpga_plan *plan, const cpga_units *units,
     else
         memmove(window + at, window + at + 1, distance * sizeof *window);
     window[place] = task;
+    plan->moved = place == at ? -1 : task;
     return 1;
 }
 
@@ -183,6 +184,7 @@ int cpga_move_draw(cpga_move *self, cpga_plan *plan, const cpga_units *units,
     int32_t kind = cpga_rng_index(rng, 100);
     cpga_move_stamp(self, plan->problem);
     self->num_moved = 0;
+    plan->moved = -1;
     self->first = self->last = plan->position[task];
     if (!in_focus(plan, units, unit))
         return 0;

@@ -12,13 +12,17 @@ int cpga_plan_init(cpga_plan *self, const cpga_problem *problem)
     self->position = cpga_calloc(tasks, (int64_t) sizeof *self->position);
     self->device = cpga_calloc(tasks, (int64_t) sizeof *self->device);
     self->window = cpga_calloc(tasks, (int64_t) sizeof *self->window);
+    self->home = cpga_calloc(tasks, (int64_t) sizeof *self->home);
+    self->mark = cpga_calloc(tasks, (int64_t) sizeof *self->mark);
+    self->differs = cpga_calloc(problem->num_resources, (int64_t) sizeof *self->differs);
+    self->moved = -1;
     self->finish = cpga_calloc(tasks, (int64_t) sizeof *self->finish);
     self->rest = cpga_calloc(tasks, (int64_t) sizeof *self->rest);
     self->trial_finish = cpga_calloc(tasks, (int64_t) sizeof *self->trial_finish);
     self->free_at = cpga_calloc(rows, (int64_t) sizeof *self->free_at);
     self->need = cpga_calloc(rows, (int64_t) sizeof *self->need);
     self->trial_free = cpga_calloc(problem->num_resources, (int64_t) sizeof *self->trial_free);
-    if (self->order == NULL || self->position == NULL || self->device == NULL
+    if (self->home == NULL || self->mark == NULL || self->differs == NULL || self->order == NULL || self->position == NULL || self->device == NULL
         || self->window == NULL || self->finish == NULL || self->rest == NULL
         || self->trial_finish == NULL || self->free_at == NULL
         || self->need == NULL || self->trial_free == NULL) {
@@ -34,6 +38,9 @@ void cpga_plan_free(cpga_plan *self)
     free(self->position);
     free(self->device);
     free(self->window);
+    free(self->home);
+    free(self->mark);
+    free(self->differs);
     free(self->finish);
     free(self->rest);
     free(self->trial_finish);
@@ -44,19 +51,40 @@ void cpga_plan_free(cpga_plan *self)
 }
 
 
-/* Store a row of resource times; true if that changed it. */
-static inline int store_row(int64_t *row, const int64_t *values, int32_t count)
+/* Store a row of resource times, and note which of them that changes; true if any. */
+static inline int store_row(int64_t *row, const int64_t *values, char *differs, int32_t count)
 {
-    int64_t difference = 0;
+    int any = 0;
     for (int32_t r = 0; r < count; r++) {
-        difference |= row[r] ^ values[r];
+        differs[r] = row[r] != values[r];
+        any |= differs[r];
         row[r] = values[r];
     }
-    return difference != 0;
+    return any;
 }
 
-/* Recompute the heads of places first..end; past `dirty` stop where nothing differs any more. Tasks up
- * to `changed` count as changed whatever they finish. */
+/* Begin a new set of marked tasks; all resources differ, or none. */
+static void begin_marking(cpga_plan *self, char differs)
+{
+    if (self->stamp == INT32_MAX) {
+        memset(self->mark, 0, (size_t) self->problem->num_tasks * sizeof *self->mark);
+        self->stamp = 0;
+    }
+    self->stamp++;
+    memset(self->differs, differs, (size_t) self->problem->num_resources);
+}
+
+/* True if a task has to be looked at: what it reads, or when its device is free, has changed. */
+static inline int is_affected(const cpga_plan *self, int32_t task, int32_t begin, int32_t stop)
+{
+    int affected = self->mark[task] == self->stamp;
+    for (int32_t i = begin; i < stop; i++)
+        affected |= self->differs[self->problem->resource[i]];
+    return affected;
+}
+
+/* Recompute the heads of places first..stop_at; past `dirty` stop where nothing differs any more.
+ * Tasks up to `changed` count as changed whatever they finish. */
 static void update_heads(
     cpga_plan *self, int32_t first, int32_t changed, int32_t dirty, int32_t stop_at)
 {
@@ -64,22 +92,30 @@ static void update_heads(
     int32_t resources = problem->num_resources;
     int64_t *row = self->free_at + (int64_t) first * resources, *values = self->trial_free;
     memcpy(values, row, (size_t) resources * sizeof *values);
+    int32_t dirty_until = dirty;
+    begin_marking(self, 1);
     for (int32_t p = first; p <= stop_at; p++) {
         int32_t task = self->order[p], on = self->device[task];
         int32_t begin = problem->resource_begin[on], stop = problem->resource_begin[on + 1];
-        int64_t end = cpga_ready_ns(problem, self->device, self->finish, task, on);
-        for (int32_t i = begin; i < stop; i++)
-            end = cpga_max(end, values[problem->resource[i]]);
-        end += cpga_exec(problem, task, on);
+        int64_t end = self->finish[task];
+        if (p <= dirty || is_affected(self, task, begin, stop)) {
+            end = cpga_ready_ns(problem, self->device, self->finish, task, on);
+            for (int32_t i = begin; i < stop; i++)
+                end = cpga_max(end, values[problem->resource[i]]);
+            end += cpga_exec(problem, task, on);
+        }
         for (int32_t i = begin; i < stop; i++)
             values[problem->resource[i]] = end;
         if (p <= changed || self->finish[task] != end) {
-            for (int32_t i = problem->succ_begin[task]; i < problem->succ_begin[task + 1]; i++)
-                dirty = cpga_imax(dirty, self->position[problem->succ[i].task]);
+            for (int32_t i = problem->succ_begin[task]; i < problem->succ_begin[task + 1]; i++) {
+                int32_t reader = problem->succ[i].task;
+                self->mark[reader] = self->stamp;
+                dirty_until = cpga_imax(dirty_until, self->position[reader]);
+            }
         }
         self->finish[task] = end;
         row += resources;
-        if (!store_row(row, values, resources) && p >= dirty)
+        if (!store_row(row, values, self->differs, resources) && p >= dirty_until)
             break;
     }
 }
@@ -103,25 +139,32 @@ static void update_tails(
     cpga_plan *self, int32_t last, int32_t changed, int32_t dirty, int32_t stop_at)
 {
     const cpga_problem *problem = self->problem;
-    int32_t resources = problem->num_resources;
+    int32_t resources = problem->num_resources, dirty_until = dirty;
     int64_t *row = self->need + ((int64_t) last + 1) * resources, *values = self->trial_free;
     memcpy(values, row, (size_t) resources * sizeof *values);
+    begin_marking(self, 1);
     for (int32_t p = last; p >= stop_at; p--) {
         int32_t task = self->order[p], on = self->device[task];
         int32_t begin = problem->resource_begin[on], stop = problem->resource_begin[on + 1];
-        int64_t rest = data_tail_ns(self, task, on);
-        for (int32_t i = begin; i < stop; i++)
-            rest = cpga_max(rest, values[problem->resource[i]]);
-        rest += cpga_exec(problem, task, on);
+        int64_t rest = self->rest[task];
+        if (p >= dirty || is_affected(self, task, begin, stop)) {
+            rest = data_tail_ns(self, task, on);
+            for (int32_t i = begin; i < stop; i++)
+                rest = cpga_max(rest, values[problem->resource[i]]);
+            rest += cpga_exec(problem, task, on);
+        }
         for (int32_t i = begin; i < stop; i++)
             values[problem->resource[i]] = rest;
         if (p >= changed || self->rest[task] != rest) {
-            for (int32_t i = problem->pred_begin[task]; i < problem->pred_begin[task + 1]; i++)
-                dirty = cpga_imin(dirty, self->position[problem->pred[i].task]);
+            for (int32_t i = problem->pred_begin[task]; i < problem->pred_begin[task + 1]; i++) {
+                int32_t source = problem->pred[i].task;
+                self->mark[source] = self->stamp;
+                dirty_until = cpga_imin(dirty_until, self->position[source]);
+            }
         }
         self->rest[task] = rest;
         row -= resources;
-        if (!store_row(row, values, resources) && p <= dirty)
+        if (!store_row(row, values, self->differs, resources) && p <= dirty_until)
             break;
     }
 }
@@ -203,6 +246,7 @@ void cpga_plan_load(cpga_plan *self, const int32_t *order, const int32_t *device
         memcpy(self->device, device, (size_t) tasks * sizeof *device);
     for (int32_t p = 0; p < tasks; p++)
         self->position[self->order[p]] = p;
+    memcpy(self->home, self->device, (size_t) tasks * sizeof *self->home);
     memset(self->free_at, 0, row);
     memset(self->need + (int64_t) tasks * self->problem->num_resources, 0, row);
     update_heads(self, 0, last, last, last);
@@ -222,42 +266,80 @@ void cpga_plan_focus(cpga_plan *self, int32_t begin, int32_t end)
     self->around = path_around(self);
 }
 
+/* Note that the resources of a device are free at other times than before, or are not. */
+static inline void note_device(cpga_plan *self, int32_t device, char differs)
+{
+    const cpga_problem *problem = self->problem;
+    for (int32_t i = problem->resource_begin[device]; i < problem->resource_begin[device + 1]; i++)
+        self->differs[problem->resource[i]] = differs;
+}
+
+/* When a task of a window finishes, if that begins at place `first`. */
+static inline int64_t trial_finish_ns(const cpga_plan *self, int32_t task, int32_t on, int32_t first)
+{
+    const cpga_problem *problem = self->problem;
+    int64_t cell = (int64_t) task * problem->num_devices + on, end = problem->release_ns[cell];
+    const int64_t *copy_ns = problem->copy_ns + on * problem->num_devices;
+    for (int32_t i = problem->pred_begin[task]; i < problem->pred_begin[task + 1]; i++) {
+        cpga_edge edge = problem->pred[i];
+        const int64_t *at = self->position[edge.task] >= first ? self->trial_finish : self->finish;
+        end = cpga_max(end, at[edge.task] + copy_ns[edge.copy + self->device[edge.task]]);
+    }
+    for (int32_t i = problem->resource_begin[on]; i < problem->resource_begin[on + 1]; i++)
+        end = cpga_max(end, self->trial_free[problem->resource[i]]);
+    return end + problem->exec_ns[cell];
+}
+
+/* How long the schedule runs after a task that ends a path in the window; its readers are marked. */
+static inline int64_t trial_tail_ns(cpga_plan *self, int32_t task, int32_t on, int32_t last)
+{
+    const cpga_problem *problem = self->problem;
+    const int64_t *need = self->need + ((int64_t) last + 1) * problem->num_resources;
+    int64_t tail = problem->delivery_ns[(int64_t) task * problem->num_devices + on];
+    for (int32_t i = problem->resource_begin[on]; i < problem->resource_begin[on + 1]; i++)
+        tail = cpga_max(tail, need[problem->resource[i]]);
+    for (int32_t i = problem->succ_begin[task]; i < problem->succ_begin[task + 1]; i++) {
+        cpga_edge edge = problem->succ[i];
+        if (self->position[edge.task] > last) {
+            int64_t copy = cpga_copy(problem, edge.copy, on, self->device[edge.task]);
+            tail = cpga_max(tail, copy + self->rest[edge.task]);
+        } else {
+            self->mark[edge.task] = self->stamp;
+        }
+    }
+    return tail;
+}
+
 int64_t cpga_plan_try(cpga_plan *self, int32_t first, int32_t last, int64_t limit)
 {
     const cpga_problem *problem = self->problem;
-    int32_t resources = problem->num_resources, devices = problem->num_devices;
-    const int64_t *need = self->need + ((int64_t) last + 1) * resources;
-    int64_t *values = self->trial_free, *trial = self->trial_finish, longest = 0;
-    memcpy(values, self->free_at + (int64_t) first * resources, (size_t) resources * sizeof *values);
+    int64_t *values = self->trial_free, longest = 0;
+    memcpy(values, self->free_at + (int64_t) first * problem->num_resources,
+        (size_t) problem->num_resources * sizeof *values);
+    begin_marking(self, 0);
+    int32_t left = self->moved >= 0 ? self->position[self->moved] - first : -1;
     for (int32_t p = 0; p <= last - first; p++) {
         int32_t task = self->window[p], on = self->device[task];
-        int64_t cell = (int64_t) task * devices + on, end = problem->release_ns[cell];
-        for (int32_t i = problem->pred_begin[task]; i < problem->pred_begin[task + 1]; i++) {
-            cpga_edge edge = problem->pred[i];
-            const int64_t *at = self->position[edge.task] >= first ? trial : self->finish;
-            end = cpga_max(
-                end, at[edge.task] + cpga_copy(problem, edge.copy, self->device[edge.task], on));
-        }
+        if (p == left)
+            note_device(self, self->home[self->moved], 1);
         int32_t begin = problem->resource_begin[on], stop = problem->resource_begin[on + 1];
+        int changes = task == self->moved || on != self->home[task];
+        int64_t end = self->finish[task];
+        if (changes || is_affected(self, task, begin, stop)) {
+            end = trial_finish_ns(self, task, on, first);
+            if (changes)
+                note_device(self, self->home[task], 1);
+            changes = changes || end != self->finish[task];
+            note_device(self, on, (char) changes);
+            if (changes) {
+                longest = cpga_max(longest, end + trial_tail_ns(self, task, on, last));
+                if (longest > limit)
+                    return CPGA_ABOVE_LIMIT;
+            }
+        }
+        self->trial_finish[task] = end;
         for (int32_t i = begin; i < stop; i++)
-            end = cpga_max(end, values[problem->resource[i]]);
-        end += problem->exec_ns[cell];
-        trial[task] = end;
-        int64_t tail = problem->delivery_ns[cell];
-        for (int32_t i = begin; i < stop; i++) {
             values[problem->resource[i]] = end;
-            tail = cpga_max(tail, need[problem->resource[i]]);
-        }
-        for (int32_t i = problem->succ_begin[task]; i < problem->succ_begin[task + 1]; i++) {
-            cpga_edge edge = problem->succ[i];
-            if (self->position[edge.task] > last)
-                tail = cpga_max(tail,
-                    cpga_copy(problem, edge.copy, on, self->device[edge.task])
-                        + self->rest[edge.task]);
-        }
-        longest = cpga_max(longest, end + tail);
-        if (longest > limit)
-            return CPGA_ABOVE_LIMIT;
     }
     return longest;
 }
@@ -267,6 +349,7 @@ void cpga_plan_apply(cpga_plan *self, int32_t first, int32_t last)
     for (int32_t p = first; p <= last; p++) {
         self->order[p] = self->window[p - first];
         self->position[self->order[p]] = p;
+        self->home[self->order[p]] = self->device[self->order[p]];
     }
     update_heads(self, first, last, last, self->end);
     update_tails(self, last, first, first, self->begin);

@@ -31,7 +31,12 @@ typedef struct cpga_plan {
     int32_t end;
     int64_t around;         /* the longest path that avoids all tasks in focus */
     int touched;            /* true if heads right of the focus and tails left of it are out of date */
+    int32_t *home;          /* the devices that all of the above was computed for */
+    int32_t moved;          /* the task that the window moves to another place, or -1 */
     int32_t *window;        /* scratch: the tasks of a window in their new order */
+    int32_t *mark;          /* scratch: == stamp for tasks that read something that changed */
+    int32_t stamp;
+    char *differs;          /* scratch, num_resources: is free at another time than before */
     int64_t *trial_finish;  /* scratch */
     int64_t *trial_free;    /* scratch, num_resources */
 } cpga_plan;
@@ -47,6 +52,7 @@ void cpga_plan_focus(cpga_plan *self, int32_t begin, int32_t end);
 
 /* The makespan if the tasks at places first..last (in focus) were ordered as in self->window, with
  * the devices of self->device, which may already differ from what was loaded for these tasks only.
+ * Against the present order at most one task changes its place among the others: self->moved.
  *
  * Exact if it is above the present makespan; otherwise the new makespan lies between the value and
  * the present makespan. CPGA_ABOVE_LIMIT as soon as it is known to be above the limit. */
