@@ -66,10 +66,10 @@ def _accumulator(dtype: str) -> str:
     return "float32" if dtype in ("float16", "bfloat16") else dtype
 
 
-def _finish(args: list[te.Tensor], name: str) -> tirx.PrimFunc:
-    func = te.create_prim_func(args)
-    attrs = {"op_pattern": _OUT_EWISE_FUSABLE, "tirx.noalias": True, "global_symbol": name}
-    return func.with_attrs(attrs).without_attr("global_symbol")
+def _finish(args: list[te.Tensor]) -> tirx.PrimFunc:
+    # Relax's legalized operators index with int64; FuseTIR joins buffers of equal types only.
+    func = te.create_prim_func(args, index_dtype_override="int64")
+    return func.with_attrs({"op_pattern": _OUT_EWISE_FUSABLE, "tirx.noalias": True})
 
 
 def _pad(data: te.Tensor, shape: ConvShape, channels: int) -> te.Tensor:
@@ -123,7 +123,7 @@ def conv2d(shape: ConvShape, dtype: str, out_dtype: str) -> tirx.PrimFunc:
         return acc[n, h, w, group, inner // PANEL_LANES, lane].astype(out_dtype)
 
     out = te.compute((batch, out_h, out_w, shape.out_channels), unpack, name="unpack")
-    return _finish([data, weight, out], "conv2d")
+    return _finish([data, weight, out])
 
 
 def depthwise_conv2d(shape: ConvShape, dtype: str, out_dtype: str) -> tirx.PrimFunc:
@@ -150,7 +150,7 @@ def depthwise_conv2d(shape: ConvShape, dtype: str, out_dtype: str) -> tirx.PrimF
         lambda n, h, w, c: acc[n, h, w, c // PANEL_LANES, c % PANEL_LANES].astype(out_dtype),
         name="unpack",
     )
-    return _finish([data, weight, out], "depthwise_conv2d")
+    return _finish([data, weight, out])
 
 
 def _flat_index(indices: tuple[Any, ...], extents: tuple[int, ...]) -> Any:
@@ -192,7 +192,7 @@ def matmul(
         return acc[row, column // PANEL_LANES, column % PANEL_LANES].astype(out_dtype)
 
     out = te.compute((*lead, columns), unpack, name="unpack")
-    return _finish([data, weight, out], "matmul")
+    return _finish([data, weight, out])
 
 
 @dataclass(frozen=True)
@@ -259,7 +259,7 @@ def batch_matmul(shape: BatchMatmulShape, dtype: str, out_dtype: str) -> tirx.Pr
         return value.astype(out_dtype)
 
     out = te.compute((*shape.batch, shape.rows, shape.columns), unpack, name="unpack")
-    return _finish([left, right, out], "batch_matmul")
+    return _finish([left, right, out])
 
 
 def flops(func: tvm.tirx.PrimFunc) -> float:
