@@ -9,6 +9,9 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
 
 from .compute import ROLE
 
+# Splits off the last, partial step of a loop, so that all others run without a condition.
+PARTITION_HINT = "pragma_loop_partition_hint"
+
 
 def root_blocks(sch: s_tir.Schedule) -> list[SBlockRV]:
     """Return the function's blocks in the order of the program."""
@@ -53,6 +56,24 @@ def inline_consumers(
     return after[-1] if len(consumers) == 1 else None
 
 
+def is_output(sch: s_tir.Schedule, block: SBlockRV) -> bool:
+    """Whether a block writes a parameter of the function."""
+    params = sch.mod["main"].params
+    written = sch.get(block).writes
+    return any(region.source.same_as(param) for region in written for param in params)
+
+
+def spatial_extents(sch: s_tir.Schedule, block: SBlockRV) -> list[int]:
+    """Return the extents of a block's spatial axes, in order."""
+    axes = sch.get(block).iter_vars
+    return [int(it.dom.extent) for it in axes if it.iter_type == tirx.IterVar.DataPar]
+
+
+def fuse_all(sch: s_tir.Schedule, loops: list[LoopRV]) -> LoopRV:
+    """Fuse loops into one; a single loop stays as it is."""
+    return sch.fuse(*loops) if len(loops) > 1 else loops[0]
+
+
 def vectorize_last(sch: s_tir.Schedule, block: SBlockRV, lanes: int) -> None:
     """Vectorize a block's innermost loop; a remainder gets code of its own."""
     loop = sch.get_loops(block)[-1]
@@ -65,4 +86,4 @@ def vectorize_last(sch: s_tir.Schedule, block: SBlockRV, lanes: int) -> None:
     outer, inner = sch.split(loop, [None, lanes])
     sch.vectorize(inner)
     if extent % lanes:
-        sch.annotate(outer, "pragma_loop_partition_hint", True)
+        sch.annotate(outer, PARTITION_HINT, True)

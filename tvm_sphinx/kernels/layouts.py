@@ -119,7 +119,9 @@ class _LayoutRewriter(PyExprMutator):  # type: ignore[misc]
 
     def _bind(self, var: relax.Var, value: relax.Expr) -> None:
         if isinstance(var, relax.DataflowVar):
-            self.set_var_remap(var, self.builder_.emit(value))
+            # An alias would stand between a kernel and the epilogue that fusion gives it.
+            named = value if isinstance(value, relax.DataflowVar) else self.builder_.emit(value)
+            self.set_var_remap(var, named)
         elif self.builder_.current_block_is_dataflow():
             self.set_var_remap(var, self.builder_.emit_output(value))
         else:

@@ -15,13 +15,12 @@ from tvm import s_tir, tirx
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 from tvm.target import Target
 
-from .blocks import extent_of, inline_consumers, role_of, root_blocks, vectorize_last
+from .blocks import PARTITION_HINT, extent_of, inline_consumers, role_of, root_blocks, vectorize_last
 from .compute import ROLE
 from .target_info import PANEL_LANES, CpuInfo
 from .tiling import Tile, choose_tile
 
 _ACCUMULATORS = ("conv2d", "depthwise_conv2d", "matmul", "batch_matmul")
-PARTITION_HINT = "pragma_loop_partition_hint"
 
 
 class PackedKernel:
