@@ -69,6 +69,8 @@ def _accumulator(dtype: str) -> str:
 def _finish(args: list[te.Tensor]) -> tirx.PrimFunc:
     # Relax's legalized operators index with int64; FuseTIR joins buffers of equal types only.
     func = te.create_prim_func(args, index_dtype_override="int64")
+    # Without its exported name, dead code elimination drops it once it is fused into another.
+    func = func.without_attr("global_symbol")
     return func.with_attrs({"op_pattern": _OUT_EWISE_FUSABLE, "tirx.noalias": True})
 
 
@@ -154,9 +156,11 @@ def depthwise_conv2d(shape: ConvShape, dtype: str, out_dtype: str) -> tirx.PrimF
 
 
 def _flat_index(indices: tuple[Any, ...], extents: tuple[int, ...]) -> Any:
-    flat = indices[0] if indices else 0
-    for index, extent in zip(indices[1:], extents[1:], strict=True):
-        flat = flat * extent + index
+    """Return the row that leading indices stand for; axes of extent one add nothing."""
+    flat: Any = 0
+    for index, extent in zip(indices, extents, strict=True):
+        if extent > 1:
+            flat = index if isinstance(flat, int) else flat * extent + index
     return flat
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import dataclass
 from tvm import s_tir, tirx
 from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
 from tvm.target import Target
@@ -27,6 +28,25 @@ from .injective import PARALLEL_ELEMENTS, schedule_injective
 from .target_info import CpuInfo
 
 _REDUCED = tirx.IterVar.CommReduce
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A block of a kernel that runs row by row.
+
+    Attributes
+    ----------
+    block
+        The block.
+    per_lane
+        Whether it holds the partial results of a reduction, one per vector lane.
+    ragged
+        Whether the reduction is not a multiple of the lanes.
+    """
+
+    block: SBlockRV
+    per_lane: bool = False
+    ragged: bool = False
 
 
 class Reduction:
@@ -99,41 +119,46 @@ class Reduction:
         work = max(_volume(sch, block) for block in blocks)
         parts = [part for block in blocks for part in self._partial(sch, block)]
         if lead == 0:
-            for block in parts:
-                self._inner(sch, block, 0)
+            for part in parts:
+                self._inner(sch, part, 0)
             return True
-        row = fuse_all(sch, sch.get_loops(parts[-1])[:lead])
-        for block in reversed(parts[:-1]):
-            sch.compute_at(block, row)
-        for block in parts:
-            self._inner(sch, block, 1)
+        row = fuse_all(sch, sch.get_loops(parts[-1].block)[:lead])
+        for part in reversed(parts[:-1]):
+            sch.compute_at(part.block, row)
+        for part in parts:
+            self._inner(sch, part, 1)
         if self.info.cores > 1 and work >= PARALLEL_ELEMENTS:
             sch.parallel(row)
         return True
 
-    def _partial(self, sch: s_tir.Schedule, block: SBlockRV) -> list[SBlockRV]:
+    def _partial(self, sch: s_tir.Schedule, block: SBlockRV) -> list[_Part]:
         """Split a reduction over the contiguous axis into one partial result per lane."""
         if not is_reduction(sch, block):
-            return [block]
+            return [_Part(block)]
         loop = sch.get_loops(block)[-1]
         lanes, extent = self.info.lanes(4), extent_of(sch, loop)
         if sch.get(block).iter_vars[-1].iter_type != _REDUCED or extent < 2 * lanes:
-            return [block]
-        chunk, lane = sch.split(loop, [None, lanes])
-        if extent % lanes:
-            sch.annotate(chunk, PARTITION_HINT, True)
-        return [sch.rfactor(lane, len(sch.get(block).writes[0].region)), block]
+            return [_Part(block)]
+        _, lane = sch.split(loop, [None, lanes])
+        partial = sch.rfactor(lane, len(sch.get(block).writes[0].region))
+        return [_Part(partial, per_lane=True, ragged=extent % lanes != 0), _Part(block)]
 
-    def _inner(self, sch: s_tir.Schedule, block: SBlockRV, depth: int) -> None:
+    def _inner(self, sch: s_tir.Schedule, part: _Part, depth: int) -> None:
         """Vectorize what is left of a block below its row."""
+        block = part.block
         loops = sch.get_loops(block)[depth:]
         if not loops:
             return
         if not is_reduction(sch, block):
             vectorize_last(sch, block, self.info.lanes(4))
             return
-        if sch.get(block).iter_vars[-1].iter_type != _REDUCED:  # partial results, one per lane
+        if part.per_lane:
+            if depth:  # moving a block under a row puts its spatial axes, the lane first, ahead
+                loops = [*loops[1:], loops[0]]
+                sch.reorder(*loops)
             sch.vectorize(loops[-1])
+            if part.ragged:
+                sch.annotate(loops[-2], PARTITION_HINT, True)
         sch.decompose_reduction(block, loops[0])
 
 
