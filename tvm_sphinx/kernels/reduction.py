@@ -209,9 +209,7 @@ def _kept_axis(sch: s_tir.Schedule, block: SBlockRV) -> int | None:
     return None
 
 
-def _vectorize_copy(
-    sch: s_tir.Schedule, epilogue: SBlockRV, chunk: LoopRV, lanes: int
-) -> None:
+def _vectorize_copy(sch: s_tir.Schedule, epilogue: SBlockRV, chunk: LoopRV, lanes: int) -> None:
     """Vectorize the consumer that runs once per chunk of the kept axis."""
     loops = sch.get_loops(epilogue)
     depth = next(p for p, loop in enumerate(loops) if sch.get(loop).same_as(sch.get(chunk)))
