@@ -11,9 +11,9 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import EnvironmentMismatchError, SphinxError
-from . import compile, explain, run
+from . import check, compile, explain, run, search
 
-_COMMANDS = (compile, run, explain)
+_COMMANDS = (compile, run, explain, search, check)
 
 
 def make_parser() -> argparse.ArgumentParser:

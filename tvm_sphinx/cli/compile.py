@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SphinxError
 from ..platform import NAMED_PLATFORMS, Platform
+from .files import check_writable
 from .progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -96,23 +96,6 @@ def run(args: argparse.Namespace) -> int:
 def format_stages(compiled: CompiledModel) -> str:
     """Return the time of each stage in one line."""
     return ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in compiled.stages_s.items())
-
-
-def check_writable(output: str | None) -> None:
-    """Check, before any work, that the output can be written.
-
-    Raises
-    ------
-    SphinxError
-        If its folder is missing or it is a folder itself.
-    """
-    if output is None:
-        return
-    path = Path(output)
-    if path.is_dir():
-        raise SphinxError(f"Expected a file name for -o; {output!r} is a folder.")
-    if not path.absolute().parent.is_dir():
-        raise SphinxError(f"Expected an existing folder for -o; {str(path.parent)!r} is none.")
 
 
 def parse_input_shapes(text: str | None) -> dict[str, list[int]] | None:

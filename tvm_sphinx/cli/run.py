@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, SphinxError
+from .files import check_writable, write_text
 
 if TYPE_CHECKING:
     from ..compiled import CompiledModel
@@ -30,6 +32,11 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--print-time", action="store_true", help="time it, in turn with one device")
     parser.add_argument("--repeat", type=int, default=10, help="timed rounds; default: 10")
     parser.add_argument("--number", type=int, default=1, help="runs in each round; default: 1")
+    parser.add_argument(
+        "--trace",
+        metavar="OUT.json",
+        help="write a run's events, measured beside predicted, for Perfetto",
+    )
     parser.set_defaults(run=run)
 
 
@@ -38,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     for name in ("repeat", "number"):
         if getattr(args, name) < 1:
             raise SphinxError(f"Expected --{name} >= 1; got {getattr(args, name)}.")
+    check_writable(args.trace)
     from ..compiled import CompiledModel, largest_difference
 
     compiled = CompiledModel.load(args.FILE)
@@ -58,6 +66,10 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.print_time:
         _print_times(compiled, inputs, args.repeat, args.number)
+    if args.trace:
+        _, trace = compiled.run_traced(inputs)
+        write_text(args.trace, json.dumps(trace.chrome_events()))
+        print(f"wrote                {args.trace}")
     return 0
 
 

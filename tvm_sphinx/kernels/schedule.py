@@ -47,7 +47,7 @@ def schedule_kernel(func: tirx.PrimFunc, target: tvm.target.Target, cores: int) 
     for rule in default_rules(cpu_info(target, cores)):
         try:
             sch = rule.apply(expanded, target, False)
-        except (s_tir.schedule.ScheduleError, tvm.error.InternalError):
+        except (s_tir.schedule.ScheduleError, tvm.error.InternalError, ValueError):
             continue  # a primitive refused this form: leave it to the next rule
         if sch is not None:
             scheduled: tirx.PrimFunc = sch.mod["main"].with_attr("tirx.is_scheduled", True)
