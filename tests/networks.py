@@ -1,4 +1,4 @@
-"""Real network graphs with seeded weights: a branching and a residual CNN, a transformer, a recurrent net."""
+"""Real networks with seeded weights: a branching and a residual CNN, a transformer, a recurrent net."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def residual_cnn() -> tvm.IRModule:
 
 
 class _BiLstm(nn.Module):
-    """A bidirectional LSTM (Hochreiter, Schmidhuber 1997), unrolled, with a dense layer on its states."""
+    """A bidirectional LSTM (Hochreiter, Schmidhuber 1997), unrolled, and a dense layer on its states."""
 
     def __init__(self, steps: int, inputs: int, hidden: int) -> None:
         self.steps, self.hidden = steps, hidden

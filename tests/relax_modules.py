@@ -27,7 +27,7 @@ def serial_schedule(graph: TaskGraph, devices: list[int]) -> Schedule:
 
 
 def random_module(seed: int, num_ops: int = 12) -> relax.Function:
-    """Return a module of branches, shared tensors, residuals, tuples, views, weights and several outputs."""
+    """Return a module of branches, shared tensors, residuals, tuples, views, weights, outputs."""
     rng = np.random.default_rng(seed)
     builder = relax.BlockBuilder()
     x = relax.Var("x", relax.TensorType([EXTENT, EXTENT], "float32"))

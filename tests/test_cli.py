@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tvm
+from tvm import relax
 
 from tests.networks import recurrent_net
 from tvm_sphinx.cli import main
@@ -127,8 +128,6 @@ def test_bad_input_is_one_message(
 def test_an_operator_that_no_device_supports_is_named(
     tmp_path: Path, platform: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tvm import relax
-
     builder = relax.BlockBuilder()
     x = relax.Var("x", relax.TensorType([4], "float32"))
     with builder.function("main", [x]):
@@ -151,20 +150,15 @@ def test_an_operator_that_no_device_supports_is_named(
 def test_dynamic_shapes_compile_for_one_device_and_say_so(
     tmp_path: Path, platform: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tvm.script import ir as I
-    from tvm.script import relax as R
-
-    @I.ir_module
-    class Dynamic:
-        @R.function
-        def main(x: R.Tensor(("n", 4), "float32")) -> R.Tensor(("n", 4), "float32"):
-            with R.dataflow():
-                y = R.nn.relu(x)
-                R.output(y)
-            return y
-
+    rows = tvm.tirx.Var("n", "int64")
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", relax.TensorType([rows, 4], "float32"))
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            y = builder.emit_output(builder.emit(relax.op.nn.relu(x)))
+        builder.emit_func_output(y)
     path, out = tmp_path / "dynamic.json", tmp_path / "out.sphinx"
-    path.write_text(tvm.ir.save_json(Dynamic))
+    path.write_text(tvm.ir.save_json(builder.finalize()))
     assert main(["compile", str(path), "--platform", str(platform), "-o", str(out)]) == 0
     assert "Dynamic shapes" in capsys.readouterr().out
     given = tmp_path / "given.npz"

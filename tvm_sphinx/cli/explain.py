@@ -13,12 +13,12 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "explain",
         help="show what runs where in a compiled model, and what its critical path waits for",
-        description="Print the placement that 'tvm-sphinx compile' found; with --run also one run of it.",
+        description="Print the placement that 'tvm-sphinx compile' found; with --run also a run of it.",
     )
     parser.add_argument("FILE", help="the program")
     parser.add_argument("--run", action="store_true", dest="traced", help="run it once and print when")
     parser.add_argument(
-        "--timeline", metavar="OUT.html", help="run it and draw the timeline (.html, .svg)"
+        "--timeline", metavar="OUT.html", help="run it and draw when (.html, .svg)"
     )
     parser.set_defaults(run=run)
 

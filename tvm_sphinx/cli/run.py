@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         _print_times(compiled, inputs, args.repeat, args.number)
     if args.trace:
         _, trace = compiled.run_traced(inputs)
-        write_text(args.trace, json.dumps(trace.chrome_events()))
+        write_text(args.trace, trace.to_chrome())
         print(f"wrote                {args.trace}")
     return 0
 

@@ -183,7 +183,8 @@ def matmul(lead: tuple[int, ...], inner: int, columns: int, dtype: str, out_dtyp
     acc_dtype = _accumulator(out_dtype)
 
     def product(m: Any, o: Any, i: Any) -> Any:
-        left = data[(*_split_index(m, lead), k)].astype(acc_dtype)
+        where = (*_split_index(m, lead), k)
+        left = data[where].astype(acc_dtype)
         return te.sum(left * weight[o, k, i].astype(acc_dtype), axis=k)
 
     acc = te.compute(
@@ -239,7 +240,8 @@ def batch_matmul(shape: BatchMatmulShape, dtype: str, out_dtype: str) -> tirx.Pr
     def packed(*indices: Any) -> Any:
         *batch, o, k, i = indices
         column = o * PANEL_LANES + i
-        value = right[(*batch, k, column)]
+        where = (*batch, k, column)
+        value = right[where]
         if shape.columns % PANEL_LANES == 0:
             return value
         return tirx.if_then_else(column < shape.columns, value, zero)
@@ -250,8 +252,10 @@ def batch_matmul(shape: BatchMatmulShape, dtype: str, out_dtype: str) -> tirx.Pr
 
     def product(*indices: Any) -> Any:
         *batch, m, o, i = indices
-        a = left[(*_broadcast(tuple(batch), shape.left_batch), m, k)].astype(acc_dtype)
-        b = panel[(*_broadcast(tuple(batch), shape.right_batch), o, k, i)].astype(acc_dtype)
+        where = (*_broadcast(tuple(batch), shape.left_batch), m, k)
+        a = left[where].astype(acc_dtype)
+        where = (*_broadcast(tuple(batch), shape.right_batch), o, k, i)
+        b = panel[where].astype(acc_dtype)
         return te.sum(a * b, axis=k)
 
     extent = (*shape.batch, shape.rows, count, PANEL_LANES)
@@ -259,7 +263,8 @@ def batch_matmul(shape: BatchMatmulShape, dtype: str, out_dtype: str) -> tirx.Pr
 
     def unpack(*indices: Any) -> Any:
         *batch, m, column = indices
-        value = acc[(*batch, m, column // PANEL_LANES, column % PANEL_LANES)]
+        where = (*batch, m, column // PANEL_LANES, column % PANEL_LANES)
+        value = acc[where]
         return value.astype(out_dtype)
 
     out = te.compute((*shape.batch, shape.rows, shape.columns), unpack, name="unpack")
