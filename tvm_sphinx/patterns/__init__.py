@@ -2,5 +2,21 @@
 
 from .find import find_patterns, operator_labels
 from .hierarchy import Part, Pattern, PatternHierarchy
+from .prune import PruningReport, log10_size, prune_search_space, report_pruning
+from .ties import tie_occurrences
+from .units import bounded_units, serial_units
 
-__all__ = ["Part", "Pattern", "PatternHierarchy", "find_patterns", "operator_labels"]
+__all__ = [
+    "Part",
+    "Pattern",
+    "PatternHierarchy",
+    "PruningReport",
+    "bounded_units",
+    "find_patterns",
+    "log10_size",
+    "operator_labels",
+    "prune_search_space",
+    "report_pruning",
+    "serial_units",
+    "tie_occurrences",
+]
