@@ -1,5 +1,6 @@
 """Recurring subgraphs of a task graph, and the smaller search space that they give."""
 
+from .describe import describe_patterns, draw_patterns
 from .find import find_patterns, operator_labels
 from .hierarchy import Part, Pattern, PatternHierarchy
 from .prune import PruningReport, log10_size, prune_search_space, report_pruning
@@ -12,6 +13,8 @@ __all__ = [
     "PatternHierarchy",
     "PruningReport",
     "bounded_units",
+    "describe_patterns",
+    "draw_patterns",
     "find_patterns",
     "log10_size",
     "operator_labels",

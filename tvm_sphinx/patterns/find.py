@@ -73,8 +73,9 @@ class _Finder:
         # For each pattern: its label, and the nodes of each occurrence.
         self.patterns: list[tuple[int, list[Node], Region]] = []
         self.next_label = len(graph.label_names)
-        # For each label whose nodes may grow: how many would, at most.
+        # For each label whose nodes may grow: how many would, at most; and which, where not all would.
         self.waiting: dict[int, int] = {label: len(nodes) for label, nodes in self.nodes.items()}
+        self.chosen: dict[int, list[Node]] = {}
 
     def run(self) -> None:
         """Grow until nothing grows, in rounds: what recurs most goes first, to within a factor of 2.
@@ -87,29 +88,35 @@ class _Finder:
             batch = [label for label, count in self.waiting.items() if count >= floor]
             if not batch:
                 break
-            for label in sorted(batch, key=lambda label: (-self.waiting[label], label)):
-                expected = self.waiting.pop(label)
-                nodes = self._alive(label)
-                if len(nodes) > 1 and not (len(nodes) == expected and self._grow(nodes)):
-                    chosen = self._with_common_neighbour(nodes)
-                    if len(chosen) < floor:
-                        self.waiting[label] = len(chosen)
-                    else:
-                        self._grow(chosen)
+            batch.sort(key=lambda label: (-self.waiting[label], label))
+            for label in batch:
+                del self.waiting[label]
+            for label, chosen in [(label, self.chosen.pop(label, None)) for label in batch]:
+                if chosen is None:
+                    self._visit(label, floor)
+                else:
+                    self._grow([node for node in chosen if self._is_alive(node)])
+
+    def _visit(self, label: int, floor: int) -> None:
+        """Grow all nodes of a label; failing that, choose some of them for later."""
+        nodes = self.nodes[label] = [node for node in self.nodes[label] if self._is_alive(node)]
+        if len(nodes) < floor:
+            self.waiting[label] = len(nodes)
+        elif not self._grow(nodes):
+            self.chosen[label] = self._with_common_neighbour(nodes)
+            self.waiting[label] = len(self.chosen[label])
 
     def _grow(self, nodes: Sequence[Node]) -> bool:
-        region = self.grower.grow(nodes)
+        region = self.grower.grow(nodes) if len(nodes) > 1 else None
         if region is None:
             return False
         for label in self._contract(region):
             self.waiting[label] = len(self.nodes[label])
+            self.chosen.pop(label, None)
         return True
 
-    def _alive(self, label: int) -> list[Node]:
-        node_of = self.grower.node_of
-        alive = [node for node in self.nodes[label] if node_of[node.tasks[0]] is node]
-        self.nodes[label] = alive
-        return alive
+    def _is_alive(self, node: Node) -> bool:
+        return self.grower.node_of[node.tasks[0]] is node
 
     def _contract(self, region: Region) -> list[int]:
         """Make a pattern of a region; return the labels of its nodes' neighbours, which may now grow."""
@@ -143,17 +150,22 @@ class _Finder:
         return list(labels)
 
     def _with_common_neighbour(self, nodes: Sequence[Node]) -> list[Node]:
-        """Return the nodes that share the most frequent neighbour, each with one of its own."""
-        found: dict[tuple[int, ...], dict[tuple[int, ...], Node]] = {}
+        """Return the nodes that share the most frequent neighbour, each with one of its own.
+
+        A neighbour that several of the nodes have in the same way belongs to none of them: what feeds
+        many alike ends before them.
+        """
+        found: dict[tuple[int, ...], dict[tuple[int, ...], list[Node]]] = {}
         for node in nodes:
             for key, other in self._neighbours(node):
                 if other.label != node.label:
-                    found.setdefault(key, {}).setdefault(other.tasks, node)
+                    found.setdefault(key, {}).setdefault(other.tasks, []).append(node)
         best: list[Node] = []
         for key in sorted(found):
+            own = [sharing[0] for sharing in found[key].values() if len(sharing) == 1]
             # A node has at most one neighbour per key, so these are distinct.
-            if len(found[key]) > max(len(best), 1):
-                best = list(found[key].values())
+            if len(own) > max(len(best), 1):
+                best = own
         return best
 
     def _neighbours(self, node: Node) -> list[tuple[tuple[int, ...], Node]]:

@@ -85,23 +85,28 @@ class Grower:
         return region
 
     def surroundings(self, task: int) -> tuple[bytes, ...]:
-        """Return hashes of what lies within 1, 2 and 3 edges of a task: tells like siblings apart.
+        """Return hashes of what lies near a task: they tell like siblings apart.
 
-        Compared in this order, what is near decides before what is far, which may lie outside.
+        First what lies 1, 2 and 3 edges below it, then in any direction. Siblings in a block differ,
+        if at all, before their ways lead out of it; and what lies outside may differ from one
+        occurrence to the next, so it must not have a say before that.
         """
         if not self._surroundings:
-            hashes = [digest(label) for label in self.graph.labels]
-            rounds = [hashes := self._refined(hashes) for _ in range(3)]
+            below = around = [digest(label) for label in self.graph.labels]
+            rounds = [below := self._refined(below, upwards=False) for _ in range(3)]
+            rounds += [around := self._refined(around, upwards=True) for _ in range(3)]
             self._surroundings = list(zip(*rounds, strict=True))
         return self._surroundings[task]
 
-    def _refined(self, hashes: Sequence[bytes]) -> list[bytes]:
-        """One round of Weisfeiler-Lehman refinement, along edges in both directions."""
+    def _refined(self, hashes: Sequence[bytes], *, upwards: bool) -> list[bytes]:
+        """One round of Weisfeiler-Lehman refinement, along edges to the readers or in both directions."""
         return [
             digest(
                 hashes[task],
-                [(hashes[producer] if producer >= 0 else b"", output) for producer, output in operands],
                 sorted((output, slot, hashes[reader]) for output, slot, reader in readers),
+                [(hashes[producer] if producer >= 0 else b"", output) for producer, output in operands]
+                if upwards
+                else None,
             )
             for task, (operands, readers) in enumerate(
                 zip(self.graph.operands, self.graph.consumers, strict=True)
