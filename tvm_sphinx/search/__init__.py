@@ -1,1 +1,20 @@
 """Search: spaces, heuristics, CPGA and exact search over a scheduling problem."""
+
+from .algorithms import ALGORITHMS, UnknownAlgorithmError, search_schedule
+from .cpga import CpgaParams, NoRoomError, ParamsError
+from .result import HistoryPoint, SearchResult
+from .space import SearchSpace
+from .stop import Stop
+
+__all__ = [
+    "ALGORITHMS",
+    "CpgaParams",
+    "HistoryPoint",
+    "NoRoomError",
+    "ParamsError",
+    "SearchResult",
+    "SearchSpace",
+    "Stop",
+    "UnknownAlgorithmError",
+    "search_schedule",
+]

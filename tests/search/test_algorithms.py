@@ -1,0 +1,109 @@
+"""Every algorithm through its one interface."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.strategies import draw_problem, problems
+from tvm_sphinx.errors import SphinxError
+from tvm_sphinx.problem import SchedulingProblem
+from tvm_sphinx.schedule import validate
+from tvm_sphinx.search import ALGORITHMS, NoRoomError, SearchSpace, Stop, search_schedule
+
+SMALL = Stop(max_evaluations=2_000)
+HEURISTICS = ("heft", "cpop", "peft", "fastest")
+
+
+@settings(max_examples=60, deadline=None)
+@given(problems())
+def test_every_heuristic_gives_a_valid_schedule(problem: SchedulingProblem) -> None:
+    for name in HEURISTICS:
+        validate(problem, search_schedule(problem, algorithm=name).best)
+
+
+@settings(max_examples=60, deadline=None)
+@given(problems(max_tasks=30), st.integers(0, 2**64 - 1))
+def test_cpga_is_never_above_any_cheap_heuristic(problem: SchedulingProblem, seed: int) -> None:
+    found = search_schedule(problem, seed=seed, stop=SMALL).best
+    validate(problem, found)
+    rivals = [search_schedule(problem, algorithm=name).best.makespan_ns for name in HEURISTICS]
+    if (problem.exec_ns >= 0).all(axis=0).any():
+        rivals.append(search_schedule(problem, algorithm="single").best.makespan_ns)
+    assert found.lower_bound_ns <= found.makespan_ns <= min(rivals)
+
+
+def test_same_seed_gives_the_same_schedule_and_another_seed_another() -> None:
+    problem = draw_problem(1, 60, ccr=2.0)
+    first, again, other = (search_schedule(problem, seed=s, stop=SMALL) for s in (7, 7, 8))
+    assert np.array_equal(first.best.device, again.best.device)
+    assert np.array_equal(first.best.start_ns, again.best.start_ns)
+    assert first.evaluations == again.evaluations
+    assert [(p.evaluations, p.makespan_ns) for p in first.history] == [
+        (p.evaluations, p.makespan_ns) for p in again.history
+    ]
+    assert not np.array_equal(first.best.start_ns, other.best.start_ns)
+
+
+def test_best_so_far_never_rises() -> None:
+    points = search_schedule(draw_problem(2, 80), stop=Stop(max_evaluations=50_000)).history
+    values = [point.makespan_ns for point in points]
+    assert len(values) > 2
+    assert values == sorted(values, reverse=True)
+
+
+@settings(max_examples=30, deadline=None)
+@given(problems(max_tasks=25), st.data())
+def test_tied_genes_still_give_valid_schedules(problem: SchedulingProblem, data: st.DataObject) -> None:
+    labels = data.draw(
+        st.lists(st.integers(0, 4), min_size=problem.num_tasks, max_size=problem.num_tasks)
+    )
+    space = SearchSpace.from_labels(np.array(labels, dtype=np.int64))
+    validate(problem, search_schedule(problem, space=space, stop=SMALL).best)
+
+
+@settings(max_examples=60, deadline=None)
+@given(problems(max_tasks=15, memory=True))
+def test_a_schedule_that_is_found_fits_the_memory(problem: SchedulingProblem) -> None:
+    # search_schedule validates what it returns, so any other error fails this test.
+    with contextlib.suppress(NoRoomError):
+        validate(problem, search_schedule(problem, stop=SMALL).best)
+
+
+def test_memory_that_holds_nothing_is_reported() -> None:
+    problem = dataclasses.replace(
+        draw_problem(3, 10, memory=True), memory_bytes=np.zeros(3, dtype=np.int64)
+    )
+    with pytest.raises(NoRoomError, match=r"lacks \d+ bytes"):
+        search_schedule(problem, stop=SMALL)
+
+
+def test_tight_memory_moves_tasks_off_the_fastest_device() -> None:
+    exec_ns = [[10, 30]] * 6
+    problem = SchedulingProblem(
+        name="tight",
+        devices=("fast", "slow"),
+        device_cores=((0,), (1,)),
+        exec_ns=np.array(exec_ns),
+        edges=np.array([[i, i + 1] for i in range(5)]),
+        copy_class=np.zeros(5, dtype=np.int64),
+        copy_ns=np.zeros((1, 2, 2), dtype=np.int64),
+        memory_bytes=np.array([25, 100]),
+        weight_bytes=np.full(6, 10),
+        output_bytes=np.full(6, 1),
+    )
+    assert search_schedule(problem, stop=SMALL).best.makespan_ns == 2 * 10 + 4 * 30
+
+
+def test_unknown_algorithm_lists_the_known_ones() -> None:
+    with pytest.raises(SphinxError, match=r"Unknown algorithm 'cgpa'; known: .*cpga.*heft"):
+        search_schedule(draw_problem(0, 3), algorithm="cgpa")
+
+
+def test_algorithms_are_named() -> None:
+    assert {"cpga", "heft", "cpop", "peft", "fastest", "single"} <= set(ALGORITHMS)

@@ -1,0 +1,38 @@
+from typing import final
+
+from numpy import int64
+from numpy.typing import NDArray
+
+_Array = NDArray[int64]
+_Plan = tuple[int, bytes, bytes, bytes]
+
+@final
+class Problem:
+    def __new__(
+        cls,
+        exec_ns: _Array,
+        release_ns: _Array,
+        delivery_ns: _Array,
+        edges: _Array,
+        copy_class: _Array,
+        copy_ns: _Array,
+        resource_begin: _Array,
+        resources: _Array,
+        unit: _Array,
+        memory_bytes: _Array,
+        weight_bytes: _Array,
+        output_bytes: _Array,
+        num_resources: int,
+        num_units: int,
+    ) -> Problem: ...
+    def heuristic(self, kind: int, only: int = 0, /) -> _Plan: ...
+    def decode(self, order: _Array, device: _Array, rule: int, /) -> _Plan: ...
+
+@final
+class Search:
+    def __new__(
+        cls, problem: Problem, tied: _Array | None, num_tied: int, params: _Array, seed: int
+    ) -> Search: ...
+    def run(self, max_evaluations: int, horizon: int, /) -> None: ...
+    def best(self) -> _Plan: ...
+    def progress(self) -> tuple[int, int, int, int]: ...

@@ -1,0 +1,184 @@
+#include "moves.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int cpga_move_init(cpga_move *self, const cpga_problem *problem)
+{
+    memset(self, 0, sizeof *self);
+    self->moved = cpga_calloc(problem->num_tasks, (int64_t) sizeof *self->moved);
+    self->old_device = cpga_calloc(problem->num_tasks, (int64_t) sizeof *self->old_device);
+    self->mark = cpga_calloc(problem->num_tasks, (int64_t) sizeof *self->mark);
+    if (self->moved == NULL || self->old_device == NULL || self->mark == NULL) {
+        cpga_move_free(self);
+        return CPGA_ERR_MEMORY;
+    }
+    return CPGA_OK;
+}
+
+void cpga_move_free(cpga_move *self)
+{
+    free(self->moved);
+    free(self->old_device);
+    free(self->mark);
+    memset(self, 0, sizeof *self);
+}
+
+void cpga_move_undo(const cpga_move *self, cpga_plan *plan)
+{
+    for (int32_t i = 0; i < self->num_moved; i++)
+        plan->device[self->moved[i]] = self->old_device[i];
+}
+
+static void begin_move(cpga_move *self, const cpga_plan *plan, int32_t task)
+{
+    self->num_moved = 0;
+    self->first = self->last = plan->position[task];
+    if (self->stamp == INT32_MAX) {
+        memset(self->mark, 0, (size_t) plan->problem->num_tasks * sizeof *self->mark);
+        self->stamp = 0;
+    }
+    self->stamp++;
+}
+
+static int can_take(const cpga_units *units, int32_t unit, int32_t device)
+{
+    for (int32_t i = units->choice_begin[unit]; i < units->choice_begin[unit + 1]; i++) {
+        if (units->choices[i] == device)
+            return 1;
+    }
+    return 0;
+}
+
+/* Write a new device for all tasks of a unit, and widen the window to hold them. */
+static void move_unit(
+    cpga_move *self, cpga_plan *plan, const cpga_units *units, int32_t unit, int32_t device)
+{
+    for (int32_t i = units->begin[unit]; i < units->begin[unit + 1]; i++) {
+        int32_t task = units->members[i], p = plan->position[task];
+        self->mark[task] = self->stamp;
+        if (plan->device[task] == device)
+            continue;
+        self->moved[self->num_moved] = task;
+        self->old_device[self->num_moved++] = plan->device[task];
+        plan->device[task] = device;
+        self->first = cpga_imin(self->first, p);
+        self->last = cpga_imax(self->last, p);
+    }
+}
+
+static void copy_window(const cpga_move *self, cpga_plan *plan)
+{
+    memcpy(plan->window, plan->order + self->first,
+        (size_t) (self->last - self->first + 1) * sizeof *plan->window);
+}
+
+/* A random task joined to `task` by an edge, or -1. */
+static int32_t draw_neighbour(const cpga_problem *problem, cpga_rng *rng, int32_t task)
+{
+    int32_t preds = problem->pred_begin[task + 1] - problem->pred_begin[task];
+    int32_t succs = problem->succ_begin[task + 1] - problem->succ_begin[task];
+    if (preds + succs == 0)
+        return -1;
+    int32_t k = cpga_rng_index(rng, preds + succs);
+    return k < preds ? problem->pred[problem->pred_begin[task] + k].task
+                     : problem->succ[problem->succ_begin[task] + k - preds].task;
+}
+
+/* Grow a connected block of tasks on the device of `task`, and move it as one: at high communication
+ * cost no task pays for moving alone. */
+static int draw_block(cpga_move *self, cpga_plan *plan, const cpga_units *units,
+    const cpga_move_params *params, cpga_rng *rng, int32_t task, int32_t to)
+{
+    int32_t own = plan->device[task];
+    int32_t bits = 1 + cpga_rng_index(rng, params->max_block_bits);
+    int32_t size = 2 + cpga_rng_index(rng, 1 << bits);
+    move_unit(self, plan, units, units->of_task[task], to);
+    for (int32_t tries = 0; tries < 3 * size && self->num_moved < size; tries++) {
+        int32_t from = self->moved[cpga_rng_index(rng, self->num_moved)];
+        int32_t next = draw_neighbour(plan->problem, rng, from);
+        if (next == -1)
+            break;
+        if (self->mark[next] != self->stamp && plan->device[next] == own
+            && can_take(units, units->of_task[next], to))
+            move_unit(self, plan, units, units->of_task[next], to);
+    }
+    copy_window(self, plan);
+    return 1;
+}
+
+/* The places that a task can take in the order, given all others. */
+static void free_places(const cpga_plan *plan, int32_t task, int32_t *lowest, int32_t *highest)
+{
+    const cpga_problem *problem = plan->problem;
+    *lowest = 0;
+    *highest = problem->num_tasks - 1;
+    for (int32_t i = problem->pred_begin[task]; i < problem->pred_begin[task + 1]; i++)
+        *lowest = cpga_imax(*lowest, plan->position[problem->pred[i].task] + 1);
+    for (int32_t i = problem->succ_begin[task]; i < problem->succ_begin[task + 1]; i++)
+        *highest = cpga_imin(*highest, plan->position[problem->succ[i].task] - 1);
+}
+
+/* Move one task to another place of the order, and its unit to a device. */
+static int draw_place(cpga_move *self, cpga_plan *plan, const cpga_units *units,
+    const cpga_move_params *params, cpga_rng *rng, int32_t task, int32_t to)
+{
+    int32_t at = plan->position[task], lowest, highest;
+    int32_t span = 2 << cpga_rng_index(rng, params->max_span_bits);
+    free_places(plan, task, &lowest, &highest);
+    lowest = cpga_imax(lowest, at - span);
+    highest = cpga_imin(highest, at + span);
+    int32_t place = lowest + cpga_rng_index(rng, highest - lowest + 1);
+    if (place == at && to == plan->device[task])
+        return 0;
+    self->first = cpga_imin(at, place);
+    self->last = cpga_imax(at, place);
+    if (to != plan->device[task])
+        move_unit(self, plan, units, units->of_task[task], to);
+    copy_window(self, plan);
+    int32_t *window = plan->window - self->first;
+    size_t distance = (size_t) (at > place ? at - place : place - at);
+    if (place < at)
+        memmove(window + place + 1, window + place, distance * sizeof *window);
+    else
+        memmove(window + at, window + at + 1, distance * sizeof *window);
+    window[place] = task;
+    return 1;
+}
+
+/* Exchange the devices of a task and of one near it in the order. */
+static int draw_swap(cpga_move *self, cpga_plan *plan, const cpga_units *units,
+    const cpga_move_params *params, cpga_rng *rng, int32_t task)
+{
+    int32_t at = plan->position[task], span = 2 << cpga_rng_index(rng, params->max_span_bits);
+    int32_t lowest = cpga_imax(0, at - span);
+    int32_t highest = cpga_imin(plan->problem->num_tasks - 1, at + span);
+    int32_t other = plan->order[lowest + cpga_rng_index(rng, highest - lowest + 1)];
+    int32_t here = plan->device[task], there = plan->device[other];
+    int32_t unit = units->of_task[task], other_unit = units->of_task[other];
+    if (here == there || unit == other_unit || !can_take(units, unit, there) || !can_take(units, other_unit, here))
+        return 0;
+    move_unit(self, plan, units, unit, there);
+    move_unit(self, plan, units, other_unit, here);
+    copy_window(self, plan);
+    return 1;
+}
+
+int cpga_move_draw(cpga_move *self, cpga_plan *plan, const cpga_units *units,
+    const cpga_move_params *params, cpga_rng *rng, int32_t task)
+{
+    int32_t unit = units->of_task[task];
+    int32_t begin = units->choice_begin[unit];
+    int32_t choices = units->choice_begin[unit + 1] - begin;
+    int32_t kind = cpga_rng_index(rng, 100);
+    begin_move(self, plan, task);
+    if (kind < params->swap_percent)
+        return draw_swap(self, plan, units, params, rng, task);
+    int32_t to = units->choices[begin + cpga_rng_index(rng, choices)];
+    kind -= params->swap_percent;
+    if (kind < params->block_percent && to != plan->device[task])
+        return draw_block(self, plan, units, params, rng, task, to);
+    if (kind & 1)
+        to = plan->device[task];
+    return draw_place(self, plan, units, params, rng, task, to);
+}

@@ -1,0 +1,56 @@
+/* A schedule with its longest paths, so that a change can be valued by the tasks that it touches.
+ *
+ * A plan is an order and a device for each task, decoded with the append rule. Besides when each task
+ * finishes ("head") it knows how long the schedule still runs from the start of each task ("tail");
+ * both are longest paths in the disjunctive graph (Balas: "Machine sequencing via disjunctive graphs",
+ * Operations Research 17(6), 1969), and as in tabu search for job shops (Taillard: "Parallel taboo
+ * search techniques for the job shop scheduling problem", ORSA JoC 6(2), 1994) they give the makespan
+ * after a change from the changed tasks alone: here exactly, not as an estimate, since all tasks of
+ * the changed window of the order are decoded again. */
+#ifndef CPGA_PLAN_H
+#define CPGA_PLAN_H
+
+#include "decode.h"
+
+/* What cpga_plan_try returns for a makespan above its limit. */
+#define CPGA_ABOVE_LIMIT INT64_MAX
+
+typedef struct cpga_plan {
+    const cpga_problem *problem;
+    int32_t *order;
+    int32_t *position;      /* inverse of order */
+    int32_t *device;
+    int64_t *finish;        /* end of each task */
+    int64_t *rest;          /* from the start of each task to the end of all that waits for it */
+    int64_t *delivered;     /* finish + delivery */
+    int64_t *free_at;       /* [place in the order][resource]: end of the last task before it */
+    int64_t *need;          /* [place in the order][resource]: rest of the first task from it on */
+    int64_t makespan;
+    int32_t *window;        /* scratch: the tasks of a window in their new order */
+    int64_t *trial_finish;  /* scratch */
+    int64_t *trial_free;    /* scratch, num_resources */
+} cpga_plan;
+
+int cpga_plan_init(cpga_plan *self, const cpga_problem *problem);
+void cpga_plan_free(cpga_plan *self);
+
+/* Take over an order and devices, and compute everything. */
+void cpga_plan_load(cpga_plan *self, const int32_t *order, const int32_t *device);
+
+/* The makespan if the tasks at places first..last were ordered as in self->window, with the devices
+ * of self->device, which may already differ from what was loaded for the tasks of the window only.
+ *
+ * Exact if it is above the present makespan; otherwise the new makespan lies between the value and
+ * the present makespan. CPGA_ABOVE_LIMIT as soon as it is known to be above the limit. */
+int64_t cpga_plan_try(cpga_plan *self, int32_t first, int32_t last, int64_t limit);
+
+/* Make the change that was tried. */
+void cpga_plan_apply(cpga_plan *self, int32_t first, int32_t last);
+
+/* Sort the order by start times, so that a place in it is a moment; the schedule stays the same. */
+void cpga_plan_sort(cpga_plan *self);
+
+/* Write the tasks that lie on a longest path to critical (num_tasks); return how many, at least one. */
+int32_t cpga_plan_critical(const cpga_plan *self, int32_t *critical);
+
+#endif

@@ -1,0 +1,84 @@
+"""One interface to every search: `search_schedule`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import SphinxError, known_choices
+from ..problem import SchedulingProblem
+from ..schedule import validate
+from .cpga import Progress, cpga
+from .heuristics import Heuristic
+from .result import SearchResult
+from .space import SearchSpace
+from .stop import Stop
+
+
+class UnknownAlgorithmError(SphinxError, ValueError):
+    """No search algorithm has this name."""
+
+
+def _heuristic(name: str) -> Callable[..., SearchResult]:
+    def run(problem: SchedulingProblem, **_: object) -> SearchResult:
+        return Heuristic(name)(problem)
+
+    return run
+
+
+#: Every algorithm by its name.
+ALGORITHMS: dict[str, Callable[..., SearchResult]] = {
+    "cpga": cpga,
+    **{name: _heuristic(name) for name in ("heft", "cpop", "peft", "fastest", "single")},
+}
+
+
+def search_schedule(
+    problem: SchedulingProblem,
+    *,
+    space: SearchSpace | None = None,
+    algorithm: str = "cpga",
+    seed: int = 0,
+    params: Any = None,
+    stop: Stop | None = None,
+    progress: Progress | None = None,
+) -> SearchResult:
+    """Search for a short schedule of a problem.
+
+    Parameters
+    ----------
+    problem
+        What to schedule.
+    space
+        Tasks that move as one while the search is young; all tasks are untied later. Algorithms that
+        know no ties ignore it.
+    algorithm
+        A name in `ALGORITHMS`.
+    seed
+        0 .. 2**64 - 1; the same inputs, seed and budget in evaluations give the same schedule.
+    params
+        Parameters of the algorithm, or None for its defaults.
+    stop
+        Budgets; by default a number of evaluations that depends on the number of tasks.
+    progress
+        Called with a `HistoryPoint` at every improvement.
+
+    Returns
+    -------
+    SearchResult
+        With a schedule that is valid, and for ``"cpga"`` never longer than that of any heuristic.
+
+    Raises
+    ------
+    UnknownAlgorithmError
+        If no algorithm has that name; the message lists the known ones.
+    NoRoomError
+        If nothing that fits the memory of the devices was found.
+    """
+    if algorithm not in ALGORITHMS:
+        raise UnknownAlgorithmError(known_choices("algorithm", algorithm, sorted(ALGORITHMS)))
+    result = ALGORITHMS[algorithm](
+        problem, space=space, seed=seed, params=params, stop=stop, progress=progress
+    )
+    validate(problem, result.best)
+    return result

@@ -1,0 +1,65 @@
+"""The cheap heuristics, each run natively: HEFT, CPOP, PEFT, fastest device, single device."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from ..cpga_ext._cpga import Problem
+from ..errors import ProblemError
+from ..problem import SchedulingProblem
+from .native import NativePlan, native_problem, to_schedule
+from .result import HistoryPoint, SearchResult
+
+#: Number of each heuristic in the native core.
+KINDS = {"heft": 0, "cpop": 1, "peft": 2, "fastest": 3}
+_SINGLE = 4
+
+
+@dataclass(frozen=True)
+class Heuristic:
+    """A list-scheduling heuristic by the name that it has in `KINDS`, or ``"single"``.
+
+    HEFT and CPOP: Topcuoglu, Hariri, Wu, IEEE TPDS 13(3), 2002. PEFT: Arabnejad, Barbosa, IEEE TPDS
+    25(3), 2014. ``"fastest"`` places every task on its fastest device, by upward rank; ``"single"``
+    all tasks on the best single device. All use insertion.
+    """
+
+    name: str
+
+    def __call__(self, problem: SchedulingProblem) -> SearchResult:
+        """Return the schedule that the heuristic finds.
+
+        Raises
+        ------
+        ProblemError
+            If the heuristic is ``"single"`` and no device can run all tasks.
+        """
+        begin_s, begin_cpu_s = time.monotonic(), time.thread_time()
+        native = native_problem(problem)
+        if self.name == "single":
+            plan, evaluations = _best_single(native, problem), problem.num_devices
+        else:
+            plan, evaluations = native.heuristic(KINDS[self.name]), 1
+        cpu_s = time.thread_time() - begin_cpu_s
+        return SearchResult(
+            best=to_schedule(problem, plan),
+            algorithm=self.name,
+            seed=0,
+            history=(HistoryPoint(evaluations, cpu_s, plan[0]),),
+            evaluations=evaluations,
+            runtime_s=time.monotonic() - begin_s,
+            stop_reason="evaluations",
+        )
+
+
+def _best_single(native: Problem, problem: SchedulingProblem) -> NativePlan:
+    plans = []
+    for device in range(problem.num_devices):
+        try:
+            plans.append(native.heuristic(_SINGLE, device))
+        except ValueError:  # this device cannot run every task
+            continue
+    if not plans:
+        raise ProblemError("Expected a device that can run every task; there is none.")
+    return min(plans, key=lambda plan: plan[0])

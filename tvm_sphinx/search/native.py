@@ -1,0 +1,57 @@
+"""Between `SchedulingProblem` and the native core: arrays in, schedules out."""
+
+from __future__ import annotations
+
+from itertools import accumulate, chain
+
+import numpy as np
+
+from ..bounds import lower_bound_ns
+from ..cpga_ext._cpga import Problem
+from ..problem import Int64Array, SchedulingProblem
+from ..schedule import Schedule
+from .space import SearchSpace
+
+#: (makespan, order, device, finish) as the core returns them.
+NativePlan = tuple[int, bytes, bytes, bytes]
+
+
+def native_problem(problem: SchedulingProblem) -> Problem:
+    """Return the problem in the form of the native core, which copies all that it needs."""
+    groups = problem.core_groups
+    units = SearchSpace.untied(problem.num_tasks).respecting(problem)
+    return Problem(
+        exec_ns=problem.exec_ns,
+        release_ns=problem.release_ns,
+        delivery_ns=problem.delivery_ns,
+        edges=problem.edges,
+        copy_class=problem.copy_class,
+        copy_ns=problem.copy_ns,
+        resource_begin=np.array([0, *accumulate(map(len, groups))], dtype=np.int64),
+        resources=np.array(list(chain.from_iterable(groups)), dtype=np.int64),
+        unit=units.gene_of_task(),
+        memory_bytes=problem.memory_bytes,
+        weight_bytes=problem.weight_bytes,
+        output_bytes=problem.output_bytes,
+        num_resources=1 + max(chain.from_iterable(groups)),
+        num_units=units.num_genes,
+    )
+
+
+def to_int64(values: bytes) -> Int64Array:
+    """Return what the core gave as bytes as an int64 array."""
+    return np.frombuffer(values, dtype=np.int64)
+
+
+def to_schedule(problem: SchedulingProblem, plan: NativePlan, bound_ns: int | None = None) -> Schedule:
+    """Return the schedule of a native plan, with the given lower bound or the cheap ones."""
+    makespan, _, device_bytes, finish_bytes = plan
+    device, finish = to_int64(device_bytes), to_int64(finish_bytes)
+    return Schedule(
+        device=device,
+        start_ns=finish - problem.exec_ns[np.arange(problem.num_tasks), device],
+        finish_ns=finish,
+        makespan_ns=makespan,
+        lower_bound_ns=lower_bound_ns(problem) if bound_ns is None else bound_ns,
+        problem_fingerprint=problem.fingerprint,
+    )

@@ -1,0 +1,51 @@
+"""When a search ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import SphinxError
+
+
+class StopError(SphinxError, ValueError):
+    """A stop criterion is out of range."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Budgets of a search; it ends at the first that is used up, or when the best is proven optimal.
+
+    Budgets in evaluations give the same schedule on every machine; budgets in time do not.
+
+    Parameters
+    ----------
+    max_evaluations
+        Schedules valued.
+    time_limit_s, cpu_limit_s
+        Wall time, and CPU time of the calling thread.
+    stagnation
+        Evaluations since the best last improved.
+
+    Raises
+    ------
+    StopError
+        If a budget is negative, or none is given.
+    """
+
+    max_evaluations: int | None = None
+    time_limit_s: float | None = None
+    cpu_limit_s: float | None = None
+    stagnation: int | None = None
+
+    def __post_init__(self) -> None:
+        budgets = {name: value for name, value in vars(self).items() if value is not None}
+        if not budgets:
+            raise StopError(f"Expected at least one budget of {', '.join(vars(self))}; got none.")
+        for name, value in budgets.items():
+            if not value >= 0:
+                raise StopError(f"Expected {name} >= 0; got {name} = {value}.")
+
+    @classmethod
+    def default(cls, num_tasks: int) -> Stop:
+        """Return a budget in evaluations that takes about a second or less for up to 500 tasks."""
+        return cls(max_evaluations=max(20_000, min(400_000, 120_000_000 // max(1, num_tasks))))
