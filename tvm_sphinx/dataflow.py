@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -106,7 +107,11 @@ class Dataflow:
             _require_static_tensor(call.ty, where)
             return None
         if operator not in ("relax.call_tir", "relax.call_dps_packed"):
-            shown = operator or getattr(call.op, "name_hint", None) or getattr(call.op, "global_symbol", call.op)
+            shown = (
+                operator
+                or getattr(call.op, "name_hint", None)
+                or getattr(call.op, "global_symbol", call.op)
+            )
             raise UnsupportedError(f"Expected kernel calls and views; {where} calls {shown}.")
         if len(call.args) > 2:
             raise UnsupportedError(f"Dynamic shapes: {where} passes shape variables to its kernel.")
@@ -120,7 +125,9 @@ class Dataflow:
         types = call.ty.fields if isinstance(call.ty, relax.TupleType) else [call.ty]
         for output in types:
             _require_static_tensor(output, where)
-        arguments = tuple(call.args[1].fields if isinstance(call.args[1], relax.Tuple) else [call.args[1]])
+        arguments = tuple(
+            call.args[1].fields if isinstance(call.args[1], relax.Tuple) else [call.args[1]]
+        )
         return KernelCall(var, call, callee, arguments, tuple(types))
 
     def task_of(self, var: Any) -> int | None:
@@ -158,11 +165,9 @@ class Dataflow:
 
 def tensor_bytes(ty: Any) -> int:
     """Return the size of a static tensor type in bytes."""
-    dtype = tvm.DataType(str(ty.dtype.dtype if hasattr(ty.dtype, "dtype") else ty.dtype))
-    elements = 1
-    for extent in ty.shape.values:
-        elements *= int(extent)
-    return elements * ((dtype.bits * dtype.lanes + 7) // 8)
+    dtype = tvm.DataType(str(ty.dtype))
+    elements = math.prod(int(extent) for extent in ty.shape.values)
+    return elements * ((int(dtype.bits) * int(dtype.lanes) + 7) // 8)
 
 
 def _require_static_tensor(ty: Any, where: str) -> None:

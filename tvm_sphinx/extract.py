@@ -8,8 +8,8 @@ from typing import Any
 
 from ._tvm import tvm, tvm_ffi
 from .dataflow import Dataflow, KernelCall, tensor_bytes
-from .graph import FROM_CONSTANT, GraphInput, Operand, Task, TaskGraph, fingerprint_json
-from .load import entry_function
+from .frontend import entry_function
+from .graph import FROM_CONSTANT, GraphInput, Task, TaskGraph, fingerprint_json
 
 # Attributes of a PrimFunc that change neither what it computes nor how fast.
 _NAMING_ATTRS = ("global_symbol", "op_pattern", "target")
@@ -55,7 +55,7 @@ def extract_task_graph(module: Any, function: str | None = None) -> Extraction:
     module
         IRModule as `tvm_sphinx.lower.lower_to_kernels` returns it.
     function
-        Name of the entry function, see `tvm_sphinx.load.entry_function`.
+        Name of the entry function, see `tvm_sphinx.frontend.entry_function`.
 
     Raises
     ------

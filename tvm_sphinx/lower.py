@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ._tvm import relax, tvm
-from .load import entry_function
+from .frontend import entry_function
 
 
 def lower_to_kernels(module: Any, target: Any, function: str | None = None) -> Any:
@@ -18,7 +18,7 @@ def lower_to_kernels(module: Any, target: Any, function: str | None = None) -> A
     target
         ``tvm.target.Target`` for which operators are legalised (that of the host device).
     function
-        Name of the entry function, see `tvm_sphinx.load.entry_function`.
+        Name of the entry function, see `tvm_sphinx.frontend.entry_function`.
     """
     entry = entry_function(module, function)
     public = [entry] + [

@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,19 @@ else:
 #: Platforms that `Platform.named` makes for the machine at hand.
 NAMED_PLATFORMS = ("detect", "unlike-cpus")
 
-_DEVICE_KEYS = ("name", "target", "runtime", "cores", "memory_bytes")
+# Target kinds that compute on the host's cores, and targets that a platform file names by a word.
+_CPU_KINDS = ("llvm", "c")
+_NAMED = ("host", "baseline")
+
+_DEVICE_KEYS = (
+    "name",
+    "target",
+    "runtime",
+    "cores",
+    "memory_bytes",
+    "peak_gflop_per_s",
+    "peak_gb_per_s",
+)
 _LINK_KEYS = ("src", "dst", "latency_ns", "bandwidth_bytes_per_s")
 
 
@@ -37,12 +49,16 @@ class Device:
     target
         TVM target as canonical JSON, for example ``{"kind": "llvm", "mcpu": "znver4"}``.
     runtime
-        Runtime device, ``"cpu:0"`` or ``"cuda:0"``.
+        Runtime device, ``"cpu:0"`` or ``"cuda:0"``. CPU devices share the host's memory, so all of them
+        are ``"cpu:0"`` unless a platform file says otherwise.
     cores
         For a CPU device the operating system's ids of the cores that it owns; its kernels run with
         that many threads. Two devices that share a core exclude each other in time.
     memory_bytes
         Capacity, or None for no limit.
+    peak_gflop_per_s, peak_gb_per_s
+        What the device can reach at most. Where both are given, a device that is not at hand gets
+        roofline estimates in the place of measured costs.
     """
 
     name: str
@@ -50,6 +66,8 @@ class Device:
     runtime: str
     cores: tuple[int, ...] = ()
     memory_bytes: int | None = None
+    peak_gflop_per_s: float | None = None
+    peak_gb_per_s: float | None = None
 
     def __post_init__(self) -> None:
         where = f"device {self.name!r}"
@@ -67,6 +85,10 @@ class Device:
             raise PlatformError(f"Expected distinct cores >= 0 for {where}; got {self.cores}.")
         if self.memory_bytes is not None and self.memory_bytes < 0:
             raise PlatformError(f"Expected memory_bytes >= 0 for {where}; got {self.memory_bytes}.")
+        for key in ("peak_gflop_per_s", "peak_gb_per_s"):
+            value = getattr(self, key)
+            if value is not None and not 0 < value < float("inf"):
+                raise PlatformError(f"Expected {key} > 0 for {where}; got {value}.")
 
     @property
     def is_cpu(self) -> bool:
@@ -192,8 +214,9 @@ class Platform:
             entry["runtime"] = device.runtime
             if device.cores:
                 entry["cores"] = list(device.cores)
-            if device.memory_bytes is not None:
-                entry["memory_bytes"] = device.memory_bytes
+            for key in ("memory_bytes", "peak_gflop_per_s", "peak_gb_per_s"):
+                if getattr(device, key) is not None:
+                    entry[key] = getattr(device, key)
             devices.append(entry)
         links = [{key: getattr(link, key) for key in _LINK_KEYS} for link in self.links]
         return {"host": self.host, "device": devices, "link": links}
@@ -211,11 +234,7 @@ class Platform:
         entries = content.get("device", [])
         if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
             raise PlatformError(f"Expected [[device]] tables in {source}; got {entries!r}.")
-        num_cpus = 0
-        devices = []
-        for entry in entries:
-            devices.append(_device_from_json(entry, num_cpus, source))
-            num_cpus += devices[-1].is_cpu
+        devices = [_device_from_json(entry, source) for entry in entries]
         links = []
         for entry in content.get("link", []):
             _check_keys(entry, _LINK_KEYS, _LINK_KEYS, f"a link of {source}")
@@ -278,6 +297,27 @@ class Platform:
         return cls(tuple(devices))
 
     @classmethod
+    def of_targets(cls, targets: Sequence[str]) -> Platform:
+        """Return a platform of these targets; the n-th CPU target owns the n-th core of this machine.
+
+        Raises
+        ------
+        PlatformError
+            If a target does not parse, or there is none of a CPU.
+        """
+        cores = usable_cores()
+        entries: list[dict[str, Any]] = []
+        num_cpus = 0
+        for number, target in enumerate(targets):
+            parsed = parse_target(target, f"--target {target!r}") if target not in _NAMED else target
+            entry: dict[str, Any] = {"name": f"device{number}", "target": parsed}
+            if target in _NAMED or json.loads(parsed)["kind"] in _CPU_KINDS:
+                entry["cores"] = [cores[num_cpus % len(cores)]]
+                num_cpus += 1
+            entries.append(entry)
+        return cls.from_json({"device": entries}, "--target")
+
+    @classmethod
     def unlike_cpus(cls) -> Platform:
         """Return two unlike CPU devices of this machine.
 
@@ -290,7 +330,7 @@ class Platform:
         return cls(
             (
                 Device("native", host_target(), "cpu:0", (cores[0],)),
-                Device("baseline", baseline_target(), "cpu:1", (cores[min(1, len(cores) - 1)],)),
+                Device("baseline", baseline_target(), "cpu:0", (cores[min(1, len(cores) - 1)],)),
             )
         )
 
@@ -337,21 +377,25 @@ def _option_value(key: str, text: str | None) -> object:
     return int(text) if re.fullmatch(r"-?\d+", text) else text
 
 
-def _device_from_json(entry: Mapping[str, Any], num_cpus: int, source: str) -> Device:
+def _device_from_json(entry: Mapping[str, Any], source: str) -> Device:
     _check_keys(entry, _DEVICE_KEYS, ("name", "target"), f"a device of {source}")
     from .targets import check_target, default_runtime, named_target
 
     where = f"target of device {entry['name']!r}"
     target = named_target(entry["target"]) or parse_target(entry["target"], where)
     check_target(target, where)
-    runtime = entry.get("runtime") or default_runtime(target, num_cpus)
+    runtime = entry.get("runtime") or default_runtime(target)
     cores = entry.get("cores", ())
     if not isinstance(cores, (list, tuple)) or not all(type(core) is int for core in cores):
         raise PlatformError(
             f"Expected cores of device {entry['name']!r} as a list of ints; got {cores!r}."
         )
-    memory = None if entry.get("memory_bytes") is None else _number(entry, "memory_bytes", source, int)
-    return Device(str(entry["name"]), target, str(runtime), tuple(cores), memory)
+    limits = {
+        key: _number(entry, key, source, int if key == "memory_bytes" else float)
+        for key in ("memory_bytes", "peak_gflop_per_s", "peak_gb_per_s")
+        if key in entry
+    }
+    return Device(str(entry["name"]), target, str(runtime), tuple(cores), **limits)
 
 
 def _check_keys(entry: object, known: tuple[str, ...], needed: tuple[str, ...], where: str) -> None:

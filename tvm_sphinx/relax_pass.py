@@ -12,7 +12,7 @@ from ._tvm import relax, tvm
 from .dataflow import Dataflow
 from .errors import ScheduleError
 from .extract import Extraction, extract_task_graph
-from .graph import FROM_CONSTANT, FROM_INPUT, Operand, TaskGraph
+from .graph import FROM_INPUT, Operand, TaskGraph
 from .platform import Device, Platform
 from .schedule import Schedule
 from .targets import device_target
@@ -37,7 +37,7 @@ class HeterogeneousSchedule:
     platform
         The devices that the schedule's device numbers refer to.
     function
-        Name of the function, see `tvm_sphinx.load.entry_function`.
+        Name of the function, see `tvm_sphinx.frontend.entry_function`.
 
     Raises
     ------
@@ -106,13 +106,13 @@ def _check_fits(graph: TaskGraph, schedule: Schedule, platform: Platform) -> Non
     for edge in graph.edges:
         if schedule.start_ns[edge.dst] < schedule.finish_ns[edge.src]:
             raise ScheduleError(
-                f"Expected task {edge.dst} to start after task {edge.src}, which it reads, has finished; "
+                f"Expected task {edge.dst} to start when task {edge.src}, which it reads, has finished; "
                 f"got {schedule.start_ns[edge.dst]} and {schedule.finish_ns[edge.src]} ns."
             )
 
 
 class _Writer:
-    """Emits the placed function; a tensor is brought to a device when its first reader there needs it."""
+    """Emits the placed function; a tensor comes to a device when its first reader there needs it."""
 
     def __init__(self, extraction: Extraction, schedule: Schedule, platform: Platform) -> None:
         self.dataflow: Dataflow = extraction.dataflow

@@ -90,10 +90,10 @@ def check_target(target: str, where: str = "target") -> None:
             )
 
 
-def default_runtime(target: str, index: int) -> str:
-    """Return the runtime device of a target: ``cpu:<index>`` for a CPU, else the first of its kind."""
+def default_runtime(target: str) -> str:
+    """Return the first runtime device of a target's kind."""
     kind = json.loads(target)["kind"]
-    return f"cpu:{index}" if kind in ("llvm", "c") else f"{kind}:0"
+    return "cpu:0" if kind in ("llvm", "c") else f"{kind}:0"
 
 
 def runtime_device(runtime: str) -> Any:

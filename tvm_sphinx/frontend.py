@@ -1,4 +1,4 @@
-"""Load a model: an ONNX file, a saved ``torch.export`` program, a Relax module, or a demo model. [TVM]"""
+"""Load a model: an ONNX file, a ``torch.export`` program, a Relax module, or a demo model. [TVM]"""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from .errors import EnvironmentMismatchError, ModelError, known_choices
 #: Models that need no file, by name.
 DEMO_MODELS = ("inception-v1",)
 
-_FORMATS = {".onnx": "ONNX", ".pt2": "torch.export program", ".json": "Relax IRModule (tvm.ir.save_json)"}
+_FORMATS = {
+    ".onnx": "ONNX",
+    ".pt2": "torch.export program",
+    ".json": "Relax IRModule (tvm.ir.save_json)",
+}
 
 
 def load_model(model: Any, *, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Any:
