@@ -393,6 +393,19 @@ static PyObject *search_run(search_object *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
+static PyObject *search_start(search_object *self, PyObject *args)
+{
+    PyObject *orders, *devices;
+    int32_t *order, *device;
+    if (!PyArg_ParseTuple(args, "OO:start", &orders, &devices) || check_idle(self) != 0
+        || read_chromosome(self->problem, orders, devices, &order, &device) != 0)
+        return NULL;
+    cpga_search_start(&self->core, order, device);
+    free(order);
+    free(device);
+    Py_RETURN_NONE;
+}
+
 static PyObject *search_best(search_object *self, PyObject *Py_UNUSED(ignored))
 {
     if (check_idle(self) != 0)
@@ -423,6 +436,7 @@ static PyObject *search_progress(search_object *self, PyObject *Py_UNUSED(ignore
 }
 
 static PyMethodDef search_methods[] = {
+    { "start", (PyCFunction) search_start, METH_VARARGS, NULL },
     { "run", (PyCFunction) search_run, METH_VARARGS, NULL },
     { "best", (PyCFunction) search_best, METH_NOARGS, NULL },
     { "progress", (PyCFunction) search_progress, METH_NOARGS, NULL },

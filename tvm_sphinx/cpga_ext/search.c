@@ -87,6 +87,17 @@ int cpga_search_init(cpga_search *self, const cpga_problem *problem, const cpga_
     return status;
 }
 
+void cpga_search_start(cpga_search *self, const int32_t *order, const int32_t *device)
+{
+    cpga_plan_load(&self->plan, order, device);
+    self->overflow = cpga_memory_overflow(&self->memory, self->plan.device, self->plan.finish);
+    self->evaluations++;
+    self->num_critical = -1;
+    keep_best(self);
+    cpga_plan_load(&self->plan, self->best.order, self->best.device);
+    self->overflow = self->best.overflow;
+}
+
 void cpga_search_free(cpga_search *self)
 {
     cpga_plan_free(&self->plan);

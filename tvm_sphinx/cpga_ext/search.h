@@ -45,6 +45,8 @@ typedef struct cpga_search {
 /* Start from the best of the heuristics. The problem and the units must outlive the search. */
 int cpga_search_init(cpga_search *self, const cpga_problem *problem, const cpga_units *tied,
     const cpga_params *params, uint64_t seed);
+/* Go on from a given plan, if it is better than the best so far. It must be feasible. */
+void cpga_search_start(cpga_search *self, const int32_t *order, const int32_t *device);
 void cpga_search_free(cpga_search *self);
 
 /* Value up to max_evaluations changes; the temperature falls so that it is cold at `horizon`

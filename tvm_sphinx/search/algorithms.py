@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import SphinxError, known_choices
 from ..problem import SchedulingProblem
-from ..schedule import validate
+from ..schedule import Schedule, validate
 from .cpga import Progress, cpga
 from .heuristics import Heuristic
 from .result import SearchResult
@@ -42,6 +42,7 @@ def search_schedule(
     params: Any = None,
     stop: Stop | None = None,
     progress: Progress | None = None,
+    start: Schedule | None = None,
 ) -> SearchResult:
     """Search for a short schedule of a problem.
 
@@ -62,6 +63,8 @@ def search_schedule(
         Budgets; by default a number of evaluations that depends on the number of tasks.
     progress
         Called with a `HistoryPoint` at every improvement.
+    start
+        A schedule of the problem to improve on. Algorithms that start from nothing ignore it.
 
     Returns
     -------
@@ -74,11 +77,15 @@ def search_schedule(
         If no algorithm has that name; the message lists the known ones.
     NoRoomError
         If nothing that fits the memory of the devices was found.
+    ScheduleError
+        If ``start`` is not valid for the problem.
     """
+    if start is not None:
+        validate(problem, start)
     if algorithm not in ALGORITHMS:
         raise UnknownAlgorithmError(known_choices("algorithm", algorithm, sorted(ALGORITHMS)))
     result = ALGORITHMS[algorithm](
-        problem, space=space, seed=seed, params=params, stop=stop, progress=progress
+        problem, space=space, seed=seed, params=params, stop=stop, progress=progress, start=start
     )
     validate(problem, result.best)
     return result
