@@ -73,9 +73,10 @@ class _Finder:
         # For each pattern: its label, and the nodes of each occurrence.
         self.patterns: list[tuple[int, list[Node], Region]] = []
         self.next_label = len(graph.label_names)
-        # For each label whose nodes may grow: how many would, at most; and which, where not all would.
+        # For each label whose nodes may grow: how many would, at most; and which would together, largest
+        # group first, where it is known that not all of them do.
         self.waiting: dict[int, int] = {label: len(nodes) for label, nodes in self.nodes.items()}
-        self.chosen: dict[int, list[Node]] = {}
+        self.groups: dict[int, list[list[Node]]] = {}
 
     def run(self) -> None:
         """Grow until nothing grows, in rounds: what recurs most goes first, to within a factor of 2.
@@ -88,23 +89,28 @@ class _Finder:
             batch = [label for label, count in self.waiting.items() if count >= floor]
             if not batch:
                 break
-            batch.sort(key=lambda label: (-self.waiting[label], label))
+            work: list[tuple[int, int, list[Node]]] = []
             for label in batch:
-                del self.waiting[label]
-            for label, chosen in [(label, self.chosen.pop(label, None)) for label in batch]:
-                if chosen is None:
-                    self._visit(label, floor)
+                work.append((-self.waiting.pop(label), label, []))
+                if label in self.groups:
+                    groups = self.groups.pop(label)
+                    work[-1:] = [(-len(group), label, group) for group in groups if len(group) >= floor]
+            for _, label, group in sorted(work, key=lambda item: item[:2]):
+                if group:
+                    self._grow([node for node in group if self._is_alive(node)])
                 else:
-                    self._grow([node for node in chosen if self._is_alive(node)])
+                    self._visit(label, floor)
 
     def _visit(self, label: int, floor: int) -> None:
-        """Grow all nodes of a label; failing that, choose some of them for later."""
+        """Grow all nodes of a label; failing that, group them for later."""
         nodes = self.nodes[label] = [node for node in self.nodes[label] if self._is_alive(node)]
         if len(nodes) < floor:
             self.waiting[label] = len(nodes)
         elif not self._grow(nodes):
-            self.chosen[label] = self._with_common_neighbour(nodes)
-            self.waiting[label] = len(self.chosen[label])
+            groups = self._with_common_neighbours(nodes)
+            if groups:
+                self.groups[label] = groups
+                self.waiting[label] = len(groups[0])
 
     def _grow(self, nodes: Sequence[Node]) -> bool:
         region = self.grower.grow(nodes) if len(nodes) > 1 else None
@@ -112,7 +118,7 @@ class _Finder:
             return False
         for label in self._contract(region):
             self.waiting[label] = len(self.nodes[label])
-            self.chosen.pop(label, None)
+            self.groups.pop(label, None)
         return True
 
     def _is_alive(self, node: Node) -> bool:
@@ -149,24 +155,31 @@ class _Finder:
                 labels[node_of[reader].label] = None
         return list(labels)
 
-    def _with_common_neighbour(self, nodes: Sequence[Node]) -> list[Node]:
-        """Return the nodes that share the most frequent neighbour, each with one of its own.
+    def _with_common_neighbours(self, nodes: Sequence[Node]) -> list[list[Node]]:
+        """Return disjoint groups of nodes that have a neighbour in common, most frequent ones first.
 
-        A neighbour that several of the nodes have in the same way belongs to none of them: what feeds
-        many alike ends before them.
+        Each node has a neighbour of its own: one that several of the nodes have in the same way
+        belongs to none of them, for what feeds many alike ends before them.
         """
         found: dict[tuple[int, ...], dict[tuple[int, ...], list[Node]]] = {}
         for node in nodes:
             for key, other in self._neighbours(node):
                 if other.label != node.label:
                     found.setdefault(key, {}).setdefault(other.tasks, []).append(node)
-        best: list[Node] = []
-        for key in sorted(found):
-            own = [sharing[0] for sharing in found[key].values() if len(sharing) == 1]
-            # A node has at most one neighbour per key, so these are distinct.
-            if len(own) > max(len(best), 1):
-                best = own
-        return best
+        # A node has at most one neighbour per key, so the nodes of a candidate are distinct.
+        candidates = []
+        for key, sharing in found.items():
+            own = [members[0] for members in sharing.values() if len(members) == 1]
+            if len(own) > 1:
+                candidates.append((-len(own), key, own))
+        taken: set[tuple[int, ...]] = set()
+        groups: list[list[Node]] = []
+        for _, _, own in sorted(candidates, key=lambda item: item[:2]):
+            group = [node for node in own if node.tasks not in taken]
+            if len(group) > 1:
+                groups.append(group)
+                taken.update(node.tasks for node in group)
+        return sorted(groups, key=len, reverse=True)
 
     def _neighbours(self, node: Node) -> list[tuple[tuple[int, ...], Node]]:
         """Return the neighbours of a node, each with how it is wired to it; unique ones only."""

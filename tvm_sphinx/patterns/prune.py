@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 
 from ..errors import ProblemError
 from ..graph import TaskGraph
-from ..problem import CANNOT_RUN, SchedulingProblem
+from ..problem import UNLIMITED, SchedulingProblem
+from ..search.heuristics import Heuristic
 from ..search.space import SearchSpace
 from .find import find_patterns
 from .hierarchy import PatternHierarchy
@@ -43,7 +45,7 @@ def prune_search_space(
     problem
         The scheduling problem of the graph, for what depends on costs.
     upper_bound_ns
-        Makespan of a schedule that is at hand; the best single device if not given.
+        Makespan of a schedule that is at hand; the best heuristic's if not given.
     parallel
         Also tie occurrences that could run side by side, for comparison.
 
@@ -61,35 +63,21 @@ def prune_search_space(
     if problem.num_tasks != graph.num_tasks:
         raise ProblemError(f"Expected a problem of {graph.num_tasks} tasks; got {problem.num_tasks}.")
     if upper_bound_ns is None:
-        upper_bound_ns = single_device_ns(problem)
+        upper_bound_ns = best_heuristic_ns(problem)
     for units in (serial_units(problem), bounded_units(problem, upper_bound_ns)):
         genes = _joined(genes, units)
     return SearchSpace.from_labels(genes).respecting(problem)
 
 
-def single_device_ns(problem: SchedulingProblem) -> int:
-    """Return the makespan of the best single device, tasks in their given order; 2**62 if none can.
-
-    A memory capacity may forbid it; then, too, no schedule within the capacity is lost by taking this
-    bound only if it is met by a schedule, so 2**62 is returned.
-    """
+def best_heuristic_ns(problem: SchedulingProblem) -> int:
+    """Return the makespan of the best cheap heuristic; 2**62 with a memory capacity, which they ignore."""
     best = 2**62
-    if (problem.memory_bytes >= 0).any():
+    if (problem.memory_bytes != UNLIMITED).any():
         return best
-    for device in range(problem.num_devices):
-        if (problem.exec_ns[:, device] == CANNOT_RUN).any():
-            continue
-        now = end = 0
-        rows = zip(
-            problem.release_ns[:, device].tolist(),
-            problem.exec_ns[:, device].tolist(),
-            problem.delivery_ns[:, device].tolist(),
-            strict=True,
-        )
-        for release, duration, delivery in rows:
-            now = max(now, release) + duration
-            end = max(end, now + delivery)
-        best = min(best, end)
+    for name in ("heft", "cpop", "peft", "fastest", "single"):
+        # No device may be able to run all tasks; the others never fail.
+        with suppress(ProblemError):
+            best = min(best, Heuristic(name)(problem).best.makespan_ns)
     return best
 
 

@@ -6,10 +6,7 @@ from collections.abc import Sequence
 
 from ..graph import TaskGraph
 from .hierarchy import PatternHierarchy
-
-#: Series that a group of occurrences is tried on before it starts one of its own. Graphs have few
-#: towers side by side; a fan has thousands of like branches, and none of them fits any series.
-_SERIES_TRIED = 8
+from .series import SERIES_TRIED, Occurrence, Reach
 
 
 def tie_occurrences(graph: TaskGraph, hierarchy: PatternHierarchy, *, parallel: bool = False) -> list[int]:
@@ -47,13 +44,7 @@ class _Ties:
         self.rank = [0] * graph.num_tasks
         for position, task in enumerate(hierarchy.canonical_order):
             self.rank[task] = position
-        # Bit t of ancestors[u] is set if u is t or can be reached from it.
-        self.ancestors: list[int] = []
-        for task, predecessors in enumerate(graph.predecessors):
-            reached = 1 << task
-            for predecessor in predecessors:
-                reached |= self.ancestors[predecessor]
-            self.ancestors.append(reached)
+        self.reach = Reach(graph)
 
     def find(self, task: int) -> int:
         """Return the first task that shares the gene of this one."""
@@ -62,14 +53,14 @@ class _Ties:
             task = self.parent[task]
         return task
 
-    def tie(self, occurrences: Sequence[tuple[int, ...]]) -> None:
+    def tie(self, occurrences: Sequence[Occurrence]) -> None:
         """Tie occurrences position by position, those that are not tied already series by series."""
-        groups: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+        groups: dict[tuple[int, ...], list[Occurrence]] = {}
         for occurrence in occurrences:
             groups.setdefault(tuple(map(self.find, occurrence)), []).append(occurrence)
-        series: list[list[tuple[int, ...]]] = []
+        series: list[list[Occurrence]] = []
         for genes, group in groups.items():
-            for index, members in enumerate(series[:_SERIES_TRIED]):
+            for index, members in enumerate(series[:SERIES_TRIED]):
                 joined = sorted(members + group, key=lambda row: [self.rank[task] for task in row])
                 if set(genes).isdisjoint(map(self.find, members[0])) and self._follow(joined, members):
                     for first, second in zip(members[0], group[0], strict=True):
@@ -79,18 +70,14 @@ class _Ties:
             else:
                 series.append(group)
 
-    def _follow(self, joined: Sequence[tuple[int, ...]], members: Sequence[tuple[int, ...]]) -> bool:
+    def _follow(self, joined: Sequence[Occurrence], members: Sequence[Occurrence]) -> bool:
         if self.parallel:
             return True
         old = set(members)
         return all(
-            (first in old) == (second in old) or self._reaches(first, second)
+            (first in old) == (second in old) or self.reach.follows(first, second)
             for first, second in zip(joined, joined[1:], strict=False)
         )
-
-    def _reaches(self, first: tuple[int, ...], second: tuple[int, ...]) -> bool:
-        tasks = sum(1 << task for task in first)
-        return any(self.ancestors[task] & tasks for task in second)
 
     def _union(self, first: int, second: int) -> None:
         one, other = sorted((self.find(first), self.find(second)), key=self.rank.__getitem__)
