@@ -90,8 +90,12 @@ def make_problem(graph: TaskGraph, board: Board, seed: int = 0) -> SchedulingPro
     row_of = {size: row for row, size in enumerate(sizes)}
     count = len(board.devices)
     tasks = range(graph.num_tasks)
-    host_copies = [[_copy_ns(board, size, 0, d) for d in range(count)] for size in map(graph.input_bytes, tasks)]
-    returned = [[_copy_ns(board, size, d, 0) for d in range(count)] for size in map(graph.returned_bytes, tasks)]
+    host_copies = [
+        [_copy_ns(board, size, 0, d) for d in range(count)] for size in map(graph.input_bytes, tasks)
+    ]
+    returned = [
+        [_copy_ns(board, size, d, 0) for d in range(count)] for size in map(graph.returned_bytes, tasks)
+    ]
     return SchedulingProblem(
         name=f"{graph.name}/{board.name}",
         devices=tuple(device.name for device in board.devices),
@@ -100,7 +104,10 @@ def make_problem(graph: TaskGraph, board: Board, seed: int = 0) -> SchedulingPro
         edges=np.array([(edge.src, edge.dst) for edge in graph.edges], dtype=np.int64).reshape(-1, 2),
         copy_class=np.array([row_of[edge.bytes] for edge in graph.edges], dtype=np.int64),
         copy_ns=np.array(
-            [[[_copy_ns(board, size, a, b) for b in range(count)] for a in range(count)] for size in sizes],
+            [
+                [[_copy_ns(board, size, a, b) for b in range(count)] for a in range(count)]
+                for size in sizes
+            ],
             dtype=np.int64,
         ).reshape(-1, count, count),
         release_ns=np.array(host_copies, dtype=np.int64).reshape(-1, count),
@@ -114,7 +121,9 @@ def _exec_ns(graph: TaskGraph, index: int, device: Device, board: Board, seed: i
     if device.only_matrix and not is_matrix:
         return CANNOT_RUN
     moved = sum(task.output_bytes) + task.weight_bytes + graph.input_bytes(index)
-    moved += sum(graph.tasks[o.producer].output_bytes[o.output] for o in task.operands if o.producer >= 0)
+    moved += sum(
+        graph.tasks[o.producer].output_bytes[o.output] for o in task.operands if o.producer >= 0
+    )
     arithmetic = task.flops / (device.matrix_rate if is_matrix else device.other_rate)
     key = hashlib.sha256(f"{seed}/{board.name}/{device.name}/{task.kernel}".encode()).digest()
     factor = np.exp(random.Random(int.from_bytes(key[:8], "big")).gauss(0.0, board.spread))

@@ -42,7 +42,10 @@ def main(names: list[str]) -> None:
         path = folder / f"{name}.json.gz"
         path.write_bytes(gzip.compress(text.encode(), mtime=0))
         kernels = len({task.kernel for task in graph.tasks})
-        print(f"{name}: {graph.num_tasks} tasks, {kernels} kernels, {path.stat().st_size} bytes", flush=True)
+        print(
+            f"{name}: {graph.num_tasks} tasks, {kernels} kernels, {path.stat().st_size} bytes",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,9 @@ class Builder:
 
     def add(self, kernel: str, *operands: Operand, size: int = 4096, flops: int = 10**6) -> Operand:
         kinds = (kernel.split("/", maxsplit=1)[0],)
-        weight = (Operand(FROM_CONSTANT, len(self.tasks)),) if "conv" in kernel or "dense" in kernel else ()
+        weight = (
+            (Operand(FROM_CONSTANT, len(self.tasks)),) if "conv" in kernel or "dense" in kernel else ()
+        )
         name = f"t{len(self.tasks)}"
         self.tasks.append(Task(name, kernel, (*operands, *weight), (size,), kinds, flops))
         return Operand(len(self.tasks) - 1, 0)
@@ -128,7 +130,7 @@ def wide_fan(tasks: int) -> TaskGraph:
 
 
 def random_graph(tasks: int, kernels: int = 40, seed: int = 0, inputs_per_task: int = 2) -> TaskGraph:
-    """Each task reads outputs of recent tasks."""
+    """Each task reads outputs of recent tasks; what none reads is returned, so there are no twins."""
     draw = random.Random(seed)
     b = Builder()
     for task in range(tasks):
@@ -136,7 +138,9 @@ def random_graph(tasks: int, kernels: int = 40, seed: int = 0, inputs_per_task: 
         sources = draw.sample(range(max(0, task - 30), task), count)
         reads = [Operand(source, 0) for source in sources] or [INPUT]
         b.add(f"k{draw.randrange(kernels)}", *reads)
-    return b.graph(Operand(tasks - 1, 0), name=f"random-{seed}")
+    read = {operand.producer for task in b.tasks for operand in task.operands}
+    sinks = [Operand(task, 0) for task in range(tasks) if task not in read]
+    return b.graph(*sinks, name=f"random-{seed}")
 
 
 def stacked(block: Callable[[Builder, Operand], Operand], count: int) -> TaskGraph:
@@ -184,7 +188,8 @@ def renumbered(graph: TaskGraph, seed: int) -> tuple[TaskGraph, list[int]]:
         return operand._replace(producer=new_id[operand.producer]) if operand.producer >= 0 else operand
 
     tasks = tuple(
-        replace(graph.tasks[task], operands=tuple(map(moved, graph.tasks[task].operands))) for task in order
+        replace(graph.tasks[task], operands=tuple(map(moved, graph.tasks[task].operands)))
+        for task in order
     )
     return replace(graph, tasks=tasks, outputs=tuple(map(moved, graph.outputs))), new_id
 

@@ -173,7 +173,9 @@ def test_numbering_does_not_matter(graph: TaskGraph, seed: int) -> None:
 
 @given(stacks(), seeds)
 @settings(max_examples=60, deadline=None)
-def test_isomorphic_stacks_give_isomorphic_patterns(stack: tuple[TaskGraph, int, int], seed: int) -> None:
+def test_isomorphic_stacks_give_isomorphic_patterns(
+    stack: tuple[TaskGraph, int, int], seed: int
+) -> None:
     graph, _, _ = stack
     other, _ = renumbered(graph, seed)
     here = [labelled(graph, p.occurrences[0]) for p in find_patterns(graph).patterns]
@@ -198,7 +200,9 @@ def test_blocks_in_a_row_are_found_whole(stack: tuple[TaskGraph, int, int]) -> N
 
 @given(stacks(), seeds)
 @settings(max_examples=150, deadline=None)
-def test_a_change_breaks_its_own_match_and_no_other(stack: tuple[TaskGraph, int, int], seed: int) -> None:
+def test_a_change_breaks_its_own_match_and_no_other(
+    stack: tuple[TaskGraph, int, int], seed: int
+) -> None:
     """A changed shape, dtype or attribute is another kernel id: only its own block stops matching."""
     graph, count, size = stack
     draw = random.Random(seed)
@@ -207,7 +211,9 @@ def test_a_change_breaks_its_own_match_and_no_other(stack: tuple[TaskGraph, int,
     mutated = with_kernel(graph, changed, "changed")
     hierarchy = find_patterns(mutated)
     broken = set(range(1 + block * size, 1 + (block + 1) * size))
-    assert not any(broken <= set(row) for p in hierarchy.patterns for row in p.occurrences if p.num_tasks == size)
+    assert not any(
+        broken <= set(row) for p in hierarchy.patterns for row in p.occurrences if p.num_tasks == size
+    )
     gene = tie_occurrences(mutated, hierarchy)
     assert gene.count(gene[changed]) == 1
     for position in range(size):

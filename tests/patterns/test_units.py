@@ -41,7 +41,9 @@ def tiny_problems(draw: st.DrawFn) -> SchedulingProblem:
     for task, device in np.ndindex(count, devices):
         if r.random() < 0.08 and (exec_ns[task] != CANNOT_RUN).sum() > 1:
             exec_ns[task, device] = CANNOT_RUN
-    copy_ns = np.array([[[r.randint(0, 8) for _ in range(devices)] for _ in range(devices)] for _ in range(rows)])
+    copy_ns = np.array(
+        [[[r.randint(0, 8) for _ in range(devices)] for _ in range(devices)] for _ in range(rows)]
+    )
     copy_ns[:, range(devices), range(devices)] = 0
     border = np.zeros((2, count, devices), dtype=np.int64)
     border[0, 0] = [r.randint(0, 5) for _ in range(devices)]
@@ -74,7 +76,9 @@ def test_some_optimal_schedule_splits_no_serial_unit(problem: SchedulingProblem)
 
 @given(tiny_problems(), st.integers(0, 100))
 @settings(max_examples=300, deadline=None)
-def test_no_schedule_below_the_bound_splits_a_bounded_unit(problem: SchedulingProblem, percent: int) -> None:
+def test_no_schedule_below_the_bound_splits_a_bounded_unit(
+    problem: SchedulingProblem, percent: int
+) -> None:
     optimum = optimal_ns(problem)
     assert optimum is not None
     bound = optimum + optimum * percent // 100 + 1

@@ -1,8 +1,8 @@
 """Recurring subgraphs of a task graph, and the smaller search space that they give."""
 
 from .describe import describe_patterns, draw_patterns
-from .fold import Folding, fold_problem
 from .find import find_patterns, operator_labels
+from .fold import Folding, fold_problem
 from .guided import Pruning, prune_problem, search_with_pruning
 from .hierarchy import Part, Pattern, PatternHierarchy
 from .prune import PruningReport, log10_size, prune_search_space, report_pruning

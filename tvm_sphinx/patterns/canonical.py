@@ -53,12 +53,11 @@ def canonicalise(graph: TaskGraph, labels: Sequence[str]) -> CanonicalGraph:
     """Renumber a task graph canonically, in O(E log E).
 
     Tasks are ordered by depth (the longest path from a source), then by colour, then by the canonical
-    numbers of their producers. The colour comes from three sweeps of hashing along the topological
-    order, each of which sees arbitrarily far, where a round of Weisfeiler-Lehman refinement
-    (Shervashidze et al., 2011) sees one edge: of everything above a task, of everything below it, and
-    again of everything above it. Tasks that still tie have the same producers and look alike in all
-    of these; they are symmetric in every graph that is not built to deceive refinement, and there
-    either order gives the same patterns.
+    numbers of their producers. Colours come from sweeps of hashing along the topological order, down
+    and up again until no more tasks are told apart; a sweep sees arbitrarily far, where a round of
+    Weisfeiler-Lehman refinement (Shervashidze et al., 2011) sees one edge, so that few are needed.
+    Tasks that still tie have the same producers and look alike from everywhere; they are symmetric in
+    every graph that is not built to deceive refinement, and there either order gives the same patterns.
 
     Parameters
     ----------
@@ -78,7 +77,10 @@ def canonicalise(graph: TaskGraph, labels: Sequence[str]) -> CanonicalGraph:
     order: list[int] = []
     for level_tasks in levels:
         keyed = [
-            (colours[task], [rank[o.producer] if o.producer >= 0 else -1 for o in graph.tasks[task].operands])
+            (
+                colours[task],
+                [rank[o.producer] if o.producer >= 0 else -1 for o in graph.tasks[task].operands],
+            )
             for task in level_tasks
         ]
         for position in sorted(range(len(level_tasks)), key=keyed.__getitem__):
@@ -125,15 +127,26 @@ def _colours(graph: TaskGraph, labels: Sequence[str]) -> list[bytes]:
     returned: dict[int, list[tuple[int, int]]] = {}
     for position, (producer, output) in enumerate(graph.outputs):
         returned.setdefault(producer, []).append((position, output))
-    above = _hash_down(graph, [digest(label) for label in labels])
-    below: list[bytes] = [b""] * graph.num_tasks
+    colours = [digest(label) for label in labels]
+    told_apart = -1
+    while len(set(colours)) > told_apart:
+        told_apart = len(set(colours))
+        colours = _hash_up(graph, _hash_down(graph, colours), returned)
+    return colours
+
+
+def _hash_up(
+    graph: TaskGraph, seeds: Sequence[bytes], returned: dict[int, list[tuple[int, int]]]
+) -> list[bytes]:
+    """Hash each task's seed with the hashes of its readers, and with where the graph returns it."""
+    hashes: list[bytes] = [b""] * graph.num_tasks
     readers: list[list[tuple[int, int, bytes]]] = [[] for _ in range(graph.num_tasks)]
     for task in range(graph.num_tasks - 1, -1, -1):
-        below[task] = digest(above[task], sorted(readers[task]), returned.get(task))
+        hashes[task] = digest(seeds[task], sorted(readers[task]), returned.get(task))
         for slot, operand in enumerate(graph.tasks[task].operands):
             if operand.producer >= 0:
-                readers[operand.producer].append((operand.output, slot, below[task]))
-    return _hash_down(graph, below)
+                readers[operand.producer].append((operand.output, slot, hashes[task]))
+    return hashes
 
 
 def _hash_down(graph: TaskGraph, seeds: Sequence[bytes]) -> list[bytes]:

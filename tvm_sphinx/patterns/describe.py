@@ -35,7 +35,9 @@ def describe_patterns(graph: TaskGraph, hierarchy: PatternHierarchy) -> str:
         last = not outside and position == len(counts) - 1
         lines += _branch(_pattern_lines(graph, hierarchy, index, count, spelt), last=last)
     if outside:
-        lines += _branch([f"{_tasks(len(outside))} in no pattern: {_summary(graph, outside)}"], last=True)
+        lines += _branch(
+            [f"{_tasks(len(outside))} in no pattern: {_summary(graph, outside)}"], last=True
+        )
     return "\n".join(lines)
 
 
@@ -113,7 +115,10 @@ def draw_patterns(graph: TaskGraph, hierarchy: PatternHierarchy) -> str:
         If the hierarchy was made for another graph.
     """
     _check(graph, hierarchy)
-    lines = [f"digraph {_quoted(graph.name)} {{", '  node [shape=box, style="rounded,filled", fillcolor=white];']
+    lines = [
+        f"digraph {_quoted(graph.name)} {{",
+        '  node [shape=box, style="rounded,filled", fillcolor=white];',
+    ]
     for index, number in hierarchy.outermost:
         lines += _box(graph, hierarchy, index, hierarchy.patterns[index].occurrences[number], 1)
     lines += [_node(graph, task, 1) for task in hierarchy.tasks_outside]

@@ -197,7 +197,9 @@ class _Finder:
         return [(key, others[0]) for key, others in found.items() if len(others) == 1]
 
 
-def _named(graph: CanonicalGraph, found: Sequence[tuple[int, list[Node], Region]]) -> tuple[Pattern, ...]:
+def _named(
+    graph: CanonicalGraph, found: Sequence[tuple[int, list[Node], Region]]
+) -> tuple[Pattern, ...]:
     """Turn the findings into patterns over task ids, inner ones first."""
     level_of: dict[int, int] = {}
     for label, _, region in found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -61,7 +62,7 @@ class Folding:
         return replace(found, problem_fingerprint=self.original.fingerprint)
 
     def _stretched(self, schedule: Schedule) -> list[float]:
-        """Return when each task of the original would start if repetitions took the time of the first."""
+        """Return when each task would start if a repetition took the time of the first."""
         spans: list[tuple[int, int, int]] = []
         for occurrences in self.repeats:
             kept = self.stands_for[list(occurrences[0])]
@@ -69,7 +70,7 @@ class Folding:
             spans.append((begin, end, len(occurrences)))
         marks = sorted({0, schedule.makespan_ns, *(t for begin, end, _ in spans for t in (begin, end))})
         stretched = [0.0]
-        for begin, end in zip(marks, marks[1:], strict=False):
+        for begin, end in pairwise(marks):
             times = max((n for first, last, n in spans if first <= begin and end <= last), default=1)
             stretched.append(stretched[-1] + times * (end - begin))
         starts: list[float] = np.interp(schedule.start_ns, marks, stretched)[self.stands_for].tolist()
@@ -124,8 +125,8 @@ def fold_problem(
     repeats = _repeats(graph, hierarchy)
     for occurrences in repeats:
         for occurrence in occurrences:
-            for task, kept in zip(occurrence, occurrences[0], strict=True):
-                keeper[task] = kept
+            for task, first in zip(occurrence, occurrences[0], strict=True):
+                keeper[task] = first
     kept = [task for task, other in enumerate(keeper) if task == other]
     if len(kept) * 3 > problem.num_tasks * 2:
         return None

@@ -99,7 +99,7 @@ class Grower:
         return self._surroundings[task]
 
     def _refined(self, hashes: Sequence[bytes], *, upwards: bool) -> list[bytes]:
-        """One round of Weisfeiler-Lehman refinement, along edges to the readers or in both directions."""
+        """One round of Weisfeiler-Lehman refinement, down the edges or along them both ways."""
         return [
             digest(
                 hashes[task],
@@ -202,7 +202,7 @@ class _Growth:
             if groups.keys().isdisjoint(others[-1]):
                 return
         for key in sorted(groups):
-            rows = [groups[key], *(other.get(key, ()) for other in others)]
+            rows = [groups[key], *(other.get(key, []) for other in others)]
             if len({len(row) for row in rows}) == 1:
                 if len(rows[0]) > 1:
                     self.alike.append((position, key))
@@ -252,13 +252,13 @@ class _Growth:
 
     def _wiring(self, index: int, node: Node) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
         """Return the edges between a node and an occurrence, in terms of offsets and positions."""
-        entering = [
+        entering: list[tuple[int, ...]] = [
             (offset, slot, output, self.position[producer])
             for offset, task in enumerate(node.tasks)
             for slot, (producer, output) in enumerate(self.graph.operands[task])
             if producer >= 0 and self.owner[producer] == index
         ]
-        leaving = [
+        leaving: list[tuple[int, ...]] = [
             (offset, output, slot, self.position[reader])
             for offset, task in enumerate(node.tasks)
             for output, slot, reader in self.graph.consumers[task]

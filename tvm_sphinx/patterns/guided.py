@@ -123,7 +123,9 @@ class _Run:
         evaluations, cpu_s = self.evaluations, self._cpu_s()
 
         def report(point: HistoryPoint) -> None:
-            self._add(HistoryPoint(point.evaluations + evaluations, point.cpu_s + cpu_s, point.makespan_ns))
+            self._add(
+                HistoryPoint(point.evaluations + evaluations, point.cpu_s + cpu_s, point.makespan_ns)
+            )
 
         result = search_schedule(
             problem,

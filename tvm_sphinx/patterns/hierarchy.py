@@ -85,7 +85,9 @@ class PatternHierarchy:
             level = claimed.setdefault(pattern.level, set())
             for occurrence in pattern.occurrences:
                 if tuple(self.labels[task] for task in occurrence) != pattern.labels:
-                    raise ProblemError(f"Expected occurrences of pattern {index} to match; got {occurrence}.")
+                    raise ProblemError(
+                        f"Expected occurrences of pattern {index} to match; got {occurrence}."
+                    )
                 if len(set(occurrence)) < len(occurrence) or not level.isdisjoint(occurrence):
                     raise ProblemError(f"Expected disjoint occurrences on level {pattern.level}.")
                 level.update(occurrence)

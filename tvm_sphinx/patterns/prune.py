@@ -70,7 +70,7 @@ def prune_search_space(
 
 
 def best_heuristic_ns(problem: SchedulingProblem) -> int:
-    """Return the makespan of the best cheap heuristic; 2**62 with a memory capacity, which they ignore."""
+    """Return the makespan of the best cheap heuristic; 2**62 with a memory capacity: they ignore it."""
     best = 2**62
     if (problem.memory_bytes != UNLIMITED).any():
         return best

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from ..graph import TaskGraph
 from .hierarchy import PatternHierarchy
 from .series import SERIES_TRIED, Occurrence, Reach
 
 
-def tie_occurrences(graph: TaskGraph, hierarchy: PatternHierarchy, *, parallel: bool = False) -> list[int]:
+def tie_occurrences(
+    graph: TaskGraph, hierarchy: PatternHierarchy, *, parallel: bool = False
+) -> list[int]:
     """Return for each task the first task, in canonical order, that shares its gene.
 
     Tasks at one position of the occurrences of a pattern share a gene, outermost patterns first and
@@ -76,7 +79,7 @@ class _Ties:
         old = set(members)
         return all(
             (first in old) == (second in old) or self.reach.follows(first, second)
-            for first, second in zip(joined, joined[1:], strict=False)
+            for first, second in pairwise(joined)
         )
 
     def _union(self, first: int, second: int) -> None:

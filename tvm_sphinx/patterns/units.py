@@ -257,7 +257,7 @@ class _Unit:
         )
 
     def _saved(self, task: int, a: int, b: int) -> int:
-        """Return the copy that is saved if ``task`` and the end of the unit, on a and b, share a device."""
+        """Return the copy that is saved if ``task``, on b, joins the unit on a or the other way."""
         last = self.members[-1]
         copies = (edge.copy_ns[a, b] for edge in self.edges.entering[task] if edge.other == last)
         return int(next(copies))
