@@ -25,7 +25,8 @@ def describe_patterns(graph: TaskGraph, hierarchy: PatternHierarchy) -> str:
     """
     _check(graph, hierarchy)
     kernels = f"{hierarchy.num_kernels} kernel" + ("s" if hierarchy.num_kernels != 1 else "")
-    lines = [f"{graph.name}: {graph.num_tasks} tasks of {kernels}, {len(hierarchy.patterns)} patterns"]
+    found = f"{len(hierarchy.patterns)} pattern" + ("s" if len(hierarchy.patterns) != 1 else "")
+    lines = [f"{graph.name}: {_tasks(graph.num_tasks)} of {kernels}, {found}"]
     counts: dict[int, int] = {}
     for pattern, _ in hierarchy.outermost:
         counts[pattern] = counts.get(pattern, 0) + 1
@@ -93,10 +94,12 @@ def _summary(graph: TaskGraph, tasks: Sequence[int]) -> str:
 
 
 def _longest_run(graph: TaskGraph, pattern: Pattern) -> int:
-    """Return the most occurrences of which each feeds the next directly."""
+    """Return a longest chain of occurrences of which each feeds the next directly.
+
+    Counted along the edges by destination; an occurrence counts as fed by what has fed it so far.
+    """
     member = {task: index for index, row in enumerate(pattern.occurrences) for task in row}
     run = [1] * pattern.count
-    # Tasks in topological order: the run of a feeder is final before it is read.
     for edge in sorted(graph.edges, key=lambda edge: edge.dst):
         before, after = member.get(edge.src), member.get(edge.dst)
         if before is not None and after is not None and before != after:

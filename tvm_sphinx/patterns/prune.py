@@ -12,7 +12,8 @@ import numpy as np
 from ..errors import ProblemError
 from ..graph import TaskGraph
 from ..problem import UNLIMITED, SchedulingProblem
-from ..search.heuristics import Heuristic
+from ..search.heuristics import KINDS, Heuristic
+from ..search.native import native_problem
 from ..search.space import SearchSpace
 from .find import find_patterns
 from .hierarchy import PatternHierarchy
@@ -71,14 +72,14 @@ def prune_search_space(
 
 def best_heuristic_ns(problem: SchedulingProblem) -> int:
     """Return the makespan of the best cheap heuristic; 2**62 with a memory capacity: they ignore it."""
-    best = 2**62
     if (problem.memory_bytes != UNLIMITED).any():
-        return best
-    for name in ("heft", "cpop", "peft", "fastest", "single"):
-        # No device may be able to run all tasks; the others never fail.
-        with suppress(ProblemError):
-            best = min(best, Heuristic(name)(problem).best.makespan_ns)
-    return best
+        return 2**62
+    native = native_problem(problem)
+    makespans = [native.heuristic(kind)[0] for kind in KINDS.values()]
+    # No device may be able to run all tasks.
+    with suppress(ProblemError):
+        makespans.append(Heuristic("single")(problem).best.makespan_ns)
+    return min(makespans)
 
 
 def _joined(genes: Sequence[int], units: Sequence[Sequence[int]]) -> list[int]:
