@@ -2,6 +2,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "batch.h"
 #include "heuristics.h"
 #include "search.h"
 
@@ -246,17 +247,22 @@ static PyObject *problem_decode(problem_object *self, PyObject *args)
 {
     PyObject *orders, *devices, *result = NULL;
     int rule;
+    long long repeats = 1;
     int32_t *order, *device;
-    if (!PyArg_ParseTuple(args, "OOi:decode", &orders, &devices, &rule))
+    if (!PyArg_ParseTuple(args, "OOi|L:decode", &orders, &devices, &rule, &repeats))
         return NULL;
-    if (rule != CPGA_APPEND && rule != CPGA_INSERT)
+    if ((rule != CPGA_APPEND && rule != CPGA_INSERT) || repeats < 1)
         return raise_status(CPGA_ERR_VALUE);
     if (read_chromosome(self, orders, devices, &order, &device) != 0)
         return NULL;
     cpga_timeline timeline;
     int64_t *finish = cpga_calloc(self->core.num_tasks, (int64_t) sizeof *finish);
     if (finish != NULL && cpga_timeline_init(&timeline, &self->core) == CPGA_OK) {
-        int64_t makespan = cpga_decode(&timeline, order, device, (cpga_rule) rule, finish);
+        int64_t makespan = 0;
+        Py_BEGIN_ALLOW_THREADS
+        for (long long i = 0; i < repeats; i++)
+            makespan = cpga_decode(&timeline, order, device, (cpga_rule) rule, finish);
+        Py_END_ALLOW_THREADS
         cpga_timeline_free(&timeline);
         result = plan_tuple(&self->core, makespan, order, device, finish);
     } else {
@@ -268,7 +274,128 @@ static PyObject *problem_decode(problem_object *self, PyObject *args)
     return result;
 }
 
+/* Transpose up to 16 rows of devices into lanes; missing lanes repeat the last row. */
+static int fill_lanes(const cpga_problem *problem, const int64_t *rows, int64_t count, int32_t *lanes)
+{
+    for (int64_t lane = 0; lane < CPGA_LANES; lane++) {
+        const int64_t *row = rows + (lane < count ? lane : count - 1) * problem->num_tasks;
+        for (int32_t task = 0; task < problem->num_tasks; task++) {
+            if (row[task] < 0 || row[task] >= problem->num_devices
+                || cpga_exec(problem, task, (int32_t) row[task]) == CPGA_CANNOT_RUN)
+                return CPGA_ERR_DEVICE;
+            lanes[(int64_t) task * CPGA_LANES + lane] = (int32_t) row[task];
+        }
+    }
+    return CPGA_OK;
+}
+
+/* Decode every row `repeats` times; the makespans as int64, num_rows long. */
+static int decode_rows(const cpga_problem *problem, const int32_t *order, const int64_t *rows,
+    int64_t num_rows, int wide, long long repeats, int64_t *makespan)
+{
+    cpga_batch batch;
+    int64_t last[CPGA_LANES];
+    int32_t *lanes = cpga_calloc(
+        (int64_t) problem->num_tasks * CPGA_LANES, (int64_t) sizeof *lanes);
+    int status = lanes == NULL ? CPGA_ERR_MEMORY : cpga_batch_init(&batch, problem, wide);
+    int have_batch = lanes != NULL && status == CPGA_OK;
+    for (int64_t done = 0; done < num_rows && status == CPGA_OK; done += CPGA_LANES) {
+        int64_t count = cpga_min(CPGA_LANES, num_rows - done);
+        status = fill_lanes(problem, rows + done * problem->num_tasks, count, lanes);
+        for (long long i = 0; i < repeats && status == CPGA_OK; i++)
+            cpga_batch_decode(&batch, order, lanes, last);
+        for (int64_t lane = 0; lane < count && status == CPGA_OK; lane++)
+            makespan[done + lane] = last[lane];
+    }
+    if (have_batch)
+        cpga_batch_free(&batch);
+    free(lanes);
+    return status;
+}
+
+static PyObject *problem_decode_batch(problem_object *self, PyObject *args)
+{
+    PyObject *orders, *devices, *result = NULL;
+    int wide = 1, status;
+    long long repeats = 1;
+    if (!PyArg_ParseTuple(args, "OO|pL:decode_batch", &orders, &devices, &wide, &repeats))
+        return NULL;
+    if (repeats < 1)
+        return raise_status(CPGA_ERR_VALUE);
+    Py_ssize_t order_extents[1] = { self->core.num_tasks };
+    Py_ssize_t extents[2] = { -1, self->core.num_tasks };
+    Py_buffer order_view, view;
+    if (get_int64(orders, "order", 1, order_extents, &order_view) != 0)
+        return NULL;
+    if (get_int64(devices, "devices", 2, extents, &view) != 0) {
+        PyBuffer_Release(&order_view);
+        return NULL;
+    }
+    const int64_t *given = order_view.buf;
+    int32_t *order = cpga_calloc(2 * (int64_t) self->core.num_tasks, (int64_t) sizeof *order);
+    result = PyBytes_FromStringAndSize(NULL, extents[0] * (Py_ssize_t) sizeof(int64_t));
+    int64_t *makespan = cpga_calloc(extents[0], (int64_t) sizeof *makespan);
+    if (order == NULL || result == NULL || makespan == NULL) {
+        status = CPGA_ERR_MEMORY;
+    } else {
+        status = cpga_check_order(&self->core, given, order + self->core.num_tasks);
+        for (int32_t i = 0; i < self->core.num_tasks && status == CPGA_OK; i++)
+            order[i] = (int32_t) given[i];
+    }
+    if (status == CPGA_OK) {
+        Py_BEGIN_ALLOW_THREADS
+        status = decode_rows(&self->core, order, view.buf, extents[0], wide, repeats, makespan);
+        Py_END_ALLOW_THREADS
+    }
+    if (status == CPGA_OK)
+        memcpy(PyBytes_AS_STRING(result), makespan, (size_t) extents[0] * sizeof *makespan);
+    else
+        Py_CLEAR(result);
+    free(order);
+    free(makespan);
+    PyBuffer_Release(&order_view);
+    PyBuffer_Release(&view);
+    return status == CPGA_OK ? result : raise_status(status);
+}
+
+static PyObject *problem_memory_overflow(problem_object *self, PyObject *args)
+{
+    PyObject *devices, *ends;
+    Py_ssize_t extents[1] = { self->core.num_tasks };
+    Py_buffer views[2];
+    if (!PyArg_ParseTuple(args, "OO:memory_overflow", &devices, &ends))
+        return NULL;
+    if (get_int64(devices, "device", 1, extents, &views[0]) != 0)
+        return NULL;
+    if (get_int64(ends, "finish", 1, extents, &views[1]) != 0) {
+        PyBuffer_Release(&views[0]);
+        return NULL;
+    }
+    const int64_t *given = views[0].buf;
+    int64_t overflow = 0;
+    cpga_memory memory;
+    int32_t *device = cpga_calloc(self->core.num_tasks, (int64_t) sizeof *device);
+    int status = device == NULL ? CPGA_ERR_MEMORY : cpga_memory_init(&memory, &self->core);
+    int have_memory = device != NULL && status == CPGA_OK;
+    for (int32_t task = 0; task < self->core.num_tasks && status == CPGA_OK; task++) {
+        if (given[task] < 0 || given[task] >= self->core.num_devices)
+            status = CPGA_ERR_DEVICE;
+        else
+            device[task] = (int32_t) given[task];
+    }
+    if (status == CPGA_OK)
+        overflow = cpga_memory_overflow(&memory, device, views[1].buf);
+    if (have_memory)
+        cpga_memory_free(&memory);
+    free(device);
+    PyBuffer_Release(&views[0]);
+    PyBuffer_Release(&views[1]);
+    return status == CPGA_OK ? PyLong_FromLongLong((long long) overflow) : raise_status(status);
+}
+
 static PyMethodDef problem_methods[] = {
+    { "decode_batch", (PyCFunction) problem_decode_batch, METH_VARARGS, NULL },
+    { "memory_overflow", (PyCFunction) problem_memory_overflow, METH_VARARGS, NULL },
     { "heuristic", (PyCFunction) problem_heuristic, METH_VARARGS, NULL },
     { "decode", (PyCFunction) problem_decode, METH_VARARGS, NULL },
     { NULL, NULL, 0, NULL },
@@ -288,7 +415,7 @@ static PyType_Spec problem_spec = {
     .slots = problem_slots,
 };
 
-enum { NUM_PARAMS = 9 };
+enum { NUM_PARAMS = 16 };
 
 static int read_params(PyObject *object, cpga_params *params)
 {
@@ -297,12 +424,16 @@ static int read_params(PyObject *object, cpga_params *params)
     if (get_int64(object, "params", 1, extents, &view) != 0)
         return -1;
     const int64_t *values = view.buf;
-    int32_t *fields[NUM_PARAMS] = { &params->hot_ppm, &params->cold_ppm, &params->critical_percent,
-        &params->tied_percent, &params->sort_every, &params->moves.block_percent,
-        &params->moves.swap_percent, &params->moves.max_block_bits, &params->moves.max_span_bits };
-    static const int64_t lowest[NUM_PARAMS] = { 0, 0, 0, 0, 1, 0, 0, 1, 1 };
+    cpga_anneal_params *anneal = &params->anneal;
+    int32_t *fields[NUM_PARAMS] = { &params->population, &params->effort, &params->accept_first,
+        &params->accept_again, &params->accept_last, &params->tied_percent, &params->keep_critical,
+        &anneal->critical_percent, &anneal->focus, &anneal->visit, &anneal->sort_every,
+        &anneal->moves.block_percent, &anneal->moves.swap_percent, &anneal->moves.gather_percent,
+        &anneal->moves.max_block_bits, &anneal->moves.max_span_bits };
+    static const int64_t lowest[NUM_PARAMS] = { 1, 1, 1, 1, 1, 0, 0, 0, 2, 1, 1, 0, 0, 0, 1, 1 };
     static const int64_t highest[NUM_PARAMS]
-        = { 1000000, 1000000, 100, 100, 1000000, 100, 100, 16, 16 };
+        = { CPGA_MAX_POPULATION, 1000000, 1 << 20, 1 << 20, 1 << 20, 100, 1, 100, INT32_MAX / 2, 1000000,
+              1000000, 100, 100, 100, 16, 16 };
     int ok = 1;
     for (int i = 0; i < NUM_PARAMS; i++) {
         ok = ok && values[i] >= lowest[i] && values[i] <= highest[i];
@@ -377,7 +508,6 @@ static int check_idle(search_object *self)
 static PyObject *search_run(search_object *self, PyObject *args)
 {
     long long max_evaluations, horizon;
-    int status;
     if (!PyArg_ParseTuple(args, "LL:run", &max_evaluations, &horizon) || check_idle(self) != 0)
         return NULL;
     if (max_evaluations < 0 || horizon < 0 || max_evaluations > (1LL << 46)
@@ -385,11 +515,9 @@ static PyObject *search_run(search_object *self, PyObject *args)
         return raise_status(CPGA_ERR_VALUE);
     self->busy = 1;
     Py_BEGIN_ALLOW_THREADS
-    status = cpga_search_run(&self->core, max_evaluations, horizon);
+    cpga_search_run(&self->core, max_evaluations, horizon);
     Py_END_ALLOW_THREADS
     self->busy = 0;
-    if (status != CPGA_OK)
-        return raise_status(status);
     Py_RETURN_NONE;
 }
 
@@ -411,7 +539,7 @@ static PyObject *search_best(search_object *self, PyObject *Py_UNUSED(ignored))
     if (check_idle(self) != 0)
         return NULL;
     const cpga_problem *problem = &self->problem->core;
-    const cpga_chromosome *best = &self->core.best;
+    const cpga_chromosome *best = &self->core.annealer.best;
     cpga_timeline timeline;
     PyObject *result = NULL;
     int64_t *finish = cpga_calloc(problem->num_tasks, (int64_t) sizeof *finish);
@@ -430,13 +558,46 @@ static PyObject *search_progress(search_object *self, PyObject *Py_UNUSED(ignore
 {
     if (check_idle(self) != 0)
         return NULL;
-    return Py_BuildValue("LLLL", (long long) self->core.evaluations,
-        (long long) self->core.best.makespan, (long long) self->core.last_improvement,
-        (long long) self->core.best.overflow);
+    const cpga_annealer *annealer = &self->core.annealer;
+    return Py_BuildValue("LLLL", (long long) annealer->evaluations,
+        (long long) annealer->best.makespan, (long long) annealer->last_improvement,
+        (long long) annealer->best.overflow);
+}
+
+static PyObject *search_save(search_object *self, PyObject *Py_UNUSED(ignored))
+{
+    if (check_idle(self) != 0)
+        return NULL;
+    int64_t count = cpga_search_state_size(&self->core);
+    int64_t *state = cpga_calloc(count, (int64_t) sizeof *state);
+    if (state == NULL)
+        return PyErr_NoMemory();
+    cpga_search_save(&self->core, state);
+    PyObject *result = PyBytes_FromStringAndSize(
+        (const char *) state, (Py_ssize_t) count * (Py_ssize_t) sizeof *state);
+    free(state);
+    return result;
+}
+
+static PyObject *search_restore(search_object *self, PyObject *state)
+{
+    if (check_idle(self) != 0)
+        return NULL;
+    Py_ssize_t extents[1] = { (Py_ssize_t) cpga_search_state_size(&self->core) };
+    Py_buffer view;
+    if (get_int64(state, "state", 1, extents, &view) != 0)
+        return NULL;
+    int status = cpga_search_restore(&self->core, view.buf);
+    PyBuffer_Release(&view);
+    if (status != CPGA_OK)
+        return raise_status(status);
+    Py_RETURN_NONE;
 }
 
 static PyMethodDef search_methods[] = {
     { "start", (PyCFunction) search_start, METH_VARARGS, NULL },
+    { "save", (PyCFunction) search_save, METH_NOARGS, NULL },
+    { "restore", (PyCFunction) search_restore, METH_O, NULL },
     { "run", (PyCFunction) search_run, METH_VARARGS, NULL },
     { "best", (PyCFunction) search_best, METH_NOARGS, NULL },
     { "progress", (PyCFunction) search_progress, METH_NOARGS, NULL },

@@ -8,7 +8,9 @@ from typing import Any
 from ..errors import SphinxError, known_choices
 from ..problem import SchedulingProblem
 from ..schedule import Schedule, validate
+from .baselines import annealing, greedy_correction, plain_ga, random_search
 from .cpga import Progress, cpga
+from .exact import exact
 from .heuristics import Heuristic
 from .result import SearchResult
 from .space import SearchSpace
@@ -29,6 +31,11 @@ def _heuristic(name: str) -> Callable[..., SearchResult]:
 #: Every algorithm by its name.
 ALGORITHMS: dict[str, Callable[..., SearchResult]] = {
     "cpga": cpga,
+    "annealing": annealing,
+    "ga": plain_ga,
+    "random": random_search,
+    "greedy": greedy_correction,
+    "exact": exact,
     **{name: _heuristic(name) for name in ("heft", "cpop", "peft", "fastest", "single")},
 }
 
@@ -64,7 +71,7 @@ def search_schedule(
     progress
         Called with a `HistoryPoint` at every improvement.
     start
-        A schedule of the problem to improve on. Algorithms that start from nothing ignore it.
+        A schedule of the problem for ``"cpga"`` to improve on; the others start from nothing.
 
     Returns
     -------
@@ -84,8 +91,9 @@ def search_schedule(
         validate(problem, start)
     if algorithm not in ALGORITHMS:
         raise UnknownAlgorithmError(known_choices("algorithm", algorithm, sorted(ALGORITHMS)))
+    given = {} if start is None or algorithm != "cpga" else {"start": start}
     result = ALGORITHMS[algorithm](
-        problem, space=space, seed=seed, params=params, stop=stop, progress=progress, start=start
+        problem, space=space, seed=seed, params=params, stop=stop, progress=progress, **given
     )
     validate(problem, result.best)
     return result
