@@ -528,9 +528,11 @@ static PyObject *search_start(search_object *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "OO:start", &orders, &devices) || check_idle(self) != 0
         || read_chromosome(self->problem, orders, devices, &order, &device) != 0)
         return NULL;
-    cpga_search_start(&self->core, order, device);
+    int status = cpga_search_start(&self->core, order, device);
     free(order);
     free(device);
+    if (status != CPGA_OK)
+        return raise_status(status);
     Py_RETURN_NONE;
 }
 
