@@ -23,7 +23,9 @@ class Optimum(NamedTuple):
         return self.bound_ns >= self.makespan_ns
 
 
-def solve(problem: SchedulingProblem, space: SearchSpace, seconds: float, upper_ns: int) -> Optimum | None:
+def solve(
+    problem: SchedulingProblem, space: SearchSpace, seconds: float, upper_ns: int
+) -> Optimum | None:
     """Schedule a problem with each gene of a space on one device; None if nothing was found in time."""
     model = cp_model.CpModel()
     on = [

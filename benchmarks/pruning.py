@@ -18,6 +18,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from synthetic import BOARDS, make_problem  # noqa: E402
 
 from tvm_sphinx.graph import TaskGraph  # noqa: E402
 from tvm_sphinx.patterns import (  # noqa: E402
+    Pruning,
     find_patterns,
     log10_size,
     prune_problem,
@@ -38,6 +40,7 @@ from tvm_sphinx.patterns import (  # noqa: E402
     search_with_pruning,
     tie_occurrences,
 )
+from tvm_sphinx.problem import SchedulingProblem  # noqa: E402
 from tvm_sphinx.search import SearchResult, SearchSpace, Stop, search_schedule  # noqa: E402
 
 TRANSFORMERS = ("bert_base", "clip", "lxmert", "t5_small", "vit_b16")
@@ -79,10 +82,14 @@ def genes(graphs: Sequence[TaskGraph]) -> list[Row]:
             space = prune_search_space(graph, hierarchy, problem)
             report = report_pruning(graph, hierarchy, space, problem)
             row = {"board": board.name, **report.to_json()}
-            row["goal"] = 8 if graph.name in TRANSFORMERS else 2 if 2 * report.kernels <= report.tasks else ""
+            row["goal"] = (
+                8 if graph.name in TRANSFORMERS else 2 if 2 * report.kernels <= report.tasks else ""
+            )
             row["met"] = "" if row["goal"] == "" else report.gene_ratio >= row["goal"]
             rows.append(row)
-    print_table("Genes (goal: transformers 8x; CNNs and others with each kernel twice on average 2x)", rows)
+    print_table(
+        "Genes (goal: transformers 8x; CNNs and others with each kernel twice on average 2x)", rows
+    )
     return rows
 
 
@@ -93,6 +100,14 @@ def reach_s(search: Callable[[float], SearchResult], quality_ns: int) -> float:
             if point.makespan_ns <= quality_ns:
                 return point.cpu_s
     return math.inf
+
+
+def run_plain(problem: SchedulingProblem, seed: int, budget_s: float) -> SearchResult:
+    return search_schedule(problem, seed=seed, stop=Stop(cpu_limit_s=budget_s))
+
+
+def run_pruned(problem: SchedulingProblem, pruning: Pruning, seed: int, budget_s: float) -> SearchResult:
+    return search_with_pruning(problem, pruning, seed=seed, stop=Stop(cpu_limit_s=budget_s))
 
 
 def time_to_quality(graphs: Sequence[TaskGraph], seeds: int) -> list[Row]:
@@ -108,18 +123,12 @@ def time_to_quality(graphs: Sequence[TaskGraph], seeds: int) -> list[Row]:
             for seed in range(seeds):
                 reference = search_schedule(problem, seed=seed, stop=Stop(cpu_limit_s=REFERENCE_S))
                 last = reference.history[-1]
-                plain = reach_s(
-                    lambda s, seed=seed: search_schedule(problem, seed=seed, stop=Stop(cpu_limit_s=s)),
-                    last.makespan_ns,
-                )
-                pruned = reach_s(
-                    lambda s, seed=seed: search_with_pruning(
-                        problem, pruning, seed=seed, stop=Stop(cpu_limit_s=s)
-                    ),
-                    last.makespan_ns,
-                )
+                plain = reach_s(partial(run_plain, problem, seed), last.makespan_ns)
+                pruned = reach_s(partial(run_pruned, problem, pruning, seed), last.makespan_ns)
                 found.append((last.cpu_s, plain, pruned))
-            medians = [min(statistics.median(column), LADDER_S[-1]) for column in zip(*found, strict=True)]
+            medians = [
+                min(statistics.median(column), LADDER_S[-1]) for column in zip(*found, strict=True)
+            ]
             row = dict(zip(("unpruned_s", "shortest_unpruned_s", "pruned_s"), medians, strict=True))
             rows.append(
                 {
@@ -153,7 +162,9 @@ def quality(graphs: Sequence[TaskGraph], seeds: int) -> list[Row]:
                 begin = time.thread_time()
                 pruning = prune_problem(problem, graph)
                 left = Stop(cpu_limit_s=max(0.0, REFERENCE_S / 2 - (time.thread_time() - begin)))
-                pruned.append(search_with_pruning(problem, pruning, seed=seed, stop=left).best.makespan_ns)
+                pruned.append(
+                    search_with_pruning(problem, pruning, seed=seed, stop=left).best.makespan_ns
+                )
                 whole = Stop(cpu_limit_s=REFERENCE_S / 2)
                 plain.append(search_schedule(problem, seed=seed, stop=whole).best.makespan_ns)
             rows.append(
@@ -170,7 +181,9 @@ def quality(graphs: Sequence[TaskGraph], seeds: int) -> list[Row]:
     print_table(f"Equal CPU time ({REFERENCE_S / 2} s, pruning counted), medians of {seeds} seeds", rows)
     ratios = [row["pruned_over_unpruned"] for row in rows]
     worse = sum(ratio > 1.0 for ratio in ratios)
-    print(f"  geometric mean {geometric_mean(ratios):.5f}; worst {max(ratios):.4f}; best {min(ratios):.4f}")
+    print(
+        f"  geometric mean {geometric_mean(ratios):.5f}; worst {max(ratios):.4f}; best {min(ratios):.4f}"
+    )
     print(f"  equal or better on {len(ratios) - worse} of {len(ratios)}")
     return rows
 
@@ -188,7 +201,9 @@ def tying_loss(graphs: Sequence[TaskGraph], seconds: float) -> list[Row]:
             tied = SearchSpace.from_labels(labels).respecting(problem)
             free = SearchSpace.untied(graph.num_tasks).respecting(problem)
             upper = sum(problem.exec_ns.max(axis=1).tolist()) + int(problem.release_ns.max())
-            upper += int(problem.delivery_ns.max()) + int(problem.copy_ns.max(initial=0)) * problem.num_edges
+            upper += (
+                int(problem.delivery_ns.max()) + int(problem.copy_ns.max(initial=0)) * problem.num_edges
+            )
             one, other = (solve(problem, space, seconds, upper) for space in (free, tied))
             rows.append(
                 {
@@ -239,7 +254,8 @@ def scaling() -> list[Row]:
             row["exponent"] = math.log(row["10000_s"] / row["500_s"]) / math.log(20)
             rows.append(row)
     print_table(
-        "CPU time of prune_search_space, by structure alone and with costs (goal: 2,000 tasks in 0.5 s)", rows
+        "CPU time of prune_search_space, by structure alone and with costs (goal: 2,000 tasks in 0.5 s)",
+        rows,
     )
     return rows
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
-from network_graphs import Builder, inception, transformer, two_towers
 
 from tvm_sphinx.errors import ProblemError
 from tvm_sphinx.patterns import describe_patterns, draw_patterns, find_patterns
+
+from .network_graphs import Builder, inception, transformer, two_towers
 
 TRANSFORMER = """\
 transformer: 172 tasks of 13 kernels, 2 patterns
@@ -39,7 +40,9 @@ def test_tree_without_patterns() -> None:
     assert describe_patterns(graph, find_patterns(graph)) == expected
 
 
-@pytest.mark.parametrize("graph", [transformer(3), two_towers(3), inception("aab")], ids=lambda g: g.name)
+@pytest.mark.parametrize(
+    "graph", [transformer(3), two_towers(3), inception("aab")], ids=lambda g: g.name
+)
 def test_drawing_has_each_task_and_edge_once_and_boxes_that_close(graph) -> None:
     hierarchy = find_patterns(graph)
     drawing = draw_patterns(graph, hierarchy)

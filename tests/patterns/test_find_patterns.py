@@ -8,7 +8,12 @@ import networkx as nx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from network_graphs import (
+
+from tvm_sphinx.errors import ProblemError
+from tvm_sphinx.graph import TaskGraph
+from tvm_sphinx.patterns import PatternHierarchy, find_patterns, operator_labels, tie_occurrences
+
+from .network_graphs import (
     Builder,
     bilstm,
     inception,
@@ -23,10 +28,6 @@ from network_graphs import (
     wide_fan,
     with_kernel,
 )
-
-from tvm_sphinx.errors import ProblemError
-from tvm_sphinx.graph import TaskGraph
-from tvm_sphinx.patterns import PatternHierarchy, find_patterns, operator_labels, tie_occurrences
 
 NETWORKS = [transformer(4), two_towers(3), inception("aabb"), resnet(), bilstm(6), long_chain(120)]
 

@@ -6,19 +6,8 @@ import random
 
 import numpy as np
 import pytest
-from brute_force import optimal_ns
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from network_graphs import (
-    Builder,
-    inception,
-    random_graph,
-    renumbered,
-    resnet,
-    transformer,
-    two_towers,
-    wide_fan,
-)
 
 from tvm_sphinx.errors import ProblemError
 from tvm_sphinx.graph import FROM_INPUT, GraphInput, Operand, TaskGraph
@@ -35,6 +24,18 @@ from tvm_sphinx.patterns import (
 from tvm_sphinx.problem import CANNOT_RUN, SchedulingProblem
 from tvm_sphinx.schedule import validate
 from tvm_sphinx.search import SearchSpace, Stop, search_schedule
+
+from .brute_force import optimal_ns
+from .network_graphs import (
+    Builder,
+    inception,
+    random_graph,
+    renumbered,
+    resnet,
+    transformer,
+    two_towers,
+    wide_fan,
+)
 
 NETWORKS = [transformer(4), two_towers(3), inception("aabb"), resnet(), wide_fan(40)]
 

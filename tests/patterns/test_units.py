@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 
 import numpy as np
-from brute_force import optimal_ns
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
 from tvm_sphinx.patterns import bounded_units, serial_units
 from tvm_sphinx.problem import CANNOT_RUN, SchedulingProblem
+
+from .brute_force import optimal_ns
 
 
 def chain_problem(exec_ns: list[list[int]], copy_ns: int, **fields: object) -> SchedulingProblem:
