@@ -110,8 +110,11 @@ def run_pruned(problem: SchedulingProblem, pruning: Pruning, seed: int, budget_s
     return search_with_pruning(problem, pruning, seed=seed, stop=Stop(cpu_limit_s=budget_s))
 
 
-def time_to_quality(graphs: Sequence[TaskGraph], seeds: int) -> list[Row]:
-    """CPU time to the final quality of the unpruned search, on graphs of over 200 tasks."""
+def time_to_quality(graphs: Sequence[TaskGraph], seeds: int, tolerance: float) -> list[Row]:
+    """CPU time to the final quality of the unpruned search, on graphs of over 200 tasks.
+
+    With a tolerance, to within that share of it, for both searches.
+    """
     rows = []
     for graph in (graph for graph in graphs if graph.num_tasks > 200):
         for board in BOARDS:
@@ -122,9 +125,10 @@ def time_to_quality(graphs: Sequence[TaskGraph], seeds: int) -> list[Row]:
             found: list[tuple[float, float, float]] = []
             for seed in range(seeds):
                 reference = search_schedule(problem, seed=seed, stop=Stop(cpu_limit_s=REFERENCE_S))
-                last = reference.history[-1]
-                plain = reach_s(partial(run_plain, problem, seed), last.makespan_ns)
-                pruned = reach_s(partial(run_pruned, problem, pruning, seed), last.makespan_ns)
+                quality_ns = int(reference.best.makespan_ns * (1 + tolerance))
+                last = next(p for p in reference.history if p.makespan_ns <= quality_ns)
+                plain = reach_s(partial(run_plain, problem, seed), quality_ns)
+                pruned = reach_s(partial(run_pruned, problem, pruning, seed), quality_ns)
                 found.append((last.cpu_s, plain, pruned))
             medians = [
                 min(statistics.median(column), LADDER_S[-1]) for column in zip(*found, strict=True)
@@ -144,7 +148,7 @@ def time_to_quality(graphs: Sequence[TaskGraph], seeds: int) -> list[Row]:
                 }
             )
             print(f"  {graph.name}/{board.name}: {rows[-1]['ratio']:.2f}", file=sys.stderr, flush=True)
-    title = f"CPU time to the quality of {REFERENCE_S} s of unpruned search, medians of {seeds} seeds"
+    title = f"CPU time to {REFERENCE_S} s of unpruned search + {tolerance:.2%}, medians of {seeds} seeds"
     print_table(title, rows)
     for name in ("ratio", "ratio_to_shortest", "ratio_with_pruning"):
         print(f"  geometric mean of {name}: {geometric_mean([row[name] for row in rows]):.2f} (goal 5)")
@@ -265,13 +269,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write the figures")
     parser.add_argument("--only", default="genes,scaling,time,quality,tying", help="parts, by comma")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--tolerance", type=float, default=0.0, help="how far above counts as reached")
     parser.add_argument("--exact-seconds", type=float, default=10.0)
     options = parser.parse_args()
     graphs = load_graphs()
     parts: dict[str, Callable[[], list[Row]]] = {
         "genes": lambda: genes(graphs),
         "scaling": scaling,
-        "time": lambda: time_to_quality(graphs, options.seeds),
+        "time": lambda: time_to_quality(graphs, options.seeds, options.tolerance),
         "quality": lambda: quality(graphs, options.seeds),
         "tying": lambda: tying_loss(graphs, options.exact_seconds),
     }
