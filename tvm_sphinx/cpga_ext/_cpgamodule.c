@@ -2,6 +2,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "batch.h"
 #include "heuristics.h"
 #include "search.h"
 
@@ -246,17 +247,22 @@ static PyObject *problem_decode(problem_object *self, PyObject *args)
 {
     PyObject *orders, *devices, *result = NULL;
     int rule;
+    long long repeats = 1;
     int32_t *order, *device;
-    if (!PyArg_ParseTuple(args, "OOi:decode", &orders, &devices, &rule))
+    if (!PyArg_ParseTuple(args, "OOi|L:decode", &orders, &devices, &rule, &repeats))
         return NULL;
-    if (rule != CPGA_APPEND && rule != CPGA_INSERT)
+    if ((rule != CPGA_APPEND && rule != CPGA_INSERT) || repeats < 1)
         return raise_status(CPGA_ERR_VALUE);
     if (read_chromosome(self, orders, devices, &order, &device) != 0)
         return NULL;
     cpga_timeline timeline;
     int64_t *finish = cpga_calloc(self->core.num_tasks, (int64_t) sizeof *finish);
     if (finish != NULL && cpga_timeline_init(&timeline, &self->core) == CPGA_OK) {
-        int64_t makespan = cpga_decode(&timeline, order, device, (cpga_rule) rule, finish);
+        int64_t makespan = 0;
+        Py_BEGIN_ALLOW_THREADS
+        for (long long i = 0; i < repeats; i++)
+            makespan = cpga_decode(&timeline, order, device, (cpga_rule) rule, finish);
+        Py_END_ALLOW_THREADS
         cpga_timeline_free(&timeline);
         result = plan_tuple(&self->core, makespan, order, device, finish);
     } else {
@@ -266,6 +272,90 @@ static PyObject *problem_decode(problem_object *self, PyObject *args)
     free(device);
     free(finish);
     return result;
+}
+
+/* Transpose up to 16 rows of devices into lanes; missing lanes repeat the last row. */
+static int fill_lanes(const cpga_problem *problem, const int64_t *rows, int64_t count, int32_t *lanes)
+{
+    for (int64_t lane = 0; lane < CPGA_LANES; lane++) {
+        const int64_t *row = rows + (lane < count ? lane : count - 1) * problem->num_tasks;
+        for (int32_t task = 0; task < problem->num_tasks; task++) {
+            if (row[task] < 0 || row[task] >= problem->num_devices
+                || cpga_exec(problem, task, (int32_t) row[task]) == CPGA_CANNOT_RUN)
+                return CPGA_ERR_DEVICE;
+            lanes[(int64_t) task * CPGA_LANES + lane] = (int32_t) row[task];
+        }
+    }
+    return CPGA_OK;
+}
+
+/* Decode every row `repeats` times; the makespans as int64, num_rows long. */
+static int decode_rows(const cpga_problem *problem, const int32_t *order, const int64_t *rows,
+    int64_t num_rows, int wide, long long repeats, int64_t *makespan)
+{
+    cpga_batch batch;
+    int64_t last[CPGA_LANES];
+    int32_t *lanes = cpga_calloc(
+        (int64_t) problem->num_tasks * CPGA_LANES, (int64_t) sizeof *lanes);
+    int status = lanes == NULL ? CPGA_ERR_MEMORY : cpga_batch_init(&batch, problem, wide);
+    int have_batch = lanes != NULL && status == CPGA_OK;
+    for (int64_t done = 0; done < num_rows && status == CPGA_OK; done += CPGA_LANES) {
+        int64_t count = cpga_min(CPGA_LANES, num_rows - done);
+        status = fill_lanes(problem, rows + done * problem->num_tasks, count, lanes);
+        for (long long i = 0; i < repeats && status == CPGA_OK; i++)
+            cpga_batch_decode(&batch, order, lanes, last);
+        for (int64_t lane = 0; lane < count && status == CPGA_OK; lane++)
+            makespan[done + lane] = last[lane];
+    }
+    if (have_batch)
+        cpga_batch_free(&batch);
+    free(lanes);
+    return status;
+}
+
+static PyObject *problem_decode_batch(problem_object *self, PyObject *args)
+{
+    PyObject *orders, *devices, *result = NULL;
+    int wide = 1, status;
+    long long repeats = 1;
+    if (!PyArg_ParseTuple(args, "OO|pL:decode_batch", &orders, &devices, &wide, &repeats))
+        return NULL;
+    if (repeats < 1)
+        return raise_status(CPGA_ERR_VALUE);
+    Py_ssize_t order_extents[1] = { self->core.num_tasks };
+    Py_ssize_t extents[2] = { -1, self->core.num_tasks };
+    Py_buffer order_view, view;
+    if (get_int64(orders, "order", 1, order_extents, &order_view) != 0)
+        return NULL;
+    if (get_int64(devices, "devices", 2, extents, &view) != 0) {
+        PyBuffer_Release(&order_view);
+        return NULL;
+    }
+    const int64_t *given = order_view.buf;
+    int32_t *order = cpga_calloc(2 * (int64_t) self->core.num_tasks, (int64_t) sizeof *order);
+    result = PyBytes_FromStringAndSize(NULL, extents[0] * (Py_ssize_t) sizeof(int64_t));
+    int64_t *makespan = cpga_calloc(extents[0], (int64_t) sizeof *makespan);
+    if (order == NULL || result == NULL || makespan == NULL) {
+        status = CPGA_ERR_MEMORY;
+    } else {
+        status = cpga_check_order(&self->core, given, order + self->core.num_tasks);
+        for (int32_t i = 0; i < self->core.num_tasks && status == CPGA_OK; i++)
+            order[i] = (int32_t) given[i];
+    }
+    if (status == CPGA_OK) {
+        Py_BEGIN_ALLOW_THREADS
+        status = decode_rows(&self->core, order, view.buf, extents[0], wide, repeats, makespan);
+        Py_END_ALLOW_THREADS
+    }
+    if (status == CPGA_OK)
+        memcpy(PyBytes_AS_STRING(result), makespan, (size_t) extents[0] * sizeof *makespan);
+    else
+        Py_CLEAR(result);
+    free(order);
+    free(makespan);
+    PyBuffer_Release(&order_view);
+    PyBuffer_Release(&view);
+    return status == CPGA_OK ? result : raise_status(status);
 }
 
 static PyObject *problem_memory_overflow(problem_object *self, PyObject *args)
@@ -304,6 +394,7 @@ static PyObject *problem_memory_overflow(problem_object *self, PyObject *args)
 }
 
 static PyMethodDef problem_methods[] = {
+    { "decode_batch", (PyCFunction) problem_decode_batch, METH_VARARGS, NULL },
     { "memory_overflow", (PyCFunction) problem_memory_overflow, METH_VARARGS, NULL },
     { "heuristic", (PyCFunction) problem_heuristic, METH_VARARGS, NULL },
     { "decode", (PyCFunction) problem_decode, METH_VARARGS, NULL },
@@ -430,6 +521,21 @@ static PyObject *search_run(search_object *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
+static PyObject *search_start(search_object *self, PyObject *args)
+{
+    PyObject *orders, *devices;
+    int32_t *order, *device;
+    if (!PyArg_ParseTuple(args, "OO:start", &orders, &devices) || check_idle(self) != 0
+        || read_chromosome(self->problem, orders, devices, &order, &device) != 0)
+        return NULL;
+    int status = cpga_search_start(&self->core, order, device);
+    free(order);
+    free(device);
+    if (status != CPGA_OK)
+        return raise_status(status);
+    Py_RETURN_NONE;
+}
+
 static PyObject *search_best(search_object *self, PyObject *Py_UNUSED(ignored))
 {
     if (check_idle(self) != 0)
@@ -491,6 +597,7 @@ static PyObject *search_restore(search_object *self, PyObject *state)
 }
 
 static PyMethodDef search_methods[] = {
+    { "start", (PyCFunction) search_start, METH_VARARGS, NULL },
     { "save", (PyCFunction) search_save, METH_NOARGS, NULL },
     { "restore", (PyCFunction) search_restore, METH_O, NULL },
     { "run", (PyCFunction) search_run, METH_VARARGS, NULL },

@@ -183,8 +183,7 @@ int64_t cpga_decode(cpga_timeline *self, const int32_t *order, const int32_t *de
     return makespan;
 }
 
-int cpga_check_chromosome(
-    const cpga_problem *problem, const int64_t *order, const int64_t *device, int32_t *position)
+int cpga_check_order(const cpga_problem *problem, const int64_t *order, int32_t *position)
 {
     int32_t tasks = problem->num_tasks;
     for (int32_t task = 0; task < tasks; task++)
@@ -199,6 +198,15 @@ int cpga_check_chromosome(
             if (position[problem->pred[i].task] > position[task])
                 return CPGA_ERR_NOT_TOPOLOGICAL;
         }
+    }
+    return CPGA_OK;
+}
+
+int cpga_check_chromosome(
+    const cpga_problem *problem, const int64_t *order, const int64_t *device, int32_t *position)
+{
+    int status = cpga_check_order(problem, order, position);
+    for (int32_t task = 0; task < problem->num_tasks && status == CPGA_OK; task++) {
         if (device[task] < 0 || device[task] >= problem->num_devices
             || cpga_exec(problem, task, (int32_t) device[task]) == CPGA_CANNOT_RUN)
             return CPGA_ERR_DEVICE;
@@ -206,7 +214,7 @@ int cpga_check_chromosome(
         if (device[problem->units.members[problem->units.begin[unit]]] != device[task])
             return CPGA_ERR_DEVICE;
     }
-    return CPGA_OK;
+    return status;
 }
 
 void cpga_sort_by_start(const cpga_problem *problem, const int32_t *device, const int64_t *finish,

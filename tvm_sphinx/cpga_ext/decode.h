@@ -48,6 +48,9 @@ int64_t cpga_ready_ns(const cpga_problem *problem, const int32_t *device, const 
 int64_t cpga_decode(cpga_timeline *self, const int32_t *order, const int32_t *device, cpga_rule rule,
     int64_t *finish);
 
+/* CPGA_OK if order is a topological order of all tasks; position (num_tasks) is set to its inverse. */
+int cpga_check_order(const cpga_problem *problem, const int64_t *order, int32_t *position);
+
 /* CPGA_OK if order is a topological order of all tasks, and every device can run its task. */
 int cpga_check_chromosome(
     const cpga_problem *problem, const int64_t *order, const int64_t *device, int32_t *position);

@@ -287,6 +287,7 @@ static int init_arrays(cpga_problem *self, const cpga_problem_data *data)
     self->num_tasks = data->num_tasks;
     self->num_devices = data->num_devices;
     self->num_edges = data->num_edges;
+    self->num_classes = data->num_classes;
     self->num_resources = data->num_resources;
     self->exec_ns = copy_array(data->exec_ns, cells);
     self->release_ns = copy_array(data->release_ns, cells);

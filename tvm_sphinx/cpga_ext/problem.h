@@ -83,6 +83,7 @@ typedef struct cpga_problem {
     int32_t num_tasks;
     int32_t num_devices;
     int32_t num_edges;
+    int32_t num_classes;
     int32_t num_resources;
     int has_memory_limit;
     int64_t total_ns;          /* no path of any schedule is longer; below CPGA_MAX_TOTAL_NS */

@@ -8,6 +8,12 @@
 /* With fewer cycles than this a population is not worth it: one long annealing is better. */
 #define MIN_CYCLES 4
 
+/* One per heuristic and single device, and one that is given. */
+static int32_t num_seed_slots(const cpga_problem *problem)
+{
+    return CPGA_SINGLE + problem->num_devices + 1;
+}
+
 static int init_chromosomes(cpga_chromosome **to, int32_t count, const cpga_problem *problem)
 {
     *to = cpga_calloc(count, (int64_t) sizeof **to);
@@ -63,7 +69,7 @@ int cpga_search_init(cpga_search *self, const cpga_problem *problem, const cpga_
     if (status == CPGA_OK)
         status = init_chromosomes(&self->member, params->population, problem);
     if (status == CPGA_OK)
-        status = init_chromosomes(&self->seed, CPGA_SINGLE + problem->num_devices, problem);
+        status = init_chromosomes(&self->seed, num_seed_slots(problem), problem);
     if (status == CPGA_OK)
         status = run_heuristics(self);
     if (status != CPGA_OK)
@@ -71,11 +77,20 @@ int cpga_search_init(cpga_search *self, const cpga_problem *problem, const cpga_
     return status;
 }
 
+int cpga_search_start(cpga_search *self, const int32_t *order, const int32_t *device)
+{
+    if (self->cycle > 0 || self->num_seeds == num_seed_slots(self->problem))
+        return CPGA_ERR_STATE;
+    cpga_annealer_load(&self->annealer, order, device);
+    insert_seed(self);
+    return CPGA_OK;
+}
+
 void cpga_search_free(cpga_search *self)
 {
     for (int32_t i = 0; self->member != NULL && i < self->params.population; i++)
         cpga_chromosome_free(&self->member[i]);
-    for (int32_t i = 0; self->seed != NULL && i < CPGA_SINGLE + self->problem->num_devices; i++)
+    for (int32_t i = 0; self->seed != NULL && i < num_seed_slots(self->problem); i++)
         cpga_chromosome_free(&self->seed[i]);
     free(self->member);
     free(self->seed);

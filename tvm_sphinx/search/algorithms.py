@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import SphinxError, known_choices
 from ..problem import SchedulingProblem
-from ..schedule import validate
+from ..schedule import Schedule, validate
 from .baselines import annealing, greedy_correction, plain_ga, random_search
 from .cpga import Progress, cpga
 from .exact import exact
@@ -49,6 +49,7 @@ def search_schedule(
     params: Any = None,
     stop: Stop | None = None,
     progress: Progress | None = None,
+    start: Schedule | None = None,
 ) -> SearchResult:
     """Search for a short schedule of a problem.
 
@@ -69,6 +70,8 @@ def search_schedule(
         Budgets; by default a number of evaluations that depends on the number of tasks.
     progress
         Called with a `HistoryPoint` at every improvement.
+    start
+        A schedule of the problem for ``"cpga"`` to improve on; the others start from nothing.
 
     Returns
     -------
@@ -81,11 +84,16 @@ def search_schedule(
         If no algorithm has that name; the message lists the known ones.
     NoRoomError
         If nothing that fits the memory of the devices was found.
+    ScheduleError
+        If ``start`` is not valid for the problem.
     """
+    if start is not None:
+        validate(problem, start)
     if algorithm not in ALGORITHMS:
         raise UnknownAlgorithmError(known_choices("algorithm", algorithm, sorted(ALGORITHMS)))
+    given = {} if start is None or algorithm != "cpga" else {"start": start}
     result = ALGORITHMS[algorithm](
-        problem, space=space, seed=seed, params=params, stop=stop, progress=progress
+        problem, space=space, seed=seed, params=params, stop=stop, progress=progress, **given
     )
     validate(problem, result.best)
     return result

@@ -12,6 +12,7 @@ from ..bounds import lower_bound_ns
 from ..cpga_ext._cpga import Problem, Search
 from ..errors import InvalidScheduleError, SphinxError
 from ..problem import SchedulingProblem
+from ..schedule import Schedule
 from .native import native_problem, to_schedule
 from .result import HistoryPoint, SearchResult
 from .space import SearchSpace
@@ -91,6 +92,7 @@ def cpga(
     params: CpgaParams | None = None,
     stop: Stop | None = None,
     progress: Progress | None = None,
+    start: Schedule | None = None,
 ) -> SearchResult:
     """Search for a short schedule; see `tvm_sphinx.search.search_schedule`.
 
@@ -105,6 +107,8 @@ def cpga(
     bound_ns = lower_bound_ns(problem)
     begin_cpu_s, begin_s = time.thread_time(), time.monotonic()
     search = _start(native_problem(problem), problem, space, params or CpgaParams(), seed)
+    if start is not None:
+        search.start(np.array(start.order, dtype=np.int64), start.device)
     history: list[HistoryPoint] = []
     reason = None
     try:

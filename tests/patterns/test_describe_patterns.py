@@ -1,0 +1,67 @@
+"""The tree and the drawing of patterns."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tvm_sphinx.errors import ProblemError
+from tvm_sphinx.patterns import describe_patterns, draw_patterns, find_patterns
+
+from .network_graphs import Builder, inception, transformer, two_towers
+
+TRANSFORMER = """\
+transformer: 172 tasks of 13 kernels, 2 patterns
+├─ P1 x 12: 14 tasks, up to 12 in a row
+│  ├─ P0 x 2, 24 in all: 2 tasks: dense_qkv, transpose_h
+│  └─ 10 tasks: dense_qkv, transpose_ht, matmul_qk, softmax, matmul_sv, dense_out, 2 layer_norm, \
+dense_up_gelu, dense_down
+└─ 4 tasks in no pattern: embed, layer_norm, dense_pool, tanh"""
+
+
+def test_tree_of_a_transformer() -> None:
+    graph = transformer(12)
+    assert describe_patterns(graph, find_patterns(graph)) == TRANSFORMER
+
+
+def test_tree_spells_each_pattern_out_once() -> None:
+    graph = two_towers(3)
+    tree = describe_patterns(graph, find_patterns(graph))
+    assert tree.count("dense_qkv, transpose_h\n") == 1
+    assert "P2 x 2: 45 tasks" in tree
+    assert "P1 x 3, 6 in all" in tree
+
+
+def test_tree_without_patterns() -> None:
+    b = Builder()
+    graph = b.graph(b.add("only"), name="one")
+    expected = "one: 1 task of 1 kernel, 0 patterns\n└─ 1 task in no pattern: only"
+    assert describe_patterns(graph, find_patterns(graph)) == expected
+
+
+@pytest.mark.parametrize(
+    "graph", [transformer(3), two_towers(3), inception("aab")], ids=lambda g: g.name
+)
+def test_drawing_has_each_task_and_edge_once_and_boxes_that_close(graph) -> None:
+    hierarchy = find_patterns(graph)
+    drawing = draw_patterns(graph, hierarchy)
+    assert len(re.findall(r"^ *t\d+ \[label=", drawing, re.M)) == graph.num_tasks
+    assert len(re.findall(r"^ *t\d+ -> t\d+;", drawing, re.M)) == len(graph.edges)
+    boxes = re.findall(r"subgraph (cluster_\d+_\d+)", drawing)
+    assert len(boxes) == len(set(boxes)) == sum(pattern.count for pattern in hierarchy.patterns)
+    assert drawing.count("{") == drawing.count("}")
+
+
+def test_names_are_quoted() -> None:
+    b = Builder()
+    b.add('say "hi"\\')
+    graph = b.graph(name='a "b"')
+    assert 'digraph "a \\"b\\"" {' in draw_patterns(graph, find_patterns(graph))
+
+
+def test_patterns_of_another_graph_are_refused() -> None:
+    with pytest.raises(ProblemError, match="another"):
+        describe_patterns(transformer(2), find_patterns(transformer(3)))
+    with pytest.raises(ProblemError, match="another"):
+        draw_patterns(transformer(2), find_patterns(transformer(3)))

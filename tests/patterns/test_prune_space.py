@@ -1,0 +1,228 @@
+"""Smaller search spaces, folding, and the search that uses both."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tvm_sphinx.errors import ProblemError
+from tvm_sphinx.graph import FROM_INPUT, GraphInput, Operand, TaskGraph
+from tvm_sphinx.patterns import (
+    find_patterns,
+    fold_problem,
+    log10_size,
+    prune_problem,
+    prune_search_space,
+    report_pruning,
+    search_with_pruning,
+    tie_occurrences,
+)
+from tvm_sphinx.problem import CANNOT_RUN, SchedulingProblem
+from tvm_sphinx.schedule import validate
+from tvm_sphinx.search import SearchSpace, Stop, search_schedule
+
+from .brute_force import optimal_ns
+from .network_graphs import (
+    Builder,
+    inception,
+    random_graph,
+    renumbered,
+    resnet,
+    transformer,
+    two_towers,
+    wide_fan,
+)
+
+NETWORKS = [transformer(4), two_towers(3), inception("aabb"), resnet(), wide_fan(40)]
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def problem_of(
+    graph: TaskGraph, seed: int = 0, devices: int = 3, copy_ns: int = 40
+) -> SchedulingProblem:
+    """Costs drawn per kernel; one device can not run every kernel."""
+    draw = random.Random(seed)
+    rows: dict[str, list[int]] = {}
+    for task in graph.tasks:
+        row = [draw.randint(50, 300) for _ in range(devices)]
+        if draw.random() < 0.2:
+            row[-1] = CANNOT_RUN
+        rows.setdefault(task.kernel, row)
+    copies = copy_ns * (1 - np.eye(devices, dtype=np.int64))[None]
+    return SchedulingProblem(
+        name=graph.name,
+        devices=tuple(f"d{index}" for index in range(devices)),
+        device_cores=tuple((index,) for index in range(devices)),
+        exec_ns=np.array([rows[task.kernel] for task in graph.tasks]),
+        edges=np.array([(edge.src, edge.dst) for edge in graph.edges]).reshape(-1, 2),
+        copy_class=np.zeros(len(graph.edges), dtype=np.int64),
+        copy_ns=copies,
+    )
+
+
+def partition(space: SearchSpace, new_id: list[int] | None = None) -> list[list[int]]:
+    return sorted(sorted(t if new_id is None else new_id[t] for t in gene) for gene in space.genes)
+
+
+@given(st.integers(1, 40), st.integers(1, 6), seeds)
+@settings(max_examples=80, deadline=None)
+def test_genes_partition_the_tasks_and_expand_inverts_pruning(
+    tasks: int, kernels: int, seed: int
+) -> None:
+    graph = random_graph(tasks, kernels, seed)
+    problem = problem_of(graph, seed)
+    space = prune_search_space(graph, problem=problem)
+    assert sorted(task for gene in space.genes for task in gene) == list(range(tasks))
+    chosen = [np.flatnonzero(row)[seed % row.sum()] for row in space.allowed(problem)]
+    device = space.expand(chosen)
+    assert [device[gene[0]] for gene in space.genes] == chosen
+    assert (problem.exec_ns[np.arange(tasks), device] != CANNOT_RUN).all()
+
+
+@given(st.integers(1, 40), st.integers(1, 6), seeds)
+@settings(max_examples=80, deadline=None)
+def test_numbering_does_not_change_the_genes(tasks: int, kernels: int, seed: int) -> None:
+    graph = random_graph(tasks, kernels, seed)
+    other, new_id = renumbered(graph, seed + 1)
+    assert partition(prune_search_space(graph), new_id) == partition(prune_search_space(other))
+
+
+@given(st.integers(2, 40), st.integers(1, 6), seeds)
+@settings(max_examples=50, deadline=None)
+def test_only_equal_kernels_share_a_gene_without_costs(tasks: int, kernels: int, seed: int) -> None:
+    graph = random_graph(tasks, kernels, seed)
+    for gene in prune_search_space(graph).genes:
+        assert len({graph.tasks[task].kernel for task in gene}) == 1
+
+
+def test_layers_in_a_row_share_genes() -> None:
+    # The two norms of a layer are one kernel, as is that before the first layer.
+    assert prune_search_space(transformer(12)).num_genes == (14 - 1) + 3
+
+
+def test_towers_side_by_side_do_not_share_genes() -> None:
+    graph = two_towers(6)
+    assert prune_search_space(graph).num_genes == 2 * (14 - 1 + 3) + 1
+    # For comparison: query and value branches and both towers together.
+    assert prune_search_space(graph, parallel=True).num_genes == 13 + 1
+
+
+def test_like_branches_of_a_fan_stay_free() -> None:
+    assert prune_search_space(wide_fan(40)).num_genes == 40
+
+
+def test_tasks_in_one_gene_can_run_on_a_common_device() -> None:
+    graph = transformer(3)
+    problem = problem_of(graph)
+    assert prune_search_space(graph, problem=problem).allowed(problem).any(axis=1).all()
+
+
+def test_pruning_refuses_what_belongs_to_another_graph() -> None:
+    graph = transformer(2)
+    with pytest.raises(ProblemError, match="Expected patterns of graph"):
+        prune_search_space(graph, find_patterns(transformer(3)))
+    with pytest.raises(ProblemError, match=f"Expected a problem of {graph.num_tasks} tasks"):
+        prune_search_space(graph, problem=problem_of(transformer(3)))
+
+
+def test_report_counts_genes_and_placements() -> None:
+    graph = transformer(6)
+    problem = problem_of(graph)
+    hierarchy = find_patterns(graph)
+    space = prune_search_space(graph, hierarchy, problem)
+    report = report_pruning(graph, hierarchy, space, problem)
+    assert (report.tasks, report.genes_before, report.genes_after) == (88, 88, space.num_genes)
+    can_run = (problem.exec_ns != CANNOT_RUN).sum(axis=1)
+    assert report.log10_before == pytest.approx(np.log10(can_run).sum())
+    assert report.log10_after == pytest.approx(log10_size(space, problem))
+    assert report.log10_after < 10
+    assert report.to_json()["gene_ratio"] == report.gene_ratio > 4
+
+
+@pytest.mark.parametrize("graph", [transformer(6), two_towers(6)], ids=lambda graph: graph.name)
+def test_unfolded_schedules_are_valid_and_repeat_the_folded_devices(graph: TaskGraph) -> None:
+    problem = problem_of(graph)
+    folding = fold_problem(problem, graph, find_patterns(graph))
+    assert folding is not None
+    assert folding.folded.num_tasks * 3 <= problem.num_tasks * 2
+    short = search_schedule(folding.folded, algorithm="heft").best
+    schedule = folding.unfold(short)
+    validate(problem, schedule)
+    assert (schedule.device == short.device[folding.stands_for]).all()
+    kept = {int(folding.stands_for[task]): task for task in reversed(range(problem.num_tasks))}
+    assert all(
+        (problem.exec_ns[task] == folding.folded.exec_ns[short]).all() for short, task in kept.items()
+    )
+
+
+@pytest.mark.parametrize(
+    "graph", [transformer(2), inception("aabb"), wide_fan(40)], ids=lambda g: g.name
+)
+def test_what_has_no_three_in_a_row_is_not_folded(graph: TaskGraph) -> None:
+    assert fold_problem(problem_of(graph), graph, find_patterns(graph)) is None
+
+
+@pytest.mark.parametrize("graph", NETWORKS, ids=lambda graph: graph.name)
+def test_pruned_search_is_valid_deterministic_and_never_above_a_heuristic(graph: TaskGraph) -> None:
+    problem = problem_of(graph)
+    pruning = prune_problem(problem, graph)
+    stop = Stop(max_evaluations=4000)
+    result = search_with_pruning(problem, pruning, seed=3, stop=stop)
+    validate(problem, result.best)
+    again = search_with_pruning(problem, prune_problem(problem, graph), seed=3, stop=stop)
+    assert (result.best.device == again.best.device).all()
+    assert result.best.makespan_ns == again.best.makespan_ns == result.history[-1].makespan_ns
+    makespans = [point.makespan_ns for point in result.history]
+    assert makespans == sorted(makespans, reverse=True)
+    assert result.evaluations <= 4000
+    for name in ("heft", "cpop", "peft", "fastest"):
+        assert result.best.makespan_ns <= search_schedule(problem, algorithm=name).best.makespan_ns
+
+
+def blocks_beside_the_input(count: int) -> tuple[TaskGraph, SchedulingProblem]:
+    """Equal blocks in a row; d1 is faster, but the model's input is at d0 and large."""
+    b = Builder()
+    x = Operand(FROM_INPUT, 0)
+    for _ in range(count):
+        x = b.add("block", x)
+    graph = TaskGraph("beside the input", tuple(b.tasks), (GraphInput("x", 10**6),), (x,))
+    release = np.zeros((count, 2), dtype=np.int64)
+    release[0, 1] = 30
+    problem = SchedulingProblem(
+        name=graph.name,
+        devices=("d0", "d1"),
+        device_cores=((0,), (1,)),
+        exec_ns=np.array([[10, 6]] * count),
+        edges=np.array([(i, i + 1) for i in range(count - 1)]),
+        copy_class=np.zeros(count - 1, dtype=np.int64),
+        copy_ns=np.array([[[0, 2], [2, 0]]]),
+        release_ns=release,
+    )
+    return graph, problem
+
+
+def test_refinement_unties_the_block_beside_the_input() -> None:
+    """All blocks on d0 take 60, all on d1 take 66; the first on d0 and the rest on d1 take 42."""
+    graph, problem = blocks_beside_the_input(6)
+    one_gene = SearchSpace.from_labels(tie_occurrences(graph, find_patterns(graph)))
+    assert one_gene.num_genes == 1
+    assert optimal_ns(problem, one_gene.genes) == 60
+    assert optimal_ns(problem) == 42
+    pruned = search_with_pruning(
+        problem, prune_problem(problem, graph), stop=Stop(max_evaluations=2000)
+    ).best
+    assert pruned.makespan_ns == 42
+    assert pruned.device.tolist() == [0, 1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_search_in_the_tied_space_unties_too(seed: int) -> None:
+    graph, problem = blocks_beside_the_input(6)
+    tied = SearchSpace.from_labels(tie_occurrences(graph, find_patterns(graph)))
+    result = search_schedule(problem, space=tied, seed=seed, stop=Stop(max_evaluations=2000)).best
+    assert result.makespan_ns == 42

@@ -1,0 +1,96 @@
+"""Tutorial 3: what recurs in a network, and what knowing it does to the search.
+
+    python tutorials/03_patterns.py
+
+Networks repeat themselves. This shows the patterns of BERT, how they shrink the space of placements,
+and how search uses them without being bound by them. It needs no model file: the task graph of BERT is
+stored with the tests.
+"""
+
+# %% The task graph: one task per fused kernel call, equal kernels under equal ids
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+
+from tvm_sphinx.graph import TaskGraph
+from tvm_sphinx.patterns import (
+    describe_patterns,
+    find_patterns,
+    operator_labels,
+    prune_problem,
+    report_pruning,
+    search_with_pruning,
+)
+from tvm_sphinx.problem import SchedulingProblem
+from tvm_sphinx.schedule import validate
+from tvm_sphinx.search import Stop, search_schedule
+
+GRAPHS = Path(__file__).resolve().parents[1] / "tests" / "data" / "graphs"
+
+
+def load(name: str) -> TaskGraph:
+    """Read a stored task graph."""
+    return TaskGraph.from_json(json.loads(gzip.decompress((GRAPHS / f"{name}.json.gz").read_bytes())))
+
+
+bert = load("bert_base")
+
+# %% Its patterns, from the inside out: sum and norm twice per layer, and twelve layers in a row
+patterns = find_patterns(bert)
+print(describe_patterns(bert, patterns), end="\n\n")
+layer = patterns.patterns[-1]
+assert (layer.count, layer.num_tasks) == (12, 20)
+
+# Shapes must be equal, so GoogLeNet hardly recurs; looking through shapes shows its nine blocks.
+googlenet = load("googlenet")
+print(describe_patterns(googlenet, find_patterns(googlenet, operator_labels(googlenet))), end="\n\n")
+
+# %% A scheduling problem: three unlike devices, costs by a simple roofline
+RATES = {"cpu": (60.0, 20.0, 1_000), "gpu": (150.0, 25.0, 12_000), "npu": (300.0, 15.0, 20_000)}
+COPY_NS, COPY_RATE = 15_000, 8.0  # latency, and bytes per ns
+
+
+def roofline_ns(flops: int, moved: int, device: str) -> int:
+    """Return the time of a kernel: the longer of arithmetic (flop/ns) and traffic (byte/ns)."""
+    rate, bandwidth, start_ns = RATES[device]
+    return int(start_ns + max(flops / rate, moved / bandwidth))
+
+
+exec_ns = [
+    [roofline_ns(task.flops, sum(task.output_bytes) + task.weight_bytes, device) for device in RATES]
+    for task in bert.tasks
+]
+copies = np.array([COPY_NS + edge.bytes / COPY_RATE for edge in bert.edges]).astype(np.int64)
+problem = SchedulingProblem(
+    name="bert on three devices",
+    devices=tuple(RATES),
+    device_cores=((0,), (1,), (2,)),
+    exec_ns=np.array(exec_ns, dtype=np.int64),
+    edges=np.array([(edge.src, edge.dst) for edge in bert.edges], dtype=np.int64),
+    copy_class=np.arange(len(bert.edges)),
+    copy_ns=copies[:, None, None] * (1 - np.eye(3, dtype=np.int64)),
+)
+
+# %% Pruning: layers share genes position by position, and one layer stands for several
+pruning = prune_problem(problem, bert, patterns)
+report = report_pruning(bert, patterns, pruning.space, problem)
+print(f"genes: {report.genes_before} -> {report.genes_after} ({report.gene_ratio:.1f}x fewer)")
+print(f"placements: 10^{report.log10_before:.0f} -> 10^{report.log10_after:.0f}")
+assert report.gene_ratio >= 8
+assert pruning.folding is not None
+print(f"folded: {problem.num_tasks} -> {pruning.folding.folded.num_tasks} tasks\n")
+
+# %% Search with pruning, then refinement, beside the search of the whole space
+stop = Stop(max_evaluations=60_000)
+whole = search_schedule(problem, seed=1, stop=stop)
+pruned = search_with_pruning(problem, pruning, seed=1, stop=stop)
+for name, result in (("whole space", whole), ("pruned, then refined", pruned)):
+    validate(problem, result.best)
+    best = result.best
+    print(f"{name:>20}: {best.makespan_ns / 1e6:8.3f} ms, at most {best.gap:.1%} above the optimum")
+
+# %% Nothing is tied in the end: count how many layers ended up placed alike
+placements = {tuple(pruned.best.device[list(row)].tolist()) for row in layer.occurrences}
+print(f"\n{layer.count} layers, {len(placements)} different placements")

@@ -1,0 +1,160 @@
+"""Patterns for people: a tree with counts, and a drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ..errors import ProblemError
+from ..graph import TaskGraph
+from .hierarchy import Pattern, PatternHierarchy
+
+#: Pattern fills of the drawing, in turn; readable under black text (ColorBrewer Pastel1).
+_FILLS = ("#fbb4ae", "#b3cde3", "#ccebc5", "#decbe4", "#fed9a6", "#ffffcc", "#e5d8bd", "#fddaec")
+_SHOWN_KINDS = 4
+
+
+def describe_patterns(graph: TaskGraph, hierarchy: PatternHierarchy) -> str:
+    """Return the patterns as a tree with counts, outermost first, each pattern spelt out once.
+
+    Counts on the first level are of the whole graph, below it of one occurrence of what they lie in.
+
+    Raises
+    ------
+    ProblemError
+        If the hierarchy was made for another graph.
+    """
+    _check(graph, hierarchy)
+    kernels = f"{hierarchy.num_kernels} kernel" + ("s" if hierarchy.num_kernels != 1 else "")
+    found = f"{len(hierarchy.patterns)} pattern" + ("s" if len(hierarchy.patterns) != 1 else "")
+    lines = [f"{graph.name}: {_tasks(graph.num_tasks)} of {kernels}, {found}"]
+    counts: dict[int, int] = {}
+    for pattern, _ in hierarchy.outermost:
+        counts[pattern] = counts.get(pattern, 0) + 1
+    spelt: set[int] = set()
+    outside = hierarchy.tasks_outside
+    for position, (index, count) in enumerate(counts.items()):
+        last = not outside and position == len(counts) - 1
+        lines += _branch(_pattern_lines(graph, hierarchy, index, count, spelt), last=last)
+    if outside:
+        lines += _branch(
+            [f"{_tasks(len(outside))} in no pattern: {_summary(graph, outside)}"], last=True
+        )
+    return "\n".join(lines)
+
+
+def _pattern_lines(
+    graph: TaskGraph, hierarchy: PatternHierarchy, index: int, count: int, spelt: set[int]
+) -> list[str]:
+    pattern = hierarchy.patterns[index]
+    total = f", {pattern.count} in all" if pattern.count != count else ""
+    head = f"P{index} x {count}{total}: {_tasks(pattern.num_tasks)}"
+    run = _longest_run(graph, pattern)
+    head += f", up to {run} in a row" if run > 1 else ""
+    if index in spelt:
+        return [head + " (see above)"]
+    spelt.add(index)
+    children: dict[int, int] = {}
+    plain: list[int] = []
+    for part in pattern.parts:
+        if part.pattern is None:
+            plain.append(pattern.occurrences[0][part.positions[0]])
+        else:
+            children[part.pattern] = children.get(part.pattern, 0) + 1
+    if not children:
+        return [f"{head}: {_summary(graph, plain)}"]
+    lines = [head]
+    for position, (child, times) in enumerate(children.items()):
+        last = not plain and position == len(children) - 1
+        lines += _branch(_pattern_lines(graph, hierarchy, child, times, spelt), last=last)
+    if plain:
+        lines += _branch([f"{_tasks(len(plain))}: {_summary(graph, plain)}"], last=True)
+    return lines
+
+
+def _branch(lines: Sequence[str], *, last: bool) -> Iterator[str]:
+    yield ("└─ " if last else "├─ ") + lines[0]
+    for line in lines[1:]:
+        yield ("   " if last else "│  ") + line
+
+
+def _tasks(count: int) -> str:
+    return f"{count} task" + ("s" if count != 1 else "")
+
+
+def _kind(graph: TaskGraph, task: int) -> str:
+    kinds = graph.tasks[task].op_kinds
+    return "+".join(kinds[:_SHOWN_KINDS]) + ("+..." if len(kinds) > _SHOWN_KINDS else "") or "kernel"
+
+
+def _summary(graph: TaskGraph, tasks: Sequence[int]) -> str:
+    counts: dict[str, int] = {}
+    for task in tasks:
+        counts[_kind(graph, task)] = counts.get(_kind(graph, task), 0) + 1
+    return ", ".join(kind if count == 1 else f"{count} {kind}" for kind, count in counts.items())
+
+
+def _longest_run(graph: TaskGraph, pattern: Pattern) -> int:
+    """Return a longest chain of occurrences of which each feeds the next directly.
+
+    Counted along the edges by destination; an occurrence counts as fed by what has fed it so far.
+    """
+    member = {task: index for index, row in enumerate(pattern.occurrences) for task in row}
+    run = [1] * pattern.count
+    for edge in sorted(graph.edges, key=lambda edge: edge.dst):
+        before, after = member.get(edge.src), member.get(edge.dst)
+        if before is not None and after is not None and before != after:
+            run[after] = max(run[after], run[before] + 1)
+    return min(max(run), pattern.count)
+
+
+def draw_patterns(graph: TaskGraph, hierarchy: PatternHierarchy) -> str:
+    """Return a drawing in Graphviz's DOT language: tasks, with a box round each occurrence.
+
+    Boxes of one pattern have one colour; boxes nest as the patterns do.
+
+    Raises
+    ------
+    ProblemError
+        If the hierarchy was made for another graph.
+    """
+    _check(graph, hierarchy)
+    lines = [
+        f"digraph {_quoted(graph.name)} {{",
+        '  node [shape=box, style="rounded,filled", fillcolor=white];',
+    ]
+    for index, number in hierarchy.outermost:
+        lines += _box(graph, hierarchy, index, hierarchy.patterns[index].occurrences[number], 1)
+    lines += [_node(graph, task, 1) for task in hierarchy.tasks_outside]
+    lines += [f"  t{edge.src} -> t{edge.dst};" for edge in graph.edges]
+    return "\n".join([*lines, "}", ""])
+
+
+def _box(
+    graph: TaskGraph, hierarchy: PatternHierarchy, index: int, tasks: Sequence[int], depth: int
+) -> list[str]:
+    pad = "  " * depth
+    fill = _FILLS[index % len(_FILLS)]
+    # A task is in one occurrence of a pattern only, so these names are unique.
+    lines = [f"{pad}subgraph cluster_{index}_{tasks[0]} {{"]
+    lines.append(f'{pad}  label="P{index}"; style=filled; fillcolor="{fill}";')
+    for part in hierarchy.patterns[index].parts:
+        inner = [tasks[position] for position in part.positions]
+        if part.pattern is None:
+            lines.append(_node(graph, inner[0], depth + 1))
+        else:
+            lines += _box(graph, hierarchy, part.pattern, inner, depth + 1)
+    return [*lines, f"{pad}}}"]
+
+
+def _node(graph: TaskGraph, task: int, depth: int) -> str:
+    return f"{'  ' * depth}t{task} [label={_quoted(_kind(graph, task))}];"
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def _check(graph: TaskGraph, hierarchy: PatternHierarchy) -> None:
+    if hierarchy.graph_fingerprint != graph.fingerprint:
+        raise ProblemError(f"Expected patterns of graph {graph.fingerprint}; got those of another.")

@@ -1,0 +1,164 @@
+"""Search with pruning, then refinement."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..graph import TaskGraph
+from ..problem import SchedulingProblem
+from ..schedule import Schedule
+from ..search import HistoryPoint, SearchResult, SearchSpace, Stop, search_schedule
+from .find import find_patterns, operator_labels
+from .fold import Folding, fold_problem
+from .hierarchy import PatternHierarchy
+from .prune import prune_search_space
+
+#: Shares of the budget of the folded and of the tied search; the refinement gets the rest.
+_FOLDED_SHARE = 0.1
+_TIED_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """What is known of a problem from the patterns of its graph, before any search.
+
+    ``space`` ties what recurs; ``folding`` is the shortened problem, or None where it would not be much
+    shorter.
+    """
+
+    space: SearchSpace
+    folding: Folding | None
+
+
+def prune_problem(
+    problem: SchedulingProblem, graph: TaskGraph, hierarchy: PatternHierarchy | None = None
+) -> Pruning:
+    """Return both prunings of a problem: recurring tasks tied, and recurring layers folded.
+
+    Tied are only equal kernels; folding, which is no more than a place to start from, goes by patterns
+    that look through shapes.
+
+    Raises
+    ------
+    ProblemError
+        If hierarchy or problem were made for another graph.
+    """
+    space = prune_search_space(graph, hierarchy, problem)
+    return Pruning(space, fold_problem(problem, graph, find_patterns(graph, operator_labels(graph))))
+
+
+def search_with_pruning(
+    problem: SchedulingProblem,
+    pruning: Pruning,
+    *,
+    seed: int = 0,
+    params: Any = None,
+    stop: Stop | None = None,
+    progress: Callable[[HistoryPoint], None] | None = None,
+) -> SearchResult:
+    """Search for a short schedule in pruned spaces first, then refine it in the whole space.
+
+    1. The folded problem, if there is one, is searched, and its schedule repeated (`fold_problem`).
+    2. The problem is searched with recurring tasks tied for a while (`prune_search_space`).
+    3. The better of both is refined with all tasks untied: an occurrence that wants another device than
+       the rest is found here, along the critical path, as if nothing had been tied.
+
+    Parameters
+    ----------
+    problem
+        What to schedule.
+    pruning
+        Of this problem, from `prune_problem`.
+    seed, params, stop, progress
+        As for `search_schedule`; the budget is for all steps together.
+
+    Returns
+    -------
+    SearchResult
+        Its evaluations and times include those of all steps.
+    """
+    run = _Run(stop or Stop.default(problem.num_tasks), seed, params, progress)
+    start: Schedule | None = None
+    if pruning.folding is not None:
+        short = run.search(pruning.folding.folded, _FOLDED_SHARE, counts=False)
+        start = pruning.folding.unfold(short.best)
+        run.note(start)
+    tied = run.search(problem, _TIED_SHARE, space=pruning.space)
+    if start is None or tied.best.makespan_ns < start.makespan_ns:
+        start = tied.best
+    result = run.search(problem, 1.0, start=start)
+    return replace(
+        result, history=tuple(run.history), evaluations=run.evaluations, runtime_s=run.elapsed_s()
+    )
+
+
+@dataclass
+class _Run:
+    """Shares one budget and one history between searches."""
+
+    stop: Stop
+    seed: int
+    params: Any
+    progress: Callable[[HistoryPoint], None] | None
+    evaluations: int = 0
+    history: list[HistoryPoint] = field(default_factory=list)
+    begin_s: float = field(default_factory=time.monotonic)
+    begin_cpu_s: float = field(default_factory=time.thread_time)
+
+    def elapsed_s(self) -> float:
+        """Return the wall time since the first search."""
+        return time.monotonic() - self.begin_s
+
+    def note(self, schedule: Schedule) -> None:
+        """Add a schedule to the history, if it is the best so far."""
+        self._add(HistoryPoint(self.evaluations, self._cpu_s(), schedule.makespan_ns))
+
+    def search(
+        self, problem: SchedulingProblem, share: float, *, counts: bool = True, **given: Any
+    ) -> SearchResult:
+        """Search with up to a share of the budget, as far as it is left."""
+        evaluations, cpu_s = self.evaluations, self._cpu_s()
+
+        def report(point: HistoryPoint) -> None:
+            self._add(
+                HistoryPoint(point.evaluations + evaluations, point.cpu_s + cpu_s, point.makespan_ns)
+            )
+
+        result = search_schedule(
+            problem,
+            seed=self.seed,
+            params=self.params,
+            stop=self._left(share),
+            progress=report if counts else None,
+            **given,
+        )
+        self.evaluations += result.evaluations
+        return result
+
+    def _cpu_s(self) -> float:
+        return time.thread_time() - self.begin_cpu_s
+
+    def _add(self, point: HistoryPoint) -> None:
+        if not self.history or point.makespan_ns < self.history[-1].makespan_ns:
+            self.history.append(point)
+            if self.progress is not None:
+                self.progress(point)
+
+    def _left(self, share: float) -> Stop:
+        stop = self.stop
+        spent = {
+            "max_evaluations": self.evaluations,
+            "time_limit_s": self.elapsed_s(),
+            "cpu_limit_s": self._cpu_s(),
+        }
+        left = {
+            name: min(getattr(stop, name) * share, max(getattr(stop, name) - used, 0))
+            for name, used in spent.items()
+            if getattr(stop, name) is not None
+        }
+        if "max_evaluations" in left:
+            left["max_evaluations"] = int(left["max_evaluations"])
+        return Stop(**left, stagnation=stop.stagnation)

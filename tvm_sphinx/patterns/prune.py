@@ -1,0 +1,143 @@
+"""From patterns to a smaller search space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import ProblemError
+from ..graph import TaskGraph
+from ..problem import UNLIMITED, SchedulingProblem
+from ..search.heuristics import KINDS, Heuristic
+from ..search.native import native_problem
+from ..search.space import SearchSpace
+from .find import find_patterns
+from .hierarchy import PatternHierarchy
+from .ties import tie_occurrences
+from .units import bounded_units, serial_units
+
+
+def prune_search_space(
+    graph: TaskGraph,
+    hierarchy: PatternHierarchy | None = None,
+    problem: SchedulingProblem | None = None,
+    *,
+    upper_bound_ns: int | None = None,
+    parallel: bool = False,
+) -> SearchSpace:
+    """Return the search space in which recurring tasks share a device gene.
+
+    Occurrences of a pattern that follow each other share genes position by position
+    (`tie_occurrences`); this is a guess, which the search takes back where it does not pay. With a
+    problem at hand, chains that can gain nothing from being split become one gene, which is proven
+    (`serial_units`, `bounded_units`); where such chains recur, they are joined only if all their
+    recurrences can be. Genes then respect colocation, and share a device that can run them.
+
+    Parameters
+    ----------
+    graph
+        The task graph.
+    hierarchy
+        Its patterns, found if not given.
+    problem
+        The scheduling problem of the graph, for what depends on costs.
+    upper_bound_ns
+        Makespan of a schedule that is at hand; the best heuristic's if not given.
+    parallel
+        Also tie occurrences that could run side by side, for comparison.
+
+    Raises
+    ------
+    ProblemError
+        If hierarchy or problem were made for another graph.
+    """
+    patterns = find_patterns(graph) if hierarchy is None else hierarchy
+    if patterns.graph_fingerprint != graph.fingerprint:
+        raise ProblemError(f"Expected patterns of graph {graph.fingerprint}; got those of another.")
+    genes = tie_occurrences(graph, patterns, parallel=parallel)
+    if problem is None:
+        return SearchSpace.from_labels(genes)
+    if problem.num_tasks != graph.num_tasks:
+        raise ProblemError(f"Expected a problem of {graph.num_tasks} tasks; got {problem.num_tasks}.")
+    if upper_bound_ns is None:
+        upper_bound_ns = best_heuristic_ns(problem)
+    for units in (serial_units(problem), bounded_units(problem, upper_bound_ns)):
+        genes = _joined(genes, units)
+    return SearchSpace.from_labels(genes).respecting(problem)
+
+
+def best_heuristic_ns(problem: SchedulingProblem) -> int:
+    """Return the makespan of the best cheap heuristic; 2**62 with a memory capacity: they ignore it."""
+    if (problem.memory_bytes != UNLIMITED).any():
+        return 2**62
+    native = native_problem(problem)
+    makespans = [native.heuristic(kind)[0] for kind in KINDS.values()]
+    # No device may be able to run all tasks.
+    with suppress(ProblemError):
+        makespans.append(Heuristic("single")(problem).best.makespan_ns)
+    return min(makespans)
+
+
+def _joined(genes: Sequence[int], units: Sequence[Sequence[int]]) -> list[int]:
+    """Join genes that lie in the same units: each of their tasks with one of each other gene."""
+    unit_of = {task: index for index, unit in enumerate(units) for task in unit}
+    lies_in: dict[int, set[int]] = {}
+    for task, gene in enumerate(genes):
+        lies_in.setdefault(gene, set()).add(unit_of.get(task, -1 - task))
+    first: dict[tuple[int, ...], int] = {}
+    label = {gene: first.setdefault(tuple(sorted(where)), gene) for gene, where in lies_in.items()}
+    return [label[gene] for gene in genes]
+
+
+@dataclass(frozen=True)
+class PruningReport:
+    """What pruning does to one search space; sizes are log10 of the number of placements."""
+
+    model: str
+    tasks: int
+    edges: int
+    kernels: int
+    patterns: int
+    levels: int
+    genes_before: int
+    genes_after: int
+    log10_before: float
+    log10_after: float
+
+    @property
+    def gene_ratio(self) -> float:
+        """Genes before over genes after."""
+        return self.genes_before / self.genes_after if self.genes_after else 1.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-serialisable form."""
+        return {**asdict(self), "gene_ratio": self.gene_ratio}
+
+
+def report_pruning(
+    graph: TaskGraph, hierarchy: PatternHierarchy, space: SearchSpace, problem: SchedulingProblem
+) -> PruningReport:
+    """Return the sizes of the space without and with pruning, on the devices of a problem."""
+    untied = SearchSpace.untied(graph.num_tasks).respecting(problem)
+    return PruningReport(
+        model=graph.name,
+        tasks=graph.num_tasks,
+        edges=len(graph.edges),
+        kernels=hierarchy.num_kernels,
+        patterns=len(hierarchy.patterns),
+        levels=max((pattern.level for pattern in hierarchy.patterns), default=0),
+        genes_before=untied.num_genes,
+        genes_after=space.num_genes,
+        log10_before=log10_size(untied, problem),
+        log10_after=log10_size(space, problem),
+    )
+
+
+def log10_size(space: SearchSpace, problem: SchedulingProblem) -> float:
+    """Return log10 of the number of ways to place the genes on devices that can run them."""
+    choices = space.allowed(problem).sum(axis=1)
+    return float(np.log10(np.maximum(choices, 1)).sum())
