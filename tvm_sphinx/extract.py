@@ -146,7 +146,7 @@ def op_kinds(function: Any) -> tuple[str, ...]:
     def visit(block: Any) -> None:
         name = str(block.name_hint)
         if name != "root":
-            kinds[re.sub(r"^T_|_\d+$", "", name) or name] = None
+            kinds[re.sub(r"^(T|[lg]v\d*)_|_\d+$", "", name) or name] = None
 
     tvm_ffi.structural_walk(function.body, (tvm.s_tir.SBlock, visit))
     return tuple(kinds)

@@ -84,7 +84,7 @@ def search_schedule(
         If no algorithm has that name; the message lists the known ones.
     NoRoomError
         If nothing that fits the memory of the devices was found.
-    ScheduleError
+    InvalidScheduleError
         If ``start`` is not valid for the problem.
     """
     if start is not None:
