@@ -59,13 +59,13 @@ class CpgaParams:
     """
 
     population: int = 8
-    effort: int = 1500
+    effort: int = 5000
     accept_first: int = 104_858
     accept_again: int = 52_429
     accept_last: int = 1_049
     tied_percent: int = 20
     keep_critical: int = 1
-    critical_percent: int = 50
+    critical_percent: int = 80
     focus: int = 64
     visit: int = 128
     sort_every: int = 8
