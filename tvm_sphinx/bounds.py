@@ -47,7 +47,7 @@ def earliest_start_ns(problem: SchedulingProblem) -> Int64Array:
 
 
 def tail_after_finish_ns(problem: SchedulingProblem) -> Int64Array:
-    """Return a lower bound on the time from each task's finish on each device to the end, shape (N, D)."""
+    """Return a lower bound on the time from each task's finish to the end, by device, shape (N, D)."""
     tail = np.array(problem.delivery_ns)
     can_run = problem.exec_ns != CANNOT_RUN
     # Edges are grouped by source, from the last; destinations are final by then, since src < dst.
