@@ -149,7 +149,9 @@ def peers(problems: list[SchedulingProblem], args: argparse.Namespace) -> Table:
 ABLATIONS: dict[str, dict[str, int]] = {
     "default": {},
     "critical path off: mutation": {"critical_percent": 0},
-    "critical path off: crossover": {"keep_critical": 0},
+    "short cycles, critical path kept in crossover": {"effort": 200},
+    "short cycles, critical path not kept": {"effort": 200, "keep_critical": 0},
+    "short cycles, no crossover": {"effort": 200, "population": 64},
     "no swaps": {"swap_percent": 0},
     "no blocks": {"block_percent": 0},
     "blocks from one device only": {"gather_percent": 0},
