@@ -1,1 +1,70 @@
-"""Schedule one neural-network inference over several unlike compute devices."""
+"""Schedule one neural-network inference over several unlike compute devices.
+
+Importing this package imports neither TVM nor XGBoost; that happens at first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+from .errors import SphinxError
+from .graph import TaskGraph
+from .platform import Device, Link, Platform
+from .problem import SchedulingProblem
+from .schedule import Schedule
+
+if TYPE_CHECKING:
+    from .compiled import CompiledModel
+    from .pipeline import compile
+    from .search import search_schedule
+
+__version__ = "0.1.0"
+
+# Names that import TVM, or the C extension, when they are first asked for.
+_LAZY = {
+    "CompiledModel": "compiled",
+    "compile": "pipeline",
+    "search_schedule": "search",
+}
+
+__all__ = [
+    "CompiledModel",
+    "Device",
+    "Link",
+    "Platform",
+    "Schedule",
+    "SchedulingProblem",
+    "SphinxError",
+    "TaskGraph",
+    "compile",
+    "load",
+    "search_schedule",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def load(path: str) -> CompiledModel:
+    """Read a compiled model that `CompiledModel.save` wrote.
+
+    Raises
+    ------
+    ArtifactError
+        If the file is missing, truncated, altered, or of another version.
+    """
+    from .compiled import CompiledModel
+
+    return CompiledModel.load(path)
+
+
+if "tvm" in sys.modules and hasattr(sys.modules["tvm"], "relax"):
+    # TVM was imported with its entry points turned off, or before this package was installed.
+    from .plugin import register
+
+    register()

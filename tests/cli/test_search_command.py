@@ -10,7 +10,7 @@ import pytest
 
 from tests.strategies import draw_problem
 from tvm_sphinx.cli import check, search
-from tvm_sphinx.errors import ProblemError, ScheduleError, SphinxError
+from tvm_sphinx.errors import ProblemError, InvalidScheduleError, SphinxError
 from tvm_sphinx.problem_file import write_problem
 from tvm_sphinx.schedule import Schedule, validate
 
@@ -85,9 +85,9 @@ def test_errors_name_what_is_wrong(problem_path: Path, tmp_path: Path) -> None:
         command(
             "search", str(problem_path), "--algorithm", "heft", "-o", str(tmp_path / "no" / "s.json")
         )
-    with pytest.raises(ScheduleError, match="No such file"):
+    with pytest.raises(InvalidScheduleError, match="No such file"):
         command("check", str(problem_path), str(tmp_path / "missing.json"))
     for text in ("{", "[]", "{}", '{"device": "x"}'):
         (tmp_path / "bad.json").write_text(text)
-        with pytest.raises(ScheduleError, match=r"bad\.json"):
+        with pytest.raises(InvalidScheduleError, match=r"bad\.json"):
             command("check", str(problem_path), str(tmp_path / "bad.json"))

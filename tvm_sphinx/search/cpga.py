@@ -11,7 +11,7 @@ import numpy as np
 
 from ..bounds import lower_bound_ns
 from ..cpga_ext._cpga import Search
-from ..errors import ArtifactError, ScheduleError, SphinxError
+from ..errors import ArtifactError, InvalidScheduleError, SphinxError
 from ..problem import SchedulingProblem
 from .native import native_problem, to_schedule
 from .result import HistoryPoint, SearchResult
@@ -76,7 +76,7 @@ class CpgaParams:
     max_span_bits: int = 6
 
 
-class NoRoomError(ScheduleError):
+class NoRoomError(InvalidScheduleError):
     """No schedule was found that fits the memory of the devices."""
 
 

@@ -1,0 +1,305 @@
+"""Measured latency of schedules on the lanes: ratios to what else would run the model.
+
+    python benchmarks/latency.py --models bilstm googlenet --platforms detect unlike-cpus --json out.json
+
+For each model and platform: the schedule found against every single device (the best of them as
+*measured*), against the schedules of the other algorithms through the same lanes, against the same
+schedule on the stock VM, and against ONNX Runtime and torch where they are installed. Variants run in
+turn, A B C A B C ..., and what is printed is the median of the ratios of neighbours and their
+quartiles. A benchmark never fails on a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform as host
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import models
+import numpy as np
+
+from tvm_sphinx._tvm import relax, tvm
+from tvm_sphinx.build import build_executable as build_for_vm
+from tvm_sphinx.build import vm_devices
+from tvm_sphinx.cost.measure import measure_costs
+from tvm_sphinx.cost.records import RecordStore
+from tvm_sphinx.cost.table import build_problem
+from tvm_sphinx.errors import SphinxError
+from tvm_sphinx.extract import Extraction, extract_task_graph
+from tvm_sphinx.lower import lower_to_kernels
+from tvm_sphinx.platform import Platform
+from tvm_sphinx.problem import CANNOT_RUN, SchedulingProblem
+from tvm_sphinx.relax_pass import annotate_schedule
+from tvm_sphinx.runtime.executable import ConcurrentExecutable, build_executable
+from tvm_sphinx.runtime.handover import measure_handover
+from tvm_sphinx.schedule import Schedule
+from tvm_sphinx.search import search_schedule
+from tvm_sphinx.search.algorithms import ALGORITHMS
+from tvm_sphinx.targets import device_target
+
+#: The six of the issue; the others of BENCHMARKS.md have to be no slower than the best single device.
+MODELS = ("googlenet", "inception_v3", "nasnet", "clip", "lxmert", "bilstm")
+_OURS = "cpga"
+
+Timer = Callable[[int], float]
+
+
+@dataclass
+class Variant:
+    """One way to run a model: ``timer(n)`` runs it n times and returns the median in ns."""
+
+    timer: Timer
+    predicted_ns: int | None = None
+    executable: ConcurrentExecutable | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model with its costs on a platform."""
+
+    model: models.Model
+    platform: Platform
+    extraction: Extraction
+    problem: SchedulingProblem
+
+
+def main() -> None:
+    args = _parse()
+    store = RecordStore(args.records)
+    rows = []
+    print(_machine(), flush=True)
+    for platform_name in args.platforms:
+        platform = Platform.named(platform_name)
+        for pair, latency in measure_handover(platform).items():
+            print(f"hand-over {pair[0]} -> {pair[1]}: {latency} ns", flush=True)
+        for model_name in args.models:
+            try:
+                row = measure(prepare(model_name, platform, store), args)
+            except SphinxError as error:
+                print(f"{model_name} on {platform_name}: {error}", flush=True)
+                continue
+            rows.append({"model": model_name, "platform": platform_name, **row})
+            _print_row(rows[-1])
+    _print_summary(rows)
+    if args.json:
+        with open(args.json, "w", encoding="utf-8") as file:
+            json.dump({"machine": _machine(), "rows": rows}, file, indent=1)
+
+
+def prepare(model_name: str, platform: Platform, store: RecordStore) -> Prepared:
+    """Lower a model and measure its kernels; those on record are not measured again."""
+    model = models.load(model_name)
+    target = device_target(platform.devices[platform.host_index])
+    extraction = extract_task_graph(lower_to_kernels(model.relax(), target))
+    costs = measure_costs(extraction, platform, store)
+    return Prepared(model, platform, extraction, build_problem(extraction.graph, platform, costs))
+
+
+def measure(prepared: Prepared, args: argparse.Namespace) -> dict[str, Any]:
+    """Return the figures of one model on one platform."""
+    variants = make_variants(prepared, args)
+    times = run_in_turn(variants, args.rounds, args.round_ms)
+    singles = [name for name in variants if name.startswith("single ")]
+    best_single = min(singles, key=lambda name: float(np.median(times[name])))
+    ours = variants[_OURS]
+    row: dict[str, Any] = {
+        "tasks": prepared.problem.num_tasks,
+        "load": os.getloadavg()[0],
+        "best_single": best_single,
+        "median_us": {name: float(np.median(values)) / 1e3 for name, values in times.items()},
+        # How many times longer the other takes than ours: quartiles of neighbouring runs.
+        "ratio": {
+            name: quartiles(values / times[_OURS]) for name, values in times.items() if name != _OURS
+        },
+        "prediction": {
+            name: quartiles(times[name] / variant.predicted_ns)
+            for name, variant in variants.items()
+            if variant.predicted_ns
+        },
+        "peak_bytes": ours.executable.plan.arena_bytes,
+        "sum_bytes": ours.executable.plan.total_bytes,
+        "overhead_ns_per_task": {name: lane_overhead(variants[name], args.rounds) for name in singles},
+    }
+    row["speedup"] = row["ratio"][best_single]
+    return row
+
+
+def make_variants(prepared: Prepared, args: argparse.Namespace) -> dict[str, Variant]:
+    """Return all ways to run a model: ours first."""
+    schedules = {
+        name: search_schedule(prepared.problem, algorithm=name, seed=args.seed).best
+        for name in [_OURS, *(a for a in ALGORITHMS if a not in (_OURS, "single", "fastest"))]
+    }
+    for device, entry in enumerate(prepared.platform.devices):
+        alone = on_one_device(prepared.problem, device)
+        if alone is not None:
+            schedules[f"single {entry.name}"] = alone
+    variants = {name: on_lanes(prepared, schedule) for name, schedule in schedules.items()}
+    variants["stock vm"] = Variant(on_stock_vm(prepared, schedules[_OURS]))
+    if args.peers:
+        variants.update(
+            peers(prepared.model, len({c for d in prepared.platform.devices for c in d.cores}))
+        )
+    return variants
+
+
+def on_one_device(problem: SchedulingProblem, device: int) -> Schedule | None:
+    """Return the schedule that runs all tasks on one device; None if it cannot run one of them."""
+    times = problem.exec_ns[:, device]
+    if (times == CANNOT_RUN).any():
+        return None
+    finish = np.cumsum(times)
+    alone = np.full(problem.num_tasks, device)
+    makespan = int(finish.max(initial=0))
+    return Schedule(alone, finish - times, finish, makespan, 0, problem.fingerprint)
+
+
+def on_lanes(prepared: Prepared, schedule: Schedule) -> Variant:
+    annotated = annotate_schedule(prepared.extraction, schedule, prepared.platform)
+    executable = build_executable(annotated, prepared.platform, schedule)
+    inputs = prepared.model.numpy_inputs()
+    timer = lambda count: float(np.median(executable.durations_ns(inputs, count)))  # noqa: E731
+    return Variant(timer, schedule.makespan_ns, executable)
+
+
+def on_stock_vm(prepared: Prepared, schedule: Schedule) -> Timer:
+    annotated = annotate_schedule(prepared.extraction, schedule, prepared.platform)
+    machine = relax.VirtualMachine(build_for_vm(annotated), vm_devices(prepared.platform))
+    inputs = [tvm.runtime.tensor(array) for array in prepared.model.numpy_inputs()]
+    return partial(time_calls, lambda: machine["main"](*inputs))
+
+
+def peers(model: models.Model, num_threads: int) -> dict[str, Variant]:
+    """Return ONNX Runtime and torch where they are installed and take the model."""
+    found = {}
+    for name, make in (("onnxruntime", _onnxruntime), ("torch", _torch)):
+        try:
+            found[f"{name} {num_threads}"] = Variant(partial(time_calls, make(model, num_threads)))
+        except Exception as error:  # each peer fails in its own way: it is left out, and that is told
+            print(f"  without {name}: {type(error).__name__}: {str(error).splitlines()[0]}", flush=True)
+    return found
+
+
+def _onnxruntime(model: models.Model, num_threads: int) -> Callable[[], Any]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    session = onnxruntime.InferenceSession(model.onnx(), options, providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_inputs()]
+    feed = dict(zip(names, model.numpy_inputs(), strict=True))
+    return lambda: session.run(None, feed)
+
+
+def _torch(model: models.Model, num_threads: int) -> Callable[[], Any]:
+    import torch
+
+    if model.torch_module is None:
+        raise SphinxError("the model comes from an ONNX graph")
+    torch.set_num_threads(num_threads)
+    inputs = model.torch_inputs()
+
+    def call() -> Any:
+        with torch.inference_mode():
+            return model.torch_module(*inputs)
+
+    return call
+
+
+def time_calls(call: Callable[[], Any], count: int) -> float:
+    times = []
+    for _ in range(count):
+        begin = time.perf_counter_ns()
+        call()
+        times.append(time.perf_counter_ns() - begin)
+    return float(np.median(times))
+
+
+def run_in_turn(variants: dict[str, Variant], rounds: int, round_ms: float) -> dict[str, np.ndarray]:
+    """Return for each variant its time in each round, in ns."""
+    counts = {}
+    for name, variant in variants.items():
+        variant.timer(2)
+        counts[name] = max(1, min(50, int(round_ms * 1e6 / max(variant.timer(1), 1.0))))
+    times: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(rounds):
+        for name, variant in variants.items():
+            times[name].append(variant.timer(counts[name]))
+    return {name: np.array(values) for name, values in times.items()}
+
+
+def lane_overhead(variant: Variant, rounds: int) -> float:
+    """Return what a run on one lane takes over the sum of its kernels' own times, in ns per task."""
+    executable = variant.executable
+    inputs = executable.zero_inputs()
+    traces = [executable.run_traced(inputs)[1] for _ in range(rounds)]
+    over = [trace.makespan_ns - sum(s.duration_ns for s in trace.steps) for trace in traces]
+    return float(np.median(over)) / max(1, len(traces[0].steps))
+
+
+def quartiles(values: np.ndarray) -> list[float]:
+    """Return the median and the quartiles."""
+    return [float(value) for value in np.percentile(values, [50, 25, 75])]
+
+
+def _print_row(row: dict[str, Any]) -> None:
+    print(f"\n{row['model']} on {row['platform']}: {row['tasks']} tasks, load {row['load']:.2f}")
+    print(f"  buffers {row['peak_bytes']} bytes at the peak, {row['sum_bytes']} in all")
+    for name, value in row["overhead_ns_per_task"].items():
+        print(f"  {name}: {value:.0f} ns per task beside the kernels")
+    for name, median in row["median_us"].items():
+        line = f"  {name:24} {median:12.1f} us"
+        if name in row["ratio"]:
+            line += "   over ours {:.3f} ({:.3f}-{:.3f})".format(*row["ratio"][name])
+        if name in row["prediction"]:
+            line += "   over predicted {:.3f} ({:.3f}-{:.3f})".format(*row["prediction"][name])
+        print(line + ("   <- best single device" if name == row["best_single"] else ""), flush=True)
+
+
+def _print_summary(rows: list[dict[str, Any]]) -> None:
+    for platform_name in dict.fromkeys(row["platform"] for row in rows):
+        chosen = [row for row in rows if row["platform"] == platform_name]
+        names = dict.fromkeys(name for row in chosen for name in row["ratio"])
+        print(f"\n{platform_name}: geometric mean over {len(chosen)} models, best, worst")
+        series = {"best single device": [row["speedup"][0] for row in chosen]}
+        for name in names:
+            if not name.startswith("single "):
+                series[name] = [row["ratio"][name][0] for row in chosen if name in row["ratio"]]
+        for name, values in series.items():
+            mean = math.exp(sum(map(math.log, values)) / len(values))
+            print(f"  {name:24} {mean:.3f}  {max(values):.3f}  {min(values):.3f}")
+        errors = [abs(row["prediction"][_OURS][0] - 1) for row in chosen]
+        print(f"  prediction error, median  {np.median(errors):.1%}")
+
+
+def _machine() -> str:
+    return (
+        f"{host.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}, Python "
+        f"{host.python_version()}, TVM {tvm.__version__}"
+    )
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument(
+        "--models", nargs="+", default=list(MODELS), choices=models.names(), metavar="MODEL"
+    )
+    parser.add_argument("--platforms", nargs="+", default=["detect", "unlike-cpus"])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--round-ms", type=float, default=100.0, help="time of a variant in a round")
+    parser.add_argument("--records", help="file of measured times to use and to extend")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-peers", dest="peers", action="store_false")
+    parser.add_argument("--json", help="write the figures to this file")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Build and run the lanes' own tests in C, once under each sanitizer."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+_RUNTIME = Path(__file__).parents[2] / "tvm_sphinx" / "runtime"
+_SOURCES = [_RUNTIME / "lanes_core.c", _RUNTIME / "lanes_signal.c"]
+_TEST = Path(__file__).parent / "lanes_core_test.c"
+#: How many times the programs of a quick run; the long run of a release sets it to 50.
+_SCALE = os.environ.get("TVM_SPHINX_TEST_SCALE", "1")
+
+
+@pytest.mark.parametrize(
+    ("sanitizer", "arguments"),
+    [("thread", []), ("address,undefined", ["fork"])],
+)
+def test_core_under_sanitizer(sanitizer: str, arguments: list[str], tmp_path: Path) -> None:
+    compiler = shutil.which("gcc")
+    assert compiler, "the package itself needs a C compiler"
+    binary = tmp_path / "lanes_core_test"
+    flags = [
+        "-std=c11",
+        "-O1",
+        "-g",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        f"-fsanitize={sanitizer}",
+        "-pthread",
+    ]
+    build = [compiler, *flags, f"-I{_RUNTIME}", str(_TEST), *map(str, _SOURCES), "-o", str(binary)]
+    subprocess.run(build, check=True)
+    done = subprocess.run(
+        [str(binary), _SCALE, *arguments], capture_output=True, text=True, timeout=120 * int(_SCALE)
+    )
+    assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr
+
+
+def test_words_and_binding_compile_without_a_warning(tmp_path: Path) -> None:
+    for source in sorted(_RUNTIME.glob("*.c")):
+        flags = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-fPIC"]
+        command = ["gcc", *flags, "-c", str(source), "-o", str(tmp_path / "object.o")]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr

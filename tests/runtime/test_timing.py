@@ -1,0 +1,37 @@
+"""Kernels are timed as the lanes run them."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import tvm
+from tvm import te
+
+from tests.runtime.modules import ParallelKernels, platforms
+from tvm_sphinx.runtime.timing import load_for_lanes, time_in_lane
+from tvm_sphinx.targets import device_target
+
+
+def test_samples_are_the_durations_of_single_calls() -> None:
+    @tvm.register_global_func("tests.lanes.wait", override=True)
+    def wait(_: tvm.runtime.Tensor) -> None:
+        time.sleep(0.002)
+
+    device = platforms()["sharing"].devices[2]
+    tensor = tvm.runtime.empty((4,), "float32")
+    samples = time_in_lane(tvm.get_global_func("tests.lanes.wait"), [tensor], device, min_ns=1)
+    assert len(samples) == 16
+    assert 2_000_000 <= np.median(samples) < 50_000_000
+
+
+def test_timed_kernel_computes_on_its_team() -> None:
+    device = platforms()["sharing"].devices[2]
+    source = te.placeholder((64, 64), name="source")
+    result = te.compute((64, 64), lambda i, j: source[i, j] * 2.0, name="result")
+    kernel = te.create_prim_func([source, result]).with_attr("target", device_target(device))
+    module = load_for_lanes({"twice": kernel}, ParallelKernels())
+    operands = [tvm.runtime.tensor(np.ones((64, 64), "float32")), tvm.runtime.empty((64, 64), "float32")]
+    samples = time_in_lane(module.get_function("twice"), operands, device, min_ns=100_000)
+    assert sum(samples) >= 100_000
+    assert (operands[1].numpy() == 2).all()

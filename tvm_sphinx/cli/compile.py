@@ -1,0 +1,123 @@
+"""``tvm-sphinx compile``: schedule a model over a platform and write a program that runs it."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import TYPE_CHECKING, Any
+
+from ..errors import SphinxError
+from ..platform import NAMED_PLATFORMS, Platform
+from .files import check_writable
+from .progress import ProgressLine
+
+if TYPE_CHECKING:
+    from ..compiled import CompiledModel
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "compile",
+        help="schedule a model and write a program that runs it on all devices",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=(
+            "Schedule a model over the devices of a platform by measured costs, and compile it.\n"
+            "Each device, and each --target, is a candidate for placing kernels on (in tvmc a second\n"
+            "target was the host)."
+        ),
+    )
+    parser.add_argument(
+        "FILE",
+        nargs="?",
+        default="inception-v1",
+        help="a .onnx, .pt2 (torch.export) or .json (tvm.ir.save_json) file, or a demo model; "
+        "default: the demo model inception-v1",
+    )
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument(
+        "--platform",
+        default="detect",
+        help=f"a platform file (TOML), or one of {', '.join(NAMED_PLATFORMS)}; default: detect",
+    )
+    place.add_argument(
+        "--target",
+        action="append",
+        help="a TVM target, such as 'llvm -mcpu=znver4'; repeat it for more. The n-th CPU target owns "
+        "the n-th core of this machine",
+    )
+    parser.add_argument("-o", "--output", metavar="OUT", help="write the program to this file")
+    parser.add_argument(
+        "--input-shapes", help="shapes of ONNX inputs that the file leaves open: 'x:[1,3],y:[1]'"
+    )
+    parser.add_argument("--entry", help="Relax function to schedule; default: main, or the only one")
+    parser.add_argument("--records", default="default", help="file of measured times to use and extend")
+    parser.add_argument("--algorithm", default="cpga", help="search algorithm; default: cpga")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the search; default: 0")
+    parser.add_argument("--time-limit", type=float, help="seconds to search, in place of evaluations")
+    parser.add_argument(
+        "--no-reference", action="store_true", help="leave out the build for the best single device"
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="also print where each task runs")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print no progress")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the subcommand."""
+    input_shapes = parse_input_shapes(args.input_shapes)
+    check_writable(args.output)
+    platform = _platform(args)
+    from ..pipeline import compile
+    from ..search import Stop
+
+    compiled = compile(
+        args.FILE,
+        platform,
+        input_shapes=input_shapes,
+        function=args.entry,
+        records=args.records,
+        algorithm=args.algorithm,
+        seed=args.seed,
+        stop=None if args.time_limit is None else Stop(time_limit_s=args.time_limit),
+        with_reference=not args.no_reference,
+        progress=ProgressLine(quiet=args.quiet),
+    )
+    if args.output:
+        compiled.save(args.output)
+    print(f"{args.FILE} on {', '.join(device.name for device in platform.devices)}\n")
+    print(compiled.describe(verbose=args.verbose))
+    print(f"\nstages               {format_stages(compiled)}")
+    if args.output:
+        print(f"wrote                {args.output}")
+    return 0
+
+
+def format_stages(compiled: CompiledModel) -> str:
+    """Return the time of each stage in one line."""
+    return ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in compiled.stages_s.items())
+
+
+def parse_input_shapes(text: str | None) -> dict[str, list[int]] | None:
+    """Return the shapes by name of ``"x:[1,3], y:[1]"``.
+
+    Raises
+    ------
+    SphinxError
+        If the text has another form.
+    """
+    if text is None:
+        return None
+    pattern = r"\s*([^\s:,\[\]]+)\s*:\s*\[([\d\s,]*)\]\s*"
+    if not re.fullmatch(f"{pattern}(,{pattern})*", text):
+        raise SphinxError(f"Expected --input-shapes in the form 'x:[1,3],y:[1]'; got {text!r}.")
+    return {
+        name: [int(extent) for extent in extents.split(",") if extent.strip()]
+        for name, extents in re.findall(pattern, text)
+    }
+
+
+def _platform(args: argparse.Namespace) -> Platform:
+    if not args.target:
+        return Platform.named(args.platform)
+    return Platform.of_targets(args.target)

@@ -1,0 +1,124 @@
+"""``tvm-sphinx run``: run a compiled model and compare it with the best single device."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ModelError, SphinxError
+from .files import check_writable, write_text
+
+if TYPE_CHECKING:
+    from ..compiled import CompiledModel
+
+_FILL_MODES = ("random", "zeros", "ones")
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "run",
+        help="run a compiled model, compare it with a single device, time it",
+        description="Run a program that 'tvm-sphinx compile -o' wrote.",
+    )
+    parser.add_argument("FILE", help="the program")
+    parser.add_argument("-i", "--inputs", help="inputs by name, as .npz; default: see --fill-mode")
+    parser.add_argument("-o", "--outputs", help="write the outputs to this .npz file")
+    parser.add_argument("--fill-mode", choices=_FILL_MODES, default="random", help="default: random")
+    parser.add_argument("--seed", type=int, default=0, help="seed of random inputs; default: 0")
+    parser.add_argument("--print-time", action="store_true", help="time it, in turn with one device")
+    parser.add_argument("--repeat", type=int, default=10, help="timed rounds; default: 10")
+    parser.add_argument("--number", type=int, default=1, help="runs in each round; default: 1")
+    parser.add_argument(
+        "--trace",
+        metavar="OUT.json",
+        help="write a run's events, measured beside predicted, for Perfetto",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the subcommand."""
+    for name in ("repeat", "number"):
+        if getattr(args, name) < 1:
+            raise SphinxError(f"Expected --{name} >= 1; got {getattr(args, name)}.")
+    check_writable(args.trace)
+    from ..compiled import CompiledModel, largest_difference
+
+    compiled = CompiledModel.load(args.FILE)
+    inputs = _inputs(args, compiled)
+    outputs = compiled.run(inputs)
+    if args.outputs:
+        _write_outputs(args.outputs, outputs)
+    for number, output in enumerate(outputs):
+        print(f"output {number}             {output.dtype} {list(output.shape)}")
+    if compiled.note:
+        print(f"note                 {compiled.note}")
+    if compiled.reference is not None:
+        absolute, relative = largest_difference(outputs, compiled.run_reference(inputs))
+        device = compiled.report.best_single_device if compiled.report else "one device"
+        print(
+            f"largest difference   {absolute:.3g} from the build for {device} alone "
+            f"({relative:.3g} of the largest value)"
+        )
+    if args.print_time:
+        _print_times(compiled, inputs, args.repeat, args.number)
+    if args.trace:
+        _, trace = compiled.run_traced(inputs)
+        write_text(args.trace, json.dumps(trace.chrome_events()))
+        print(f"wrote                {args.trace}")
+    return 0
+
+
+def _inputs(args: argparse.Namespace, compiled: CompiledModel) -> dict[str, Any]:
+    import numpy as np
+
+    if args.inputs is None:
+        inputs = compiled.random_inputs(args.seed)
+        if args.fill_mode != "random":
+            value = 0 if args.fill_mode == "zeros" else 1
+            inputs = {name: np.full_like(array, value) for name, array in inputs.items()}
+        return inputs
+    try:
+        with np.load(args.inputs, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"Cannot read inputs {args.inputs!r} as .npz: {error}") from error
+
+
+def _write_outputs(path: str, outputs: list[Any]) -> None:
+    import numpy as np
+
+    try:
+        with open(Path(path), "wb") as file:
+            np.savez(file, **{f"output_{number}": output for number, output in enumerate(outputs)})
+    except OSError as error:
+        raise SphinxError(f"Cannot write {path!r}: {error.strerror}.") from error
+
+
+def _print_times(compiled: CompiledModel, inputs: dict[str, Any], repeat: int, number: int) -> None:
+    """Time the program and its single-device reference in turn, and print medians and ratios."""
+    import numpy as np
+
+    calls = {"program": compiled.run}
+    if compiled.reference is not None:
+        calls["single device"] = compiled.run_reference
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeat):
+        for name, call in calls.items():
+            begin = time.perf_counter()
+            for _ in range(number):
+                call(inputs)
+            samples[name].append((time.perf_counter() - begin) / number)
+    for name, values in samples.items():
+        low, middle, high = np.percentile(values, [0, 50, 100]) * 1e3
+        print(f"{name:<20} {middle:.3f} ms (min {low:.3f}, max {high:.3f}, {repeat} x {number})")
+    if "single device" in samples:
+        ratios = np.array(samples["single device"]) / np.array(samples["program"])
+        low, middle, high = np.percentile(ratios, [0, 50, 100])
+        print(
+            f"speed-up             {middle:.2f}x over the single device (min {low:.2f}, max {high:.2f})"
+        )

@@ -1,0 +1,236 @@
+"""A compiled model: run it, compare it with a single device, save it, load it. [TVM]"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .artifact import read_artifact, write_artifact
+from .errors import ModelError, UnsupportedError, known_choices
+from .platform import Platform
+from .programs import Array, LaneProgramFile, Program, flatten_outputs, restore_program
+from .report.placement import PlacementReport, format_report
+from .runtime.trace import Trace
+
+#: Arrays by input name, or in the order of the model's inputs.
+Inputs = Mapping[str, Any] | Sequence[Any]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, shape and dtype of a model input; an extent that the model leaves open is -1."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass
+class CompiledModel:
+    """A model compiled for a platform.
+
+    Attributes
+    ----------
+    inputs
+        What `run` expects.
+    platform
+        The devices that it was compiled for.
+    report
+        What runs where; None for a model that runs on a single device because it cannot be scheduled.
+    note
+        Why it cannot, else empty.
+    stages_s
+        Seconds that each stage of compiling took.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    platform: Platform
+    program: Program
+    reference: Program | None
+    report: PlacementReport | None
+    note: str = ""
+    stages_s: dict[str, float] = field(default_factory=dict)
+    _opened: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def run(self, inputs: Inputs) -> list[Array]:
+        """Run one inference.
+
+        Parameters
+        ----------
+        inputs
+            Arrays by input name, or in the order of `inputs`.
+
+        Returns
+        -------
+        list of ndarray
+            The model's outputs, in order; nested tuples are flattened.
+
+        Raises
+        ------
+        ModelError
+            If an input is missing or unknown, or its shape or dtype is wrong.
+        """
+        return self._run("program", self.program, inputs)
+
+    def run_reference(self, inputs: Inputs) -> list[Array]:
+        """Run one inference on the best single device alone; parameters and errors as in `run`."""
+        if self.reference is None:
+            raise ModelError("This model was compiled without its single-device reference.")
+        return self._run("reference", self.reference, inputs)
+
+    def _run(self, key: str, program: Program, inputs: Inputs) -> list[Array]:
+        arrays = check_inputs(self.inputs, inputs)
+        if key not in self._opened:
+            self._opened[key] = program.open()
+        return flatten_outputs(self._opened[key](arrays))
+
+    def run_traced(self, inputs: Inputs) -> tuple[list[Array], Trace]:
+        """Run one inference; return its outputs as `run` does, and what happened when.
+
+        Raises
+        ------
+        UnsupportedError
+            If the model runs on the stock VM, which stamps no times.
+        """
+        if not isinstance(self.program, LaneProgramFile):
+            raise UnsupportedError(f"Only the concurrent runtime traces. {self.note}")
+        result, trace = self.program.executable.run_traced(check_inputs(self.inputs, inputs))
+        return flatten_outputs(result), trace
+
+    def random_inputs(self, seed: int = 0) -> dict[str, Array]:
+        """Return seeded inputs: normal floats, and integers that are 0, a valid index into anything."""
+        rng = np.random.default_rng(seed)
+        arrays: dict[str, Array] = {}
+        for spec in self.inputs:
+            shape = [1 if extent < 0 else extent for extent in spec.shape]
+            is_float = spec.dtype.startswith("float")
+            values = rng.standard_normal(shape) if is_float else np.zeros(shape)
+            arrays[spec.name] = values.astype(spec.dtype)
+        return arrays
+
+    def describe(self, *, verbose: bool = False) -> str:
+        """Return the report as text."""
+        note = [f"note                 {self.note}"] if self.note else []
+        report = [] if self.report is None else [format_report(self.report, verbose=verbose)]
+        return "\n".join(report + note)
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to one file; see `tvm_sphinx.artifact` for its layout.
+
+        Raises
+        ------
+        SphinxError
+            If the file cannot be written.
+        """
+        programs = {"program": self.program}
+        if self.reference is not None:
+            programs["reference"] = self.reference
+        manifest = {
+            "inputs": [[spec.name, list(spec.shape), spec.dtype] for spec in self.inputs],
+            "platform": self.platform.to_json(),
+            "programs": {name: program.manifest() for name, program in programs.items()},
+            "report": None if self.report is None else self.report.to_json(),
+            "note": self.note,
+            "stages_s": self.stages_s,
+        }
+        members = {
+            f"{name}/{member}": content
+            for name, program in programs.items()
+            for member, content in program.members().items()
+        }
+        write_artifact(path, manifest, members)
+
+    @classmethod
+    def load(cls, path: str | Path) -> CompiledModel:
+        """Read a model that `save` wrote.
+
+        Raises
+        ------
+        ArtifactError
+            If the file is missing, truncated, altered, or of another version.
+        """
+        manifest, members = read_artifact(path)
+        programs = {
+            name: restore_program(
+                content,
+                {
+                    member.removeprefix(f"{name}/"): data
+                    for member, data in members.items()
+                    if member.startswith(f"{name}/")
+                },
+                f"artifact {str(path)!r}",
+            )
+            for name, content in manifest["programs"].items()
+        }
+        report = manifest["report"]
+        return cls(
+            inputs=tuple(
+                TensorSpec(name, tuple(shape), dtype) for name, shape, dtype in manifest["inputs"]
+            ),
+            platform=Platform.from_json(manifest["platform"], f"artifact {str(path)!r}"),
+            program=programs["program"],
+            reference=programs.get("reference"),
+            report=None if report is None else PlacementReport.from_json(report),
+            note=manifest["note"],
+            stages_s=manifest["stages_s"],
+        )
+
+
+def check_inputs(specs: Sequence[TensorSpec], inputs: Inputs) -> list[Array]:
+    """Return the inputs as contiguous arrays in the order of their specs.
+
+    Raises
+    ------
+    ModelError
+        If an input is missing or unknown, or its shape or dtype is wrong.
+    """
+    names = [spec.name for spec in specs]
+    if isinstance(inputs, Mapping):
+        for name in inputs:
+            if name not in names:
+                raise ModelError(known_choices("input", name, names))
+        missing = [name for name in names if name not in inputs]
+        if missing:
+            raise ModelError(f"Expected inputs {', '.join(names)}; {missing[0]!r} is missing.")
+        given = [inputs[name] for name in names]
+    else:
+        given = list(inputs)
+        if len(given) != len(specs):
+            raise ModelError(f"Expected {len(specs)} inputs ({', '.join(names)}); got {len(given)}.")
+    arrays = []
+    for spec, value in zip(specs, given, strict=True):
+        array = value.numpy() if hasattr(value, "numpy") else np.asarray(value)
+        fits = len(array.shape) == len(spec.shape) and all(
+            want in (-1, got) for want, got in zip(spec.shape, array.shape, strict=False)
+        )
+        if not fits:
+            raise ModelError(f"Expected input {spec.name!r} of shape {spec.shape}; got {array.shape}.")
+        if str(array.dtype) != spec.dtype:
+            raise ModelError(f"Expected input {spec.name!r} of dtype {spec.dtype}; got {array.dtype}.")
+        arrays.append(np.asarray(array, order="C"))
+    return arrays
+
+
+def largest_difference(left: Sequence[Array], right: Sequence[Array]) -> tuple[float, float]:
+    """Compare two lists of outputs.
+
+    Returns
+    -------
+    absolute : float
+        The largest difference; infinite where one side is NaN and the other is not.
+    relative : float
+        The same over the largest finite value of ``right``.
+    """
+    worst = scale = 0.0
+    for a, b in zip(left, right, strict=True):
+        x, y = a.astype(np.float64), b.astype(np.float64)
+        same = (x == y) | (np.isnan(x) & np.isnan(y))
+        with np.errstate(invalid="ignore"):
+            difference = np.where(same, 0.0, np.abs(x - y))
+        worst = max(worst, float(np.nan_to_num(difference, nan=np.inf).max(initial=0.0)))
+        scale = max(scale, float(np.abs(y[np.isfinite(y)]).max(initial=0.0)))
+    return worst, worst / scale if scale else worst

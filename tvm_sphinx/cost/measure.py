@@ -1,0 +1,334 @@
+"""Measure kernels and copies on this machine. [TVM]
+
+Every distinct kernel is measured once for each kind of device, on the device's own cores, with as many
+threads as it has cores.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .._tvm import tvm, tvm_ffi
+from ..errors import SphinxError, UnsupportedError
+from ..extract import Extraction, Kernel
+from ..graph import TaskGraph
+from ..implement import implement_kernel
+from ..platform import Device, Link, Platform
+from ..problem import Int64Array
+from ..runtime.handover import measure_handover
+from ..runtime.timing import load_for_lanes, time_in_lane
+from ..targets import device_target, runtime_device
+from .records import Record, RecordStore, median_and_spread
+from .table import CostTable, fit_link
+
+#: Called as ``progress(stage, done, total)`` whenever a step of a stage is done.
+Progress = Callable[[str, int, int], None]
+
+_COPY_BYTES = (1 << 12, 1 << 16, 1 << 20, 1 << 23)
+_GPU_REPEATS = 7
+
+
+@dataclass(frozen=True)
+class MeasureConfig:
+    """How long to measure each kernel.
+
+    Parameters
+    ----------
+    sample_ms
+        Calls of a kernel are timed until they sum up to this; a slow kernel is called at least twice.
+    """
+
+    sample_ms: float = 20.0
+
+    def __post_init__(self) -> None:
+        if not self.sample_ms > 0:
+            raise SphinxError(f"Expected sample_ms > 0; got sample_ms = {self.sample_ms}.")
+
+
+def measure_costs(
+    extraction: Extraction,
+    platform: Platform,
+    records: RecordStore,
+    *,
+    config: MeasureConfig | None = None,
+    progress: Progress | None = None,
+) -> CostTable:
+    """Return the cost table of a task graph, from records where there are any, else measured now.
+
+    Each new measurement is on record before the next one starts.
+
+    Raises
+    ------
+    PlatformError
+        If the platform claims cores that this machine lacks.
+    UnsupportedError
+        If a device is not at hand and its kernels are not on record.
+    """
+    platform.check_machine()
+    kernels = list(extraction.kernels.values())
+    by_class: dict[str, Device] = {}
+    for device in platform.devices:
+        by_class.setdefault(device.cost_class, device)
+    found: dict[tuple[str, str], Record] = {}
+    estimated = {name for name, device in by_class.items() if needs_estimate(device)}
+    for position, device in enumerate(by_class.values()):
+        if device.cost_class in estimated:
+            continue
+        stage = f"measure on {device.name} ({position + 1}/{len(by_class)})"
+        for kernel, record in zip(
+            kernels,
+            measure_kernels(kernels, device, records, config or MeasureConfig(), stage, progress),
+            strict=True,
+        ):
+            found[kernel.id, device.cost_class] = record
+    latency, bandwidth = measure_links(platform, progress)
+    graph = extraction.graph
+    shape = (graph.num_tasks, len(platform.devices))
+    exec_ns, spread_ns = np.full(shape, -1, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+    measured = np.ones(shape, dtype=np.bool_)
+    for column, device in enumerate(platform.devices):
+        if device.cost_class in estimated:
+            measured[:, column] = False
+            exec_ns[:, column] = roofline_ns(graph, device)
+            continue
+        for task, entry in enumerate(graph.tasks):
+            samples = found[entry.kernel, device.cost_class].samples_ns
+            if samples:
+                exec_ns[task, column], spread_ns[task, column] = median_and_spread(samples)
+    return CostTable(exec_ns, spread_ns, measured, latency, bandwidth, graph.fingerprint)
+
+
+def needs_estimate(device: Device) -> bool:
+    """Return whether a device is not at hand, so that its costs can only be estimated."""
+    peaks = (device.peak_gflop_per_s, device.peak_gb_per_s)
+    return not runtime_device(device.runtime).exist and None not in peaks
+
+
+def roofline_ns(graph: TaskGraph, device: Device) -> Int64Array:
+    """Return the least time that each task can take on a device, shape (N,), int64 ns.
+
+    The larger of operations over the peak rate and bytes over the peak bandwidth (Williams, Waterman,
+    Patterson, CACM 52(4), 2009): a bound, used where a device is not at hand to be measured.
+    """
+    assert device.peak_gflop_per_s is not None
+    assert device.peak_gb_per_s is not None
+    moved = np.array(
+        [
+            graph.input_bytes(number) + task.weight_bytes + sum(task.output_bytes)
+            for number, task in enumerate(graph.tasks)
+        ],
+        dtype=np.float64,
+    )
+    for edge in graph.edges:
+        moved[edge.dst] += edge.bytes
+    flops = np.array([task.flops for task in graph.tasks], dtype=np.float64)
+    times = np.maximum(flops / device.peak_gflop_per_s, moved / device.peak_gb_per_s)
+    return np.ceil(times).astype(np.int64)
+
+
+def measure_kernels(
+    kernels: Sequence[Kernel],
+    device: Device,
+    records: RecordStore,
+    config: MeasureConfig,
+    stage: str = "measure",
+    progress: Progress | None = None,
+) -> list[Record]:
+    """Return a record for each kernel on a device; those that the store lacks are measured."""
+    implemented = [_implement(kernel, device) for kernel in kernels]
+    version = str(tvm.__version__)
+    keys = [
+        implementation_id(kernel, function)
+        for kernel, function in zip(kernels, implemented, strict=True)
+    ]
+    missing = [i for i, key in enumerate(keys) if records.get(key, device.cost_class, version) is None]
+    report = progress or (lambda *_: None)
+    report(stage, len(kernels) - len(missing), len(kernels))
+    if missing:
+        if not runtime_device(device.runtime).exist:
+            raise UnsupportedError(
+                f"Device {device.name!r} ({device.runtime}) is not at hand, and {len(missing)} of "
+                f"{len(kernels)} kernels are not on record for it. Give peak_gflop_per_s and "
+                f"peak_gb_per_s in the platform file to have its costs estimated."
+            )
+        modules = _build_kernels({keys[i]: implemented[i] for i in missing}, device)
+        for done, i in enumerate(missing):
+            samples = _time_kernel(kernels[i], keys[i], modules.get(keys[i]), device, config)
+            record = Record(keys[i], device.cost_class, version, samples, os.getloadavg()[0])
+            records.add(record)
+            report(stage, len(kernels) - len(missing) + done + 1, len(kernels))
+    found = [records.get(key, device.cost_class, version) for key in keys]
+    return [record for record in found if record is not None]
+
+
+def implementation_id(kernel: Kernel, function: Any) -> str:
+    """Return the id of a kernel as implemented for a device, for looking up its records."""
+    if function is None or kernel.is_external:
+        return kernel.id
+    bare = function.without_attr("target")
+    return f"{kernel.id}.{tvm_ffi.structural_hash(bare) & (2**64 - 1):016x}"
+
+
+def _implement(kernel: Kernel, device: Device) -> Any:
+    """Return the kernel scheduled for a device, None where it is not made for it."""
+    if kernel.is_external:
+        return None
+    target = device_target(device)
+    if kernel.target_kind not in (None, str(target.kind.name)):
+        return None
+    return implement_kernel(kernel.function, target)
+
+
+def _build_kernels(functions: dict[str, Any], device: Device) -> dict[str, Any]:
+    """Build kernels together, which is fast; if one fails, each alone, and leave out those that fail."""
+    named = {key: function for key, function in functions.items() if function is not None}
+    if not named:
+        return {}
+    try:
+        return dict.fromkeys(named, _build(named, device))
+    except Exception:  # TVM raises many types; which kernel is at fault shows when each is built alone
+        built = {}
+        for key, function in named.items():
+            try:
+                built[key] = _build({key: function}, device)
+            except Exception:  # as above: this kernel has no code for this device
+                continue
+        return built
+
+
+def _build(functions: dict[str, Any], device: Device) -> Any:
+    """Compile kernels; those of a CPU device for the lanes, as they will run."""
+    symbols = {_symbol(key): function for key, function in functions.items()}
+    if device.is_cpu:
+        return load_for_lanes(symbols)
+    return tvm.tirx.build(
+        tvm.IRModule({name: f.with_attr("global_symbol", name) for name, f in symbols.items()})
+    )
+
+
+def _symbol(key: str) -> str:
+    return "kernel_" + "".join(char if char.isalnum() else "_" for char in key)
+
+
+def _time_kernel(
+    kernel: Kernel, key: str, module: Any, device: Device, config: MeasureConfig
+) -> tuple[float, ...]:
+    """Return samples in ns; none if the kernel cannot run on the device."""
+    if kernel.is_external:
+        function = tvm_ffi.get_global_func(kernel.function, allow_missing=True)
+        if function is None or not device.is_cpu:
+            return ()
+    elif module is None:
+        return ()
+    runtime = runtime_device(device.runtime)
+    arguments = [random_tensor(ty, runtime) for ty in kernel.argument_types]
+    if device.is_cpu:
+        callee = function if kernel.is_external else module.get_function(_symbol(key))
+        return time_in_lane(callee, arguments, device, min_ns=round(config.sample_ms * 1e6))
+    return _time_on_gpu(module, _symbol(key), arguments, runtime, config)
+
+
+def _time_on_gpu(
+    module: Any, symbol: str, arguments: Sequence[Any], runtime: Any, config: MeasureConfig
+) -> tuple[float, ...]:
+    """Return samples of TVM's time evaluator, which times a GPU with events."""
+
+    def sample(number: int, repeat: int) -> Sequence[float]:
+        evaluator = module.time_evaluator(symbol, runtime, number=number, repeat=repeat)
+        return [float(seconds) for seconds in evaluator(*arguments).results]
+
+    sample(1, 1)  # first touch of code and data
+    once_s = max(sample(1, 1)[0], 1e-9)
+    number = max(1, math.ceil(config.sample_ms / 1e3 / _GPU_REPEATS / once_s))
+    return tuple(1e9 * seconds for seconds in sample(number, _GPU_REPEATS))
+
+
+def random_tensor(ty: Any, device: Any) -> Any:
+    """Return a tensor of a Relax type: floats in [0.5, 1), so that none is denormal; integers are 0.
+
+    Zero is a valid index into any tensor, so kernels that gather stay inside their operands.
+    """
+    shape = [int(extent) for extent in ty.shape.values]
+    dtype = str(ty.dtype)
+    if dtype.startswith("float"):
+        rng = np.random.default_rng(0)
+        values = rng.uniform(0.5, 1.0, shape).astype(dtype)
+        return tvm.runtime.tensor(values, device)
+    tensor = tvm.runtime.empty(shape, dtype, device)
+    tensor.copyfrom(np.zeros(shape, dtype="uint8" if dtype == "bool" else dtype).astype(dtype))
+    return tensor
+
+
+def measure_links(platform: Platform, progress: Progress | None = None) -> tuple[Any, Any]:
+    """Return the latency (ns) and the bandwidth (bytes/s) of every ordered pair of devices, each (D, D).
+
+    Links that the platform gives are taken from it; others are measured, once for each kind of pair.
+    CPU devices share their memory: handing a tensor over takes the time to wake the lane that waits for
+    it, and no copy.
+
+    Raises
+    ------
+    UnsupportedError
+        If a device is not at hand to be measured, and the platform does not give its links.
+    """
+    num_devices = len(platform.devices)
+    latency = np.zeros((num_devices, num_devices), dtype=np.int64)
+    bandwidth = np.full((num_devices, num_devices), math.inf)
+    given = {(link.src, link.dst): link for link in platform.links}
+    measured: dict[tuple[object, ...], Link] = {}
+    pairs = [(i, j) for i in range(num_devices) for j in range(num_devices) if i != j]
+    for done, (i, j) in enumerate(pairs):
+        src, dst = platform.devices[i], platform.devices[j]
+        link = given.get((src.name, dst.name))
+        if link is None:
+            kind = _kind_of_pair(src, dst)
+            if kind not in measured:
+                measured[kind] = _measure_link(src, dst)
+            link = measured[kind]
+        latency[i, j], bandwidth[i, j] = link.latency_ns, link.bandwidth_bytes_per_s
+        if progress:
+            progress("measure copies", done + 1, len(pairs))
+    return latency, bandwidth
+
+
+def _kind_of_pair(src: Device, dst: Device) -> tuple[object, ...]:
+    """Return what pairs whose copies cost the same have in common."""
+    shared = bool(set(src.cores) & set(dst.cores))
+    return src.memory_space, dst.memory_space, len(src.cores), len(dst.cores), shared
+
+
+def _measure_link(src: Device, dst: Device) -> Link:
+    """Measure a hand-over in shared memory, else copies at several sizes, as the VM makes them."""
+    for device in (src, dst):
+        if not runtime_device(device.runtime).exist:
+            raise UnsupportedError(
+                f"Device {device.name!r} ({device.runtime}) is not at hand to measure copies from "
+                f"{src.name!r} to {dst.name!r}; give this link in the platform file."
+            )
+    if src.memory_space == dst.memory_space == "host":
+        handover_ns = measure_handover(Platform((src, dst)))[src.name, dst.name]
+        return Link(src.name, dst.name, handover_ns, math.inf)
+    source, target = runtime_device(src.runtime), runtime_device(dst.runtime)
+    times = []
+    for size in _COPY_BYTES:
+        data = tvm.runtime.empty((size,), "uint8", source)
+        times.append(_time_copy(data, target))
+    latency, bandwidth = fit_link(_COPY_BYTES, times)
+    return Link(src.name, dst.name, latency, bandwidth)
+
+
+def _time_copy(data: Any, target: Any) -> float:
+    samples = []
+    for _ in range(9):
+        begin = time.perf_counter_ns()
+        data.copyto(target)
+        target.sync()
+        samples.append(float(time.perf_counter_ns() - begin))
+    return median_and_spread(samples)[0]

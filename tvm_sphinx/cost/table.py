@@ -1,0 +1,182 @@
+"""The cost table: what each task takes on each device, and each copy between two devices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import ProblemError
+from ..graph import TaskGraph
+from ..platform import Platform
+from ..problem import UNLIMITED, Int64Array, SchedulingProblem
+
+
+@dataclass(frozen=True, eq=False)
+class CostTable:
+    """Costs of a task graph (N tasks) on a platform (D devices).
+
+    Parameters
+    ----------
+    exec_ns : (N, D) int64
+        Median execution time; -1 where the device cannot run the task.
+    spread_ns : (N, D) int64
+        Half the interquartile range of what was measured, or the spread of a prediction.
+    measured : (N, D) bool
+        Whether the time was measured (on an equal device) or predicted.
+    latency_ns : (D, D) int64
+        Fixed part of a copy; 0 on the diagonal.
+    bandwidth_bytes_per_s : (D, D) float64
+        Bytes over what a copy takes beyond its latency; infinite where memory is shared.
+    graph_fingerprint
+        The task graph that the rows belong to.
+
+    Raises
+    ------
+    ProblemError
+        If a shape does not match or a time is out of range.
+    """
+
+    exec_ns: Int64Array
+    spread_ns: Int64Array
+    measured: npt.NDArray[np.bool_]
+    latency_ns: Int64Array
+    bandwidth_bytes_per_s: npt.NDArray[np.float64]
+    graph_fingerprint: str
+
+    def __post_init__(self) -> None:
+        num_devices = self.exec_ns.shape[1]
+        for name in ("spread_ns", "measured"):
+            if getattr(self, name).shape != self.exec_ns.shape:
+                raise ProblemError(
+                    f"Expected {name} of shape {self.exec_ns.shape}; got {getattr(self, name).shape}."
+                )
+        for name in ("latency_ns", "bandwidth_bytes_per_s"):
+            if getattr(self, name).shape != (num_devices, num_devices):
+                raise ProblemError(
+                    f"Expected {name} of shape {(num_devices, num_devices)}; "
+                    f"got {getattr(self, name).shape}."
+                )
+        if self.exec_ns.min(initial=0) < -1 or self.latency_ns.min(initial=0) < 0:
+            raise ProblemError("Expected times >= 0, or -1 for a device that cannot run a task.")
+        if not (self.bandwidth_bytes_per_s > 0).all():
+            raise ProblemError("Expected bandwidth_bytes_per_s > 0.")
+
+    def copy_ns(self, num_bytes: Sequence[int] | Int64Array) -> Int64Array:
+        """Return the time of copies of these sizes, shape (len(num_bytes), D, D), int64 ns."""
+        sizes = np.asarray(num_bytes, dtype=np.float64)[:, None, None]
+        moved = np.ceil(sizes * 1e9 / self.bandwidth_bytes_per_s).astype(np.int64)
+        times: Int64Array = self.latency_ns[None] + moved
+        diagonal = np.arange(times.shape[1])
+        times[:, diagonal, diagonal] = 0
+        return times
+
+
+def build_problem(
+    graph: TaskGraph, platform: Platform, costs: CostTable, *, concurrent: bool = True
+) -> SchedulingProblem:
+    """Return the scheduling problem of a graph on a platform.
+
+    Model inputs start on the host device and model outputs end there: their copies become release and
+    delivery times. Every CPU device occupies its cores; a device of another kind occupies itself.
+
+    Parameters
+    ----------
+    concurrent
+        Whether the devices work at the same time. If not, all CPU devices take turns, as they do in the
+        stock Relax VM, which issues their kernels from one thread.
+
+    Raises
+    ------
+    ProblemError
+        If the costs belong to another graph, or a task can run nowhere; the message names it.
+    """
+    if costs.graph_fingerprint != graph.fingerprint or costs.exec_ns.shape[0] != graph.num_tasks:
+        raise ProblemError(
+            f"Expected costs of task graph {graph.fingerprint}; got costs of {costs.graph_fingerprint}."
+        )
+    if costs.exec_ns.shape[1] != len(platform.devices):
+        raise ProblemError(
+            f"Expected costs for {len(platform.devices)} devices; got {costs.exec_ns.shape[1]}."
+        )
+    _check_runnable(graph, platform, costs)
+    host = platform.host_index
+    in_bytes = np.array([graph.input_bytes(task) for task in range(graph.num_tasks)], dtype=np.int64)
+    out_bytes = np.array([graph.returned_bytes(task) for task in range(graph.num_tasks)], dtype=np.int64)
+    release = np.where(in_bytes[:, None] > 0, costs.copy_ns(in_bytes)[:, host, :], 0)
+    delivery = np.where(out_bytes[:, None] > 0, costs.copy_ns(out_bytes)[:, :, host], 0)
+    sizes, copy_class = np.unique([edge.bytes for edge in graph.edges], return_inverse=True)
+    return SchedulingProblem(
+        name=graph.name,
+        devices=tuple(device.name for device in platform.devices),
+        device_cores=_exclusive_cores(platform, concurrent),
+        exec_ns=costs.exec_ns,
+        edges=np.array([(edge.src, edge.dst) for edge in graph.edges], dtype=np.int64).reshape(-1, 2),
+        copy_class=copy_class,
+        copy_ns=costs.copy_ns(sizes),
+        release_ns=release,
+        delivery_ns=delivery,
+        memory_bytes=np.array(
+            [UNLIMITED if d.memory_bytes is None else d.memory_bytes for d in platform.devices]
+        ),
+        weight_bytes=np.array([task.weight_bytes for task in graph.tasks], dtype=np.int64),
+        output_bytes=np.array([sum(task.output_bytes) for task in graph.tasks], dtype=np.int64),
+    )
+
+
+def _check_runnable(graph: TaskGraph, platform: Platform, costs: CostTable) -> None:
+    for task in np.flatnonzero((costs.exec_ns < 0).all(axis=1)).tolist():
+        kinds = "+".join(graph.tasks[task].op_kinds)
+        names = ", ".join(device.name for device in platform.devices)
+        raise ProblemError(
+            f"No device of the platform can run task {graph.tasks[task].name!r} ({kinds}); "
+            f"devices: {names}."
+        )
+
+
+def _exclusive_cores(platform: Platform, concurrent: bool) -> tuple[tuple[int, ...], ...]:
+    """Return the cores of each device; devices that are no CPU get a number of their own."""
+    beyond = 1 + max((core for device in platform.devices for core in device.cores), default=-1)
+    own: dict[str, int] = {}
+    cores = []
+    for device in platform.devices:
+        if device.is_cpu:
+            cores.append(device.cores if concurrent else (0,))
+        else:
+            cores.append((beyond + own.setdefault(device.runtime, len(own)),))
+    return tuple(cores)
+
+
+def fit_link(num_bytes: Sequence[int], times_ns: Sequence[float]) -> tuple[int, float]:
+    """Fit latency + bytes / bandwidth to measured copies.
+
+    Least squares on the relative error, so that small copies count as much as large ones.
+
+    Returns
+    -------
+    latency_ns : int
+        At least 0.
+    bandwidth_bytes_per_s : float
+        Infinite where the time does not grow with the size.
+
+    Raises
+    ------
+    ProblemError
+        If there are fewer than two sizes or a time is not positive.
+    """
+    if len(set(num_bytes)) < 2 or min(times_ns, default=0) <= 0:
+        raise ProblemError("Expected copies of at least two sizes with times > 0.")
+    weights = 1.0 / np.asarray(times_ns, dtype=np.float64)
+    columns = np.stack([np.ones(len(num_bytes)), np.asarray(num_bytes, dtype=np.float64)], axis=1)
+    ones = np.ones(len(num_bytes))
+    (latency, per_byte), *_ = np.linalg.lstsq(columns * weights[:, None], ones, rcond=None)
+    if per_byte <= 0:
+        return max(0, round(float(np.median(times_ns)))), math.inf
+    if latency < 0:
+        latency = 0.0
+        scaled = columns[:, 1] * weights
+        per_byte = float(scaled @ ones / (scaled @ scaled))
+    return round(float(latency)), 1e9 / float(per_byte)

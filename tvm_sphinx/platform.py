@@ -1,0 +1,416 @@
+"""Platforms: the devices that a model can be spread over, and the links between them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import PlatformError, known_choices
+from .machine import allowed_cores, core_groups, group_name, usable_cores
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+#: Platforms that `Platform.named` makes for the machine at hand.
+NAMED_PLATFORMS = ("detect", "unlike-cpus")
+
+# Target kinds that compute on the host's cores, and targets that a platform file names by a word.
+_CPU_KINDS = ("llvm", "c")
+_NAMED = ("host", "baseline")
+
+_DEVICE_KEYS = (
+    "name",
+    "target",
+    "runtime",
+    "cores",
+    "memory_bytes",
+    "peak_gflop_per_s",
+    "peak_gb_per_s",
+)
+_LINK_KEYS = ("src", "dst", "latency_ns", "bandwidth_bytes_per_s")
+
+
+@dataclass(frozen=True)
+class Device:
+    """Something that a task can run on.
+
+    Parameters
+    ----------
+    name
+        Unique in its platform.
+    target
+        TVM target as canonical JSON, for example ``{"kind": "llvm", "mcpu": "znver4"}``.
+    runtime
+        Runtime device, ``"cpu:0"`` or ``"cuda:0"``. CPU devices share the host's memory, so all of them
+        are ``"cpu:0"`` unless a platform file says otherwise.
+    cores
+        For a CPU device the operating system's ids of the cores that it owns; its kernels run with
+        that many threads. Two devices that share a core exclude each other in time.
+    memory_bytes
+        Capacity, or None for no limit.
+    peak_gflop_per_s, peak_gb_per_s
+        What the device can reach at most. Where both are given, a device that is not at hand gets
+        roofline estimates in the place of measured costs.
+    """
+
+    name: str
+    target: str
+    runtime: str
+    cores: tuple[int, ...] = ()
+    memory_bytes: int | None = None
+    peak_gflop_per_s: float | None = None
+    peak_gb_per_s: float | None = None
+
+    def __post_init__(self) -> None:
+        where = f"device {self.name!r}"
+        if not self.name or not isinstance(self.name, str):
+            raise PlatformError(f"Expected a name for every device; got {self.name!r}.")
+        if not re.fullmatch(r"(cpu|cuda|rocm|opencl|vulkan|metal):\d+", self.runtime):
+            raise PlatformError(
+                f"Expected runtime of {where} in the form KIND:INDEX, such as 'cpu:0' or 'cuda:0'; "
+                f"got {self.runtime!r}."
+            )
+        if self.is_cpu != bool(self.cores):
+            rule = "at least one core" if self.is_cpu else "no cores"
+            raise PlatformError(f"Expected {rule} for {where} ({self.runtime}); got {self.cores}.")
+        if len(set(self.cores)) != len(self.cores) or min(self.cores, default=0) < 0:
+            raise PlatformError(f"Expected distinct cores >= 0 for {where}; got {self.cores}.")
+        if self.memory_bytes is not None and self.memory_bytes < 0:
+            raise PlatformError(f"Expected memory_bytes >= 0 for {where}; got {self.memory_bytes}.")
+        for key in ("peak_gflop_per_s", "peak_gb_per_s"):
+            value = getattr(self, key)
+            if value is not None and not 0 < value < float("inf"):
+                raise PlatformError(f"Expected {key} > 0 for {where}; got {value}.")
+
+    @property
+    def is_cpu(self) -> bool:
+        """Whether this is a set of cores of the host."""
+        return self.runtime.startswith("cpu:")
+
+    @property
+    def memory_space(self) -> str:
+        """Name of the memory that the device computes in; CPU devices share ``"host"``."""
+        return "host" if self.is_cpu else self.runtime
+
+    @property
+    def target_config(self) -> dict[str, Any]:
+        """The target as a dict."""
+        config: dict[str, Any] = json.loads(self.target)
+        return config
+
+    @property
+    def cost_class(self) -> str:
+        """Devices of one class run a kernel equally fast, so one measurement serves them all."""
+        place = f"{len(self.cores)} cores" if self.is_cpu else self.runtime
+        return f"{self.target} on {place}"
+
+
+@dataclass(frozen=True)
+class Link:
+    """What a copy from one device to another costs: latency + bytes / bandwidth."""
+
+    src: str
+    dst: str
+    latency_ns: int
+    bandwidth_bytes_per_s: float
+
+    def __post_init__(self) -> None:
+        if self.latency_ns < 0 or not self.bandwidth_bytes_per_s > 0:
+            raise PlatformError(
+                f"Expected latency_ns >= 0 and bandwidth_bytes_per_s > 0 of link {self.src!r} -> "
+                f"{self.dst!r}; got {self.latency_ns} and {self.bandwidth_bytes_per_s}."
+            )
+
+
+@dataclass(frozen=True)
+class Platform:
+    """Devices, links, and the host: the CPU device that holds the model's inputs and outputs.
+
+    Links that are not given are measured.
+
+    Raises
+    ------
+    PlatformError
+        If names are not unique, the host is not a CPU device of the platform, or a link names an
+        unknown device.
+    """
+
+    devices: tuple[Device, ...]
+    host: str = ""
+    links: tuple[Link, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [device.name for device in self.devices]
+        if not names:
+            raise PlatformError("Expected at least one device; got none.")
+        if len(set(names)) != len(names):
+            raise PlatformError(f"Expected unique device names; got {names}.")
+        cpus = [device.name for device in self.devices if device.is_cpu]
+        if not cpus:
+            raise PlatformError(f"Expected a CPU device for inputs and outputs; got only {names}.")
+        if not self.host:
+            object.__setattr__(self, "host", cpus[0])
+        if self.host not in cpus:
+            raise PlatformError(known_choices("host device", self.host, cpus))
+        for link in self.links:
+            for end in (link.src, link.dst):
+                if end not in names:
+                    raise PlatformError(known_choices("device of a link", end, names))
+
+    @property
+    def host_index(self) -> int:
+        """Position of the host device."""
+        return [device.name for device in self.devices].index(self.host)
+
+    def device(self, name: str) -> Device:
+        """Return the device of that name.
+
+        Raises
+        ------
+        PlatformError
+            If there is none; the message lists the known names.
+        """
+        for device in self.devices:
+            if device.name == name:
+                return device
+        raise PlatformError(known_choices("device", name, [d.name for d in self.devices]))
+
+    def only(self, name: str) -> Platform:
+        """Return the platform of one device, and of the host where that is another one."""
+        host = name if self.device(name).is_cpu else self.host
+        kept = tuple(device for device in self.devices if device.name in (name, host))
+        return Platform(kept, host)
+
+    def check_machine(self) -> None:
+        """Check that this machine has every core that the platform names.
+
+        Raises
+        ------
+        PlatformError
+            With the first device that claims a core that is not there, and the cores that are.
+        """
+        present = allowed_cores()
+        for device in self.devices:
+            missing = sorted(set(device.cores) - set(present))
+            if missing:
+                raise PlatformError(
+                    f"Device {device.name!r} claims core {missing[0]}, which this machine lacks; "
+                    f"known: {', '.join(map(str, present))}."
+                )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-serialisable form; it is also the form of a platform file."""
+        devices: list[dict[str, Any]] = []
+        for device in self.devices:
+            entry: dict[str, Any] = {"name": device.name, "target": device.target_config}
+            entry["runtime"] = device.runtime
+            if device.cores:
+                entry["cores"] = list(device.cores)
+            for key in ("memory_bytes", "peak_gflop_per_s", "peak_gb_per_s"):
+                if getattr(device, key) is not None:
+                    entry[key] = getattr(device, key)
+            devices.append(entry)
+        links = [{key: getattr(link, key) for key in _LINK_KEYS} for link in self.links]
+        return {"host": self.host, "device": devices, "link": links}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any], source: str = "platform") -> Platform:
+        """Make a platform from a parsed platform file; ``source`` names it in messages.
+
+        Raises
+        ------
+        PlatformError
+            If a key is unknown or missing, a value is of the wrong type, or a target does not parse.
+        """
+        _check_keys(content, ("host", "device", "link"), (), source)
+        entries = content.get("device", [])
+        if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
+            raise PlatformError(f"Expected [[device]] tables in {source}; got {entries!r}.")
+        devices = [_device_from_json(entry, source) for entry in entries]
+        links = []
+        for entry in content.get("link", []):
+            _check_keys(entry, _LINK_KEYS, _LINK_KEYS, f"a link of {source}")
+            links.append(
+                Link(
+                    str(entry["src"]),
+                    str(entry["dst"]),
+                    _number(entry, "latency_ns", source, int),
+                    _number(entry, "bandwidth_bytes_per_s", source, float),
+                )
+            )
+        return cls(tuple(devices), str(content.get("host", "")), tuple(links))
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Platform:
+        """Read a platform from a TOML file.
+
+        Raises
+        ------
+        PlatformError
+            If the file is missing, is not TOML, or does not describe a platform.
+        """
+        try:
+            with open(path, "rb") as file:
+                content = tomllib.load(file)
+        except OSError as error:
+            raise PlatformError(
+                f"Cannot read platform file {str(path)!r}: {error.strerror}. Give a TOML file or one "
+                f"of: {', '.join(NAMED_PLATFORMS)}."
+            ) from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise PlatformError(f"Platform file {str(path)!r} is not valid TOML: {error}.") from error
+        return cls.from_json(content, repr(str(path)))
+
+    @classmethod
+    def named(cls, name: str) -> Platform:
+        """Return the platform of that name (see `NAMED_PLATFORMS`), or read it from that file."""
+        if name == "detect":
+            return cls.detect()
+        if name == "unlike-cpus":
+            return cls.unlike_cpus()
+        return cls.from_file(name)
+
+    @classmethod
+    def detect(cls) -> Platform:
+        """Return the platform of this machine.
+
+        It offers each core alone, all cores together, and between them the groups of cores that share
+        a last-level cache or a NUMA node; and each CUDA device that TVM can reach.
+        """
+        from .targets import cuda_devices, host_target
+
+        target = host_target()
+        groups = core_groups(usable_cores())
+        devices = [
+            Device(group_name(cores), target, f"cpu:{index}", cores)
+            for index, cores in enumerate(groups)
+        ]
+        devices += [Device(f"cuda{i}", config, f"cuda:{i}") for i, config in enumerate(cuda_devices())]
+        return cls(tuple(devices))
+
+    @classmethod
+    def of_targets(cls, targets: Sequence[str]) -> Platform:
+        """Return a platform of these targets; the n-th CPU target owns the n-th core of this machine.
+
+        Raises
+        ------
+        PlatformError
+            If a target does not parse, or there is none of a CPU.
+        """
+        cores = usable_cores()
+        entries: list[dict[str, Any]] = []
+        num_cpus = 0
+        for number, target in enumerate(targets):
+            parsed = parse_target(target, f"--target {target!r}") if target not in _NAMED else target
+            entry: dict[str, Any] = {"name": f"device{number}", "target": parsed}
+            if target in _NAMED or json.loads(parsed)["kind"] in _CPU_KINDS:
+                entry["cores"] = [cores[num_cpus % len(cores)]]
+                num_cpus += 1
+            entries.append(entry)
+        return cls.from_json({"device": entries}, "--target")
+
+    @classmethod
+    def unlike_cpus(cls) -> Platform:
+        """Return two unlike CPU devices of this machine.
+
+        One core has all its instruction sets, the other is held to the baseline of its architecture.
+        On a machine of one core they take turns.
+        """
+        from .targets import baseline_target, host_target
+
+        cores = usable_cores()
+        return cls(
+            (
+                Device("native", host_target(), "cpu:0", (cores[0],)),
+                Device("baseline", baseline_target(), "cpu:0", (cores[min(1, len(cores) - 1)],)),
+            )
+        )
+
+
+def parse_target(value: object, where: str = "target") -> str:
+    """Return a target as canonical JSON from a dict, a kind, or the form ``"llvm -mcpu=znver4"``.
+
+    Only the form is checked here; TVM checks the rest when the platform is loaded.
+
+    Raises
+    ------
+    PlatformError
+        If it has another form.
+    """
+    if isinstance(value, Mapping):
+        config = dict(value)
+    elif isinstance(value, str) and value.strip().startswith("{"):
+        try:
+            config = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise PlatformError(f"Expected {where} to be JSON; got {value!r}: {error}.") from error
+    elif isinstance(value, str) and value.strip():
+        kind, *options = shlex.split(value)
+        config = {"kind": kind}
+        for option in options:
+            match = re.fullmatch(r"--?([A-Za-z][\w-]*)(?:=(.*))?", option)
+            if match is None:
+                raise PlatformError(
+                    f"Expected {where} options in the form -key=value; got {option!r} in {value!r}."
+                )
+            config[match[1]] = _option_value(match[1], match[2])
+    else:
+        raise PlatformError(f"Expected {where} as a dict or a string; got {value!r}.")
+    if not isinstance(config.get("kind"), str):
+        raise PlatformError(f"Expected a 'kind' in {where}, such as 'llvm' or 'cuda'; got {value!r}.")
+    return json.dumps(config, sort_keys=True)
+
+
+def _option_value(key: str, text: str | None) -> object:
+    if text is None:
+        return True
+    if key in ("mattr", "keys", "libs"):
+        return text.split(",")
+    return int(text) if re.fullmatch(r"-?\d+", text) else text
+
+
+def _device_from_json(entry: Mapping[str, Any], source: str) -> Device:
+    _check_keys(entry, _DEVICE_KEYS, ("name", "target"), f"a device of {source}")
+    from .targets import check_target, default_runtime, named_target
+
+    where = f"target of device {entry['name']!r}"
+    target = named_target(entry["target"]) or parse_target(entry["target"], where)
+    check_target(target, where)
+    runtime = entry.get("runtime") or default_runtime(target)
+    cores = entry.get("cores", ())
+    if not isinstance(cores, (list, tuple)) or not all(type(core) is int for core in cores):
+        raise PlatformError(
+            f"Expected cores of device {entry['name']!r} as a list of ints; got {cores!r}."
+        )
+    limits = {
+        key: _number(entry, key, source, int if key == "memory_bytes" else float)
+        for key in ("memory_bytes", "peak_gflop_per_s", "peak_gb_per_s")
+        if key in entry
+    }
+    return Device(str(entry["name"]), target, str(runtime), tuple(cores), **limits)
+
+
+def _check_keys(entry: object, known: tuple[str, ...], needed: tuple[str, ...], where: str) -> None:
+    if not isinstance(entry, Mapping):
+        raise PlatformError(f"Expected a table for {where}; got {entry!r}.")
+    for key in entry:
+        if key not in known:
+            raise PlatformError(known_choices(f"key of {where}:", key, known))
+    for key in needed:
+        if key not in entry:
+            raise PlatformError(f"Expected key {key!r} in {where}; got {', '.join(entry) or 'none'}.")
+
+
+def _number(entry: Mapping[str, Any], key: str, source: str, kind: type) -> Any:
+    value = entry[key]
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise PlatformError(f"Expected a number for {key!r} in {source}; got {value!r}.")
+    return kind(value)

@@ -1,0 +1,327 @@
+"""Write a schedule into a Relax module: every tensor on its device, copies at the crossings. [TVM]
+
+`HeterogeneousSchedule` is the pass; it takes the scheduler as an argument and imports none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ._tvm import relax, tvm
+from .dataflow import Dataflow
+from .errors import InvalidScheduleError
+from .extract import Extraction, extract_task_graph
+from .graph import FROM_INPUT, Operand, TaskGraph
+from .platform import Device, Platform
+from .schedule import Schedule
+from .targets import device_target
+
+#: Function attribute that marks a scheduled function; it holds the fingerprint of its task graph.
+SCHEDULED_ATTR = "sphinx.schedule"
+#: Function attribute of a function whose trailing arguments are weights: the function that gives them.
+WEIGHTS_ATTR = "sphinx.weights"
+
+Scheduler = Callable[[TaskGraph], Schedule]
+
+
+@tvm.transform.module_pass(opt_level=0, name="HeterogeneousSchedule")
+class HeterogeneousSchedule:
+    """Place each kernel of a lowered function on the device that a scheduler gives it.
+
+    Parameters
+    ----------
+    scheduler
+        Called with the task graph of the function; returns the schedule to write into the module.
+        It may raise; then the module is not changed.
+    platform
+        The devices that the schedule's device numbers refer to.
+    function
+        Name of the function, see `tvm_sphinx.frontend.entry_function`.
+
+    Raises
+    ------
+    UnsupportedError
+        If the function has control flow or dynamic shapes.
+    InvalidScheduleError
+        If the schedule does not fit the graph and the platform.
+    """
+
+    def __init__(self, scheduler: Scheduler, platform: Platform, function: str | None = None) -> None:
+        self.scheduler = scheduler
+        self.platform = platform
+        self.function = function
+
+    def transform_module(self, mod: Any, _ctx: Any) -> Any:
+        """Return the annotated module; a module that is scheduled already is returned as it is."""
+        if is_scheduled(mod):
+            return mod
+        extraction = extract_task_graph(mod, self.function)
+        return annotate_schedule(extraction, self.scheduler(extraction.graph), self.platform)
+
+
+def is_scheduled(module: Any) -> bool:
+    """Return whether a function of the module was placed by `annotate_schedule`."""
+    return any(
+        isinstance(function, relax.Function) and function.attrs and SCHEDULED_ATTR in function.attrs
+        for function in module.functions.values()
+    )
+
+
+def annotate_schedule(extraction: Extraction, schedule: Schedule, platform: Platform) -> Any:
+    """Return a new module with the schedule written into the extracted function.
+
+    - ``vdevice`` lists one virtual device for each device of the platform, in its order.
+    - Kernel calls stand in schedule order, each result on the virtual device of its task.
+    - A tensor that another device reads gets one ``to_vdevice`` for each such device.
+    - Each kernel is cloned per target that runs it; the clone carries that target.
+    - Weights of devices with their own memory become trailing arguments, so that they are placed
+      once, by the function that the attribute ``sphinx.weights`` names, and not once per inference.
+
+    Arguments are expected, and results delivered, on the platform's host device.
+
+    Raises
+    ------
+    InvalidScheduleError
+        If the schedule has another number of tasks, names a device that the platform lacks, or
+        runs a task before one whose outputs it reads.
+    """
+    graph = extraction.graph
+    _check_fits(graph, schedule, platform)
+    writer = _Writer(extraction, schedule, platform)
+    return writer.write()
+
+
+def _check_fits(graph: TaskGraph, schedule: Schedule, platform: Platform) -> None:
+    if schedule.num_tasks != graph.num_tasks:
+        raise InvalidScheduleError(
+            f"Expected a schedule of {graph.num_tasks} tasks; got one of {schedule.num_tasks}."
+        )
+    num_devices = len(platform.devices)
+    if graph.num_tasks and not 0 <= schedule.device.min() <= schedule.device.max() < num_devices:
+        raise InvalidScheduleError(
+            f"Expected devices 0..{num_devices - 1}; "
+            f"got {schedule.device.min()}..{schedule.device.max()}."
+        )
+    for edge in graph.edges:
+        if schedule.start_ns[edge.dst] < schedule.finish_ns[edge.src]:
+            raise InvalidScheduleError(
+                f"Expected task {edge.dst} to start when task {edge.src}, which it reads, has finished; "
+                f"got {schedule.start_ns[edge.dst]} and {schedule.finish_ns[edge.src]} ns."
+            )
+
+
+class _Writer:
+    """Emits the placed function; a tensor comes to a device when its first reader there needs it."""
+
+    def __init__(self, extraction: Extraction, schedule: Schedule, platform: Platform) -> None:
+        self.dataflow: Dataflow = extraction.dataflow
+        self.graph = extraction.graph
+        self.schedule = schedule
+        self.platform = platform
+        self.vdevices = [_virtual_device(device) for device in platform.devices]
+        self.builder = relax.BlockBuilder(self._module_with_vdevices())
+        # (tensor, device) -> variable that holds it there; views are kept beside as (variable, device).
+        self.placed: dict[tuple[Operand, int], Any] = {}
+        self.views: dict[tuple[Any, int], Any] = {}
+        self.clones: dict[tuple[Any, str], Any] = {}
+        self.weights: list[tuple[Any, Any]] = []  # (argument, constant) of devices with own memory
+
+    def write(self) -> Any:
+        """Return the module with the placed function in the place of the extracted one."""
+        function = self.dataflow.function
+        host = self.platform.host_index
+        params = []
+        for position, param in enumerate(function.params):
+            placed = relax.Var(str(param.name), _placed_type(param.ty, self.vdevices[host]))
+            self.placed[Operand(FROM_INPUT, position), host] = placed
+            params.append(placed)
+        attrs = {**dict(function.attrs or {}), SCHEDULED_ATTR: self.graph.fingerprint}
+        with self.builder.function("placed_main", params=params, private=True):
+            with self.builder.dataflow():
+                for task in self._topological_schedule_order():
+                    self._emit_task(task)
+                result = self._deliver(self.dataflow.result)
+                output = self.builder.emit_output(result)
+            self.builder.emit_func_output(output)
+        return self._finish(self.builder.finalize(), attrs)
+
+    def _topological_schedule_order(self) -> list[int]:
+        """Tasks by start time; of those that start together, a producer of no duration goes first."""
+        rank = {task: position for position, task in enumerate(self.schedule.order)}
+        order: list[int] = []
+        done: set[int] = set()
+        for task in self.schedule.order:
+            stack = [task]
+            while stack:
+                top = stack[-1]
+                waiting = [p for p in self.graph.predecessors[top] if p not in done]
+                if waiting:
+                    stack.extend(sorted(waiting, key=lambda p: -rank[p]))
+                    continue
+                stack.pop()
+                if top not in done:
+                    done.add(top)
+                    order.append(top)
+        return order
+
+    def _emit_task(self, task: int) -> None:
+        source = self.dataflow.calls[task]
+        device = int(self.schedule.device[task])
+        vdevice = self.vdevices[device]
+        arguments = relax.Tuple([self._on_device(argument, device) for argument in source.arguments])
+        callee = source.call.args[0]
+        if not source.is_external:
+            callee = self._clone(callee, self.platform.devices[device])
+        types = [_placed_type(output, vdevice) for output in source.outputs]
+        is_tuple = isinstance(source.call.ty, relax.TupleType)
+        ty_args = [relax.TupleType(types)] if is_tuple else types
+        call = relax.Call(source.call.op, [callee, arguments], source.call.attrs, ty_args)
+        var = self.builder.emit(call, str(source.var.name))
+        for output in range(len(types)):
+            item = self.builder.emit(relax.TupleGetItem(var, output)) if is_tuple else var
+            self.placed[Operand(task, output), device] = item
+
+    def _clone(self, kernel: Any, device: Device) -> Any:
+        """Return the clone of a kernel for a device's target; devices of one target share it."""
+        target = device_target(device)
+        key = (kernel, str(target))
+        if key not in self.clones:
+            function = self.dataflow.module[kernel].with_attr("target", target)
+            if "global_symbol" in function.attrs:
+                function = function.without_attr("global_symbol")
+            name = f"{kernel.name_hint}_{device.name}".replace("-", "_").replace(",", "_")
+            self.clones[key] = self.builder.add_func(function, name)
+        return self.clones[key]
+
+    def _on_device(self, expr: Any, device: int) -> Any:
+        """Return the expression with its tensors on the device; copies and views are emitted once."""
+        if isinstance(expr, relax.Tuple):
+            return relax.Tuple([self._on_device(field, device) for field in expr.fields])
+        if isinstance(expr, tvm.ir.GenericConst):
+            return self._weight(expr, device)
+        if isinstance(expr, relax.Call):
+            return self._view(expr, device)
+        if isinstance(expr, relax.Var) and self.dataflow.task_of(expr) is None:
+            if expr not in self.dataflow.params:
+                return self._on_device(self.dataflow.definitions[expr], device)
+        elif not isinstance(expr, (relax.Var, relax.TupleGetItem)):
+            return expr  # a shape or an immediate value
+        if isinstance(expr, relax.TupleGetItem):
+            return self._item(expr, device)
+        operands = self.dataflow.tensors(expr)
+        fields = [self._tensor(operand, device) for operand in operands]
+        return relax.Tuple(fields) if isinstance(expr.ty, relax.TupleType) else fields[0]
+
+    def _item(self, expr: Any, device: int) -> Any:
+        """Return one field of a tuple: of a kernel's outputs, or of a tuple written in the function."""
+        value, index = expr.tuple_value, int(expr.index)
+        while isinstance(value, relax.Var) and self.dataflow.task_of(value) is None:
+            value = self.dataflow.definitions[value]
+        if isinstance(value, relax.Tuple):
+            return self._on_device(value.fields[index], device)
+        if isinstance(value, relax.TupleGetItem):
+            return self._on_device(value, device).fields[index]
+        return self._tensor(self.dataflow.tensors(value)[index], device)
+
+    def _tensor(self, operand: Operand, device: int) -> Any:
+        """Return the variable that holds a tensor on a device, copied there if it is not yet."""
+        if (operand, device) not in self.placed:
+            if operand.producer == FROM_INPUT:
+                home = self.platform.host_index
+            else:
+                home = int(self.schedule.device[operand.producer])
+            source = self.placed[operand, home]
+            copy = relax.op.to_vdevice(source, self.vdevices[device])
+            self.placed[operand, device] = self.builder.emit(copy)
+        return self.placed[operand, device]
+
+    def _view(self, call: Any, device: int) -> Any:
+        key = (call, device)
+        if key not in self.views:
+            arguments = [self._on_device(call.args[0], device), *call.args[1:]]
+            self.views[key] = self.builder.emit(relax.Call(call.op, arguments, call.attrs))
+        return self.views[key]
+
+    def _weight(self, constant: Any, device: int) -> Any:
+        """Return a weight on a device: in place in host memory, else an argument of the function."""
+        (operand,) = self.dataflow.tensors(constant)
+        if self.platform.devices[device].memory_space == "host":
+            return tvm.ir.GenericConst(constant.value, _placed_type(constant.ty, self.vdevices[device]))
+        if (operand, device) not in self.placed:
+            name = f"weight{len(self.weights)}"
+            argument = relax.Var(name, _placed_type(constant.ty, self.vdevices[device]))
+            self.weights.append((argument, constant))
+            self.placed[operand, device] = argument
+        return self.placed[operand, device]
+
+    def _deliver(self, result: Any) -> Any:
+        """Return the function's result with all its tensors on the host device."""
+        return self._on_device(result, self.platform.host_index)
+
+    def _module_with_vdevices(self) -> Any:
+        module = tvm.IRModule(
+            dict(self.dataflow.module.functions.items()),
+            attrs=self.dataflow.module.attrs,
+            global_infos=dict(self.dataflow.module.global_infos.items()),
+        )
+        module.update_global_info("vdevice", self.vdevices)
+        return module
+
+    def _finish(self, module: Any, attrs: dict[str, Any]) -> Any:
+        """Put the placed function under the name of the extracted one and drop what is unused."""
+        placed = module["placed_main"]
+        entry = module.get_global_var(self.dataflow.name)
+        for name, value in attrs.items():
+            placed = placed.with_attr(name, value)
+        del module[module.get_global_var("placed_main")]
+        if self.weights:
+            placed = self._take_weights(module, placed)
+        module[entry] = placed
+        _give_target(module, device_target(self.platform.devices[self.platform.host_index]))
+        return relax.transform.DeadCodeElimination(_public_functions(module))(module)
+
+    def _take_weights(self, module: Any, placed: Any) -> Any:
+        """Append the weights as arguments, and add the function that returns them, placed."""
+        name = f"{self.dataflow.name}_weights"
+        builder = relax.BlockBuilder(module)
+        with builder.function(name, params=[]):
+            with builder.dataflow():
+                copies = [
+                    builder.emit(relax.op.to_vdevice(constant, argument.ty.vdevice))
+                    for argument, constant in self.weights
+                ]
+                output = builder.emit_output(relax.Tuple(copies))
+            builder.emit_func_output(output)
+        for var, function in builder.finalize().functions.items():
+            if var.name_hint == name:
+                module[var] = function
+        params = [*placed.params, *(argument for argument, _ in self.weights)]
+        attrs = {**dict(placed.attrs), WEIGHTS_ATTR: name, "num_input": len(placed.params)}
+        return relax.Function(
+            params, placed.body, placed.ret_ty, placed.is_pure, tvm.ir.make_node("ir.DictAttrs", **attrs)
+        )
+
+
+def _virtual_device(device: Device) -> Any:
+    index = int(device.runtime.partition(":")[2])
+    return relax.VDevice(device_target(device), index, "global")
+
+
+def _placed_type(ty: Any, vdevice: Any) -> Any:
+    return relax.TensorType(ty.shape, ty.dtype, vdevice)
+
+
+def _give_target(module: Any, target: Any) -> None:
+    """Give the host's target to the PrimFuncs that only other functions call."""
+    for var, function in module.functions.items():
+        if isinstance(function, tvm.tirx.PrimFunc) and "target" not in function.attrs:
+            module[var] = function.with_attr("target", target)
+
+
+def _public_functions(module: Any) -> list[str]:
+    return [
+        str(var.name_hint)
+        for var, function in module.functions.items()
+        if isinstance(function, relax.Function) and function.attrs and "global_symbol" in function.attrs
+    ]

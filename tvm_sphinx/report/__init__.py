@@ -1,0 +1,1 @@
+"""Reports: what runs where, what it was predicted to take, and why."""

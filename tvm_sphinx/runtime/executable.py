@@ -1,0 +1,235 @@
+"""The executable that runs a schedule on all its devices at once. [TVM]"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .._tvm import tvm, tvm_ffi
+from ..errors import UnsupportedError
+from ..platform import Platform
+from ..schedule import Schedule
+from .build import build_image
+from .encode import Opcode, make_lanes
+from .image import Image
+from .kernels import KernelPass, check_processor, load_kernels
+from .plan import LanePlan, make_plan
+from .program import TensorView
+from .tensors import host_tensor, order_inputs
+from .trace import Trace, check_schedule, make_trace
+
+#: Inputs of a run: tensors by argument name, or in the order of the arguments.
+Inputs = Mapping[str, Any] | Sequence[Any]
+
+
+class ConcurrentExecutable:
+    """A model that runs as its schedule says, each device in threads bound to its cores.
+
+    Any number of threads may call it; they take turns. Objects of it are made by `build_executable` and
+    by `load`.
+
+    Parameters
+    ----------
+    image
+        What is executed; it is also what `save` writes.
+    bind_cores
+        Whether to bind the threads to the cores of their devices.
+
+    Raises
+    ------
+    UnsupportedError
+        If a packed function that the model calls is not registered.
+    PlatformError
+        If this machine lacks a core of the platform, or instructions that its kernels use.
+    InvalidScheduleError
+        If the schedule is not the one of the program.
+    """
+
+    def __init__(self, image: Image, *, bind_cores: bool = True) -> None:
+        if image.schedule is not None:
+            check_schedule(image.program, image.schedule)
+        if bind_cores:
+            image.platform.check_machine()
+        self.image = image
+        self.plan: LanePlan = make_plan(image.program, image.platform)
+        for number, workers in enumerate(self.plan.device_workers):
+            if workers:
+                check_processor(image.platform.devices[number])
+        module = load_kernels(image.library) if image.library else None
+        functions = _find_functions(self.plan, module)
+        self._lanes = make_lanes(self.plan, functions, image.weights, bind_cores)
+        program = image.program
+        self._inputs = list(zip(program.input_names, self._views(program.inputs), strict=True))
+        self._output_views = self._views(program.outputs)
+        slots = program.space_buffers("output")
+        # Results that share a buffer are views of the first of them.
+        self._output_slots = [slots.index(program.tensors[t].buffer) for t in program.outputs]
+        self._num_slots = len(slots)
+
+    def _views(self, tensors: Sequence[int]) -> list[TensorView]:
+        return [self.image.program.tensors[tensor] for tensor in tensors]
+
+    @property
+    def platform(self) -> Platform:
+        """The devices that it runs on."""
+        return self.image.platform
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """The schedule that it was built from, with its predicted times."""
+        return self.image.schedule
+
+    @property
+    def inputs(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Shape and dtype of each argument by name."""
+        return {name: (view.shape, view.dtype) for name, view in self._inputs}
+
+    def run(self, inputs: Inputs) -> Any:
+        """Run the model once.
+
+        Parameters
+        ----------
+        inputs
+            numpy arrays, or tensors that speak DLPack, on the host. They are used in place if they are
+            compact and aligned to 64 bytes (as those of torch and TVM are), and copied if not.
+
+        Returns
+        -------
+        result
+            A ``tvm.runtime.Tensor``, or a tuple of them in the structure of the model's result. They
+            are the caller's own; ``numpy.from_dlpack`` and ``torch.from_dlpack`` share their memory.
+
+        Raises
+        ------
+        InputError
+            If an input has another shape, dtype or device than the model's, or their number differs.
+        """
+        slots, results = self._slots(inputs)
+        self._lanes(int(Opcode.RUN), *slots)
+        return _nest(self.image.program.structure, results)
+
+    def run_traced(self, inputs: Inputs) -> tuple[Any, Trace]:
+        """Run the model once; return its result as `run` does, and what happened when."""
+        slots, results = self._slots(inputs)
+        stamps = np.zeros((len(self.plan.program.steps), 2), dtype=np.int64)
+        self._lanes(int(Opcode.RUN_TRACED), tvm_ffi.from_dlpack(stamps), *slots)
+        stamps -= stamps[:, 0].min(initial=np.iinfo(np.int64).max) if len(stamps) else 0
+        trace = make_trace(self.plan, self.platform, self.schedule, stamps)
+        return _nest(self.image.program.structure, results), trace
+
+    def time_evaluator(self, inputs: Inputs | None = None, *, number: int = 10, repeat: int = 3) -> Any:
+        """Measure how long a run takes; no Python runs in between.
+
+        Parameters
+        ----------
+        inputs
+            As for `run`; zeros by default.
+        number, repeat
+            Runs that are averaged, and number of averages, after one run that is not counted.
+
+        Returns
+        -------
+        ``tvm.runtime.module.BenchmarkResult``
+            With ``results`` in seconds, one for each repeat.
+        """
+        durations = self.durations_ns(inputs, number * repeat).reshape(repeat, number)
+        return tvm.runtime.module.BenchmarkResult((durations.mean(axis=1) * 1e-9).tolist())
+
+    def durations_ns(self, inputs: Inputs | None = None, count: int = 10) -> npt.NDArray[np.int64]:
+        """Return how long each of ``count`` runs took in ns, after one that is not counted."""
+        slots, _ = self._slots(self.zero_inputs() if inputs is None else inputs)
+        durations = np.zeros(count + 1, dtype=np.int64)
+        self._lanes(int(Opcode.TIME), tvm_ffi.from_dlpack(durations), *slots)
+        return durations[1:]
+
+    def zero_inputs(self) -> dict[str, Any]:
+        """Return inputs that are all zero."""
+        zeros = {}
+        for name, view in self._inputs:
+            zeros[name] = tvm.runtime.empty(view.shape, view.dtype)
+            zeros[name].copyfrom(np.zeros(view.shape, zeros[name].numpy().dtype))
+        return zeros
+
+    def delay_lanes(self, seed: int, longest_ns: int) -> None:
+        """Delay the lanes at random points by up to ``longest_ns``; 0 ends it. For tests."""
+        self._lanes(int(Opcode.SET_DELAYS), seed, longest_ns)
+
+    def set_spin(self, wait_ns: int = 500_000, idle_ns: int = 200_000) -> None:
+        """Set how long a lane spins before it sleeps: for another lane, and for the next run."""
+        self._lanes(int(Opcode.SET_SPIN), wait_ns, idle_ns)
+
+    def save(self, path: str | Path) -> None:
+        """Write the executable into one file, which `load` reads in another process."""
+        self.image.save(path)
+
+    @classmethod
+    def load(cls, path: str | Path, *, bind_cores: bool = True) -> ConcurrentExecutable:
+        """Read an executable that `save` wrote.
+
+        It holds machine code: load it only from where you would run a program from.
+
+        Raises
+        ------
+        ArtifactError
+            If the file is truncated, altered, or written by another version; nothing of it runs then.
+        """
+        return cls(Image.load(path), bind_cores=bind_cores)
+
+    def _slots(self, inputs: Inputs) -> tuple[list[Any], list[Any]]:
+        """Return the tensors to call the lanes with, and those that will hold the results."""
+        ordered = order_inputs(inputs, self.image.program.input_names)
+        slots = [
+            host_tensor(value, name, view)
+            for value, (name, view) in zip(ordered, self._inputs, strict=True)
+        ]
+        buffers: list[Any] = [None] * self._num_slots
+        results = []
+        for slot, view in zip(self._output_slots, self._output_views, strict=True):
+            if buffers[slot] is None:
+                buffers[slot] = tvm.runtime.empty(view.shape, view.dtype)
+                results.append(buffers[slot])
+            else:
+                results.append(buffers[slot]._create_view(view.shape, view.dtype))
+        return slots + buffers, results
+
+
+def build_executable(
+    module: Any,
+    platform: Platform,
+    schedule: Schedule | None = None,
+    *,
+    kernel_pass: KernelPass | None = None,
+    bind_cores: bool = True,
+) -> ConcurrentExecutable:
+    """Compile a scheduled module for the lanes of this machine.
+
+    Parameters and errors are those of `build_image` and of `ConcurrentExecutable`.
+    """
+    image = build_image(module, platform, schedule, kernel_pass=kernel_pass)
+    return ConcurrentExecutable(image, bind_cores=bind_cores)
+
+
+def _find_functions(plan: LanePlan, module: Any) -> dict[tuple[str, str], Any]:
+    """Return the function of each (kind, name) that the steps call."""
+    functions: dict[tuple[str, str], Any] = {}
+    for step in plan.program.steps:
+        key = (step.kind, step.function)
+        if key in functions or step.kind not in ("kernel", "external"):
+            continue
+        if step.kind == "kernel":
+            functions[key] = module.get_function(step.function)
+        else:
+            functions[key] = tvm_ffi.get_global_func(step.function, allow_missing=True)
+        if functions[key] is None:
+            raise UnsupportedError(f"Packed function {step.function!r} is not registered.")
+    return functions
+
+
+def _nest(structure: Any, results: list[Any]) -> Any:
+    if isinstance(structure, list):
+        return tuple(_nest(item, results) for item in structure)
+    return results[structure]

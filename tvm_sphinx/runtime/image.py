@@ -1,0 +1,137 @@
+"""What a concurrent executable is made of, as the manifest and the members of an artifact. [TVM]"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..artifact import read_artifact, write_artifact
+from ..errors import ArtifactError, SphinxError
+from ..platform import Platform
+from ..schedule import Schedule
+from .plan import make_plan
+from .program import LaneProgram
+from .tensors import aligned_bytes
+from .trace import check_schedule
+
+#: Member names: machine code, and the weights as the kernels read them.
+KERNELS, WEIGHTS = "kernels.so", "weights.bin"
+
+_FORM = "tvm-sphinx lanes"
+_VERSION = 1
+_PACKAGES = ("apache-tvm", "apache-tvm-ffi")
+
+
+@dataclass(frozen=True)
+class Image:
+    """An executable before its threads are started.
+
+    Parameters
+    ----------
+    program, platform, schedule
+        What runs where; the schedule, which may be None, has the predicted times.
+    weights
+        uint8 tensor with the weights where `make_plan` puts them.
+    library
+        Shared library of the kernels, empty if there are none.
+    """
+
+    program: LaneProgram
+    platform: Platform
+    schedule: Schedule | None
+    weights: Any
+    library: bytes
+
+    def manifest(self) -> dict[str, Any]:
+        """Return all but the members, JSON-serialisable."""
+        return {
+            "form": _FORM,
+            "version": _VERSION,
+            "packages": {name: metadata.version(name) for name in _PACKAGES},
+            "program": self.program.to_json(),
+            "platform": self.platform.to_json(),
+            "schedule": None if self.schedule is None else self.schedule.to_json(),
+        }
+
+    def members(self) -> dict[str, bytes]:
+        """Return the members by name."""
+        return {KERNELS: self.library, WEIGHTS: np.from_dlpack(self.weights).tobytes()}
+
+    def save(self, path: str | Path) -> None:
+        """Write the image into one file, which appears whole or not at all.
+
+        Raises
+        ------
+        SphinxError
+            If the file cannot be written.
+        """
+        write_artifact(path, self.manifest(), self.members())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Image:
+        """Read an image that `save` wrote; nothing of it runs.
+
+        Raises
+        ------
+        ArtifactError
+            If the file is truncated, altered, or written by another version.
+        """
+        manifest, members = read_artifact(path)
+        return cls.restore(manifest, members, f"artifact {str(path)!r}")
+
+    @classmethod
+    def restore(cls, manifest: Mapping[str, Any], members: Mapping[str, bytes], where: str) -> Image:
+        """Rebuild an image from its manifest and its members, whose digests have been checked.
+
+        Raises
+        ------
+        ArtifactError
+            If they are not those of an image, or of another version; the message begins with ``where``.
+        """
+        try:
+            _check_versions(manifest, where)
+            schedule = manifest["schedule"]
+            image = cls(
+                LaneProgram.from_json(manifest["program"]),
+                Platform.from_json(manifest["platform"], where),
+                None if schedule is None else Schedule.from_json(schedule),
+                _aligned(members[WEIGHTS]),
+                members[KERNELS],
+            )
+            if max((s.device for s in image.program.steps), default=0) >= len(image.platform.devices):
+                raise ArtifactError("a step runs on a device that the platform lacks.")
+            if image.schedule is not None:
+                check_schedule(image.program, image.schedule)
+            if make_plan(image.program, image.platform).weight_bytes > len(members[WEIGHTS]):
+                raise ArtifactError(f"{WEIGHTS} is shorter than the program needs.")
+        except (SphinxError, KeyError, TypeError, AttributeError) as error:
+            raise ArtifactError(f"{where} holds no executable for lanes: {error}") from error
+        return image
+
+
+def _check_versions(manifest: Mapping[str, Any], where: str) -> None:
+    form = (manifest.get("form"), manifest.get("version"))
+    if form != (_FORM, _VERSION):
+        raise ArtifactError(f"Expected {_FORM!r} version {_VERSION}; got {form}.")
+    for name in _PACKAGES:
+        written, installed = manifest["packages"][name], metadata.version(name)
+        if _release(written) != _release(installed):
+            raise ArtifactError(
+                f"it was written with {name} {written}, and {installed} is installed. "
+                f"Compile the model again."
+            )
+
+
+def _release(version: str) -> list[str]:
+    return version.split(".post")[0].split(".")
+
+
+def _aligned(content: bytes) -> Any:
+    weights = aligned_bytes(len(content))
+    np.from_dlpack(weights)[: len(content)] = np.frombuffer(content, dtype=np.uint8)
+    return weights

@@ -1,0 +1,139 @@
+"""Compile the kernels of a lane program into one shared library, and load it. [TVM]"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from .._tvm import tirx, tvm, tvm_ffi
+from ..errors import PlatformError, UnsupportedError
+from ..platform import Device
+from ..targets import device_target, host_target
+from .encode import give_parallel_loops
+
+#: A pass over the module of kernels, each of which carries its target.
+KernelPass = Callable[[Any], Any]
+
+# A C compiler is all that is needed to link; g++ is not there on every machine that has gcc.
+_LINKERS = ("gcc", "cc", "clang")
+
+# Families of instructions that LLVM emits on its own. A processor's name stands for others too, such as
+# mwaitx, which virtual machines hide and which no kernel uses.
+_EMITTED = (
+    "sse", "ssse", "avx", "fma", "bmi", "f16c", "popcnt", "lzcnt", "movbe", "amx", "gfni", "vaes",
+    "neon", "sve", "dotprod", "fullfp16", "bf16", "i8mm", "lse",
+)  # fmt: skip
+
+
+def compile_kernels(
+    kernels: Mapping[str, Any], kernel_pass: KernelPass, linker: str | None = None
+) -> bytes:
+    """Return the shared library of PrimFuncs that carry their targets; empty if there are none.
+
+    Each target is built by itself: TVM builds the host functions of a module for one processor, that of
+    the first of them.
+
+    Raises
+    ------
+    UnsupportedError
+        If a kernel has no CPU target, or cannot be compiled or linked.
+    """
+    by_target: dict[str, dict[str, Any]] = {}
+    for name, function in kernels.items():
+        target = function.attrs.get("target") if function.attrs else None
+        if target is None or "cpu" not in [str(key) for key in target.keys]:
+            raise UnsupportedError(f"Lanes run kernels with a CPU target; {name!r} has {target}.")
+        by_target.setdefault(str(target), {})[name] = function.with_attr("global_symbol", name)
+    if not by_target:
+        return b""
+    with tempfile.TemporaryDirectory(prefix="tvm-sphinx-") as folder:
+        objects = []
+        for number, functions in enumerate(by_target.values()):
+            objects.append(os.path.join(folder, f"kernels{number}.o"))
+            _build(functions, kernel_pass).write_to_file(objects[-1])
+        library = os.path.join(folder, "kernels.so")
+        compiler = linker or _find_linker(next(iter(kernels.values())).attrs["target"])
+        try:
+            tvm.support.cc.create_shared(library, objects, options=["-lm"], cc=compiler)
+        except (RuntimeError, OSError) as error:
+            raise UnsupportedError(f"{compiler!r} cannot link the kernels: {error}") from error
+        return Path(library).read_bytes()
+
+
+def _build(functions: Mapping[str, Any], kernel_pass: KernelPass) -> Any:
+    target = next(iter(functions.values())).attrs["target"]
+    try:
+        with target:
+            module = kernel_pass(tvm.IRModule(dict(functions)))
+        return tirx.build(module, target=target)
+    except Exception as error:  # TVM raises many types: whatever it is, the VM path may do better
+        raise UnsupportedError(f"Kernels cannot be compiled for {target}: {error}") from error
+
+
+def _find_linker(target: Any) -> str:
+    """Return a C compiler that links for a target's architecture."""
+    wanted, ours = _architecture(target), _architecture(tvm.target.Target(host_target()))
+    names = _LINKERS if wanted == ours else (f"{wanted}-linux-gnu-gcc",)
+    for name in names:
+        if path := shutil.which(name):
+            return path
+    raise UnsupportedError(
+        f"Expected a C compiler to link kernels for {wanted} with; none of {', '.join(names)} is found."
+    )
+
+
+def load_kernels(library: bytes) -> Any:
+    """Load a shared library of kernels; its parallel loops run on the lanes' teams.
+
+    The functions of the module that is returned keep it loaded. The file that the loader needs is gone
+    on return.
+    """
+    with tempfile.TemporaryDirectory(prefix="tvm-sphinx-") as folder:
+        path = os.path.join(folder, "kernels.so")
+        with open(path, "xb") as file:
+            file.write(library)
+        module = tvm_ffi.load_module(path, keep_module_alive=False)
+        give_parallel_loops(path)
+    return module
+
+
+def check_processor(device: Device) -> None:
+    """Check that this machine's processor has the instructions that a CPU device's kernels use.
+
+    Raises
+    ------
+    PlatformError
+        With the first that it lacks; running such a kernel would kill the process.
+    """
+    target = device_target(device)
+    here = tvm.target.Target(host_target())
+    if _architecture(target) != _architecture(here):
+        raise PlatformError(
+            f"Device {device.name!r} is {_architecture(target)}; this machine is {_architecture(here)}."
+        )
+    if target.kind.name != "llvm":
+        return
+    present = tvm_ffi.get_global_func("tvm.codegen.llvm.GetHostCPUFeatures")()
+    with target:
+        used = tvm_ffi.get_global_func("target.llvm_get_cpu_features")(target)
+    for feature in sorted(str(name) for name in used):
+        if not feature.startswith(_EMITTED) or feature not in present:
+            continue
+        if not bool(present[feature]):
+            raise PlatformError(
+                f"Device {device.name!r} is built for {target.attrs.get('mcpu')}, which has {feature}; "
+                f"this machine's processor ({here.attrs['mcpu']}) lacks it."
+            )
+
+
+def _architecture(target: Any) -> str:
+    triple = str(target.attrs.get("mtriple") or _host_triple())
+    return triple.partition("-")[0]
+
+
+def _host_triple() -> str:
+    return str(tvm_ffi.get_global_func("tvm.codegen.llvm.GetDefaultTargetTriple")())

@@ -1,0 +1,131 @@
+"""Inputs of a run as host tensors: in place where kernels can use them so, else copied. [TVM]"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .._tvm import tvm, tvm_ffi
+from ..errors import SphinxError, known_choices
+from .plan import ALIGNMENT
+from .program import TensorView
+
+#: TVM's kernels take for granted that tensors begin at a multiple of this.
+_KERNEL_ALIGNMENT = 64
+# DLPack device types whose memory the host can read: the CPU, and host memory pinned for a GPU.
+_HOST_DEVICES = (1, 3, 11)
+
+
+class InputError(SphinxError, ValueError):
+    """The inputs of a run do not fit the model: their number, names, shapes, dtypes or devices."""
+
+
+def order_inputs(inputs: Any, names: Sequence[str]) -> list[Any]:
+    """Return inputs in the order of the model's arguments.
+
+    Parameters
+    ----------
+    inputs
+        A mapping from argument names to tensors, or a sequence of tensors.
+    names
+        Names of the arguments.
+
+    Raises
+    ------
+    InputError
+        If one is missing, unknown or too many.
+    """
+    if isinstance(inputs, Mapping):
+        for name in inputs:
+            if name not in names:
+                raise InputError(known_choices("input", name, names))
+        missing = [name for name in names if name not in inputs]
+        if missing:
+            raise InputError(f"Expected inputs {list(names)}; {missing[0]!r} is missing.")
+        return [inputs[name] for name in names]
+    if not isinstance(inputs, Sequence) or isinstance(inputs, str):
+        raise InputError(
+            f"Expected inputs as a mapping by name or a sequence; got {type(inputs).__name__}."
+        )
+    if len(inputs) != len(names):
+        raise InputError(f"Expected {len(names)} inputs {list(names)}; got {len(inputs)}.")
+    return list(inputs)
+
+
+def host_tensor(value: Any, name: str, view: TensorView) -> Any:
+    """Return a value as a compact, aligned host tensor of the given shape and dtype.
+
+    It shares the memory of a numpy array, a torch or TVM tensor, or whatever else speaks DLPack, if
+    that is compact and aligned to 64 bytes; otherwise it is a copy.
+
+    Raises
+    ------
+    InputError
+        If the value is no tensor, or of another shape, dtype or device.
+    """
+    if isinstance(value, np.ndarray):
+        _check_form(name, view, value.shape, str(value.dtype))
+        if not value.dtype.isnative or not value.flags.c_contiguous or not value.flags.writeable:
+            return _aligned_copy(value, view)
+        tensor = tvm_ffi.from_dlpack(value)
+    else:
+        tensor = _from_dlpack(value, name)
+        _check_form(name, view, tuple(tensor.shape), str(tensor.dtype))
+        if not tensor.is_contiguous():
+            return _aligned_copy(_as_numpy(tensor, name), view)
+    if tensor.data_ptr() % _KERNEL_ALIGNMENT:
+        copy = empty_aligned(view)
+        tensor.copyto(copy)
+        return copy
+    return tensor
+
+
+def _from_dlpack(value: Any, name: str) -> Any:
+    if not hasattr(value, "__dlpack__") or not hasattr(value, "__dlpack_device__"):
+        raise InputError(
+            f"Expected input {name!r} as a numpy array or a tensor that speaks DLPack; "
+            f"got {type(value).__name__}."
+        )
+    device = value.__dlpack_device__()
+    if int(device[0]) not in _HOST_DEVICES:
+        raise InputError(f"Expected input {name!r} on the CPU; got DLPack device {tuple(device)}.")
+    if isinstance(value, tvm_ffi.Tensor):
+        return value
+    try:
+        return tvm_ffi.from_dlpack(value)
+    except Exception as error:  # each framework raises its own errors here
+        raise InputError(f"Input {name!r} cannot be shared through DLPack: {error}") from error
+
+
+def _check_form(name: str, view: TensorView, shape: tuple[int, ...], dtype: str) -> None:
+    if shape != view.shape:
+        raise InputError(f"Expected input {name!r} of shape {view.shape}; got {shape}.")
+    if dtype != view.dtype:
+        raise InputError(f"Expected input {name!r} of dtype {view.dtype}; got {dtype}.")
+
+
+def _as_numpy(tensor: Any, name: str) -> Any:
+    try:
+        return np.from_dlpack(tensor)
+    except (RuntimeError, BufferError) as error:
+        raise InputError(f"Expected input {name!r} to be contiguous: {error}") from error
+
+
+def _aligned_copy(array: Any, view: TensorView) -> Any:
+    copy = empty_aligned(view)
+    np.copyto(np.from_dlpack(copy), array)
+    return copy
+
+
+def empty_aligned(view: TensorView) -> Any:
+    """Return a new tensor of a view's shape and dtype, aligned for kernels."""
+    return tvm.runtime.empty(view.shape, view.dtype)
+
+
+def aligned_bytes(size: int) -> Any:
+    """Return a zeroed uint8 tensor of that size, at least one byte, aligned to `ALIGNMENT`."""
+    padded = np.zeros(max(size, 1) + ALIGNMENT, dtype=np.uint8)
+    start = -padded.ctypes.data % ALIGNMENT
+    return tvm_ffi.from_dlpack(padded[start : start + max(size, 1)])

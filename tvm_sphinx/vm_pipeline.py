@@ -1,0 +1,87 @@
+"""From any Relax module to one that the stock VM runs on several devices, as one pass. [TVM]"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import replace
+from typing import Any
+
+from ._tvm import relax, tvm
+from .build import lower_scheduled
+from .cost.measure import measure_costs
+from .cost.records import RecordStore, default_record_path
+from .cost.table import build_problem
+from .errors import UnsupportedError
+from .extract import extract_task_graph
+from .lower import lower_to_kernels
+from .platform import Device, Platform
+from .relax_pass import annotate_schedule, is_scheduled
+from .search import search_schedule
+from .targets import device_target
+
+
+@tvm.transform.module_pass(opt_level=0, name="ScheduleForVM")
+class ScheduleForVM:
+    """Lower a module, schedule it for the stock VM, and lower the result for its code generator.
+
+    The VM issues kernels from one thread: CPU devices take turns, and only devices of other kinds work
+    beside them. The schedule is made for that. A module that is scheduled already is only lowered; one
+    that cannot be scheduled takes TVM's pipeline for the target, with a warning.
+
+    Parameters
+    ----------
+    platform : Platform or str, optional
+        See `tvm_sphinx.plugin.sphinx_pipeline`.
+    records
+        File of measured times, ``"default"``, or None.
+    seed
+        Seed of the search.
+    """
+
+    def __init__(
+        self, platform: Platform | str | None = None, *, records: str | None = None, seed: int = 0
+    ) -> None:
+        self.platform = Platform.named(platform) if isinstance(platform, str) else platform
+        self.records = default_record_path() if records == "default" else records
+        self.seed = seed
+
+    def transform_module(self, mod: Any, _ctx: Any) -> Any:
+        """Return the lowered module."""
+        if is_scheduled(mod):
+            return lower_scheduled()(mod)
+        target = tvm.target.Target.current(allow_none=True)
+        platform = self.platform or platform_for_target(target)
+        targets = [device_target(device) for device in platform.devices]
+        host_target = targets[platform.host_index]
+        try:
+            extraction = extract_task_graph(lower_to_kernels(mod, host_target, targets=targets))
+            costs = measure_costs(extraction, platform, RecordStore(self.records))
+        except UnsupportedError as error:
+            warnings.warn(f"tvm-sphinx leaves the module to TVM's pipeline: {error}", stacklevel=2)
+            fallback = target or host_target
+            with fallback:
+                return relax.get_default_pipeline(fallback)(mod)
+        problem = build_problem(extraction.graph, platform, costs, concurrent=False)
+        found = search_schedule(problem, seed=self.seed)
+        return lower_scheduled()(annotate_schedule(extraction, found.best, platform))
+
+
+def platform_for_target(target: Any) -> Platform:
+    """Return the platform of this machine with a target in the place of its own of the same kind.
+
+    None, and a bare ``llvm`` without a processor, leave the detected targets as they are.
+    """
+    detected = Platform.detect()
+    if target is None or (target.kind.name == "llvm" and not target.attrs.get("mcpu")):
+        return detected
+    config = {key: value for key, value in json.loads(str(target)).items() if value and key != "host"}
+    config.pop("keys", None)
+    given = json.dumps(config, sort_keys=True)
+    if target.kind.name == "llvm":
+        config.pop("num-cores", None)
+        given = json.dumps(config, sort_keys=True)
+        return Platform(tuple(replace(d, target=given) if d.is_cpu else d for d in detected.devices))
+    kind = str(target.kind.name)
+    cpus = tuple(device for device in detected.devices if device.is_cpu)
+    return Platform((*cpus, Device(f"{kind}0", given, f"{kind}:0")))
