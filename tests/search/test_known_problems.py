@@ -12,6 +12,7 @@ from tests.strategies import draw_problem
 from tvm_sphinx.problem import CANNOT_RUN, NO_GROUP, SchedulingProblem
 from tvm_sphinx.schedule import validate
 from tvm_sphinx.search import CpgaParams, Stop, search_schedule
+from tvm_sphinx.search.exact import ExactParams, polish_windows
 
 
 def topcuoglu() -> SchedulingProblem:
@@ -105,3 +106,20 @@ def test_cp_sat_agrees_on_small_problems_of_every_kind(seed: int) -> None:
     found = search_schedule(problem, stop=Stop(max_evaluations=50_000)).best
     proven = search_schedule(problem, algorithm="exact", stop=Stop(time_limit_s=30)).best
     assert proven.lower_bound_ns == proven.makespan_ns == found.makespan_ns
+
+
+def test_windows_polish_what_the_heuristic_left() -> None:
+    problem = draw_problem(300, 40, 3, ccr=3.0)
+    weak = search_schedule(problem, algorithm="heft").best
+    polished = polish_windows(problem, weak, ExactParams(window=12), 8.0, 0)
+    validate(problem, polished)
+    assert polished.makespan_ns < weak.makespan_ns
+
+
+def test_windows_are_never_worse_than_what_they_start_from() -> None:
+    problem = draw_problem(301, 30, 3, layout=1, special=True)
+    found = search_schedule(
+        problem, algorithm="exact", params=ExactParams(window=10), stop=Stop(time_limit_s=4)
+    )
+    validate(problem, found.best)
+    assert found.best.makespan_ns <= search_schedule(problem).best.makespan_ns

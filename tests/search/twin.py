@@ -357,7 +357,9 @@ class Twin:
     def begin_cycle(self) -> None:
         assert self.best is not None
         self.cycle_begin = self.evaluations if self.cycle else 0
-        self.temperature = self.hot if self.hot > 0 else self.best.makespan >> 8
+        fastest = [min(e for e in row if e >= 0) for row in self.exec]
+        guess = 1 + min(self.best.makespan >> 8, sum(fastest) // self.n >> 2)
+        self.temperature = self.hot if self.hot > 0 else guess
         self.worse_seen = self.worse_taken = self.since_sort = self.hot = 0
         self.take_individual()
         self.cycle += 1
@@ -389,6 +391,7 @@ class Twin:
                 and progress * 100 < self.params.tied_percent << 16
             )
             first = self.params.accept_again if self.is_child else self.params.accept_first
+            first = max(self.params.accept_last, first * min(length // self.n, 256) // 256)
             target = temperature_at(first, self.params.accept_last, progress)
             units = self.tied if tied and self.tied is not None else self.units
             self.visit(units, tied, target, min(length - done, horizon - self.evaluations))

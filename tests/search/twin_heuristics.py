@@ -36,6 +36,9 @@ class Machine:
         before = [(b, e) for b, e in self.busy[resource] if b < e]
         if any(b < start + length and start < e for b, e in before):
             return False
+        # A task of length 0 takes no time, but no other task runs across it.
+        if any(start < b < start + length for b, e in self.busy[resource] if b == e):
+            return False
         # No time at all between two tasks is not an interval that could hold one of length 0.
         touching = any(e == start for _, e in before) and any(b == start + length for b, _ in before)
         return length > 0 or not touching

@@ -461,14 +461,16 @@ static int read_tied(search_object *self, PyObject *labels, int32_t num_units)
 static PyObject *search_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *keywords[] = { "problem", "tied", "num_tied", "params", "seed", NULL };
-    PyObject *problem, *tied, *params_object;
+    PyObject *problem, *tied, *params_object, *seed_object;
     int num_tied;
-    unsigned long long seed;
     cpga_params params;
     module_state *state = PyType_GetModuleState(type);
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OiOK:Search", keywords, state->problem_type,
-            &problem, &tied, &num_tied, &params_object, &seed)
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OiOO!:Search", keywords, state->problem_type,
+            &problem, &tied, &num_tied, &params_object, &PyLong_Type, &seed_object)
         || read_params(params_object, &params) != 0)
+        return NULL;
+    unsigned long long seed = PyLong_AsUnsignedLongLong(seed_object);
+    if (PyErr_Occurred())
         return NULL;
     search_object *self = (search_object *) type->tp_alloc(type, 0);
     if (self == NULL)

@@ -14,6 +14,24 @@ static int32_t num_seed_slots(const cpga_problem *problem)
     return CPGA_SINGLE + problem->num_devices + 1;
 }
 
+/* Evaluations per task of a cycle below which it starts colder, to have the time to cool down. */
+#define HOT_EFFORT 256
+
+static int64_t mean_exec_ns(const cpga_problem *problem)
+{
+    int64_t sum = 0;
+    for (int32_t task = 0; task < problem->num_tasks; task++) {
+        int64_t fastest = INT64_MAX;
+        for (int32_t on = 0; on < problem->num_devices; on++) {
+            int64_t exec = cpga_exec(problem, task, on);
+            if (exec != CPGA_CANNOT_RUN)
+                fastest = cpga_min(fastest, exec);
+        }
+        sum += fastest;
+    }
+    return problem->num_tasks > 0 ? sum / problem->num_tasks : 0;
+}
+
 static int init_chromosomes(cpga_chromosome **to, int32_t count, const cpga_problem *problem)
 {
     *to = cpga_calloc(count, (int64_t) sizeof **to);
@@ -65,6 +83,7 @@ int cpga_search_init(cpga_search *self, const cpga_problem *problem, const cpga_
     self->problem = problem;
     self->tied = tied;
     self->params = *params;
+    self->mean_exec_ns = mean_exec_ns(problem);
     int status = cpga_annealer_init(&self->annealer, problem, &params->anneal, seed);
     if (status == CPGA_OK)
         status = init_chromosomes(&self->member, params->population, problem);
@@ -193,7 +212,8 @@ static void begin_cycle(cpga_search *self, int64_t horizon)
     cpga_annealer *annealer = &self->annealer;
     self->cycle_begin = self->cycle == 0 ? 0 : annealer->evaluations;
     lay_out_cycle(self, horizon);
-    annealer->temperature = self->hot > 0 ? self->hot : annealer->best.makespan >> 8;
+    annealer->temperature = self->hot > 0
+        ? self->hot : 1 + cpga_min(annealer->best.makespan >> 8, self->mean_exec_ns >> 2);
     annealer->worse_seen = annealer->worse_taken = 0;
     annealer->since_sort = 0;
     self->hot = 0;
@@ -224,10 +244,19 @@ static void end_cycle(cpga_search *self)
         cpga_annealer_store(annealer, out);
 }
 
+/* The share of changes for the worse that the annealer should accept now. */
+static int64_t target_share(const cpga_search *self, int64_t progress)
+{
+    const cpga_params *params = &self->params;
+    int64_t first = self->is_child ? params->accept_again : params->accept_first;
+    int64_t effort = self->cycle_length / self->problem->num_tasks;
+    first = cpga_max(params->accept_last, first * cpga_min(effort, HOT_EFFORT) / HOT_EFFORT);
+    return cpga_temperature(&self->annealer.cooling, first, params->accept_last, progress);
+}
+
 void cpga_search_run(cpga_search *self, int64_t max_evaluations, int64_t horizon)
 {
     cpga_annealer *annealer = &self->annealer;
-    const cpga_params *params = &self->params;
     int64_t end = cpga_min(annealer->evaluations + max_evaluations, horizon);
     if (self->problem->num_tasks == 0)
         return;
@@ -244,12 +273,9 @@ void cpga_search_run(cpga_search *self, int64_t max_evaluations, int64_t horizon
         if (self->hot == 0 && progress > 6554)
             self->hot = annealer->temperature;
         int tied = self->tied != NULL && !self->is_child
-            && progress * 100 < (int64_t) params->tied_percent << 16;
-        int64_t first = self->is_child ? params->accept_again : params->accept_first;
-        int64_t target
-            = cpga_temperature(&annealer->cooling, first, params->accept_last, progress);
+            && progress * 100 < (int64_t) self->params.tied_percent << 16;
         int64_t left = cpga_min(self->cycle_length - done, horizon - annealer->evaluations);
-        cpga_annealer_visit(
-            annealer, tied ? self->tied : &self->problem->units, tied, target, left);
+        cpga_annealer_visit(annealer, tied ? self->tied : &self->problem->units, tied,
+            target_share(self, progress), left);
     }
 }

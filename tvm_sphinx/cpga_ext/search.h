@@ -37,6 +37,7 @@ typedef struct cpga_search {
     int64_t cycle_begin;      /* evaluations when it began */
     int64_t cycle_length;     /* evaluations that it takes */
     int64_t hot;              /* temperature that a tenth of a cycle settled at */
+    int64_t mean_exec_ns;     /* over the tasks, each on its fastest device */
 } cpga_search;
 
 /* Run the heuristics. The problem and the units must outlive the search. */

@@ -1,7 +1,7 @@
 """Search: spaces, heuristics, CPGA and exact search over a scheduling problem."""
 
 from .algorithms import ALGORITHMS, UnknownAlgorithmError, search_schedule
-from .cpga import CpgaParams, NoRoomError, ParamsError
+from .cpga import CpgaParams, CpgaSearch, NoRoomError, ParamsError
 from .result import HistoryPoint, SearchResult
 from .space import SearchSpace
 from .stop import Stop
@@ -9,6 +9,7 @@ from .stop import Stop
 __all__ = [
     "ALGORITHMS",
     "CpgaParams",
+    "CpgaSearch",
     "HistoryPoint",
     "NoRoomError",
     "ParamsError",

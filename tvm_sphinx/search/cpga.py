@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
@@ -9,8 +10,8 @@ from dataclasses import astuple, dataclass
 import numpy as np
 
 from ..bounds import lower_bound_ns
-from ..cpga_ext._cpga import Problem, Search
-from ..errors import InvalidScheduleError, SphinxError
+from ..cpga_ext._cpga import Search
+from ..errors import ArtifactError, InvalidScheduleError, SphinxError
 from ..problem import SchedulingProblem
 from ..schedule import Schedule
 from .native import native_problem, to_schedule
@@ -59,13 +60,13 @@ class CpgaParams:
     """
 
     population: int = 8
-    effort: int = 1500
+    effort: int = 5000
     accept_first: int = 104_858
     accept_again: int = 52_429
     accept_last: int = 1_049
     tied_percent: int = 20
     keep_critical: int = 1
-    critical_percent: int = 50
+    critical_percent: int = 80
     focus: int = 64
     visit: int = 128
     sort_every: int = 8
@@ -103,58 +104,116 @@ def cpga(
     NoRoomError
         If nothing that fits the memory of the devices was found.
     """
-    budget = stop or Stop.default(problem.num_tasks)
-    bound_ns = lower_bound_ns(problem)
-    begin_cpu_s, begin_s = time.thread_time(), time.monotonic()
-    search = _start(native_problem(problem), problem, space, params or CpgaParams(), seed)
-    if start is not None:
-        search.start(np.array(start.order, dtype=np.int64), start.device)
-    history: list[HistoryPoint] = []
-    reason = None
-    try:
-        while reason is None:
-            evaluations, makespan_ns, last, overflow = search.progress()
-            elapsed_s, cpu_s = time.monotonic() - begin_s, time.thread_time() - begin_cpu_s
-            if not overflow and (not history or makespan_ns < history[-1].makespan_ns):
-                history.append(HistoryPoint(evaluations, cpu_s, makespan_ns))
-                if progress is not None:
-                    progress(history[-1])
-            reason = budget.reason(evaluations, evaluations - last, elapsed_s, cpu_s)
-            if makespan_ns <= bound_ns and not overflow:
-                reason = "optimal"
-            if reason is None:
-                horizon = _horizon(budget, evaluations, elapsed_s, cpu_s)
-                left = (budget.max_evaluations or horizon) - evaluations
-                search.run(max(1, min(_SLICE, left)), horizon)
-    except KeyboardInterrupt:
-        reason = "interrupted"
-    overflow = search.progress()[3]
-    if overflow:
-        raise NoRoomError(f"Found no schedule that fits the memory; the best lacks {overflow} bytes.")
-    return SearchResult(
-        best=to_schedule(problem, search.best(), bound_ns),
-        algorithm="cpga",
-        seed=seed,
-        history=tuple(history),
-        evaluations=search.progress()[0],
-        runtime_s=time.monotonic() - begin_s,
-        stop_reason=reason or "interrupted",
-    )
+    search = CpgaSearch(problem, space=space, seed=seed, params=params, start=start)
+    return search.run(stop, progress)
 
 
-def _start(
-    native: Problem, problem: SchedulingProblem, space: SearchSpace | None, params: CpgaParams, seed: int
-) -> Search:
-    tied = None if space is None else space.respecting(problem)
-    values = np.array(astuple(params), dtype=np.int64)
-    try:
-        if tied is None:
-            return Search(native, None, 0, values, seed)
-        return Search(native, tied.gene_of_task(), tied.num_genes, values, seed)
-    except (ValueError, OverflowError) as error:
-        raise ParamsError(
-            f"Expected parameters and a seed in their ranges; got {params}: {error}"
-        ) from error
+class CpgaSearch:
+    """A search that can be run on, saved and restored; one search is for one thread at a time.
+
+    Raises
+    ------
+    ParamsError
+        If a parameter or the seed is out of range.
+    """
+
+    def __init__(
+        self,
+        problem: SchedulingProblem,
+        *,
+        space: SearchSpace | None = None,
+        seed: int = 0,
+        params: CpgaParams | None = None,
+        start: Schedule | None = None,
+    ) -> None:
+        self.problem, self.seed, self.params = problem, seed, params or CpgaParams()
+        self.bound_ns = lower_bound_ns(problem)
+        self._begin_s, self._begin_cpu_s = time.monotonic(), time.thread_time()
+        tied = None if space is None else space.respecting(problem)
+        self._genes = None if tied is None or not problem.num_tasks else tied.gene_of_task()
+        values = np.array(astuple(self.params), dtype=np.int64)
+        num_genes = 0 if tied is None else tied.num_genes
+        try:
+            self._native = Search(native_problem(problem), self._genes, num_genes, values, seed)
+        except (ValueError, OverflowError, TypeError) as error:
+            raise ParamsError(
+                f"Expected parameters and a seed in range; got seed {seed}, {self.params}: {error}"
+            ) from error
+        if start is not None:
+            self._native.start(np.array(start.order, dtype=np.int64), start.device)
+        self.history: list[HistoryPoint] = []
+
+    def run(self, stop: Stop | None = None, progress: Progress | None = None) -> SearchResult:
+        """Search until a budget is used up, counted since the search began; Ctrl-C ends it early.
+
+        Raises
+        ------
+        NoRoomError
+            If nothing that fits the memory of the devices was found.
+        """
+        budget = stop or Stop.default(self.problem.num_tasks)
+        self._begin_s, self._begin_cpu_s = time.monotonic(), time.thread_time()
+        reason = None
+        try:
+            while reason is None:
+                reason = self._slice(budget, progress)
+        except KeyboardInterrupt:
+            reason = "interrupted"
+        evaluations, _, _, overflow = self._native.progress()
+        if overflow:
+            raise NoRoomError(
+                f"Found no schedule that fits the memory; the best lacks {overflow} bytes."
+            )
+        return SearchResult(
+            best=to_schedule(self.problem, self._native.best(), self.bound_ns),
+            algorithm="cpga",
+            seed=self.seed,
+            history=tuple(self.history),
+            evaluations=evaluations,
+            runtime_s=time.monotonic() - self._begin_s,
+            stop_reason=reason,
+        )
+
+    def _slice(self, budget: Stop, progress: Progress | None) -> str | None:
+        """Report an improvement, then run one slice; return why the search ends, or None."""
+        evaluations, makespan_ns, last, overflow = self._native.progress()
+        elapsed_s, cpu_s = time.monotonic() - self._begin_s, time.thread_time() - self._begin_cpu_s
+        if not overflow and (not self.history or makespan_ns < self.history[-1].makespan_ns):
+            self.history.append(HistoryPoint(evaluations, cpu_s, makespan_ns))
+            if progress is not None:
+                progress(self.history[-1])
+        if makespan_ns <= self.bound_ns and not overflow:
+            return "optimal"
+        reason = budget.reason(evaluations, evaluations - last, elapsed_s, cpu_s)
+        if reason is None:
+            self._native.run(_SLICE, _horizon(budget, evaluations, elapsed_s, cpu_s))
+        return reason
+
+    def save(self) -> bytes:
+        """Return the state, for `restore` in a search of the same problem, space and parameters."""
+        return self._identity() + self._native.save()
+
+    def restore(self, state: bytes) -> None:
+        """Go on from a saved state, exactly as the saved search would have.
+
+        Raises
+        ------
+        ArtifactError
+            If the state is of another problem, space or parameters, truncated or altered.
+        """
+        identity = self._identity()
+        values = state[len(identity) :]
+        if not state.startswith(identity) or len(values) % 8:
+            raise ArtifactError("Expected a saved state of this problem, space and parameters.")
+        try:
+            self._native.restore(np.frombuffer(values, dtype=np.int64))
+        except ValueError as error:
+            raise ArtifactError(f"Not a saved state of this search: {error}.") from error
+
+    def _identity(self) -> bytes:
+        genes = b"" if self._genes is None else self._genes.tobytes()
+        content = repr((self.problem.fingerprint, astuple(self.params))).encode() + genes
+        return hashlib.sha256(content).digest()
 
 
 def _horizon(stop: Stop, evaluations: int, elapsed_s: float, cpu_s: float) -> int:

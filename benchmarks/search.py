@@ -1,0 +1,262 @@
+"""Measure the search: rates, quality, peers, ablations; tables on stdout, JSON beside them.
+
+    python benchmarks/search.py --data ../shared/data/generated rates quality peers ablation optima
+
+CPU seconds of one thread throughout. Makespans are divided by the best value known for the problem: the
+one in ``PUBLISHED_BEST``, or the best of this run for a problem that has none. Better ones are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+from drawn import draw_problems
+from peers import PEERS
+
+from tvm_sphinx.problem import SchedulingProblem
+from tvm_sphinx.problem_file import read_problem
+from tvm_sphinx.schedule import validate
+from tvm_sphinx.search import CpgaParams, SearchResult, Stop, search_schedule
+from tvm_sphinx.search.native import native_problem, to_int64
+
+# As published with the problems; what is found since is printed.
+PUBLISHED_BEST = {
+    "heft-100-ccr1": 550_008,
+    "heft-100-ccr10": 1_025_191,
+    "heft-500-ccr1": 522_016,
+    "inception-9": 1_449_117,
+    "transformer-12": 1_681_922,
+}
+BASELINES = ("heft", "cpop", "peft", "fastest", "single", "greedy", "random", "ga", "annealing", "cpga")
+
+Table = list[dict[str, Any]]
+
+
+def load(folder: Path, names: Iterable[str]) -> list[SchedulingProblem]:
+    return [read_problem(folder / f"{name}.json") for name in names]
+
+
+def best_known(problem: SchedulingProblem, *found: int) -> int:
+    """Return the published best value, or the best that was found; print what is better."""
+    published = PUBLISHED_BEST.get(problem.name)
+    if published is None:
+        return min(found)
+    if min(found) < published:
+        print(
+            f"  new best known: {problem.name} {min(found)}, {min(found) / published:.4f} of {published}"
+        )
+    return published
+
+
+def rates(problems: list[SchedulingProblem], _: argparse.Namespace) -> Table:
+    """Evaluations per CPU second of the decoders and the search; microseconds of HEFT."""
+    rows = []
+    for problem in problems:
+        native = native_problem(problem)
+        order = to_int64(native.heuristic(0)[1])
+        rng = np.random.default_rng(0)
+        device = rng.integers(0, problem.num_devices, (64, problem.num_tasks))
+        one = np.ascontiguousarray(device[0])
+        row: dict[str, Any] = {"problem": problem.name, "tasks": problem.num_tasks}
+        row["append/s"] = rate(2_000, native.decode, order, one, 0, 2_000)
+        row["insert/s"] = rate(2_000, native.decode, order, one, 1, 2_000)
+        row["batch/s"] = rate(200 * 64, native.decode_batch, order, device, True, 200)
+        row["batch scalar/s"] = rate(20 * 64, native.decode_batch, order, device, False, 20)
+        row["heft us"] = round(1e6 / rate(1, native.heuristic, 0))
+        found = search_schedule(problem, stop=Stop(cpu_limit_s=1.0))
+        row["search/s"] = found.evaluations
+        rows.append(row)
+    return rows
+
+
+def rate(count: int, run: Callable[..., object], *args: object) -> int:
+    """Return evaluations per CPU second, the best of five runs."""
+    times = []
+    for _ in range(5):
+        begin = time.thread_time()
+        run(*args)
+        times.append(time.thread_time() - begin)
+    return round(count / min(times))
+
+
+def quality(problems: list[SchedulingProblem], args: argparse.Namespace) -> Table:
+    """Every algorithm, several seeds, the same CPU time: mean and worst makespan over the best known."""
+    rows = []
+    for problem in problems:
+        results: dict[str, list[SearchResult]] = {}
+        for name in BASELINES:
+            seeds = range(args.seeds if name in ("random", "ga", "annealing", "cpga") else 1)
+            stop = Stop(cpu_limit_s=args.cpu)
+            results[name] = [search_schedule(problem, algorithm=name, seed=s, stop=stop) for s in seeds]
+        for found in results["cpga"]:
+            validate(problem, found.best)
+        values = {name: [r.best.makespan_ns for r in runs] for name, runs in results.items()}
+        best = best_known(problem, *(v for runs in values.values() for v in runs))
+        row: dict[str, Any] = {"problem": problem.name}
+        row |= {name: round(statistics.mean(runs) / best, 4) for name, runs in values.items()}
+        cpga = values["cpga"]
+        row["cpga worst"] = round(max(cpga) / best, 4)
+        row["cpga sd %"] = round(100 * statistics.pstdev(cpga) / statistics.mean(cpga), 2)
+        row["gap"] = round(min(cpga) / results["cpga"][0].best.lower_bound_ns, 4)
+        rows.append(row)
+    return rows
+
+
+def peers(problems: list[SchedulingProblem], args: argparse.Namespace) -> Table:
+    """Peers with our seeds, insertion and ``--peer-cpu`` seconds; time that CPGA takes to their best."""
+    rows = []
+    for problem in problems:
+        ours = [
+            search_schedule(problem, seed=s, stop=Stop(cpu_limit_s=args.cpu)) for s in range(args.seeds)
+        ]
+        for name, peer in PEERS.items():
+            try:
+                makespan, peer_s, peer_evaluations = peer(problem, args.peer_cpu)
+            except ImportError as error:
+                print(f"  {name} left out: {error}")
+                continue
+            reached = [next((p for p in run.history if p.makespan_ns <= makespan), None) for run in ours]
+            times = [p.cpu_s for p in reached if p]
+            row: dict[str, Any] = {"problem": problem.name, "peer": name}
+            row["peer / best"] = round(makespan / best_known(problem, makespan), 4)
+            row["missed"] = len(reached) - len(times)
+            if times:
+                evaluations = statistics.median(p.evaluations for p in reached if p)
+                row["x time"] = round(peer_s / max(1e-4, statistics.median(times)), 1)
+                row["x evaluations"] = round(peer_evaluations / evaluations, 2)
+            rows.append(row)
+    ratios = [row["x time"] for row in rows if row.get("x time")]
+    if ratios:
+        print(
+            f"  geometric mean of x time: {statistics.geometric_mean(ratios):.1f}; least: {min(ratios)}"
+        )
+    return rows
+
+
+ABLATIONS: dict[str, dict[str, int]] = {
+    "default": {},
+    "critical path off: mutation": {"critical_percent": 0},
+    "short cycles, critical path kept in crossover": {"effort": 200},
+    "short cycles, critical path not kept": {"effort": 200, "keep_critical": 0},
+    "short cycles, no crossover": {"effort": 200, "population": 64},
+    "no swaps": {"swap_percent": 0},
+    "no blocks": {"block_percent": 0},
+    "blocks from one device only": {"gather_percent": 0},
+    "no population": {"effort": 1_000_000},
+    "no focus": {"focus": 1_000_000},
+    "no sorting": {"sort_every": 1_000_000},
+}
+
+
+def ablation(problems: list[SchedulingProblem], args: argparse.Namespace) -> Table:
+    """Each operator off, at equal evaluations: makespan over that of the default, per problem."""
+    chosen = [*problems, *draw_problems()][: args.ablation_problems]
+    values: dict[str, list[list[int]]] = {}
+    for name, change in ABLATIONS.items():
+        params = replace(CpgaParams(), **change)
+        stop = Stop(max_evaluations=args.ablation_evaluations)
+        values[name] = [
+            [
+                search_schedule(p, seed=s, params=params, stop=stop).best.makespan_ns
+                for s in range(args.ablation_seeds)
+            ]
+            for p in chosen
+        ]
+    rows = []
+    for name, per_problem in values.items():
+        ratios = [
+            statistics.mean(a) / statistics.mean(b)
+            for a, b in zip(per_problem, values["default"], strict=True)
+        ]
+        rows.append(
+            {
+                "operator": name,
+                "geometric mean": round(statistics.geometric_mean(ratios), 4),
+                "worse on": sum(ratio > 1.0005 for ratio in ratios),
+                "better on": sum(ratio < 0.9995 for ratio in ratios),
+                "of": len(ratios),
+                "least": round(min(ratios), 4),
+                "most": round(max(ratios), 4),
+            }
+        )
+    return rows
+
+
+def optima(_: list[SchedulingProblem], args: argparse.Namespace) -> Table:
+    """50-task, CCR 10 graphs against CP-SAT's proven optima."""
+    rows = []
+    for problem in draw_problems(num_tasks=50, ccrs=(10.0,), count=args.optima):
+        proven = search_schedule(problem, algorithm="exact", stop=Stop(time_limit_s=args.exact_s))
+        found = [
+            search_schedule(problem, seed=s, stop=Stop(cpu_limit_s=args.cpu)) for s in range(args.seeds)
+        ]
+        values = [run.best.makespan_ns for run in found]
+        rows.append(
+            {
+                "problem": problem.name,
+                "exact": proven.best.makespan_ns,
+                "proven": proven.stop_reason == "optimal",
+                "mean / exact": round(statistics.mean(values) / proven.best.makespan_ns, 4),
+                "worst / exact": round(max(values) / proven.best.makespan_ns, 4),
+            }
+        )
+    return rows
+
+
+def print_table(rows: Table) -> None:
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    cells = [[str(row.get(column, "")) for column in columns] for row in rows]
+    widths = [max(len(line[i]) for line in [columns, *cells]) for i in range(len(columns))]
+    for line in [columns, *cells]:
+        print("  " + "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
+
+
+def main() -> None:
+    parts = {part.__name__: part for part in (rates, quality, peers, ablation, optima)}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument(
+        "parts", nargs="*", default=list(parts), help=f"of {', '.join(parts)}; default: all"
+    )
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/generated"))
+    parser.add_argument("--problems", nargs="*", default=list(PUBLISHED_BEST))
+    parser.add_argument("--cpu", type=float, default=2.0, help="CPU seconds of each search")
+    parser.add_argument("--peer-cpu", type=float, default=20.0)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--ablation-seeds", type=int, default=10)
+    parser.add_argument("--ablation-problems", type=int, default=12)
+    parser.add_argument("--ablation-evaluations", type=int, default=300_000)
+    parser.add_argument("--optima", type=int, default=3)
+    parser.add_argument("--exact-s", type=float, default=60.0)
+    parser.add_argument("--json", type=Path, help="write all tables there")
+    args = parser.parse_args()
+    unknown = set(args.parts) - set(parts)
+    if unknown:
+        parser.error(f"unknown parts {sorted(unknown)}; known: {', '.join(parts)}")
+    problems = load(args.data, args.problems)
+    load_average = os.getloadavg()
+    machine = platform.processor() or platform.machine()
+    print(f"{machine}, Python {platform.python_version()}, load {load_average}")
+    tables = {}
+    for name in args.parts:
+        print(f"\n{name}: {parts[name].__doc__}")
+        tables[name] = parts[name](problems, args)
+        print_table(tables[name])
+    if args.json:
+        args.json.write_text(json.dumps({"load": load_average, "tables": tables}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

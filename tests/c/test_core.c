@@ -1,0 +1,322 @@
+/* Unit tests of the C core, without Python: run by Makefile under sanitizers and valgrind. */
+#include "batch.h"
+#include "heuristics.h"
+#include "search.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CHECK(condition)                                                                           \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
+            exit(1);                                                                               \
+        }                                                                                          \
+    } while (0)
+
+enum { MAX_TASKS = 64, MAX_DEVICES = 3, MAX_EDGES = MAX_TASKS * 4 };
+
+/* A drawn problem and the arrays behind it. Devices 0 and 1 have a core each, device 2 has both. */
+typedef struct drawn {
+    int64_t exec_ns[MAX_TASKS * MAX_DEVICES];
+    int64_t release_ns[MAX_TASKS * MAX_DEVICES];
+    int64_t delivery_ns[MAX_TASKS * MAX_DEVICES];
+    int64_t edges[2 * MAX_EDGES];
+    int64_t copy_class[MAX_EDGES];
+    int64_t copy_ns[2 * MAX_DEVICES * MAX_DEVICES];
+    int64_t resource_begin[MAX_DEVICES + 1];
+    int64_t resources[4];
+    int64_t unit[MAX_TASKS];
+    int64_t memory_bytes[MAX_DEVICES];
+    int64_t weight_bytes[MAX_TASKS];
+    int64_t output_bytes[MAX_TASKS];
+    cpga_problem_data data;
+} drawn;
+
+static void draw(drawn *self, uint64_t seed, int32_t tasks, int memory)
+{
+    cpga_rng rng;
+    int32_t edges = 0, devices = MAX_DEVICES;
+    memset(self, 0, sizeof *self);
+    cpga_rng_seed(&rng, seed);
+    for (int32_t i = 0; i < tasks * devices; i++) {
+        self->exec_ns[i] = i % devices != 1 && cpga_rng_below(&rng, 8) == 0
+            ? CPGA_CANNOT_RUN : (int64_t) cpga_rng_below(&rng, 100);
+        self->release_ns[i] = cpga_rng_below(&rng, 20);
+        self->delivery_ns[i] = cpga_rng_below(&rng, 20);
+    }
+    for (int32_t dst = 1; dst < tasks; dst++) {
+        for (int32_t src = dst > 6 ? dst - 6 : 0; src < dst && edges < MAX_EDGES; src++) {
+            if (cpga_rng_below(&rng, 3) == 0) {
+                self->edges[2 * edges] = src;
+                self->edges[2 * edges + 1] = dst;
+                self->copy_class[edges++] = cpga_rng_below(&rng, 2);
+            }
+        }
+    }
+    for (int32_t i = 0; i < 2 * devices * devices; i++) {
+        int diagonal = i % (devices * devices) / devices == i % devices;
+        self->copy_ns[i] = diagonal ? 0 : (int64_t) cpga_rng_below(&rng, 200);
+    }
+    const int64_t begin[] = { 0, 1, 2, 4 }, resources[] = { 0, 1, 0, 1 };
+    memcpy(self->resource_begin, begin, sizeof begin);
+    memcpy(self->resources, resources, sizeof resources);
+    for (int32_t i = 0; i < tasks; i++) {
+        self->unit[i] = i;
+        self->weight_bytes[i] = cpga_rng_below(&rng, 10);
+        self->output_bytes[i] = cpga_rng_below(&rng, 10);
+    }
+    for (int32_t i = 0; i < devices; i++)
+        self->memory_bytes[i] = memory ? 6 * tasks : CPGA_UNLIMITED;
+    self->data = (cpga_problem_data) { tasks, devices, edges, 2, 2, tasks, self->exec_ns,
+        self->release_ns, self->delivery_ns, self->edges, self->copy_class, self->copy_ns,
+        self->resource_begin, self->resources, self->unit, self->memory_bytes, self->weight_bytes,
+        self->output_bytes };
+}
+
+static cpga_params quick_params(void)
+{
+    return (cpga_params) { 3, 20, 104858, 52429, 1049, 20, 1,
+        { 50, 16, 16, 3, { 25, 35, 50, 4, 6 } } };
+}
+
+static void test_rng_is_unbiased_and_repeats(void)
+{
+    cpga_rng a, b;
+    int64_t counts[3] = { 0, 0, 0 };
+    cpga_rng_seed(&a, 0);
+    cpga_rng_seed(&b, 0);
+    for (int i = 0; i < 300000; i++) {
+        uint32_t value = cpga_rng_below(&a, 3);
+        CHECK(value == cpga_rng_below(&b, 3));
+        counts[value]++;
+    }
+    for (int i = 0; i < 3; i++)
+        CHECK(counts[i] > 98500 && counts[i] < 101500);
+    cpga_rng known = { { 1, 2, 3, 4 } };
+    CHECK(cpga_rng_next(&known) == 11520);
+    CHECK(cpga_rng_next(&known) == 0);
+    CHECK(cpga_rng_next(&known) == 1509978240);
+}
+
+static void test_every_broken_invariant_is_refused(void)
+{
+    drawn d;
+    cpga_problem problem;
+#define REFUSED(change, status)                                                                    \
+    do {                                                                                           \
+        draw(&d, 1, 10, 0);                                                                        \
+        change;                                                                                    \
+        CHECK(cpga_problem_init(&problem, &d.data) == (status));                                   \
+        cpga_problem_free(&problem);                                                               \
+    } while (0)
+    REFUSED((void) 0, CPGA_OK);
+    REFUSED(d.data.num_devices = 0, CPGA_ERR_SIZE);
+    REFUSED(d.data.num_tasks = -1, CPGA_ERR_SIZE);
+    REFUSED(d.data.num_classes = INT32_MAX, CPGA_ERR_SIZE);
+    REFUSED(d.edges[1] = 10, CPGA_ERR_EDGE_RANGE);
+    REFUSED(d.edges[0] = -1, CPGA_ERR_EDGE_RANGE);
+    REFUSED(d.edges[0] = d.edges[1], CPGA_ERR_EDGE_ORDER);
+    REFUSED((d.edges[2] = d.edges[0], d.edges[3] = d.edges[1]), CPGA_ERR_EDGE_TWICE);
+    REFUSED(d.copy_class[0] = 2, CPGA_ERR_CLASS_RANGE);
+    REFUSED(d.exec_ns[0] = -2, CPGA_ERR_NEGATIVE);
+    REFUSED(d.copy_ns[1] = -1, CPGA_ERR_NEGATIVE);
+    REFUSED(d.weight_bytes[0] = -1, CPGA_ERR_NEGATIVE);
+    REFUSED(d.copy_ns[0] = 1, CPGA_ERR_DIAGONAL);
+    REFUSED((d.exec_ns[0] = CPGA_MAX_TOTAL_NS - 1, d.exec_ns[3] = 100), CPGA_ERR_OVERFLOW);
+    REFUSED(d.output_bytes[0] = INT64_MAX, CPGA_ERR_OVERFLOW);
+    REFUSED(d.resources[0] = 2, CPGA_ERR_RESOURCE);
+    REFUSED(d.resource_begin[1] = 0, CPGA_ERR_RESOURCE);
+    REFUSED(d.unit[0] = 10, CPGA_ERR_UNIT);
+    REFUSED(d.unit[0] = 1, CPGA_ERR_UNIT);
+    REFUSED((d.exec_ns[0] = -1, d.exec_ns[1] = -1, d.exec_ns[2] = -1), CPGA_ERR_NO_DEVICE);
+#undef REFUSED
+    for (int status = CPGA_OK; status <= CPGA_ERR_VALUE + 1; status++)
+        CHECK(strlen(cpga_strerror(status)) > 0);
+}
+
+/* Insertion then sorting gives an order that appending decodes to no worse a schedule. */
+static void test_heuristics_and_decoders_agree(void)
+{
+    drawn d;
+    cpga_problem problem;
+    int32_t order[MAX_TASKS], device[MAX_TASKS];
+    int64_t finish[MAX_TASKS], again[MAX_TASKS], makespan;
+    for (uint64_t seed = 0; seed < 50; seed++) {
+        cpga_timeline timeline;
+        draw(&d, seed, 1 + (int32_t) seed % MAX_TASKS, 0);
+        CHECK(cpga_problem_init(&problem, &d.data) == CPGA_OK);
+        CHECK(cpga_timeline_init(&timeline, &problem) == CPGA_OK);
+        for (int kind = CPGA_HEFT; kind <= CPGA_FASTEST; kind++) {
+            CHECK(cpga_heuristic_run(&problem, (cpga_heuristic) kind, 0, order, device, finish,
+                      &makespan) == CPGA_OK);
+            CHECK(cpga_decode(&timeline, order, device, CPGA_INSERT, again) == makespan);
+            CHECK(memcmp(finish, again, (size_t) problem.num_tasks * sizeof *finish) == 0);
+            cpga_sort_by_start(&problem, device, finish, order);
+            CHECK(cpga_decode(&timeline, order, device, CPGA_APPEND, again) <= makespan);
+        }
+        cpga_timeline_free(&timeline);
+        cpga_problem_free(&problem);
+    }
+}
+
+static void test_lockstep_lanes_equal_the_scalar_decoder(void)
+{
+    drawn d;
+    cpga_problem problem;
+    cpga_batch wide, scalar;
+    int32_t order[MAX_TASKS], lanes[MAX_TASKS * CPGA_LANES];
+    int64_t a[CPGA_LANES], b[CPGA_LANES];
+    cpga_rng rng;
+    cpga_rng_seed(&rng, 9);
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        draw(&d, seed, 1 + (int32_t) seed, 0);
+        CHECK(cpga_problem_init(&problem, &d.data) == CPGA_OK);
+        CHECK(cpga_batch_init(&wide, &problem, 1) == CPGA_OK);
+        CHECK(cpga_batch_init(&scalar, &problem, 0) == CPGA_OK);
+        for (int32_t i = 0; i < problem.num_tasks; i++)
+            order[i] = i;
+        for (int32_t i = 0; i < problem.num_tasks * CPGA_LANES; i++) {
+            lanes[i] = cpga_rng_index(&rng, MAX_DEVICES);
+            if (cpga_exec(&problem, i / CPGA_LANES, lanes[i]) == CPGA_CANNOT_RUN)
+                lanes[i] = 1;
+        }
+        cpga_batch_decode(&wide, order, lanes, a);
+        cpga_batch_decode(&scalar, order, lanes, b);
+        CHECK(memcmp(a, b, sizeof a) == 0);
+        cpga_batch_free(&wide);
+        cpga_batch_free(&scalar);
+        cpga_problem_free(&problem);
+    }
+}
+
+/* The heads, tails and makespan that a plan keeps are those of a plan that is computed anew. */
+static void check_plan(const cpga_plan *plan)
+{
+    cpga_plan anew;
+    size_t tasks = (size_t) plan->problem->num_tasks;
+    CHECK(cpga_plan_init(&anew, plan->problem) == CPGA_OK);
+    cpga_plan_load(&anew, plan->order, plan->device);
+    CHECK(anew.makespan == plan->makespan);
+    if (!plan->touched) {
+        CHECK(memcmp(anew.finish, plan->finish, tasks * sizeof *anew.finish) == 0);
+        CHECK(memcmp(anew.rest, plan->rest, tasks * sizeof *anew.rest) == 0);
+    }
+    cpga_plan_free(&anew);
+}
+
+static void test_plans_stay_exact_and_budgets_hold(void)
+{
+    drawn d;
+    cpga_problem problem;
+    cpga_search search;
+    cpga_params params = quick_params();
+    for (uint64_t seed = 0; seed < 12; seed++) {
+        draw(&d, seed, 5 + 4 * (int32_t) seed, seed % 3 == 2);
+        CHECK(cpga_problem_init(&problem, &d.data) == CPGA_OK);
+        CHECK(cpga_search_init(&search, &problem, NULL, &params, seed) == CPGA_OK);
+        int64_t best = search.annealer.best.makespan, overflow = search.annealer.best.overflow;
+        while (search.annealer.evaluations < 4000) {
+            cpga_search_run(&search, 50, 4000);
+            check_plan(&search.annealer.plan);
+            CHECK(search.annealer.best.overflow <= overflow);
+            CHECK(search.annealer.best.overflow < overflow || search.annealer.best.makespan <= best);
+            best = search.annealer.best.makespan;
+            overflow = search.annealer.best.overflow;
+        }
+        CHECK(search.annealer.evaluations == 4000);
+        cpga_search_free(&search);
+        cpga_problem_free(&problem);
+    }
+}
+
+/* However the work is cut, and wherever it is saved and restored, the same search comes out. */
+static void test_slices_and_saved_states_change_nothing(void)
+{
+    drawn d;
+    cpga_problem problem;
+    cpga_search whole, sliced, restored;
+    cpga_params params = quick_params();
+    draw(&d, 3, 40, 0);
+    CHECK(cpga_problem_init(&problem, &d.data) == CPGA_OK);
+    CHECK(cpga_search_init(&whole, &problem, NULL, &params, 5) == CPGA_OK);
+    CHECK(cpga_search_init(&sliced, &problem, NULL, &params, 5) == CPGA_OK);
+    cpga_search_run(&whole, 9000, 9000);
+    int64_t size = cpga_search_state_size(&whole);
+    int64_t *first = calloc((size_t) size, sizeof *first), *second = calloc((size_t) size, sizeof *second);
+    CHECK(first != NULL && second != NULL);
+    for (int slice = 1; sliced.annealer.evaluations < 9000; slice += 7) {
+        cpga_search_run(&sliced, slice, 9000);
+        cpga_search_save(&sliced, first);
+        CHECK(cpga_search_init(&restored, &problem, NULL, &params, 77) == CPGA_OK);
+        CHECK(cpga_search_restore(&restored, first) == CPGA_OK);
+        cpga_search_free(&sliced);
+        sliced = restored;
+    }
+    cpga_search_save(&whole, first);
+    cpga_search_save(&sliced, second);
+    CHECK(memcmp(first, second, (size_t) size * sizeof *first) == 0);
+    first[1]++;
+    CHECK(cpga_search_restore(&whole, first) == CPGA_ERR_STATE);
+    second[20 + 2] = second[20 + 3];
+    CHECK(cpga_search_restore(&whole, second) == CPGA_ERR_STATE);
+    free(first);
+    free(second);
+    cpga_search_free(&whole);
+    cpga_search_free(&sliced);
+    cpga_problem_free(&problem);
+}
+
+typedef struct thread_job {
+    const cpga_problem *problem;
+    uint64_t seed;
+    int64_t makespan;
+} thread_job;
+
+static void *run_job(void *argument)
+{
+    thread_job *job = argument;
+    cpga_search search;
+    cpga_params params = quick_params();
+    CHECK(cpga_search_init(&search, job->problem, NULL, &params, job->seed) == CPGA_OK);
+    cpga_search_run(&search, 3000, 3000);
+    job->makespan = search.annealer.best.makespan;
+    cpga_search_free(&search);
+    return NULL;
+}
+
+static void test_threads_share_a_problem(void)
+{
+    drawn d;
+    cpga_problem problem;
+    pthread_t threads[4];
+    thread_job jobs[4], alone;
+    draw(&d, 8, 48, 0);
+    CHECK(cpga_problem_init(&problem, &d.data) == CPGA_OK);
+    for (uint64_t i = 0; i < 4; i++) {
+        jobs[i] = (thread_job) { &problem, i / 2, 0 };
+        CHECK(pthread_create(&threads[i], NULL, run_job, &jobs[i]) == 0);
+    }
+    for (int i = 0; i < 4; i++)
+        CHECK(pthread_join(threads[i], NULL) == 0);
+    alone = (thread_job) { &problem, 1, 0 };
+    run_job(&alone);
+    CHECK(jobs[0].makespan == jobs[1].makespan && jobs[2].makespan == jobs[3].makespan);
+    CHECK(jobs[3].makespan == alone.makespan);
+    cpga_problem_free(&problem);
+}
+
+int main(void)
+{
+    test_rng_is_unbiased_and_repeats();
+    test_every_broken_invariant_is_refused();
+    test_heuristics_and_decoders_agree();
+    test_lockstep_lanes_equal_the_scalar_decoder();
+    test_plans_stay_exact_and_budgets_hold();
+    test_slices_and_saved_states_change_nothing();
+    test_threads_share_a_problem();
+    puts("all C tests passed");
+    return 0;
+}

@@ -1,0 +1,93 @@
+"""``tvm-sphinx search`` and ``tvm-sphinx check``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.strategies import draw_problem
+from tvm_sphinx.cli import check, search
+from tvm_sphinx.errors import ProblemError, InvalidScheduleError, SphinxError
+from tvm_sphinx.problem_file import write_problem
+from tvm_sphinx.schedule import Schedule, validate
+
+
+def command(*argv: str) -> int:
+    """Run a command line through the two modules as `tvm_sphinx.cli` registers them."""
+    parser = argparse.ArgumentParser()
+    subparsers = parser.add_subparsers()
+    for module in (search, check):
+        module.add_parser(subparsers)
+    args = parser.parse_args(argv)
+    return int(args.run(args))
+
+
+@pytest.fixture
+def problem_path(tmp_path: Path) -> Path:
+    path = tmp_path / "problem.json"
+    write_problem(draw_problem(1, 20, special=True), path)
+    return path
+
+
+def test_search_writes_a_schedule_that_check_accepts(
+    problem_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "schedule.json"
+    assert (
+        command("search", str(problem_path), "--seed", "3", "--max-evaluations", "2000", "-o", str(out))
+        == 0
+    )
+    content = json.loads(out.read_text())
+    assert set(content) == {
+        "device", "start_ns", "finish_ns", "makespan_ns", "lower_bound_ns", "problem_fingerprint",
+        "algorithm", "seed",
+    }  # fmt: skip
+    assert content["seed"] == 3
+    validate(draw_problem(1, 20, special=True), Schedule.from_json(content))
+    assert f"makespan_ns {content['makespan_ns']}" in capsys.readouterr().out
+    assert command("check", str(problem_path), str(out)) == 0
+    assert "valid  makespan_ns" in capsys.readouterr().out
+
+
+def test_schedule_to_standard_output(problem_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("search", str(problem_path), "--algorithm", "heft", "-o", "-") == 0
+    assert json.loads(capsys.readouterr().out)["algorithm"] == "heft"
+
+
+def test_time_limit_is_kept(problem_path: Path) -> None:
+    assert command("search", str(problem_path), "--time-limit", "0.1") == 0
+
+
+def test_check_reports_every_broken_rule(
+    problem_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "schedule.json"
+    command("search", str(problem_path), "--max-evaluations", "100", "-o", str(out))
+    content = json.loads(out.read_text())
+    content["start_ns"][-1] -= 1
+    content["makespan_ns"] += 5
+    out.write_text(json.dumps(content))
+    assert command("check", str(problem_path), str(out)) == 1
+    printed = capsys.readouterr().err
+    assert "takes" in printed
+    assert "makespan_ns is" in printed
+
+
+def test_errors_name_what_is_wrong(problem_path: Path, tmp_path: Path) -> None:
+    with pytest.raises(ProblemError, match="No such file"):
+        command("search", str(tmp_path / "missing.json"))
+    with pytest.raises(SphinxError, match=r"Unknown algorithm 'magic'; known: .*cpga"):
+        command("search", str(problem_path), "--algorithm", "magic")
+    with pytest.raises(SphinxError, match="Cannot write"):
+        command(
+            "search", str(problem_path), "--algorithm", "heft", "-o", str(tmp_path / "no" / "s.json")
+        )
+    with pytest.raises(InvalidScheduleError, match="No such file"):
+        command("check", str(problem_path), str(tmp_path / "missing.json"))
+    for text in ("{", "[]", "{}", '{"device": "x"}'):
+        (tmp_path / "bad.json").write_text(text)
+        with pytest.raises(InvalidScheduleError, match=r"bad\.json"):
+            command("check", str(problem_path), str(tmp_path / "bad.json"))
