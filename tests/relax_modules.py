@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from tvm import relax
+
 from tvm_sphinx.graph import TaskGraph
 from tvm_sphinx.platform import Device, Platform
 from tvm_sphinx.schedule import Schedule
@@ -38,7 +39,9 @@ def random_module(seed: int, num_ops: int = 12) -> relax.Function:
                 values.append(_random_op(builder, rng, values))
             picks = sorted(set(rng.integers(2, len(values), 3).tolist()) | {len(values) - 1})
             outputs = [values[i] for i in picks]
-            result = relax.Tuple([outputs[0], relax.Tuple(outputs[1:])]) if len(outputs) > 1 else outputs[0]
+            result = (
+                relax.Tuple([outputs[0], relax.Tuple(outputs[1:])]) if len(outputs) > 1 else outputs[0]
+            )
             output = builder.emit_output(result)
         builder.emit_func_output(output)
     return builder.finalize()

@@ -55,4 +55,11 @@ import tvm.relax as relax  # noqa: E402 - as above
 import tvm.tirx as tirx  # noqa: E402 - as above
 import tvm_ffi  # noqa: E402 - as above
 
+from . import errors  # noqa: E402 - below the imports that the check guards
+
+# An error that crosses TVM (raised in a pass, caught around it) keeps its class.
+for _error in vars(errors).values():
+    if isinstance(_error, type) and issubclass(_error, errors.SphinxError):
+        tvm_ffi.register_error(_error)
+
 __all__ = ["check_versions", "relax", "tirx", "tvm", "tvm_ffi"]

@@ -48,18 +48,14 @@ def lowering_passes() -> list[Any]:
     ]
 
 
-@tvm.transform.module_pass(opt_level=0, name="LowerScheduled")
-class LowerScheduled:
-    """Lower a scheduled module for the VM; see `lowering_passes`."""
-
-    def transform_module(self, mod: Any, _ctx: Any) -> Any:
-        """Return the lowered module."""
-        return tvm.transform.Sequential(lowering_passes())(mod)
+def lower_scheduled() -> Any:
+    """Return the pass that lowers a scheduled module for the VM; see `lowering_passes`."""
+    return tvm.transform.Sequential(lowering_passes(), name="LowerScheduled")
 
 
 def build_executable(module: Any, target: Any = None) -> Any:
     """Return the ``relax.VMExecutable`` of a scheduled module; each kernel carries its own target."""
-    return tvm.compile(module, target=target, relax_pipeline=LowerScheduled())
+    return tvm.compile(module, target=target, relax_pipeline=lower_scheduled())
 
 
 def vm_devices(platform: Platform) -> list[Any]:

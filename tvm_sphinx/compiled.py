@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ._tvm import relax, tvm
 from .artifact import read_artifact, write_artifact
-from .errors import ModelError, known_choices
+from .errors import ModelError, UnsupportedError, known_choices
 from .platform import Platform
-from .relax_pass import WEIGHTS_ATTR
+from .programs import Array, LaneProgramFile, Program, flatten_outputs, restore_program
 from .report.placement import PlacementReport, format_report
-from .targets import runtime_device
+from .runtime.trace import Trace
 
-Array = npt.NDArray[Any]
 #: Arrays by input name, or in the order of the model's inputs.
 Inputs = Mapping[str, Any] | Sequence[Any]
 
@@ -31,54 +27,6 @@ class TensorSpec:
     name: str
     shape: tuple[int, ...]
     dtype: str
-
-
-@dataclass(frozen=True)
-class StockProgram:
-    """An executable of the stock Relax VM: what to open it with, and where its weights come from.
-
-    Parameters
-    ----------
-    executable : tvm.relax.VMExecutable
-    devices
-        Runtime devices by name, in the order of the module's ``vdevice`` list.
-    function, weights_function
-        The function to call; the one that places its weights, or ``""`` where they are constants.
-    """
-
-    executable: Any
-    devices: tuple[str, ...]
-    function: str
-    weights_function: str = ""
-
-    @classmethod
-    def of_module(cls, executable: Any, module: Any, platform: Platform, function: str) -> StockProgram:
-        """Return the program of an executable that was built from a scheduled module."""
-        attrs = module[function].attrs
-        weights = str(attrs[WEIGHTS_ATTR]) if attrs and WEIGHTS_ATTR in attrs else ""
-        return cls(executable, tuple(d.runtime for d in platform.devices), function, weights)
-
-    def open(self) -> Any:
-        """Return ``call(*tensors)``, with the weights placed once."""
-        devices = [runtime_device(name) for name in self.devices]
-        machine = relax.VirtualMachine(self.executable, devices)
-        weights = list(machine[self.weights_function]()) if self.weights_function else []
-        return lambda *tensors: machine[self.function](*tensors, *weights)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return all but the executable."""
-        return {
-            "devices": list(self.devices),
-            "function": self.function,
-            "weights_function": self.weights_function,
-        }
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any], executable: Any) -> StockProgram:
-        """Rebuild a program from `to_json`."""
-        return cls(
-            executable, tuple(content["devices"]), content["function"], content["weights_function"]
-        )
 
 
 @dataclass
@@ -101,8 +49,8 @@ class CompiledModel:
 
     inputs: tuple[TensorSpec, ...]
     platform: Platform
-    program: StockProgram
-    reference: StockProgram | None
+    program: Program
+    reference: Program | None
     report: PlacementReport | None
     note: str = ""
     stages_s: dict[str, float] = field(default_factory=dict)
@@ -134,13 +82,24 @@ class CompiledModel:
             raise ModelError("This model was compiled without its single-device reference.")
         return self._run("reference", self.reference, inputs)
 
-    def _run(
-        self, key: str, program: StockProgram, inputs: Mapping[str, Any] | Sequence[Any]
-    ) -> list[Array]:
+    def _run(self, key: str, program: Program, inputs: Inputs) -> list[Array]:
         arrays = check_inputs(self.inputs, inputs)
         if key not in self._opened:
             self._opened[key] = program.open()
-        return flatten_outputs(self._opened[key](*(tvm.runtime.tensor(array) for array in arrays)))
+        return flatten_outputs(self._opened[key](arrays))
+
+    def run_traced(self, inputs: Inputs) -> tuple[list[Array], Trace]:
+        """Run one inference; return its outputs as `run` does, and what happened when.
+
+        Raises
+        ------
+        UnsupportedError
+            If the model runs on the stock VM, which stamps no times.
+        """
+        if not isinstance(self.program, LaneProgramFile):
+            raise UnsupportedError(f"Only the concurrent runtime traces. {self.note}")
+        result, trace = self.program.executable.run_traced(check_inputs(self.inputs, inputs))
+        return flatten_outputs(result), trace
 
     def random_inputs(self, seed: int = 0) -> dict[str, Array]:
         """Return seeded inputs: normal floats, and integers that are 0, a valid index into anything."""
@@ -155,9 +114,9 @@ class CompiledModel:
 
     def describe(self, *, verbose: bool = False) -> str:
         """Return the report as text."""
-        if self.report is None:
-            return f"runs on a single device: {self.note}"
-        return format_report(self.report, verbose=verbose)
+        note = [f"note                 {self.note}"] if self.note else []
+        report = [] if self.report is None else [format_report(self.report, verbose=verbose)]
+        return "\n".join(report + note)
 
     def save(self, path: str | Path) -> None:
         """Write the model to one file; see `tvm_sphinx.artifact` for its layout.
@@ -171,15 +130,18 @@ class CompiledModel:
         if self.reference is not None:
             programs["reference"] = self.reference
         manifest = {
-            "tvm": str(tvm.__version__),
             "inputs": [[spec.name, list(spec.shape), spec.dtype] for spec in self.inputs],
             "platform": self.platform.to_json(),
-            "programs": {name: program.to_json() for name, program in programs.items()},
+            "programs": {name: program.manifest() for name, program in programs.items()},
             "report": None if self.report is None else self.report.to_json(),
             "note": self.note,
             "stages_s": self.stages_s,
         }
-        members = {f"{name}.so": _library_bytes(program) for name, program in programs.items()}
+        members = {
+            f"{name}/{member}": content
+            for name, program in programs.items()
+            for member, content in program.members().items()
+        }
         write_artifact(path, manifest, members)
 
     @classmethod
@@ -193,7 +155,15 @@ class CompiledModel:
         """
         manifest, members = read_artifact(path)
         programs = {
-            name: StockProgram.from_json(content, _load_library(members[f"{name}.so"]))
+            name: restore_program(
+                content,
+                {
+                    member.removeprefix(f"{name}/"): data
+                    for member, data in members.items()
+                    if member.startswith(f"{name}/")
+                },
+                f"artifact {str(path)!r}",
+            )
             for name, content in manifest["programs"].items()
         }
         report = manifest["report"]
@@ -245,13 +215,6 @@ def check_inputs(specs: Sequence[TensorSpec], inputs: Inputs) -> list[Array]:
     return arrays
 
 
-def flatten_outputs(value: Any) -> list[Array]:
-    """Return the tensors of a (nested) result of the VM as arrays, in order."""
-    if hasattr(value, "numpy"):
-        return [value.numpy()]
-    return [array for field_ in value for array in flatten_outputs(field_)]
-
-
 def largest_difference(left: Sequence[Array], right: Sequence[Array]) -> tuple[float, float]:
     """Compare two lists of outputs.
 
@@ -271,21 +234,3 @@ def largest_difference(left: Sequence[Array], right: Sequence[Array]) -> tuple[f
         worst = max(worst, float(np.nan_to_num(difference, nan=np.inf).max(initial=0.0)))
         scale = max(scale, float(np.abs(y[np.isfinite(y)]).max(initial=0.0)))
     return worst, worst / scale if scale else worst
-
-
-def _library_bytes(program: StockProgram) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "program.so"
-        program.executable.export_library(str(path))
-        return path.read_bytes()
-
-
-def _load_library(content: bytes) -> Any:
-    """Load an executable from the bytes of its shared library.
-
-    The file may go as soon as it is mapped: the mapping keeps what it needs.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "program.so"
-        path.write_bytes(content)
-        return tvm.runtime.load_module(str(path))

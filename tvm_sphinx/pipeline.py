@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .build import build_executable
-from .compiled import CompiledModel, StockProgram
+from .compiled import CompiledModel
 from .cost.measure import MeasureConfig, Progress, measure_costs
 from .cost.records import RecordStore, default_record_path
 from .cost.table import CostTable, build_problem
@@ -19,9 +18,11 @@ from .frontend import entry_function, load_model
 from .lower import lower_to_kernels
 from .platform import Platform
 from .problem import SchedulingProblem
+from .programs import LaneProgramFile, Program, build_stock_program
 from .relax_pass import annotate_schedule
 from .report.placement import PlacementReport, placement_report
-from .schedule import validate
+from .runtime.build import build_image
+from .schedule import Schedule, validate
 from .search import SearchResult, Stop, search_schedule
 from .single import build_on_single_device, input_specs
 from .targets import device_target
@@ -93,24 +94,30 @@ def compile(
     with clock("annotate"):
         annotated = annotate_schedule(extraction, found.best, platform)
     with clock("build"):
-        program = _build(annotated, platform, entry)
+        program, note = _build(annotated, platform, found.best, entry)
     reference = None
     if with_reference:
         with clock("build reference"):
             alone = annotate_schedule(extraction, single.best, platform)
-            reference = _build(alone, platform, entry)
+            reference, _ = _build(alone, platform, single.best, entry)
     return CompiledModel(
         inputs=input_specs(module[entry]),
         platform=platform,
         program=program,
         reference=reference,
         report=_report(extraction, platform, problem, costs, found, single),
+        note=note,
         stages_s=clock.stages_s,
     )
 
 
-def _build(annotated: Any, platform: Platform, function: str) -> StockProgram:
-    return StockProgram.of_module(build_executable(annotated), annotated, platform, function)
+def _build(annotated: Any, platform: Platform, schedule: Schedule, function: str) -> tuple[Program, str]:
+    """Return the program for our lanes, or for the stock VM and the reason why."""
+    try:
+        return LaneProgramFile(build_image(annotated, platform, schedule)), ""
+    except UnsupportedError as error:
+        note = f"{error} It runs on the stock VM, where CPU devices take turns."
+        return build_stock_program(annotated, platform, function), note
 
 
 def _report(

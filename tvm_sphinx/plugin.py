@@ -1,6 +1,6 @@
 """The Relax pipeline ``"sphinx"``: TVM loads this module by the entry point ``tvm.backends``.
 
-It is imported in every process that imports TVM, so it stays light: the rest comes when the pipeline runs.
+It is imported in every process that imports TVM, so it stays light: the rest comes with the first run.
 """
 
 from __future__ import annotations

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from ._tvm import relax, tirx, tvm
-from .compiled import CompiledModel, StockProgram, TensorSpec
+from .compiled import CompiledModel, TensorSpec
 from .cost.measure import MeasureConfig, measure_kernels
 from .cost.records import RecordStore, median_and_spread
 from .errors import ModelError, PlatformError
 from .extract import Kernel
 from .platform import Device, Platform
+from .programs import StockProgram
 from .targets import device_target, runtime_device
 
 _PROBE_EXTENT = 128
@@ -55,7 +56,7 @@ def fastest_device(platform: Platform) -> Device:
     times = {}
     for device in platform.devices:
         if runtime_device(device.runtime).exist:
-            config = MeasureConfig(num_repeats=3)
+            config = MeasureConfig()
             (record,) = measure_kernels([_probe()], device, RecordStore(None), config)
             if record.samples_ns:
                 times[device] = median_and_spread(record.samples_ns)[0]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ._tvm import relax, tvm
-from .build import LowerScheduled
+from .build import lower_scheduled
 from .cost.measure import measure_costs
 from .cost.records import RecordStore, default_record_path
 from .cost.table import build_problem
@@ -49,7 +49,7 @@ class ScheduleForVM:
     def transform_module(self, mod: Any, _ctx: Any) -> Any:
         """Return the lowered module."""
         if is_scheduled(mod):
-            return LowerScheduled()(mod)
+            return lower_scheduled()(mod)
         target = tvm.target.Target.current(allow_none=True)
         platform = self.platform or platform_for_target(target)
         host_target = device_target(platform.devices[platform.host_index])
@@ -63,7 +63,7 @@ class ScheduleForVM:
                 return relax.get_default_pipeline(fallback)(mod)
         problem = build_problem(extraction.graph, platform, costs, concurrent=False)
         found = search_schedule(problem, seed=self.seed)
-        return LowerScheduled()(annotate_schedule(extraction, found.best, platform))
+        return lower_scheduled()(annotate_schedule(extraction, found.best, platform))
 
 
 def platform_for_target(target: Any) -> Platform:

@@ -105,5 +105,29 @@ def test_unknown_algorithm_lists_the_known_ones() -> None:
         search_schedule(draw_problem(0, 3), algorithm="cgpa")
 
 
+SEARCHES = ("annealing", "ga", "greedy", "random")
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+@settings(max_examples=15, deadline=None)
+@given(problem=problems(max_tasks=15))
+def test_every_baseline_gives_valid_schedules_within_its_budget(
+    name: str, problem: SchedulingProblem
+) -> None:
+    found = search_schedule(problem, algorithm=name, stop=Stop(max_evaluations=300))
+    assert found.algorithm == name
+    assert found.evaluations <= 300
+    validate(problem, found.best)
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_every_baseline_improves_on_its_first_schedule_and_keeps_its_seed(name: str) -> None:
+    problem, stop = draw_problem(11, 30, ccr=0.5), Stop(max_evaluations=600)
+    found, again = (search_schedule(problem, algorithm=name, seed=5, stop=stop) for _ in range(2))
+    assert found.best.makespan_ns < found.history[0].makespan_ns
+    assert found.best.makespan_ns == again.best.makespan_ns
+
+
 def test_algorithms_are_named() -> None:
-    assert {"cpga", "heft", "cpop", "peft", "fastest", "single"} <= set(ALGORITHMS)
+    heuristics = {"heft", "cpop", "peft", "fastest", "single"}
+    assert set(ALGORITHMS) == {"cpga", "exact", *SEARCHES, *heuristics}

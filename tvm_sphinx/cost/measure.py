@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import math
 import os
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +22,8 @@ from ..graph import TaskGraph
 from ..implement import implement_kernel
 from ..platform import Device, Link, Platform
 from ..problem import Int64Array
+from ..runtime.handover import measure_handover
+from ..runtime.timing import load_for_lanes, time_in_lane
 from ..targets import device_target, runtime_device
 from .records import Record, RecordStore, median_and_spread
 from .table import CostTable, fit_link
@@ -31,13 +31,8 @@ from .table import CostTable, fit_link
 #: Called as ``progress(stage, done, total)`` whenever a step of a stage is done.
 Progress = Callable[[str, int, int], None]
 
-#: What handing a tensor from one CPU device to another costs: waking the lane that waits for it.
-HANDOVER_NS = 2000
-
 _COPY_BYTES = (1 << 12, 1 << 16, 1 << 20, 1 << 23)
-_ONE_CORE_PER_THREAD = -2  # TVM's ThreadGroup::kSpecifyOneCorePerThread
-
-_T = TypeVar("_T")
+_GPU_REPEATS = 7
 
 
 @dataclass(frozen=True)
@@ -46,22 +41,15 @@ class MeasureConfig:
 
     Parameters
     ----------
-    min_repeat_ms
-        Each sample runs the kernel for at least this long.
-    num_repeats
-        Number of samples; their median is the cost.
-    kernel_budget_ms
-        A kernel so slow that its samples would take longer gets fewer, but at least two.
+    sample_ms
+        Calls of a kernel are timed until they sum up to this; a slow kernel is called at least twice.
     """
 
-    min_repeat_ms: float = 2.0
-    num_repeats: int = 7
-    kernel_budget_ms: float = 200.0
+    sample_ms: float = 20.0
 
     def __post_init__(self) -> None:
-        for name in ("min_repeat_ms", "num_repeats", "kernel_budget_ms"):
-            if getattr(self, name) <= 0:
-                raise SphinxError(f"Expected {name} > 0; got {name} = {getattr(self, name)}.")
+        if not self.sample_ms > 0:
+            raise SphinxError(f"Expected sample_ms > 0; got sample_ms = {self.sample_ms}.")
 
 
 def measure_costs(
@@ -170,12 +158,9 @@ def measure_kernels(
                 f"{len(kernels)} kernels are not on record for it. Give peak_gflop_per_s and "
                 f"peak_gb_per_s in the platform file to have its costs estimated."
             )
-        modules = _build_kernels({keys[i]: implemented[i] for i in missing})
+        modules = _build_kernels({keys[i]: implemented[i] for i in missing}, device)
         for done, i in enumerate(missing):
-            samples = on_cores(
-                device,
-                partial(_time_kernel, kernels[i], keys[i], modules.get(keys[i]), device, config),
-            )
+            samples = _time_kernel(kernels[i], keys[i], modules.get(keys[i]), device, config)
             record = Record(keys[i], device.cost_class, version, samples, os.getloadavg()[0])
             records.add(record)
             report(stage, len(kernels) - len(missing) + done + 1, len(kernels))
@@ -201,31 +186,31 @@ def _implement(kernel: Kernel, device: Device) -> Any:
     return implement_kernel(kernel.function, target)
 
 
-def _build_kernels(functions: dict[str, Any]) -> dict[str, Any]:
+def _build_kernels(functions: dict[str, Any], device: Device) -> dict[str, Any]:
     """Build kernels together, which is fast; if one fails, each alone, and leave out those that fail."""
     named = {key: function for key, function in functions.items() if function is not None}
     if not named:
         return {}
     try:
-        return dict.fromkeys(named, _build(named))
+        return dict.fromkeys(named, _build(named, device))
     except Exception:  # TVM raises many types; which kernel is at fault shows when each is built alone
         built = {}
         for key, function in named.items():
             try:
-                built[key] = _build({key: function})
+                built[key] = _build({key: function}, device)
             except Exception:  # as above: this kernel has no code for this device
                 continue
         return built
 
 
-def _build(functions: dict[str, Any]) -> Any:
-    module = tvm.IRModule(
-        {
-            _symbol(key): function.with_attr("global_symbol", _symbol(key))
-            for key, function in functions.items()
-        }
+def _build(functions: dict[str, Any], device: Device) -> Any:
+    """Compile kernels; those of a CPU device for the lanes, as they will run."""
+    symbols = {_symbol(key): function for key, function in functions.items()}
+    if device.is_cpu:
+        return load_for_lanes(symbols)
+    return tvm.tirx.build(
+        tvm.IRModule({name: f.with_attr("global_symbol", name) for name, f in symbols.items()})
     )
-    return tvm.tirx.build(module)
 
 
 def _symbol(key: str) -> str:
@@ -235,35 +220,34 @@ def _symbol(key: str) -> str:
 def _time_kernel(
     kernel: Kernel, key: str, module: Any, device: Device, config: MeasureConfig
 ) -> tuple[float, ...]:
-    """Return samples in ns on the calling thread; none if the kernel cannot run on the device."""
-    runtime = runtime_device(device.runtime)
+    """Return samples in ns; none if the kernel cannot run on the device."""
     if kernel.is_external:
         function = tvm_ffi.get_global_func(kernel.function, allow_missing=True)
         if function is None or not device.is_cpu:
             return ()
     elif module is None:
         return ()
+    runtime = runtime_device(device.runtime)
     arguments = [random_tensor(ty, runtime) for ty in kernel.argument_types]
+    if device.is_cpu:
+        callee = function if kernel.is_external else module.get_function(_symbol(key))
+        return time_in_lane(callee, arguments, device, min_ns=round(config.sample_ms * 1e6))
+    return _time_on_gpu(module, _symbol(key), arguments, runtime, config)
+
+
+def _time_on_gpu(
+    module: Any, symbol: str, arguments: Sequence[Any], runtime: Any, config: MeasureConfig
+) -> tuple[float, ...]:
+    """Return samples of TVM's time evaluator, which times a GPU with events."""
 
     def sample(number: int, repeat: int) -> Sequence[float]:
-        if kernel.is_external:
-            return [_time_calls(function, arguments, number) for _ in range(repeat)]
-        evaluator = module.time_evaluator(_symbol(key), runtime, number=number, repeat=repeat)
+        evaluator = module.time_evaluator(symbol, runtime, number=number, repeat=repeat)
         return [float(seconds) for seconds in evaluator(*arguments).results]
 
     sample(1, 1)  # first touch of code and data
     once_s = max(sample(1, 1)[0], 1e-9)
-    number = max(1, math.ceil(config.min_repeat_ms / 1e3 / once_s))
-    affordable = int(config.kernel_budget_ms / 1e3 / (once_s * number))
-    repeat = max(2, min(config.num_repeats, affordable))
-    return tuple(1e9 * seconds for seconds in sample(number, repeat))
-
-
-def _time_calls(function: Any, arguments: Sequence[Any], number: int) -> float:
-    begin = time.perf_counter()
-    for _ in range(number):
-        function(*arguments)
-    return (time.perf_counter() - begin) / number
+    number = max(1, math.ceil(config.sample_ms / 1e3 / _GPU_REPEATS / once_s))
+    return tuple(1e9 * seconds for seconds in sample(number, _GPU_REPEATS))
 
 
 def random_tensor(ty: Any, device: Any) -> Any:
@@ -282,69 +266,55 @@ def random_tensor(ty: Any, device: Any) -> Any:
     return tensor
 
 
-def on_cores(device: Device, work: Callable[[], _T]) -> _T:
-    """Run a function on a thread of its own that is bound to a device's cores, and return its result.
-
-    TVM's thread pool of that thread has one worker for each core. For a device that is no CPU the
-    function runs on an ordinary thread.
-    """
-    outcome: list[_T] = []
-    failure: list[BaseException] = []
-
-    def body() -> None:
-        try:
-            if device.cores:
-                os.sched_setaffinity(0, device.cores)
-                configure = tvm_ffi.get_global_func("runtime.config_threadpool")
-                configure(_ONE_CORE_PER_THREAD, len(device.cores), [str(core) for core in device.cores])
-            outcome.append(work())
-        except BaseException as error:  # handed to the caller, whatever it is
-            failure.append(error)
-
-    thread = threading.Thread(target=body, name=f"measure-{device.name}")
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
-    return outcome[0]
-
-
 def measure_links(platform: Platform, progress: Progress | None = None) -> tuple[Any, Any]:
     """Return the latency (ns) and the bandwidth (bytes/s) of every ordered pair of devices, each (D, D).
 
-    Links that the platform gives are taken from it. CPU devices share their memory: handing a tensor
-    over costs `HANDOVER_NS` and no copy.
+    Links that the platform gives are taken from it; others are measured, once for each kind of pair.
+    CPU devices share their memory: handing a tensor over takes the time to wake the lane that waits for
+    it, and no copy.
+
+    Raises
+    ------
+    UnsupportedError
+        If a device is not at hand to be measured, and the platform does not give its links.
     """
     num_devices = len(platform.devices)
     latency = np.zeros((num_devices, num_devices), dtype=np.int64)
     bandwidth = np.full((num_devices, num_devices), math.inf)
     given = {(link.src, link.dst): link for link in platform.links}
-    measured: dict[tuple[str, str], Link] = {}
+    measured: dict[tuple[object, ...], Link] = {}
     pairs = [(i, j) for i in range(num_devices) for j in range(num_devices) if i != j]
     for done, (i, j) in enumerate(pairs):
         src, dst = platform.devices[i], platform.devices[j]
         link = given.get((src.name, dst.name))
-        spaces = (src.memory_space, dst.memory_space)
-        if link is None and spaces[0] == spaces[1]:
-            link = Link(src.name, dst.name, HANDOVER_NS, math.inf)
         if link is None:
-            for device in (src, dst):
-                if not runtime_device(device.runtime).exist:
-                    raise UnsupportedError(
-                        f"Device {device.name!r} ({device.runtime}) is not at hand to measure copies "
-                        f"from {src.name!r} to {dst.name!r}; give this link in the platform file."
-                    )
-            if spaces not in measured:
-                measured[spaces] = _measure_link(src, dst)
-            link = measured[spaces]
+            kind = _kind_of_pair(src, dst)
+            if kind not in measured:
+                measured[kind] = _measure_link(src, dst)
+            link = measured[kind]
         latency[i, j], bandwidth[i, j] = link.latency_ns, link.bandwidth_bytes_per_s
         if progress:
             progress("measure copies", done + 1, len(pairs))
     return latency, bandwidth
 
 
+def _kind_of_pair(src: Device, dst: Device) -> tuple[object, ...]:
+    """Return what pairs whose copies cost the same have in common."""
+    shared = bool(set(src.cores) & set(dst.cores))
+    return src.memory_space, dst.memory_space, len(src.cores), len(dst.cores), shared
+
+
 def _measure_link(src: Device, dst: Device) -> Link:
-    """Measure copies between two memories, as the VM makes them, at several sizes."""
+    """Measure a hand-over in shared memory, else copies at several sizes, as the VM makes them."""
+    for device in (src, dst):
+        if not runtime_device(device.runtime).exist:
+            raise UnsupportedError(
+                f"Device {device.name!r} ({device.runtime}) is not at hand to measure copies from "
+                f"{src.name!r} to {dst.name!r}; give this link in the platform file."
+            )
+    if src.memory_space == dst.memory_space == "host":
+        handover_ns = measure_handover(Platform((src, dst)))[src.name, dst.name]
+        return Link(src.name, dst.name, handover_ns, math.inf)
     source, target = runtime_device(src.runtime), runtime_device(dst.runtime)
     times = []
     for size in _COPY_BYTES:

@@ -268,7 +268,43 @@ static PyObject *problem_decode(problem_object *self, PyObject *args)
     return result;
 }
 
+static PyObject *problem_memory_overflow(problem_object *self, PyObject *args)
+{
+    PyObject *devices, *ends;
+    Py_ssize_t extents[1] = { self->core.num_tasks };
+    Py_buffer views[2];
+    if (!PyArg_ParseTuple(args, "OO:memory_overflow", &devices, &ends))
+        return NULL;
+    if (get_int64(devices, "device", 1, extents, &views[0]) != 0)
+        return NULL;
+    if (get_int64(ends, "finish", 1, extents, &views[1]) != 0) {
+        PyBuffer_Release(&views[0]);
+        return NULL;
+    }
+    const int64_t *given = views[0].buf;
+    int64_t overflow = 0;
+    cpga_memory memory;
+    int32_t *device = cpga_calloc(self->core.num_tasks, (int64_t) sizeof *device);
+    int status = device == NULL ? CPGA_ERR_MEMORY : cpga_memory_init(&memory, &self->core);
+    int have_memory = device != NULL && status == CPGA_OK;
+    for (int32_t task = 0; task < self->core.num_tasks && status == CPGA_OK; task++) {
+        if (given[task] < 0 || given[task] >= self->core.num_devices)
+            status = CPGA_ERR_DEVICE;
+        else
+            device[task] = (int32_t) given[task];
+    }
+    if (status == CPGA_OK)
+        overflow = cpga_memory_overflow(&memory, device, views[1].buf);
+    if (have_memory)
+        cpga_memory_free(&memory);
+    free(device);
+    PyBuffer_Release(&views[0]);
+    PyBuffer_Release(&views[1]);
+    return status == CPGA_OK ? PyLong_FromLongLong((long long) overflow) : raise_status(status);
+}
+
 static PyMethodDef problem_methods[] = {
+    { "memory_overflow", (PyCFunction) problem_memory_overflow, METH_VARARGS, NULL },
     { "heuristic", (PyCFunction) problem_heuristic, METH_VARARGS, NULL },
     { "decode", (PyCFunction) problem_decode, METH_VARARGS, NULL },
     { NULL, NULL, 0, NULL },
@@ -288,7 +324,7 @@ static PyType_Spec problem_spec = {
     .slots = problem_slots,
 };
 
-enum { NUM_PARAMS = 9 };
+enum { NUM_PARAMS = 16 };
 
 static int read_params(PyObject *object, cpga_params *params)
 {
@@ -297,12 +333,16 @@ static int read_params(PyObject *object, cpga_params *params)
     if (get_int64(object, "params", 1, extents, &view) != 0)
         return -1;
     const int64_t *values = view.buf;
-    int32_t *fields[NUM_PARAMS] = { &params->hot_ppm, &params->cold_ppm, &params->critical_percent,
-        &params->tied_percent, &params->sort_every, &params->moves.block_percent,
-        &params->moves.swap_percent, &params->moves.max_block_bits, &params->moves.max_span_bits };
-    static const int64_t lowest[NUM_PARAMS] = { 0, 0, 0, 0, 1, 0, 0, 1, 1 };
+    cpga_anneal_params *anneal = &params->anneal;
+    int32_t *fields[NUM_PARAMS] = { &params->population, &params->effort, &params->accept_first,
+        &params->accept_again, &params->accept_last, &params->tied_percent, &params->keep_critical,
+        &anneal->critical_percent, &anneal->focus, &anneal->visit, &anneal->sort_every,
+        &anneal->moves.block_percent, &anneal->moves.swap_percent, &anneal->moves.gather_percent,
+        &anneal->moves.max_block_bits, &anneal->moves.max_span_bits };
+    static const int64_t lowest[NUM_PARAMS] = { 1, 1, 1, 1, 1, 0, 0, 0, 2, 1, 1, 0, 0, 0, 1, 1 };
     static const int64_t highest[NUM_PARAMS]
-        = { 1000000, 1000000, 100, 100, 1000000, 100, 100, 16, 16 };
+        = { CPGA_MAX_POPULATION, 1000000, 1 << 20, 1 << 20, 1 << 20, 100, 1, 100, INT32_MAX / 2, 1000000,
+              1000000, 100, 100, 100, 16, 16 };
     int ok = 1;
     for (int i = 0; i < NUM_PARAMS; i++) {
         ok = ok && values[i] >= lowest[i] && values[i] <= highest[i];
@@ -377,7 +417,6 @@ static int check_idle(search_object *self)
 static PyObject *search_run(search_object *self, PyObject *args)
 {
     long long max_evaluations, horizon;
-    int status;
     if (!PyArg_ParseTuple(args, "LL:run", &max_evaluations, &horizon) || check_idle(self) != 0)
         return NULL;
     if (max_evaluations < 0 || horizon < 0 || max_evaluations > (1LL << 46)
@@ -385,11 +424,9 @@ static PyObject *search_run(search_object *self, PyObject *args)
         return raise_status(CPGA_ERR_VALUE);
     self->busy = 1;
     Py_BEGIN_ALLOW_THREADS
-    status = cpga_search_run(&self->core, max_evaluations, horizon);
+    cpga_search_run(&self->core, max_evaluations, horizon);
     Py_END_ALLOW_THREADS
     self->busy = 0;
-    if (status != CPGA_OK)
-        return raise_status(status);
     Py_RETURN_NONE;
 }
 
@@ -398,7 +435,7 @@ static PyObject *search_best(search_object *self, PyObject *Py_UNUSED(ignored))
     if (check_idle(self) != 0)
         return NULL;
     const cpga_problem *problem = &self->problem->core;
-    const cpga_chromosome *best = &self->core.best;
+    const cpga_chromosome *best = &self->core.annealer.best;
     cpga_timeline timeline;
     PyObject *result = NULL;
     int64_t *finish = cpga_calloc(problem->num_tasks, (int64_t) sizeof *finish);
@@ -417,12 +454,45 @@ static PyObject *search_progress(search_object *self, PyObject *Py_UNUSED(ignore
 {
     if (check_idle(self) != 0)
         return NULL;
-    return Py_BuildValue("LLLL", (long long) self->core.evaluations,
-        (long long) self->core.best.makespan, (long long) self->core.last_improvement,
-        (long long) self->core.best.overflow);
+    const cpga_annealer *annealer = &self->core.annealer;
+    return Py_BuildValue("LLLL", (long long) annealer->evaluations,
+        (long long) annealer->best.makespan, (long long) annealer->last_improvement,
+        (long long) annealer->best.overflow);
+}
+
+static PyObject *search_save(search_object *self, PyObject *Py_UNUSED(ignored))
+{
+    if (check_idle(self) != 0)
+        return NULL;
+    int64_t count = cpga_search_state_size(&self->core);
+    int64_t *state = cpga_calloc(count, (int64_t) sizeof *state);
+    if (state == NULL)
+        return PyErr_NoMemory();
+    cpga_search_save(&self->core, state);
+    PyObject *result = PyBytes_FromStringAndSize(
+        (const char *) state, (Py_ssize_t) count * (Py_ssize_t) sizeof *state);
+    free(state);
+    return result;
+}
+
+static PyObject *search_restore(search_object *self, PyObject *state)
+{
+    if (check_idle(self) != 0)
+        return NULL;
+    Py_ssize_t extents[1] = { (Py_ssize_t) cpga_search_state_size(&self->core) };
+    Py_buffer view;
+    if (get_int64(state, "state", 1, extents, &view) != 0)
+        return NULL;
+    int status = cpga_search_restore(&self->core, view.buf);
+    PyBuffer_Release(&view);
+    if (status != CPGA_OK)
+        return raise_status(status);
+    Py_RETURN_NONE;
 }
 
 static PyMethodDef search_methods[] = {
+    { "save", (PyCFunction) search_save, METH_NOARGS, NULL },
+    { "restore", (PyCFunction) search_restore, METH_O, NULL },
     { "run", (PyCFunction) search_run, METH_VARARGS, NULL },
     { "best", (PyCFunction) search_best, METH_NOARGS, NULL },
     { "progress", (PyCFunction) search_progress, METH_NOARGS, NULL },

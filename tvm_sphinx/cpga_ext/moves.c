@@ -30,12 +30,10 @@ void cpga_move_undo(const cpga_move *self, cpga_plan *plan)
         plan->device[self->moved[i]] = self->old_device[i];
 }
 
-static void begin_move(cpga_move *self, const cpga_plan *plan, int32_t task)
+void cpga_move_stamp(cpga_move *self, const cpga_problem *problem)
 {
-    self->num_moved = 0;
-    self->first = self->last = plan->position[task];
     if (self->stamp == INT32_MAX) {
-        memset(self->mark, 0, (size_t) plan->problem->num_tasks * sizeof *self->mark);
+        memset(self->mark, 0, (size_t) problem->num_tasks * sizeof *self->mark);
         self->stamp = 0;
     }
     self->stamp++;
@@ -48,6 +46,17 @@ static int can_take(const cpga_units *units, int32_t unit, int32_t device)
             return 1;
     }
     return 0;
+}
+
+/* True if all tasks of a unit lie where changes can be made now. */
+static int in_focus(const cpga_plan *plan, const cpga_units *units, int32_t unit)
+{
+    for (int32_t i = units->begin[unit]; i < units->begin[unit + 1]; i++) {
+        int32_t place = plan->position[units->members[i]];
+        if (place < plan->begin || place > plan->end)
+            return 0;
+    }
+    return 1;
 }
 
 /* Write a new device for all tasks of a unit, and widen the window to hold them. */
@@ -73,8 +82,7 @@ static void copy_window(const cpga_move *self, cpga_plan *plan)
         (size_t) (self->last - self->first + 1) * sizeof *plan->window);
 }
 
-/* A random task joined to `task` by an edge, or -1. */
-static int32_t draw_neighbour(const cpga_problem *problem, cpga_rng *rng, int32_t task)
+int32_t cpga_draw_neighbour(const cpga_problem *problem, cpga_rng *rng, int32_t task)
 {
     int32_t preds = problem->pred_begin[task + 1] - problem->pred_begin[task];
     int32_t succs = problem->succ_begin[task + 1] - problem->succ_begin[task];
@@ -85,22 +93,24 @@ static int32_t draw_neighbour(const cpga_problem *problem, cpga_rng *rng, int32_
                      : problem->succ[problem->succ_begin[task] + k - preds].task;
 }
 
-/* Grow a connected block of tasks on the device of `task`, and move it as one: at high communication
- * cost no task pays for moving alone. */
+/* Grow a connected block of tasks, and move it as one: at high communication cost no task pays for
+ * moving alone. It is grown on the device of `task`, or gathered from all devices. */
 static int draw_block(cpga_move *self, cpga_plan *plan, const cpga_units *units,
     const cpga_move_params *params, cpga_rng *rng, int32_t task, int32_t to)
 {
     int32_t own = plan->device[task];
+    int gather = cpga_rng_index(rng, 100) < params->gather_percent;
     int32_t bits = 1 + cpga_rng_index(rng, params->max_block_bits);
     int32_t size = 2 + cpga_rng_index(rng, 1 << bits);
     move_unit(self, plan, units, units->of_task[task], to);
     for (int32_t tries = 0; tries < 3 * size && self->num_moved < size; tries++) {
         int32_t from = self->moved[cpga_rng_index(rng, self->num_moved)];
-        int32_t next = draw_neighbour(plan->problem, rng, from);
+        int32_t next = cpga_draw_neighbour(plan->problem, rng, from);
         if (next == -1)
             break;
-        if (self->mark[next] != self->stamp && plan->device[next] == own
-            && can_take(units, units->of_task[next], to))
+        if (self->mark[next] != self->stamp && plan->device[next] != to
+            && (gather || plan->device[next] == own) && can_take(units, units->of_task[next], to)
+            && in_focus(plan, units, units->of_task[next]))
             move_unit(self, plan, units, units->of_task[next], to);
     }
     copy_window(self, plan);
@@ -111,8 +121,8 @@ static int draw_block(cpga_move *self, cpga_plan *plan, const cpga_units *units,
 static void free_places(const cpga_plan *plan, int32_t task, int32_t *lowest, int32_t *highest)
 {
     const cpga_problem *problem = plan->problem;
-    *lowest = 0;
-    *highest = problem->num_tasks - 1;
+    *lowest = plan->begin;
+    *highest = plan->end;
     for (int32_t i = problem->pred_begin[task]; i < problem->pred_begin[task + 1]; i++)
         *lowest = cpga_imax(*lowest, plan->position[problem->pred[i].task] + 1);
     for (int32_t i = problem->succ_begin[task]; i < problem->succ_begin[task + 1]; i++)
@@ -143,6 +153,7 @@ static int draw_place(cpga_move *self, cpga_plan *plan, const cpga_units *units,
     else
         memmove(window + at, window + at + 1, distance * sizeof *window);
     window[place] = task;
+    plan->moved = place == at ? -1 : task;
     return 1;
 }
 
@@ -151,12 +162,12 @@ static int draw_swap(cpga_move *self, cpga_plan *plan, const cpga_units *units,
     const cpga_move_params *params, cpga_rng *rng, int32_t task)
 {
     int32_t at = plan->position[task], span = 2 << cpga_rng_index(rng, params->max_span_bits);
-    int32_t lowest = cpga_imax(0, at - span);
-    int32_t highest = cpga_imin(plan->problem->num_tasks - 1, at + span);
+    int32_t lowest = cpga_imax(plan->begin, at - span);
+    int32_t highest = cpga_imin(plan->end, at + span);
     int32_t other = plan->order[lowest + cpga_rng_index(rng, highest - lowest + 1)];
     int32_t here = plan->device[task], there = plan->device[other];
     int32_t unit = units->of_task[task], other_unit = units->of_task[other];
-    if (here == there || unit == other_unit || !can_take(units, unit, there) || !can_take(units, other_unit, here))
+    if (here == there || unit == other_unit || !in_focus(plan, units, other_unit) || !can_take(units, unit, there) || !can_take(units, other_unit, here))
         return 0;
     move_unit(self, plan, units, unit, there);
     move_unit(self, plan, units, other_unit, here);
@@ -171,7 +182,12 @@ int cpga_move_draw(cpga_move *self, cpga_plan *plan, const cpga_units *units,
     int32_t begin = units->choice_begin[unit];
     int32_t choices = units->choice_begin[unit + 1] - begin;
     int32_t kind = cpga_rng_index(rng, 100);
-    begin_move(self, plan, task);
+    cpga_move_stamp(self, plan->problem);
+    self->num_moved = 0;
+    plan->moved = -1;
+    self->first = self->last = plan->position[task];
+    if (!in_focus(plan, units, unit))
+        return 0;
     if (kind < params->swap_percent)
         return draw_swap(self, plan, units, params, rng, task);
     int32_t to = units->choices[begin + cpga_rng_index(rng, choices)];

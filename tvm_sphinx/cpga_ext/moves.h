@@ -20,6 +20,7 @@ typedef struct cpga_move {
 typedef struct cpga_move_params {
     int32_t block_percent;
     int32_t swap_percent;
+    int32_t gather_percent; /* of the blocks: tasks join from whatever device they are on */
     int32_t max_block_bits;
     int32_t max_span_bits;
 } cpga_move_params;
@@ -27,8 +28,14 @@ typedef struct cpga_move_params {
 int cpga_move_init(cpga_move *self, const cpga_problem *problem);
 void cpga_move_free(cpga_move *self);
 
-/* Draw a change around a task: its unit to another device or place, a block of connected tasks of one
- * device to another, or an exchange. Returns 0 if what was drawn changes nothing. */
+/* Begin a new set of marked tasks. */
+void cpga_move_stamp(cpga_move *self, const cpga_problem *problem);
+
+/* A random task joined to `task` by an edge, or -1. */
+int32_t cpga_draw_neighbour(const cpga_problem *problem, cpga_rng *rng, int32_t task);
+
+/* Draw a change around a task: its unit to another device or place, a block of connected tasks to
+ * one device, or an exchange of devices. Returns 0 if what was drawn changes nothing. */
 int cpga_move_draw(cpga_move *self, cpga_plan *plan, const cpga_units *units,
     const cpga_move_params *params, cpga_rng *rng, int32_t task);
 

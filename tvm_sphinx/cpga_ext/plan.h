@@ -6,7 +6,9 @@
  * Operations Research 17(6), 1969), and as in tabu search for job shops (Taillard: "Parallel taboo
  * search techniques for the job shop scheduling problem", ORSA JoC 6(2), 1994) they give the makespan
  * after a change from the changed tasks alone: here exactly, not as an estimate, since all tasks of
- * the changed window of the order are decoded again. */
+ * the changed window of the order are decoded again. Changes are made in a focus, a range of places: only
+ * heads and tails in it are kept up to date, so that a change costs no more in a large plan than in a
+ * small one. */
 #ifndef CPGA_PLAN_H
 #define CPGA_PLAN_H
 
@@ -22,11 +24,19 @@ typedef struct cpga_plan {
     int32_t *device;
     int64_t *finish;        /* end of each task */
     int64_t *rest;          /* from the start of each task to the end of all that waits for it */
-    int64_t *delivered;     /* finish + delivery */
     int64_t *free_at;       /* [place in the order][resource]: end of the last task before it */
     int64_t *need;          /* [place in the order][resource]: rest of the first task from it on */
     int64_t makespan;
+    int32_t begin;          /* the focus: changes are made at places begin..end, both included */
+    int32_t end;
+    int64_t around;         /* the longest path that avoids all tasks in focus */
+    int touched;            /* true if heads right of the focus and tails left of it are out of date */
+    int32_t *home;          /* the devices that all of the above was computed for */
+    int32_t moved;          /* the task that the window moves to another place, or -1 */
     int32_t *window;        /* scratch: the tasks of a window in their new order */
+    int32_t *mark;          /* scratch: == stamp for tasks that read something that changed */
+    int32_t stamp;
+    char *differs;          /* scratch, num_resources: is free at another time than before */
     int64_t *trial_finish;  /* scratch */
     int64_t *trial_free;    /* scratch, num_resources */
 } cpga_plan;
@@ -34,23 +44,28 @@ typedef struct cpga_plan {
 int cpga_plan_init(cpga_plan *self, const cpga_problem *problem);
 void cpga_plan_free(cpga_plan *self);
 
-/* Take over an order and devices, and compute everything. */
+/* Take over an order and devices, and compute everything; the focus is the whole order. */
 void cpga_plan_load(cpga_plan *self, const int32_t *order, const int32_t *device);
 
-/* The makespan if the tasks at places first..last were ordered as in self->window, with the devices
- * of self->device, which may already differ from what was loaded for the tasks of the window only.
+/* Confine changes to places begin..end, so that making one costs no more than that. */
+void cpga_plan_focus(cpga_plan *self, int32_t begin, int32_t end);
+
+/* The makespan if the tasks at places first..last (in focus) were ordered as in self->window, with
+ * the devices of self->device, which may already differ from what was loaded for these tasks only.
+ * Against the present order at most one task changes its place among the others: self->moved.
  *
  * Exact if it is above the present makespan; otherwise the new makespan lies between the value and
  * the present makespan. CPGA_ABOVE_LIMIT as soon as it is known to be above the limit. */
 int64_t cpga_plan_try(cpga_plan *self, int32_t first, int32_t last, int64_t limit);
 
-/* Make the change that was tried. */
+/* Make the change that was tried; the makespan is exact. */
 void cpga_plan_apply(cpga_plan *self, int32_t first, int32_t last);
 
-/* Sort the order by start times, so that a place in it is a moment; the schedule stays the same. */
+/* Bring everything up to date, sort the order by start times, so that a place in it is a moment, and
+ * focus on the whole order; the schedule stays the same. */
 void cpga_plan_sort(cpga_plan *self);
 
-/* Write the tasks that lie on a longest path to critical (num_tasks); return how many, at least one. */
+/* Write the tasks in focus that lie on a longest path to critical; return how many. */
 int32_t cpga_plan_critical(const cpga_plan *self, int32_t *critical);
 
 #endif

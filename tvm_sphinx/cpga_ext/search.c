@@ -5,57 +5,50 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int chromosome_init(cpga_chromosome *self, const cpga_problem *problem)
+/* With fewer cycles than this a population is not worth it: one long annealing is better. */
+#define MIN_CYCLES 4
+
+static int init_chromosomes(cpga_chromosome **to, int32_t count, const cpga_problem *problem)
 {
-    self->order = cpga_calloc(problem->num_tasks, (int64_t) sizeof *self->order);
-    self->device = cpga_calloc(problem->num_tasks, (int64_t) sizeof *self->device);
-    self->makespan = self->overflow = INT64_MAX;
-    return self->order == NULL || self->device == NULL ? CPGA_ERR_MEMORY : CPGA_OK;
+    *to = cpga_calloc(count, (int64_t) sizeof **to);
+    int status = *to == NULL ? CPGA_ERR_MEMORY : CPGA_OK;
+    for (int32_t i = 0; i < count && status == CPGA_OK; i++)
+        status = cpga_chromosome_init(&(*to)[i], problem);
+    return status;
 }
 
-static void keep_best(cpga_search *self)
+/* Put the annealer's plan among the seeds, best first; equal ones in the order of their heuristics. */
+static void insert_seed(cpga_search *self)
 {
-    size_t bytes = (size_t) self->problem->num_tasks * sizeof(int32_t);
-    if (self->overflow > self->best.overflow
-        || (self->overflow == self->best.overflow && self->plan.makespan >= self->best.makespan))
-        return;
-    memcpy(self->best.order, self->plan.order, bytes);
-    memcpy(self->best.device, self->plan.device, bytes);
-    self->best.makespan = self->plan.makespan;
-    self->best.overflow = self->overflow;
-    self->last_improvement = self->evaluations;
+    int32_t place = self->num_seeds++;
+    cpga_chromosome spare = self->seed[place];
+    cpga_annealer_store(&self->annealer, &spare);
+    for (; place > 0 && cpga_better(&spare, &self->seed[place - 1]); place--)
+        self->seed[place] = self->seed[place - 1];
+    self->seed[place] = spare;
 }
 
-/* Run all heuristics and leave the best of their plans. */
-static int seed_plan(cpga_search *self)
+static int run_heuristics(cpga_search *self)
 {
     const cpga_problem *problem = self->problem;
-    int32_t tasks = problem->num_tasks, last = CPGA_SINGLE + problem->num_devices;
-    int32_t *order = cpga_calloc(tasks, (int64_t) sizeof *order);
-    int32_t *device = cpga_calloc(tasks, (int64_t) sizeof *device);
-    int64_t *finish = cpga_calloc(tasks, (int64_t) sizeof *finish), makespan;
-    int status = order == NULL || device == NULL || finish == NULL ? CPGA_ERR_MEMORY : CPGA_OK;
-    for (int32_t i = 0; i < last && status == CPGA_OK; i++) {
+    int32_t tasks = problem->num_tasks;
+    cpga_chromosome plan = { 0 };
+    int64_t *finish = cpga_calloc(tasks, (int64_t) sizeof *finish);
+    int status = finish == NULL ? CPGA_ERR_MEMORY : cpga_chromosome_init(&plan, problem);
+    for (int32_t i = 0; i < CPGA_SINGLE + problem->num_devices && status == CPGA_OK; i++) {
         int32_t kind = cpga_imin(i, CPGA_SINGLE);
-        status = cpga_heuristic_run(problem, (cpga_heuristic) kind, i - CPGA_SINGLE, order, device,
-            finish, &makespan);
+        status = cpga_heuristic_run(problem, (cpga_heuristic) kind, i - CPGA_SINGLE, plan.order,
+            plan.device, finish, &plan.makespan);
         if (status == CPGA_ERR_NO_DEVICE && kind == CPGA_SINGLE) {
             status = CPGA_OK;
         } else if (status == CPGA_OK) {
-            cpga_sort_by_start(problem, device, finish, order);
-            cpga_plan_load(&self->plan, order, device);
-            self->overflow = cpga_memory_overflow(&self->memory, device, self->plan.finish);
-            self->evaluations++;
-            keep_best(self);
+            cpga_sort_by_start(problem, plan.device, finish, plan.order);
+            cpga_annealer_load(&self->annealer, plan.order, plan.device);
+            insert_seed(self);
         }
     }
-    free(order);
-    free(device);
     free(finish);
-    if (status == CPGA_OK) {
-        cpga_plan_load(&self->plan, self->best.order, self->best.device);
-        self->overflow = self->best.overflow;
-    }
+    cpga_chromosome_free(&plan);
     return status;
 }
 
@@ -66,22 +59,13 @@ int cpga_search_init(cpga_search *self, const cpga_problem *problem, const cpga_
     self->problem = problem;
     self->tied = tied;
     self->params = *params;
-    self->num_critical = -1;
-    cpga_rng_seed(&self->rng, seed);
-    cpga_cooling_init(&self->cooling);
-    self->critical = cpga_calloc(problem->num_tasks, (int64_t) sizeof *self->critical);
-    self->old_window = cpga_calloc(problem->num_tasks, (int64_t) sizeof *self->old_window);
-    int status = self->critical == NULL || self->old_window == NULL ? CPGA_ERR_MEMORY : CPGA_OK;
+    int status = cpga_annealer_init(&self->annealer, problem, &params->anneal, seed);
     if (status == CPGA_OK)
-        status = cpga_plan_init(&self->plan, problem);
+        status = init_chromosomes(&self->member, params->population, problem);
     if (status == CPGA_OK)
-        status = cpga_move_init(&self->move, problem);
+        status = init_chromosomes(&self->seed, CPGA_SINGLE + problem->num_devices, problem);
     if (status == CPGA_OK)
-        status = cpga_memory_init(&self->memory, problem);
-    if (status == CPGA_OK)
-        status = chromosome_init(&self->best, problem);
-    if (status == CPGA_OK)
-        status = seed_plan(self);
+        status = run_heuristics(self);
     if (status != CPGA_OK)
         cpga_search_free(self);
     return status;
@@ -89,92 +73,168 @@ int cpga_search_init(cpga_search *self, const cpga_problem *problem, const cpga_
 
 void cpga_search_free(cpga_search *self)
 {
-    cpga_plan_free(&self->plan);
-    cpga_move_free(&self->move);
-    cpga_memory_free(&self->memory);
-    free(self->old_window);
-    free(self->best.order);
-    free(self->best.device);
-    free(self->critical);
+    for (int32_t i = 0; self->member != NULL && i < self->params.population; i++)
+        cpga_chromosome_free(&self->member[i]);
+    for (int32_t i = 0; self->seed != NULL && i < CPGA_SINGLE + self->problem->num_devices; i++)
+        cpga_chromosome_free(&self->seed[i]);
+    free(self->member);
+    free(self->seed);
+    cpga_annealer_free(&self->annealer);
     memset(self, 0, sizeof *self);
 }
 
-/* A task to change: of a critical path as often as params say, any task otherwise. */
-static int32_t draw_task(cpga_search *self)
+/* Give every unit a random device, in the present plan. */
+static void randomise(cpga_search *self)
 {
-    if (cpga_rng_index(&self->rng, 100) >= self->params.critical_percent)
-        return cpga_rng_index(&self->rng, self->problem->num_tasks);
-    if (self->num_critical < 0)
-        self->num_critical = cpga_plan_critical(&self->plan, self->critical);
-    return self->critical[cpga_rng_index(&self->rng, self->num_critical)];
-}
-
-/* Apply the change that was tried, unless it needs more memory than there is; true if applied. */
-static int apply_if_it_fits(cpga_search *self)
-{
-    cpga_plan *plan = &self->plan;
-    cpga_move *move = &self->move;
-    if (!self->problem->has_memory_limit) {
-        cpga_plan_apply(plan, move->first, move->last);
-        return 1;
-    }
-    size_t bytes = (size_t) (move->last - move->first + 1) * sizeof *plan->order;
-    memcpy(self->old_window, plan->order + move->first, bytes);
-    cpga_plan_apply(plan, move->first, move->last);
-    int64_t overflow = cpga_memory_overflow(&self->memory, plan->device, plan->finish);
-    if (overflow <= self->overflow) {
-        self->overflow = overflow;
-        return 1;
-    }
-    cpga_move_undo(move, plan);
-    memcpy(plan->window, self->old_window, bytes);
-    cpga_plan_apply(plan, move->first, move->last);
-    return 0;
-}
-
-/* One step of annealing. */
-static void step(cpga_search *self, const cpga_units *units, int64_t temperature)
-{
-    int32_t task = draw_task(self);
-    cpga_plan *plan = &self->plan;
-    cpga_move *move = &self->move;
-    self->evaluations++;
-    if (!cpga_move_draw(move, plan, units, &self->params.moves, &self->rng, task))
-        return;
-    int64_t limit = plan->makespan + cpga_allowance(&self->cooling, &self->rng, temperature);
-    if (self->overflow > 0)
-        limit = CPGA_ABOVE_LIMIT - 1; /* first of all it has to fit */
-    if (cpga_plan_try(plan, move->first, move->last, limit) == CPGA_ABOVE_LIMIT) {
-        cpga_move_undo(move, plan);
-        return;
-    }
-    if (apply_if_it_fits(self)) {
-        self->num_critical = -1;
-        keep_best(self);
+    const cpga_units *units = &self->problem->units;
+    cpga_annealer *annealer = &self->annealer;
+    for (int32_t unit = 0; unit < units->num_units; unit++) {
+        int32_t begin = units->choice_begin[unit];
+        int32_t choices = units->choice_begin[unit + 1] - begin;
+        int32_t to = units->choices[begin + cpga_rng_index(&annealer->rng, choices)];
+        for (int32_t i = units->begin[unit]; i < units->begin[unit + 1]; i++)
+            annealer->plan.device[units->members[i]] = to;
     }
 }
 
-int cpga_search_run(cpga_search *self, int64_t max_evaluations, int64_t horizon)
+/* Mark a connected region of an eighth to five eighths of the tasks; return how many, in region. */
+static int32_t draw_region(cpga_search *self, int32_t *region)
 {
-    int64_t end = self->evaluations + max_evaluations, temperature = 0;
-    int64_t scale = self->best.makespan / 1000000, rest = self->best.makespan % 1000000;
-    int64_t hot = scale * self->params.hot_ppm + rest * self->params.hot_ppm / 1000000;
-    int64_t cold = scale * self->params.cold_ppm + rest * self->params.cold_ppm / 1000000;
-    if (self->problem->num_tasks == 0)
-        return CPGA_OK;
-    for (; self->evaluations < end; ) {
-        int64_t done = cpga_min(self->evaluations, horizon);
-        int64_t progress = horizon > 0 ? (done << 16) / horizon : 65536;
-        int tied = self->tied != NULL && progress * 100 < (int64_t) self->params.tied_percent << 16;
-        temperature = cpga_temperature(&self->cooling, hot, cold, progress);
-        int64_t stop = cpga_min(end, self->evaluations + self->params.sort_every - self->since_sort);
-        for (; self->evaluations < stop; self->since_sort++)
-            step(self, tied ? self->tied : &self->problem->units, temperature);
-        if (self->since_sort >= self->params.sort_every) {
-            cpga_plan_sort(&self->plan);
-            self->num_critical = -1;
-            self->since_sort = 0;
+    const cpga_problem *problem = self->problem;
+    cpga_move *move = &self->annealer.move;
+    cpga_rng *rng = &self->annealer.rng;
+    int32_t tasks = problem->num_tasks, count = 0;
+    int32_t size = 1 + tasks / 8 + cpga_rng_index(rng, tasks / 2 + 1);
+    int32_t next = cpga_rng_index(rng, tasks);
+    for (int32_t tries = 0; next != -1 && count < size && tries < 4 * size; tries++) {
+        if (move->mark[next] != move->stamp) {
+            move->mark[next] = move->stamp;
+            region[count++] = next;
         }
+        if (count == 0)
+            next = cpga_rng_index(rng, tasks);
+        else
+            next = cpga_draw_neighbour(problem, rng, region[cpga_rng_index(rng, count)]);
     }
-    return CPGA_OK;
+    return count;
+}
+
+/* Make the present plan the better of two members, with a region's devices from the other one. */
+static void cross(cpga_search *self)
+{
+    cpga_annealer *annealer = &self->annealer;
+    cpga_plan *plan = &annealer->plan;
+    const cpga_units *units = &self->problem->units;
+    int32_t a = cpga_rng_index(&annealer->rng, self->num_members);
+    int32_t b = cpga_rng_index(&annealer->rng, self->num_members - 1);
+    b += b >= a;
+    int swap = cpga_better(&self->member[b], &self->member[a]);
+    const cpga_chromosome *better = &self->member[swap ? b : a];
+    const cpga_chromosome *other = &self->member[swap ? a : b];
+    cpga_plan_load(plan, better->order, better->device);
+    cpga_move_stamp(&annealer->move, self->problem);
+    if (self->params.keep_critical) {
+        int32_t count = cpga_plan_critical(plan, annealer->critical);
+        for (int32_t i = 0; i < count; i++)
+            annealer->move.mark[annealer->critical[i]] = annealer->move.stamp;
+    }
+    int32_t count = draw_region(self, annealer->old_window);
+    for (int32_t i = 0; i < count; i++) {
+        int32_t task = annealer->old_window[i], unit = units->of_task[task];
+        for (int32_t k = units->begin[unit]; k < units->begin[unit + 1]; k++)
+            plan->device[units->members[k]] = other->device[task];
+    }
+}
+
+/* Take the next individual: a heuristic's plan, its order with random devices, or a child. */
+static void take_individual(cpga_search *self)
+{
+    cpga_annealer *annealer = &self->annealer;
+    self->is_child = self->num_members == self->params.population && self->num_members > 1;
+    if (self->is_child) {
+        cross(self);
+    } else {
+        const cpga_chromosome *seed = &self->seed[self->cycle % self->num_seeds];
+        cpga_plan_load(&annealer->plan, seed->order, seed->device);
+        if (self->cycle % 3 != 0)
+            randomise(self);
+    }
+    cpga_annealer_load(annealer, annealer->plan.order, annealer->plan.device);
+    cpga_plan_sort(&annealer->plan);
+}
+
+/* Set the length of the present cycle so that a whole number of them fills what is left: all of it, if
+ * there is not enough for several. Depends on nothing but the horizon and where the cycle began. */
+static void lay_out_cycle(cpga_search *self, int64_t horizon)
+{
+    int64_t left = cpga_max(1, horizon - self->cycle_begin);
+    int64_t count = left / cpga_max(1, (int64_t) self->params.effort * self->problem->num_tasks);
+    int32_t enough = self->cycle_begin == 0 ? MIN_CYCLES : 2;
+    self->cycle_length = count < enough ? left : left / count;
+}
+
+static void begin_cycle(cpga_search *self, int64_t horizon)
+{
+    cpga_annealer *annealer = &self->annealer;
+    self->cycle_begin = self->cycle == 0 ? 0 : annealer->evaluations;
+    lay_out_cycle(self, horizon);
+    annealer->temperature = self->hot > 0 ? self->hot : annealer->best.makespan >> 8;
+    annealer->worse_seen = annealer->worse_taken = 0;
+    annealer->since_sort = 0;
+    self->hot = 0;
+    take_individual(self);
+    self->cycle++;
+}
+
+/* Put the plan of a cycle that is over into the population, unless its like is there already. */
+static void end_cycle(cpga_search *self)
+{
+    cpga_annealer *annealer = &self->annealer;
+    int32_t worst = 0;
+    cpga_plan_sort(&annealer->plan);
+    if (self->num_members < self->params.population) {
+        cpga_annealer_store(annealer, &self->member[self->num_members++]);
+        return;
+    }
+    for (int32_t i = 0; i < self->num_members; i++) {
+        if (self->member[i].makespan == annealer->plan.makespan
+            && self->member[i].overflow == annealer->overflow)
+            return;
+        if (cpga_better(&self->member[worst], &self->member[i]))
+            worst = i;
+    }
+    cpga_chromosome *out = &self->member[worst];
+    if (annealer->overflow < out->overflow
+        || (annealer->overflow == out->overflow && annealer->plan.makespan < out->makespan))
+        cpga_annealer_store(annealer, out);
+}
+
+void cpga_search_run(cpga_search *self, int64_t max_evaluations, int64_t horizon)
+{
+    cpga_annealer *annealer = &self->annealer;
+    const cpga_params *params = &self->params;
+    int64_t end = cpga_min(annealer->evaluations + max_evaluations, horizon);
+    if (self->problem->num_tasks == 0)
+        return;
+    lay_out_cycle(self, horizon);
+    while (annealer->evaluations < end) {
+        int64_t done = annealer->evaluations - self->cycle_begin;
+        if (self->cycle == 0 || done >= self->cycle_length) {
+            if (self->cycle > 0)
+                end_cycle(self);
+            begin_cycle(self, horizon);
+            done = annealer->evaluations - self->cycle_begin;
+        }
+        int64_t progress = cpga_min(65536, (done << 16) / self->cycle_length);
+        if (self->hot == 0 && progress > 6554)
+            self->hot = annealer->temperature;
+        int tied = self->tied != NULL && !self->is_child
+            && progress * 100 < (int64_t) params->tied_percent << 16;
+        int64_t first = self->is_child ? params->accept_again : params->accept_first;
+        int64_t target
+            = cpga_temperature(&annealer->cooling, first, params->accept_last, progress);
+        int64_t left = cpga_min(self->cycle_length - done, horizon - annealer->evaluations);
+        cpga_annealer_visit(
+            annealer, tied ? self->tied : &self->problem->units, tied, target, left);
+    }
 }

@@ -1,54 +1,58 @@
-/* The search: bounded work per call, all state owned, one seed one result. */
+/* CPGA: a genetic search whose individuals are annealed along their critical paths.
+ *
+ * A memetic algorithm (Moscato: "On evolution, search, optimization, genetic algorithms and martial
+ * arts", Caltech C3P 826, 1989). The search runs in cycles. Each takes an individual, anneals it, and
+ * puts it into the population. The first ones start from the heuristics and from random devices; later
+ * ones from a crossover of two members, in which the better parent's critical path stays as it is.
+ * Bounded work per call, all state owned, one seed one result. */
 #ifndef CPGA_SEARCH_H
 #define CPGA_SEARCH_H
 
-#include "cooling.h"
-#include "memory.h"
-#include "moves.h"
+#include "anneal.h"
+
+#define CPGA_MAX_POPULATION 64
 
 typedef struct cpga_params {
-    int32_t hot_ppm;          /* temperatures, in millionths of the makespan */
-    int32_t cold_ppm;
-    int32_t critical_percent; /* changes that start from a task of a critical path */
-    int32_t tied_percent;     /* share of the search with tied genes, if there are any */
-    int32_t sort_every;       /* evaluations between sorts of the order by start time */
-    cpga_move_params moves;
+    int32_t population;
+    int32_t effort;           /* evaluations per task of a cycle */
+    int32_t accept_first;     /* changes for the worse accepted, in 2**-20: by a new individual, */
+    int32_t accept_again;     /* by the child of a crossover, */
+    int32_t accept_last;      /* and at the end of either's annealing */
+    int32_t tied_percent;     /* share of a new individual's annealing with tied genes, if any */
+    int32_t keep_critical;    /* crossover leaves the better parent's critical path alone */
+    cpga_anneal_params anneal;
 } cpga_params;
-
-/* An order, devices and their makespan. */
-typedef struct cpga_chromosome {
-    int32_t *order;
-    int32_t *device;
-    int64_t makespan;
-    int64_t overflow;         /* bytes above the memory capacities; 0 if it fits */
-} cpga_chromosome;
 
 typedef struct cpga_search {
     const cpga_problem *problem;
     const cpga_units *tied;   /* NULL: nothing is tied beyond the problem's own units */
     cpga_params params;
-    cpga_rng rng;
-    cpga_cooling cooling;
-    cpga_plan plan;
-    cpga_move move;
-    cpga_memory memory;
-    int64_t overflow;         /* of the present plan */
-    int32_t *old_window;      /* scratch: a window before the change */
-    cpga_chromosome best;
-    int32_t *critical;
-    int32_t num_critical;     /* -1: not known for the present plan */
-    int32_t since_sort;
-    int64_t evaluations;
-    int64_t last_improvement; /* value of evaluations when best last fell */
+    cpga_annealer annealer;
+    cpga_chromosome *seed;    /* what the heuristics found, best first */
+    int32_t num_seeds;
+    cpga_chromosome *member;  /* params.population */
+    int32_t num_members;
+    int32_t is_child;         /* the individual at hand comes from a crossover */
+    int64_t cycle;            /* cycles begun */
+    int64_t cycle_begin;      /* evaluations when it began */
+    int64_t cycle_length;     /* evaluations that it takes */
+    int64_t hot;              /* temperature that a tenth of a cycle settled at */
 } cpga_search;
 
-/* Start from the best of the heuristics. The problem and the units must outlive the search. */
+/* Run the heuristics. The problem and the units must outlive the search. */
 int cpga_search_init(cpga_search *self, const cpga_problem *problem, const cpga_units *tied,
     const cpga_params *params, uint64_t seed);
 void cpga_search_free(cpga_search *self);
 
-/* Value up to max_evaluations changes; the temperature falls so that it is cold at `horizon`
- * evaluations, counted from the start of the search. */
-int cpga_search_run(cpga_search *self, int64_t max_evaluations, int64_t horizon);
+/* Go on for at least max_evaluations, to the end of a visit, but not beyond `horizon` evaluations
+ * since init; cycles are laid out so that the last one ends there. How the work is cut into calls
+ * makes no difference as long as the horizon stays the same. */
+void cpga_search_run(cpga_search *self, int64_t max_evaluations, int64_t horizon);
+
+/* The state as int64 values: how many there are; write them; go on from them. A restored search goes
+ * on exactly as the saved one would have. CPGA_ERR_STATE if they do not belong to this search. */
+int64_t cpga_search_state_size(const cpga_search *self);
+void cpga_search_save(cpga_search *self, int64_t *state);
+int cpga_search_restore(cpga_search *self, const int64_t *state);
 
 #endif

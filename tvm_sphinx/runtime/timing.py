@@ -20,8 +20,8 @@ from .plan import LanePlan, make_plan
 from .program import Buffer, LaneProgram, Step, TensorView
 from .tensors import aligned_bytes
 
-# Calls in one run; each is a sample.
-_CALLS_PER_RUN = 16
+# Calls in one run, each of which is a sample; a slow kernel is called once a run.
+_MOST_CALLS_PER_RUN = 16
 _MOST_RUNS = 1000
 
 
@@ -50,21 +50,31 @@ def time_in_lane(
     min_ns
         Call it until the samples sum up to this; the first run is not counted.
     """
-    plan = _repeat(operands, device)
-    lanes = make_lanes(plan, {("kernel", "timed"): function}, aligned_bytes(0), True)
-    stamps = np.zeros((_CALLS_PER_RUN, 2), dtype=np.int64)
+    once_ns = max(1, _sample(function, operands, device, 1, 0)[0])
+    num_calls = min(_MOST_CALLS_PER_RUN, max(1, min_ns // (2 * once_ns)))
+    return tuple(_sample(function, operands, device, num_calls, min_ns))
+
+
+def _sample(
+    function: Any, operands: Sequence[Any], device: Device, num_calls: int, min_ns: int
+) -> list[int]:
+    """Return how long each call of runs of ``num_calls`` took; the first run only warms up."""
+    lanes = make_lanes(
+        _repeat(operands, device, num_calls), {("kernel", "timed"): function}, aligned_bytes(0), True
+    )
+    stamps = np.zeros((num_calls, 2), dtype=np.int64)
     shared = tvm_ffi.from_dlpack(stamps)
     samples: list[int] = []
     for run in range(_MOST_RUNS):
         lanes(int(Opcode.RUN_TRACED), shared, *operands)
         if run:
             samples += (stamps[:, 1] - stamps[:, 0]).tolist()
-        if sum(samples) >= min_ns:
+        if samples and sum(samples) >= min_ns:
             break
-    return tuple(samples)
+    return samples
 
 
-def _repeat(operands: Sequence[Any], device: Device) -> LanePlan:
+def _repeat(operands: Sequence[Any], device: Device, num_calls: int) -> LanePlan:
     """Return the plan of some calls of one kernel, all on the same operands."""
     views = [
         TensorView(number, tuple(int(extent) for extent in operand.shape), str(operand.dtype))
@@ -74,7 +84,7 @@ def _repeat(operands: Sequence[Any], device: Device) -> LanePlan:
     numbers = tuple(range(len(operands)))
     # Every operand is an argument of the program: the lanes need not know which ones are written.
     step = Step("call", "kernel", 0, "timed", numbers, 0)
-    steps = tuple(replace(step, name=f"call{number}") for number in range(_CALLS_PER_RUN))
+    steps = tuple(replace(step, name=f"call{number}") for number in range(num_calls))
     names = tuple(f"operand{number}" for number in numbers)
     program = LaneProgram(tuple(buffers), tuple(views), steps, names, numbers, (), [])
     return make_plan(program, Platform((device,)))

@@ -8,7 +8,9 @@ from typing import Any
 from ..errors import SphinxError, known_choices
 from ..problem import SchedulingProblem
 from ..schedule import validate
+from .baselines import annealing, greedy_correction, plain_ga, random_search
 from .cpga import Progress, cpga
+from .exact import exact
 from .heuristics import Heuristic
 from .result import SearchResult
 from .space import SearchSpace
@@ -29,6 +31,11 @@ def _heuristic(name: str) -> Callable[..., SearchResult]:
 #: Every algorithm by its name.
 ALGORITHMS: dict[str, Callable[..., SearchResult]] = {
     "cpga": cpga,
+    "annealing": annealing,
+    "ga": plain_ga,
+    "random": random_search,
+    "greedy": greedy_correction,
+    "exact": exact,
     **{name: _heuristic(name) for name in ("heft", "cpop", "peft", "fastest", "single")},
 }
 

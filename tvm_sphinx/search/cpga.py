@@ -22,35 +22,55 @@ Progress = Callable[[HistoryPoint], None]
 
 # Evaluations per call of the core: often enough to keep time limits and Ctrl-C prompt.
 _SLICE = 4096
+# Evaluations per second.
+_USUAL_RATE = 1e6
 
 
 @dataclass(frozen=True)
 class CpgaParams:
-    """Parameters of the search.
+    """Parameters of the search; one default for all problems.
+
+    Shares of accepted changes for the worse are counted in 2**-20.
 
     Parameters
     ----------
-    hot_ppm, cold_ppm
-        First and last temperature, in millionths of the best makespan.
+    population
+        Members, 1 .. 64. Individuals beyond them are children of crossovers.
+    effort
+        Evaluations per task that one individual's annealing takes, where the budget allows several.
+    accept_first, accept_again, accept_last
+        Changes for the worse that are accepted at first in a new individual, in a child, and at last.
+    tied_percent
+        Share of a new individual's annealing in which tied genes move as one.
+    keep_critical
+        1 if crossover leaves the critical path of the better parent alone, or 0.
     critical_percent
         Changes that start from a task of a critical path.
-    tied_percent
-        Share of the budget in which tied genes move as one.
-    sort_every
-        Evaluations between sorts of the order by start time.
+    focus, visit, sort_every
+        Places of the order that are changed in a row, evaluations there, and visits between sorts of
+        the order by start time.
     block_percent, swap_percent
         Changes that move a connected block of tasks, and that exchange two devices.
+    gather_percent
+        Blocks that are gathered from all devices instead of from one.
     max_block_bits, max_span_bits
         Blocks have at most about 2**bits tasks; tasks move at most 2**bits places.
     """
 
-    hot_ppm: int = 2000
-    cold_ppm: int = 100
-    critical_percent: int = 50
+    population: int = 8
+    effort: int = 1500
+    accept_first: int = 104_858
+    accept_again: int = 52_429
+    accept_last: int = 1_049
     tied_percent: int = 20
-    sort_every: int = 256
-    block_percent: int = 15
-    swap_percent: int = 10
+    keep_critical: int = 1
+    critical_percent: int = 50
+    focus: int = 64
+    visit: int = 128
+    sort_every: int = 8
+    block_percent: int = 25
+    swap_percent: int = 35
+    gather_percent: int = 50
     max_block_bits: int = 4
     max_span_bits: int = 6
 
@@ -95,7 +115,7 @@ def cpga(
                 history.append(HistoryPoint(evaluations, cpu_s, makespan_ns))
                 if progress is not None:
                     progress(history[-1])
-            reason = _reason(budget, evaluations, evaluations - last, elapsed_s, cpu_s)
+            reason = budget.reason(evaluations, evaluations - last, elapsed_s, cpu_s)
             if makespan_ns <= bound_ns and not overflow:
                 reason = "optimal"
             if reason is None:
@@ -133,24 +153,14 @@ def _start(
         ) from error
 
 
-def _reason(stop: Stop, evaluations: int, stale: int, elapsed_s: float, cpu_s: float) -> str | None:
-    if stop.max_evaluations is not None and evaluations >= stop.max_evaluations:
-        return "evaluations"
-    if stop.stagnation is not None and stale >= stop.stagnation:
-        return "stagnation"
-    if stop.time_limit_s is not None and elapsed_s >= stop.time_limit_s:
-        return "time"
-    if stop.cpu_limit_s is not None and cpu_s >= stop.cpu_limit_s:
-        return "time"
-    return None
-
-
 def _horizon(stop: Stop, evaluations: int, elapsed_s: float, cpu_s: float) -> int:
     """Return the evaluations that the budget is expected to allow in all."""
-    horizons = [1 << 40]
+    horizons = [1 << 44]
     if stop.max_evaluations is not None:
         horizons.append(stop.max_evaluations)
     for limit_s, used_s in ((stop.time_limit_s, elapsed_s), (stop.cpu_limit_s, cpu_s)):
-        if limit_s is not None and used_s > 0:
-            horizons.append(int(evaluations * limit_s / used_s) + 1)
+        if limit_s is not None:
+            # Until there is something to go by, suppose a rate that is usual.
+            rate = evaluations / used_s if evaluations > _SLICE else _USUAL_RATE
+            horizons.append(int(rate * limit_s) + 1)
     return max(evaluations + 1, min(horizons))

@@ -12,6 +12,9 @@ from ..problem import Int64Array, SchedulingProblem
 from ..schedule import Schedule
 from .space import SearchSpace
 
+#: Decode rules: a task starts after all earlier ones of its device, or in the first gap that holds it.
+APPEND, INSERT = 0, 1
+
 #: (makespan, order, device, finish) as the core returns them.
 NativePlan = tuple[int, bytes, bytes, bytes]
 

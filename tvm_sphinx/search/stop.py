@@ -47,5 +47,17 @@ class Stop:
 
     @classmethod
     def default(cls, num_tasks: int) -> Stop:
-        """Return a budget in evaluations that takes about a second or less for up to 500 tasks."""
-        return cls(max_evaluations=max(20_000, min(400_000, 120_000_000 // max(1, num_tasks))))
+        """Return a budget in evaluations that takes well under a second for up to 1,000 tasks."""
+        return cls(max_evaluations=min(500_000, 20_000 * max(1, num_tasks)))
+
+    def reason(self, evaluations: int, stale: int, elapsed_s: float, cpu_s: float) -> str | None:
+        """Return which budget is used up, as `SearchResult.stop_reason` names it, or None."""
+        if self.max_evaluations is not None and evaluations >= self.max_evaluations:
+            return "evaluations"
+        if self.stagnation is not None and stale >= self.stagnation:
+            return "stagnation"
+        if self.time_limit_s is not None and elapsed_s >= self.time_limit_s:
+            return "time"
+        if self.cpu_limit_s is not None and cpu_s >= self.cpu_limit_s:
+            return "time"
+        return None

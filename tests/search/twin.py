@@ -1,0 +1,394 @@
+"""The search in plain Python: slow, short, and the oracle of the native core.
+
+Written from the description of the algorithms, not of their data structures: every plan is decoded
+whole, every longest path computed anew.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.search.twin_heuristics import run_heuristic
+from tvm_sphinx.problem import SchedulingProblem
+from tvm_sphinx.search import CpgaParams, SearchSpace
+
+MASK = 2**64 - 1
+
+
+class Rng:
+    """xoshiro256** seeded by splitmix64."""
+
+    def __init__(self, seed: int) -> None:
+        self.s = []
+        for _ in range(4):
+            seed = (seed + 0x9E3779B97F4A7C15) & MASK
+            z = seed
+            z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+            z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
+            self.s.append(z ^ (z >> 31))
+
+    def next(self) -> int:
+        s = self.s
+        x = s[1] * 5 & MASK
+        result = ((x << 7 | x >> 57) & MASK) * 9 & MASK
+        t = s[1] << 17 & MASK
+        s[2] ^= s[0]
+        s[3] ^= s[1]
+        s[1] ^= s[2]
+        s[0] ^= s[3]
+        s[2] ^= t
+        s[3] = (s[3] << 45 | s[3] >> 19) & MASK
+        return result
+
+    def below(self, bound: int) -> int:
+        # Lemire: reject the low products that would make some results likelier than others.
+        while True:
+            product = (self.next() >> 32) * bound
+            if product % 2**32 >= 2**32 % bound:
+                return product >> 32
+
+
+class Units:
+    """Sets of tasks that are placed as one, and where they can go."""
+
+    def __init__(self, problem: SchedulingProblem, space: SearchSpace) -> None:
+        self.members = [list(gene) for gene in space.genes]
+        self.of_task = space.gene_of_task().tolist()
+        self.choices = [np.flatnonzero(row).tolist() for row in space.allowed(problem)]
+
+
+def log2_q16(value: int) -> int:
+    """Return log2 with 16 fractional bits, by squaring a mantissa of 31 fractional bits."""
+    whole = value.bit_length() - 1
+    mantissa = value >> (whole - 31) if whole > 31 else value << (31 - whole)
+    result = whole
+    for _ in range(16):
+        mantissa = mantissa * mantissa >> 31
+        result *= 2
+        if mantissa >= 2**32:
+            mantissa >>= 1
+            result += 1
+    return result
+
+
+MINUS_LOG = [((11 << 16) - log2_q16(2 * i + 1)) * 45426 >> 16 for i in range(1024)]
+POWER = [2**31]
+for _ in range(255):
+    POWER.append(POWER[-1] * 4283353945 >> 32)
+POWER = [power >> 15 for power in POWER]
+
+
+def temperature_at(hot: int, cold: int, progress: int) -> int:
+    octaves = log2_q16(hot) - log2_q16(max(cold, 1))
+    exponent = octaves * progress >> 16 if octaves > 0 else 0
+    return (hot * POWER[exponent >> 8 & 255] >> 16) >> (exponent >> 16)
+
+
+class Chromosome:
+    def __init__(self, order: list[int], device: list[int], makespan: int) -> None:
+        self.order, self.device, self.makespan = list(order), list(device), makespan
+
+
+class Twin:
+    """The annealer and the genetic search around it, without memory limits."""
+
+    def __init__(
+        self, problem: SchedulingProblem, space: SearchSpace | None, params: CpgaParams, seed: int
+    ) -> None:
+        self.p, self.params, self.rng = problem, params, Rng(seed)
+        self.n, self.exec = problem.num_tasks, problem.exec_ns.tolist()
+        self.preds: list[list[tuple[int, int]]] = [[] for _ in range(self.n)]
+        self.succs: list[list[tuple[int, int]]] = [[] for _ in range(self.n)]
+        edges = zip(problem.edges.tolist(), problem.copy_class.tolist(), strict=True)
+        for (src, dst), row in sorted(edges):
+            self.preds[dst].append((src, row))
+            self.succs[src].append((dst, row))
+        self.copy = problem.copy_ns.tolist()
+        self.units = Units(problem, SearchSpace.untied(self.n).respecting(problem))
+        self.tied = None if space is None else Units(problem, space.respecting(problem))
+        self.evaluations = self.last_improvement = self.hot = self.cycle = self.since_sort = 0
+        self.worse_seen = self.worse_taken = self.temperature = self.cycle_begin = 0
+        self.is_child = False
+        self.best: Chromosome | None = None
+        self.seeds: list[Chromosome] = []
+        self.members: list[Chromosome] = []
+        for kind in ("heft", "cpop", "peft", "fastest", *range(problem.num_devices)):
+            found = run_heuristic(problem, kind)
+            if found is not None:
+                order, device, finish = found
+                starts = [(finish[t] - self.exec[t][device[t]], finish[t]) for t in range(self.n)]
+                order.sort(key=lambda task: starts[task])
+                self.load(order, device)
+                self.seeds.append(Chromosome(self.order, self.device, self.makespan))
+        self.seeds.sort(key=lambda seed: seed.makespan)
+
+    # Plans.
+
+    def decode(self, order: list[int], device: list[int]) -> tuple[list[int], int]:
+        free = [0] * (1 + max(max(group) for group in self.p.core_groups))
+        finish, makespan = [0] * self.n, 0
+        for task in order:
+            on = device[task]
+            start = int(self.p.release_ns[task, on])
+            for src, row in self.preds[task]:
+                start = max(start, finish[src] + self.copy[row][device[src]][on])
+            start = max(start, *(free[r] for r in self.p.core_groups[on]))
+            finish[task] = start + self.exec[task][on]
+            for r in self.p.core_groups[on]:
+                free[r] = finish[task]
+            makespan = max(makespan, finish[task] + int(self.p.delivery_ns[task, on]))
+        return finish, makespan
+
+    def tails(self) -> list[int]:
+        need = [0] * (1 + max(max(group) for group in self.p.core_groups))
+        rest = [0] * self.n
+        for task in reversed(self.order):
+            on = self.device[task]
+            tail = int(self.p.delivery_ns[task, on])
+            for dst, row in self.succs[task]:
+                tail = max(tail, self.copy[row][on][self.device[dst]] + rest[dst])
+            tail = max(tail, *(need[r] for r in self.p.core_groups[on]))
+            rest[task] = tail + self.exec[task][on]
+            for r in self.p.core_groups[on]:
+                need[r] = rest[task]
+        return rest
+
+    def set_plan(self, order: list[int], device: list[int]) -> None:
+        self.order, self.device = list(order), list(device)
+        self.finish, self.makespan = self.decode(self.order, self.device)
+        self.begin, self.end = 0, self.n - 1
+
+    def load(self, order: list[int], device: list[int]) -> None:
+        self.set_plan(order, device)
+        self.evaluations += 1
+        self.keep_best()
+
+    def keep_best(self) -> None:
+        if self.best is None or self.makespan < self.best.makespan:
+            self.best = Chromosome(self.order, self.device, self.makespan)
+            self.last_improvement = self.evaluations
+
+    def sort(self) -> None:
+        key = {t: (self.finish[t] - self.exec[t][self.device[t]], self.finish[t]) for t in self.order}
+        self.set_plan(sorted(self.order, key=lambda task: key[task]), self.device)
+
+    def critical(self) -> list[int]:
+        rest = self.tails()
+        return [
+            task
+            for task in self.order[self.begin : self.end + 1]
+            if self.finish[task] - self.exec[task][self.device[task]] + rest[task] == self.makespan
+        ]
+
+    # Changes: each returns the order and the devices after it, or None if nothing changes.
+
+    def draw_task(self) -> int:
+        if self.rng.below(100) < self.params.critical_percent:
+            critical = self.critical()
+            if critical:
+                return critical[self.rng.below(len(critical))]
+        return self.order[self.begin + self.rng.below(self.end - self.begin + 1)]
+
+    def in_focus(self, units: Units, unit: int) -> bool:
+        places = [self.order.index(task) for task in units.members[unit]]
+        return all(self.begin <= place <= self.end for place in places)
+
+    def move_unit(self, device: list[int], units: Units, unit: int, to: int) -> list[int]:
+        moved = [task for task in units.members[unit] if device[task] != to]
+        for task in moved:
+            device[task] = to
+        return moved
+
+    def draw_neighbour(self, task: int) -> int | None:
+        near = self.preds[task] + self.succs[task]
+        return near[self.rng.below(len(near))][0] if near else None
+
+    def draw_change(self, units: Units, task: int) -> tuple[list[int], list[int]] | None:
+        kind, unit = self.rng.below(100), units.of_task[task]
+        if not self.in_focus(units, unit):
+            return None
+        if kind < self.params.swap_percent:
+            return self.draw_swap(units, task)
+        to = units.choices[unit][self.rng.below(len(units.choices[unit]))]
+        kind -= self.params.swap_percent
+        if kind < self.params.block_percent and to != self.device[task]:
+            return self.draw_block(units, task, to)
+        return self.draw_place(units, task, self.device[task] if kind % 2 else to)
+
+    def draw_swap(self, units: Units, task: int) -> tuple[list[int], list[int]] | None:
+        at, span = self.order.index(task), 2 << self.rng.below(self.params.max_span_bits)
+        lowest, highest = max(self.begin, at - span), min(self.end, at + span)
+        other = self.order[lowest + self.rng.below(highest - lowest + 1)]
+        here, there = self.device[task], self.device[other]
+        unit, other_unit = units.of_task[task], units.of_task[other]
+        if here == there or unit == other_unit or not self.in_focus(units, other_unit):
+            return None
+        if there not in units.choices[unit] or here not in units.choices[other_unit]:
+            return None
+        device = list(self.device)
+        self.move_unit(device, units, unit, there)
+        self.move_unit(device, units, other_unit, here)
+        return self.order, device
+
+    def draw_block(self, units: Units, task: int, to: int) -> tuple[list[int], list[int]]:
+        own, device = self.device[task], list(self.device)
+        gather = self.rng.below(100) < self.params.gather_percent
+        bits = 1 + self.rng.below(self.params.max_block_bits)
+        size = 2 + self.rng.below(1 << bits)
+        moved = self.move_unit(device, units, units.of_task[task], to)
+        marked = set(units.members[units.of_task[task]])
+        tries = 0
+        while tries < 3 * size and len(moved) < size:
+            tries += 1
+            near = self.draw_neighbour(moved[self.rng.below(len(moved))])
+            if near is None:
+                break
+            unit = units.of_task[near]
+            if near in marked or device[near] == to or not (gather or device[near] == own):
+                continue
+            if to in units.choices[unit] and self.in_focus(units, unit):
+                moved += self.move_unit(device, units, unit, to)
+                marked |= set(units.members[unit])
+        return self.order, device
+
+    def draw_place(self, units: Units, task: int, to: int) -> tuple[list[int], list[int]] | None:
+        at, span = self.order.index(task), 2 << self.rng.below(self.params.max_span_bits)
+        place_of = {other: place for place, other in enumerate(self.order)}
+        lowest = max([self.begin, at - span, *(place_of[p] + 1 for p, _ in self.preds[task])])
+        highest = min([self.end, at + span, *(place_of[s] - 1 for s, _ in self.succs[task])])
+        place = lowest + self.rng.below(highest - lowest + 1)
+        if place == at and to == self.device[task]:
+            return None
+        order, device = list(self.order), list(self.device)
+        if to != device[task]:
+            self.move_unit(device, units, units.of_task[task], to)
+        order.insert(place, order.pop(at))
+        return order, device
+
+    # Annealing.
+
+    def step(self, units: Units) -> None:
+        task = self.draw_task()
+        self.evaluations += 1
+        change = self.draw_change(units, task)
+        if change is None:
+            return
+        factor = MINUS_LOG[self.rng.next() >> 54]
+        hot = self.temperature
+        limit = self.makespan + (hot >> 16) * factor + ((hot & 0xFFFF) * factor >> 16)
+        finish, makespan = self.decode(*change)
+        self.worse_seen += makespan > self.makespan
+        if makespan <= limit:
+            self.worse_taken += makespan > self.makespan
+            (self.order, self.device), self.finish, self.makespan = change, finish, makespan
+            self.keep_best()
+
+    def choose_focus(self, tied: bool) -> None:
+        size = self.params.focus
+        self.since_sort += 1
+        if self.since_sort >= self.params.sort_every:
+            self.sort()
+            self.since_sort = 0
+        self.begin, self.end = 0, self.n - 1
+        if tied or size >= self.n or self.rng.below(32) == 0:
+            return
+        self.begin = max(0, min(self.rng.below(self.n) - size // 2, self.n - size))
+        self.end = self.begin + size - 1
+
+    def visit(self, units: Units, tied: bool, target: int, most: int) -> None:
+        end = self.evaluations + min(self.params.visit + self.n // 8, most)
+        self.choose_focus(tied)
+        while self.evaluations < end:
+            self.step(units)
+        if self.worse_seen >= 1000:
+            if self.worse_taken << 20 > target * self.worse_seen:
+                self.temperature -= self.temperature // 16
+            else:
+                self.temperature += self.temperature // 16 + 1
+            self.worse_seen = self.worse_taken = 0
+
+    # Cycles.
+
+    def cross(self) -> None:
+        a, b = self.rng.below(len(self.members)), self.rng.below(len(self.members) - 1)
+        b += b >= a
+        first, second = self.members[a], self.members[b]
+        better, other = (second, first) if second.makespan < first.makespan else (first, second)
+        self.set_plan(better.order, better.device)
+        marked = set(self.critical()) if self.params.keep_critical else set()
+        region: list[int] = []
+        size = 1 + self.n // 8 + self.rng.below(self.n // 2 + 1)
+        near: int | None = self.rng.below(self.n)
+        tries = 0
+        while near is not None and len(region) < size and tries < 4 * size:
+            tries += 1
+            if near not in marked:
+                marked.add(near)
+                region.append(near)
+            if region:
+                near = self.draw_neighbour(region[self.rng.below(len(region))])
+            else:
+                near = self.rng.below(self.n)
+        for task in region:
+            for member in self.units.members[self.units.of_task[task]]:
+                self.device[member] = other.device[task]
+
+    def take_individual(self) -> None:
+        self.is_child = len(self.members) == self.params.population and len(self.members) > 1
+        if self.is_child:
+            self.cross()
+        else:
+            seed = self.seeds[self.cycle % len(self.seeds)]
+            self.set_plan(seed.order, seed.device)
+            if self.cycle % 3:
+                for unit, members in enumerate(self.units.members):
+                    choices = self.units.choices[unit]
+                    to = choices[self.rng.below(len(choices))]
+                    for task in members:
+                        self.device[task] = to
+        self.load(self.order, self.device)
+        self.sort()
+
+    def cycle_length(self, horizon: int) -> int:
+        left = max(1, horizon - self.cycle_begin)
+        count = left // max(1, self.params.effort * self.n)
+        return left if count < (4 if self.cycle_begin == 0 else 2) else left // count
+
+    def begin_cycle(self) -> None:
+        assert self.best is not None
+        self.cycle_begin = self.evaluations if self.cycle else 0
+        self.temperature = self.hot if self.hot > 0 else self.best.makespan >> 8
+        self.worse_seen = self.worse_taken = self.since_sort = self.hot = 0
+        self.take_individual()
+        self.cycle += 1
+
+    def end_cycle(self) -> None:
+        self.sort()
+        plan = Chromosome(self.order, self.device, self.makespan)
+        if len(self.members) < self.params.population:
+            self.members.append(plan)
+            return
+        values = [member.makespan for member in self.members]
+        if plan.makespan not in values and plan.makespan < max(values):
+            self.members[values.index(max(values))] = plan
+
+    def run(self, max_evaluations: int, horizon: int) -> None:
+        end = min(self.evaluations + max_evaluations, horizon)
+        while self.evaluations < end:
+            if self.cycle == 0 or self.evaluations - self.cycle_begin >= self.cycle_length(horizon):
+                if self.cycle:
+                    self.end_cycle()
+                self.begin_cycle()
+            length, done = self.cycle_length(horizon), self.evaluations - self.cycle_begin
+            progress = min(65536, (done << 16) // length)
+            if self.hot == 0 and progress > 6554:
+                self.hot = self.temperature
+            tied = (
+                self.tied is not None
+                and not self.is_child
+                and progress * 100 < self.params.tied_percent << 16
+            )
+            first = self.params.accept_again if self.is_child else self.params.accept_first
+            target = temperature_at(first, self.params.accept_last, progress)
+            units = self.tied if tied and self.tied is not None else self.units
+            self.visit(units, tied, target, min(length - done, horizon - self.evaluations))

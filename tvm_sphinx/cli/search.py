@@ -1,0 +1,69 @@
+"""``tvm-sphinx search PROBLEM.json``: schedule any problem from the shell."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..errors import SphinxError
+from ..problem_file import read_problem
+from ..search import ALGORITHMS, SearchResult, Stop, search_schedule
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command and its arguments."""
+    parser = subparsers.add_parser(
+        "search",
+        help="schedule a problem file",
+        description="Search for a short schedule of a problem file.",
+    )
+    parser.add_argument("problem", metavar="PROBLEM.json", help="form: see tvm_sphinx.problem_file")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+    parser.add_argument("--time-limit", type=float, metavar="S", help="seconds of wall time")
+    parser.add_argument(
+        "--max-evaluations",
+        type=int,
+        metavar="N",
+        help="schedules valued; gives the same result everywhere (the default, by number of tasks)",
+    )
+    parser.add_argument(
+        "--algorithm", default="cpga", metavar="NAME", help=f"one of {', '.join(sorted(ALGORITHMS))}"
+    )
+    parser.add_argument("-o", "--output", metavar="schedule.json", help="'-' writes to stdout")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Search, print a summary, and write the schedule file."""
+    problem = read_problem(args.problem)
+    stop = None
+    if args.time_limit is not None or args.max_evaluations is not None:
+        stop = Stop(max_evaluations=args.max_evaluations, time_limit_s=args.time_limit)
+    result = search_schedule(problem, algorithm=args.algorithm, seed=args.seed, stop=stop)
+    best = result.best
+    summary = (
+        f"{problem.name}: {problem.num_tasks} tasks, {problem.num_edges} edges, "
+        f"{problem.num_devices} devices\n"
+        f"makespan_ns {best.makespan_ns}  lower_bound_ns {best.lower_bound_ns}  gap {best.gap:.2%}\n"
+        f"{result.algorithm}: {result.evaluations} evaluations in {result.runtime_s:.2f} s, "
+        f"stopped by {result.stop_reason}"
+    )
+    if args.output == "-":
+        print(summary, file=sys.stderr)
+        print(json.dumps(schedule_file(result)))
+        return 0
+    print(summary)
+    if args.output is not None:
+        try:
+            Path(args.output).write_text(json.dumps(schedule_file(result)) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise SphinxError(f"Cannot write {args.output!r}: {error.strerror}.") from error
+    return 0
+
+
+def schedule_file(result: SearchResult) -> dict[str, Any]:
+    """Return what a schedule file holds: the schedule, and how it was found."""
+    return {**result.best.to_json(), "algorithm": result.algorithm, "seed": result.seed}

@@ -1,0 +1,14 @@
+"""CPU kernels: channels-last packed layouts, schedule rules, and their measurement."""
+
+from .layouts import prepare_layouts
+from .schedule import ScheduleKernels, default_rules, schedule_kernel
+from .target_info import CpuInfo, cpu_info
+
+__all__ = [
+    "CpuInfo",
+    "ScheduleKernels",
+    "cpu_info",
+    "default_rules",
+    "prepare_layouts",
+    "schedule_kernel",
+]

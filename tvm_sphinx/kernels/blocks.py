@@ -1,0 +1,89 @@
+"""Small steps on blocks and loops that several schedule rules share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm import s_tir, tirx
+from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
+
+from .compute import ROLE
+
+# Splits off the last, partial step of a loop, so that all others run without a condition.
+PARTITION_HINT = "pragma_loop_partition_hint"
+
+
+def root_blocks(sch: s_tir.Schedule) -> list[SBlockRV]:
+    """Return the function's blocks in the order of the program."""
+    root = sch.get_sblock(sch.mod["main"].body.block.name_hint)
+    return list(sch.get_child_blocks(root))
+
+
+def role_of(sch: s_tir.Schedule, block: SBlockRV) -> str:
+    """Return the role that `compute.py` gave a block, or an empty string."""
+    return str(sch.get(block).annotations.get(ROLE, ""))
+
+
+def extent_of(sch: s_tir.Schedule, loop: LoopRV) -> int:
+    """Return a loop's extent; the rules only see static ones."""
+    return int(sch.get(loop).extent)
+
+
+def is_reduction(sch: s_tir.Schedule, block: SBlockRV) -> bool:
+    """Whether a block has a reduction axis."""
+    return any(it.iter_type == tirx.IterVar.CommReduce for it in sch.get(block).iter_vars)
+
+
+def try_inline(sch: s_tir.Schedule, block: SBlockRV) -> bool:
+    """Inline a block into its consumers where that is legal; tell whether it was."""
+    try:
+        sch.compute_inline(block)
+    except ScheduleError:
+        return False
+    return True
+
+
+def inline_consumers(
+    sch: s_tir.Schedule, producer: SBlockRV, after: list[SBlockRV]
+) -> SBlockRV | None:
+    """Merge the blocks after a producer into one; None where more than one remains."""
+    if not after:
+        return None
+    remaining = [block for block in after[:-1] if not try_inline(sch, block)]
+    if remaining or is_reduction(sch, after[-1]):
+        return None
+    consumers: list[Any] = list(sch.get_consumers(producer))
+    return after[-1] if len(consumers) == 1 else None
+
+
+def is_output(sch: s_tir.Schedule, block: SBlockRV) -> bool:
+    """Whether a block writes a parameter of the function."""
+    params = sch.mod["main"].params
+    written = sch.get(block).writes
+    return any(region.source.same_as(param) for region in written for param in params)
+
+
+def spatial_extents(sch: s_tir.Schedule, block: SBlockRV) -> list[int]:
+    """Return the extents of a block's spatial axes, in order."""
+    axes = sch.get(block).iter_vars
+    return [int(it.dom.extent) for it in axes if it.iter_type == tirx.IterVar.DataPar]
+
+
+def fuse_all(sch: s_tir.Schedule, loops: list[LoopRV]) -> LoopRV:
+    """Fuse loops into one; a single loop stays as it is."""
+    return sch.fuse(*loops) if len(loops) > 1 else loops[0]
+
+
+def vectorize_last(sch: s_tir.Schedule, block: SBlockRV, lanes: int) -> None:
+    """Vectorize a block's innermost loop; a remainder gets code of its own."""
+    loop = sch.get_loops(block)[-1]
+    extent = extent_of(sch, loop)
+    if extent < 2:
+        return
+    if extent <= lanes:
+        sch.vectorize(loop)
+        return
+    outer, inner = sch.split(loop, [None, lanes])
+    sch.vectorize(inner)
+    if extent % lanes:
+        sch.annotate(outer, PARTITION_HINT, True)

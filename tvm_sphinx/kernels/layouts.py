@@ -1,0 +1,257 @@
+"""Relax rewriting ahead of legalization: channels-last activations and packed weights.
+
+Every convolution and matrix product with static shapes becomes a `call_tir` of a packed kernel
+(`compute.py`); weights are packed here, once. Convolution networks change to channels-last: a tensor
+that a convolution writes stays so through pooling, concatenation and elementwise operators, and is
+brought back only where an operator needs the original order. One layout serves every CPU target.
+
+TVM's own ConvertLayout was measured first: it leaves `clip` and `nn.pad` in the old layout (70
+transposes in MobileNet v2), fails on ShuffleNet's five-dimensional reshapes and on ViT, and its
+weight transposes are compiled and run one by one by FoldConstant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tvm
+from tvm import relax
+from tvm.relax.expr_functor import PyExprMutator, mutator
+
+from . import channels_last, compute, packing
+
+_SUMMABLE = frozenset({"float32", "float64", "float16", "int8", "uint8", "int32"})
+
+
+def prepare_layouts(
+    mod: tvm.IRModule, targets: Sequence[tvm.target.Target] | None = None
+) -> tvm.IRModule:
+    """Rewrite a module for the packed CPU kernels; run it before `LegalizeOps`.
+
+    Parameters
+    ----------
+    mod
+        A Relax module after constant folding; functions that hold no convolution and no matrix
+        product come back unchanged. It is not modified.
+    targets
+        The targets that the module will run on. Where one of them is not an LLVM target the module
+        comes back unchanged, because its kernels would not know the packed form. None means CPUs.
+
+    Returns
+    -------
+    The module with packed weights and, for convolution networks, channels-last activations.
+    """
+    if targets is not None and any(target.kind.name != "llvm" for target in targets):
+        return mod
+    rewriter = _LayoutRewriter(mod)
+    for gvar, func in mod.functions_items():
+        if isinstance(func, relax.Function) and not func.attrs.get("Primitive", 0):
+            rewriter.rewrite_function(gvar, func)
+    return rewriter.builder_.get()
+
+
+def static_shape(expr: relax.Expr) -> tuple[int, ...] | None:
+    """Return an expression's tensor extents, or None where they are not all known integers."""
+    ty = expr.ty
+    if not isinstance(ty, relax.TensorType) or ty.shape is None:
+        return None
+    values = getattr(ty.shape, "values", None)
+    if values is None or not all(isinstance(v, tvm.tirx.IntImm) for v in values):
+        return None
+    return tuple(int(v) for v in values)
+
+
+def _dtype(expr: relax.Expr) -> str:
+    return str(expr.ty.dtype)
+
+
+@mutator
+class _LayoutRewriter(PyExprMutator):  # type: ignore[misc]
+    """Rewrites one module, function by function, keeping channels-last twins of tensors."""
+
+    def __init__(self, mod: tvm.IRModule) -> None:
+        super().__init__(mod)
+        self._twins: dict[Any, tuple[relax.Var, channels_last.Order]] = {}
+        self._values: dict[Any, relax.Expr] = {}
+        self._settled: set[Any] = set()
+
+    def rewrite_function(self, gvar: tvm.ir.GlobalVar, func: relax.Function) -> None:
+        self._twins.clear()
+        self._values.clear()
+        self._settled.clear()
+        updated = self.visit_expr(func)
+        self.builder_.update_func(gvar, relax.analysis.remove_all_unused(updated))
+
+    # -- hooks of the mutator
+
+    def visit_dataflow_var_(self, op: relax.DataflowVar) -> relax.Expr:
+        """Bring a tensor that only has a channels-last twin back to its own order."""
+        self._settle(op)
+        return super().visit_dataflow_var_(op)
+
+    def visit_var_(self, op: relax.Var) -> relax.Expr:
+        """Do the same for a variable that leaves its dataflow block."""
+        self._settle(op)
+        return super().visit_var_(op)
+
+    def visit_var_binding_(self, binding: relax.VarBinding) -> None:
+        """Rewrite one binding, or leave it to the default visit."""
+        value = binding.value
+        self._values[binding.var] = value
+        if not isinstance(value, relax.Call) or not isinstance(value.op, tvm.ir.Op):
+            super().visit_var_binding_(binding)
+            return
+        name = value.op.name.removeprefix("relax.")
+        twin = self._rewrite_twin(name, value)
+        if twin is not None:
+            self._twins[binding.var] = twin
+            if not isinstance(binding.var, relax.DataflowVar):
+                self._settle(binding.var)
+            return
+        plain = self._rewrite_plain(name, value)
+        if plain is None:
+            super().visit_var_binding_(binding)
+            return
+        self._bind(binding.var, plain)
+
+    # -- helpers
+
+    def _bind(self, var: relax.Var, value: relax.Expr) -> None:
+        if isinstance(var, relax.DataflowVar):
+            # An alias would stand between a kernel and the epilogue that fusion gives it.
+            named = value if isinstance(value, relax.DataflowVar) else self.builder_.emit(value)
+            self.set_var_remap(var, named)
+        elif self.builder_.current_block_is_dataflow():
+            self.set_var_remap(var, self.builder_.emit_output(value))
+        else:
+            self.set_var_remap(var, self.builder_.emit(value))
+
+    def _settle(self, var: relax.Var) -> None:
+        twin = self._twins.get(var)
+        if twin is None or var in self._settled:
+            return
+        tensor, order = twin
+        self._bind(var, relax.op.permute_dims(tensor, channels_last.inverse(order)))
+        self._settled.add(var)
+
+    def constant(self, expr: relax.Expr) -> Any | None:
+        """Return the array of a constant, seen through a transpose of it, or None."""
+        if isinstance(expr, tvm.ir.GenericConst):
+            return expr.value.numpy()
+        value = self._values.get(expr)
+        if isinstance(value, tvm.ir.GenericConst):
+            return value.value.numpy()
+        if isinstance(value, relax.Call) and getattr(value.op, "name", "") == "relax.permute_dims":
+            inner = self.constant(value.args[0])
+            if inner is not None:
+                axes = value.attrs.axes
+                return inner.transpose(None if axes is None else [int(a) for a in axes])
+        return None
+
+    def twin_of(self, expr: relax.Expr, order: channels_last.Order) -> relax.Expr:
+        """Return an operand in the given order: its twin, a permuted constant, or a transpose."""
+        held = self._twins.get(expr) if isinstance(expr, relax.Var) else None
+        if held is not None and held[1] == order:
+            return held[0]
+        array = self.constant(expr)
+        if array is not None:
+            return relax.const(channels_last.permute_array(array, order))
+        return self.builder_.emit(relax.op.permute_dims(self.visit_expr(expr), list(order)))
+
+    def order_of(self, expr: relax.Expr) -> channels_last.Order | None:
+        """Return the order of an operand's channels-last twin, or None where it has none."""
+        held = self._twins.get(expr) if isinstance(expr, relax.Var) else None
+        return held[1] if held is not None else None
+
+    def emit_kernel(self, func: Any, name: str, args: list[relax.Expr], out: Any) -> relax.Var:
+        """Emit a call of a packed kernel."""
+        gvar = self.builder_.add_func(func, name)
+        return self.builder_.emit(relax.call_tir(gvar, args, out))
+
+    # -- rewrites
+
+    def _rewrite_twin(
+        self, name: str, call: relax.Call
+    ) -> tuple[relax.Var, channels_last.Order] | None:
+        if name == "nn.conv2d":
+            return self._conv2d(call)
+        rule: Callable[..., Any] | None = channels_last.RULES.get(name)
+        if rule is None or not any(self.order_of(arg) for arg in _tensors(call)):
+            return None
+        result = rule(self, call)
+        if result is None:
+            return None
+        expr, order = result
+        return self.builder_.emit(expr), order
+
+    def _rewrite_plain(self, name: str, call: relax.Call) -> relax.Expr | None:
+        if name == "matmul":
+            return self._matmul(call)
+        rule = channels_last.LEAVING.get(name)
+        if rule is None or self.order_of(call.args[0]) is None:
+            return None
+        return rule(self, call)
+
+    def _conv2d(self, call: relax.Call) -> tuple[relax.Var, channels_last.Order] | None:
+        attrs = call.attrs
+        data, weight = static_shape(call.args[0]), self.constant(call.args[1])
+        layouts = (attrs.data_layout, attrs.kernel_layout, attrs.out_layout or attrs.data_layout)
+        dtype, out_dtype = _dtype(call.args[0]), str(call.ty.dtype)
+        plain = layouts == ("NCHW", "OIHW", "NCHW") and dtype in _SUMMABLE
+        if data is None or weight is None or not plain or str(weight.dtype) != dtype:
+            return None
+        batch, depth, height, width = data
+        shape = compute.ConvShape(
+            (batch, height, width, depth),
+            int(weight.shape[0]),
+            (int(weight.shape[2]), int(weight.shape[3])),
+            _ints(attrs.strides),
+            _ints(attrs.padding),
+            _ints(attrs.dilation),
+            int(attrs.groups),
+        )
+        tensor = self.twin_of(call.args[0], channels_last.NHWC)
+        out = relax.TensorType((batch, *shape.out_hw, shape.out_channels), out_dtype)
+        if shape.is_depthwise:
+            func, packed = compute.depthwise_conv2d, packing.pack_depthwise(weight)
+        elif shape.is_pointwise:
+            matrix = packing.pack_matmul(weight[:, :, 0, 0].T)
+            lead = (batch, height, width)
+            kernel = compute.matmul(lead, depth, shape.out_channels, dtype, out_dtype)
+            args = [tensor, relax.const(matrix)]
+            return self.emit_kernel(kernel, "conv2d_1x1", args, out), channels_last.NHWC
+        else:
+            func, packed = compute.conv2d, packing.pack_conv2d(weight, shape.groups)
+        kernel = func(shape, dtype, out_dtype)
+        name = func.__name__
+        args = [tensor, relax.const(packed)]
+        return self.emit_kernel(kernel, name, args, out), channels_last.NHWC
+
+    def _matmul(self, call: relax.Call) -> relax.Expr | None:
+        left, right = static_shape(call.args[0]), static_shape(call.args[1])
+        dtype, out_dtype = _dtype(call.args[0]), str(call.ty.dtype)
+        if left is None or right is None or min(len(left), len(right)) < 2 or 0 in left + right:
+            return None
+        if dtype not in _SUMMABLE or dtype != _dtype(call.args[1]):
+            return None
+        weight = self.constant(call.args[1])
+        if weight is not None and len(right) == 2:
+            kernel = compute.matmul(left[:-1], left[-1], right[1], dtype, out_dtype)
+            args = [self.visit_expr(call.args[0]), relax.const(packing.pack_matmul(weight))]
+            return self.emit_kernel(kernel, "matmul", args, call.ty)
+        shape = compute.BatchMatmulShape(left[:-2], right[:-2], left[-2], left[-1], right[-1])
+        kernel = compute.batch_matmul(shape, dtype, out_dtype)
+        args = [self.visit_expr(arg) for arg in call.args]
+        return self.emit_kernel(kernel, "batch_matmul", args, call.ty)
+
+
+def _ints(values: Sequence[Any]) -> Any:
+    return tuple(int(value) for value in values)
+
+
+def _tensors(call: relax.Call) -> list[relax.Expr]:
+    fields: list[relax.Expr] = []
+    for arg in call.args:
+        fields += list(arg.fields) if isinstance(arg, relax.Tuple) else [arg]
+    return fields

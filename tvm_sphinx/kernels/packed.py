@@ -1,0 +1,227 @@
+"""The rule for the packed kernels of `compute.py`: convolution and matrix product.
+
+The shape of every schedule here: panels of weights outermost (a group of panels stays in the second
+level cache while all rows pass it), then rows, then the reduction, and innermost a register tile of
+rows x panels, unrolled and vectorized. The consumers are merged into one epilogue that runs at the
+register tile; padding and packing run ahead.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tvm import s_tir, tirx
+from tvm.s_tir.schedule import LoopRV, SBlockRV
+from tvm.target import Target
+
+from .blocks import (
+    PARTITION_HINT,
+    extent_of,
+    inline_consumers,
+    is_output,
+    role_of,
+    root_blocks,
+    try_inline,
+    vectorize_last,
+)
+from .injective import schedule_injective
+from .target_info import PANEL_LANES, CpuInfo
+from .tiling import Tile, choose_tile
+
+_ACCUMULATORS = ("conv2d", "depthwise_conv2d", "matmul", "batch_matmul")
+
+
+class PackedKernel:
+    """Schedules one packed kernel with its prologue and epilogue, in dlight's form."""
+
+    def __init__(self, info: CpuInfo) -> None:
+        self.info = info
+
+    def apply(self, func: tirx.PrimFunc, _target: Target, _tunable: bool) -> s_tir.Schedule | None:
+        """Return the schedule, or None where the function holds no packed kernel."""
+        for merged in (True, False):
+            sch = self._schedule(func, merged)
+            if sch is not None:
+                return sch
+        return None
+
+    def _schedule(self, func: tirx.PrimFunc, merged: bool) -> s_tir.Schedule | None:
+        """Schedule with the consumers merged into the tile, or apart; None where that fails."""
+        sch = s_tir.Schedule(func)
+        blocks = root_blocks(sch)
+        found = [block for block in blocks if role_of(sch, block) in _ACCUMULATORS]
+        if len(found) != 1:
+            return None
+        acc = found[0]
+        position = blocks.index(acc)
+        after = blocks[position + 1 :]
+        epilogue = inline_consumers(sch, acc, after) if merged else None
+        if merged and epilogue is None:
+            return None
+        if not merged:
+            epilogue = sch.cache_write(acc, 0, "global")
+            for block in [b for b in after if is_output(sch, b) or not try_inline(sch, b)]:
+                schedule_injective(sch, block, self.info)
+        role = role_of(sch, acc)
+        plan = {
+            "conv2d": self._conv2d,
+            "depthwise_conv2d": self._depthwise,
+            "matmul": self._matmul,
+            "batch_matmul": self._batch_matmul,
+        }[role]
+        fits = plan(sch, acc, epilogue)
+        self._ahead(sch, blocks[:position])
+        return sch if fits else None
+
+    # -- one plan per kind of kernel
+
+    def _conv2d(self, sch: s_tir.Schedule, acc: SBlockRV, epilogue: SBlockRV) -> bool:
+        n, h, w, g, o, i, kh, kw, ic = sch.get_loops(acc)
+        tile = choose_tile(extent_of(sch, w), extent_of(sch, o), _pixel_bytes(sch, acc, 2), self.info)
+        wo, wi = sch.split(w, [None, tile.rows])
+        oo, oi = sch.split(o, [None, tile.panels])
+        sch.reorder(n, g, oo, h, wo, kh, kw, ic, wi, oi, i)
+        fits = _attach(sch, epilogue, wo, tile)
+        self._finish(sch, acc, epilogue, wo, (wi, oi, i), kh)
+        self._parallel(sch, [n, g, oo, h])
+        return fits
+
+    def _depthwise(self, sch: s_tir.Schedule, acc: SBlockRV, epilogue: SBlockRV) -> bool:
+        n, h, w, o, i, kh, kw = sch.get_loops(acc)
+        tile = choose_tile(extent_of(sch, w), extent_of(sch, o), 64, self.info)
+        wo, wi = sch.split(w, [None, tile.rows])
+        oo, oi = sch.split(o, [None, tile.panels])
+        sch.reorder(n, oo, h, wo, kh, kw, wi, oi, i)
+        fits = _attach(sch, epilogue, wo, tile)
+        self._finish(sch, acc, epilogue, wo, (wi, oi, i), kh)
+        self._parallel(sch, [n, oo, h])
+        return fits
+
+    def _matmul(self, sch: s_tir.Schedule, acc: SBlockRV, epilogue: SBlockRV) -> bool:
+        m, o, i, k = sch.get_loops(acc)
+        _flatten_rows(sch, epilogue, extent_of(sch, m))
+        stride = extent_of(sch, k) * 4
+        tile = choose_tile(extent_of(sch, m), extent_of(sch, o), stride, self.info)
+        mo, mi = sch.split(m, [None, tile.rows])
+        oo, oi = sch.split(o, [None, tile.panels])
+        sch.reorder(oo, mo, k, mi, oi, i)
+        fits = _attach(sch, epilogue, mo, tile)
+        self._finish(sch, acc, epilogue, mo, (mi, oi, i), k)
+        self._parallel_rows(sch, oo, mo)
+        return fits
+
+    def _batch_matmul(self, sch: s_tir.Schedule, acc: SBlockRV, epilogue: SBlockRV) -> bool:
+        *batch, m, o, i, k = sch.get_loops(acc)
+        stride = extent_of(sch, k) * 4
+        tile = choose_tile(extent_of(sch, m), extent_of(sch, o), stride, self.info)
+        mo, mi = sch.split(m, [None, tile.rows])
+        oo, oi = sch.split(o, [None, tile.panels])
+        sch.reorder(*batch, oo, mo, k, mi, oi, i)
+        fits = _attach(sch, epilogue, mo, tile)
+        self._finish(sch, acc, epilogue, mo, (mi, oi, i), k)
+        self._parallel(sch, batch if batch else [oo])
+        return fits
+
+    # -- shared steps
+
+    def _finish(
+        self,
+        sch: s_tir.Schedule,
+        acc: SBlockRV,
+        epilogue: SBlockRV,
+        rows: LoopRV,
+        tile: tuple[LoopRV, LoopRV, LoopRV],
+        reduction: LoopRV,
+    ) -> None:
+        """Vectorize and unroll the register tile and its epilogue; start the reduction apart."""
+        inner, panels, lane = tile
+        sch.vectorize(lane)
+        sch.unroll(panels)
+        sch.unroll(inner)
+        _vectorize_epilogue(sch, epilogue, rows)
+        sch.decompose_reduction(acc, reduction)
+        sch.annotate(rows, PARTITION_HINT, True)
+
+    def _parallel(self, sch: s_tir.Schedule, loops: list[LoopRV]) -> None:
+        if self.info.cores > 1:
+            sch.parallel(sch.fuse(*loops) if len(loops) > 1 else loops[0])
+
+    def _parallel_rows(self, sch: s_tir.Schedule, panels: LoopRV, rows: LoopRV) -> None:
+        """Share out panels, or rows where there are too few panels to balance the cores."""
+        cores = self.info.cores
+        if cores == 1:
+            return
+        count = extent_of(sch, panels)
+        if count % cores == 0 or count >= 4 * cores or extent_of(sch, rows) < cores:
+            sch.parallel(panels)
+            return
+        sch.parallel(rows) if count == 1 else sch.parallel(panels)
+
+    def _ahead(self, sch: s_tir.Schedule, before: list[SBlockRV]) -> None:
+        """Schedule the blocks that run ahead of the kernel: padding, packing."""
+        for block in before:
+            loops = sch.get_loops(block)
+            vectorize_last(sch, block, self.info.lanes(4))
+            self._parallel(sch, sch.get_loops(block)[: max(1, len(loops) - 2)])
+
+
+def _pixel_bytes(sch: s_tir.Schedule, acc: SBlockRV, axis: int) -> int:
+    """Return the distance in bytes of the pixels that neighbouring output columns read."""
+    read = sch.get(acc).reads[0].source
+    return int(math.prod(int(extent) for extent in read.shape[axis + 1 :])) * 4
+
+
+def _flatten_rows(sch: s_tir.Schedule, epilogue: SBlockRV, rows: int) -> None:
+    """Give the epilogue one loop over all rows, as the accumulating block has."""
+    extents = [extent_of(sch, loop) for loop in sch.get_loops(epilogue)]
+    lead = extents[:-1]
+    if len(lead) < 2 or rows == 1 or math.prod(lead) != rows:
+        return
+
+    def flatten(*indices: Any) -> list[Any]:
+        flat: Any = 0
+        for index, extent in zip(indices[:-1], lead, strict=True):
+            if extent > 1:
+                flat = index if isinstance(flat, int) else flat * extent + index
+        return [flat, indices[-1]]
+
+    index_map = tirx.IndexMap.from_func(flatten, ndim=len(extents), index_dtype="int64")
+    sch.transform_block_layout(epilogue, index_map)
+
+
+def _attach(sch: s_tir.Schedule, epilogue: SBlockRV, rows: LoopRV, tile: Tile) -> bool:
+    """Move the epilogue to the tile; tell whether it then covers no more than the tile."""
+    sch.reverse_compute_at(epilogue, rows)
+    inner = _loops_below(sch, epilogue, rows)
+    covered = math.prod(extent_of(sch, loop) for loop in inner)
+    return covered <= tile.rows * tile.panels * PANEL_LANES
+
+
+def _loops_below(sch: s_tir.Schedule, block: SBlockRV, loop: LoopRV) -> list[LoopRV]:
+    loops = sch.get_loops(block)
+    depth = next(p for p, found in enumerate(loops) if sch.get(found).same_as(sch.get(loop)))
+    return loops[depth + 1 :]
+
+
+def _vectorize_epilogue(sch: s_tir.Schedule, epilogue: SBlockRV, rows: LoopRV) -> None:
+    inner = _loops_below(sch, epilogue, rows)
+    if not inner:
+        return
+    *others, channel = inner
+    extent = extent_of(sch, channel)
+    lanes = math.gcd(extent, _channels(sch, epilogue))
+    lanes = math.gcd(lanes, PANEL_LANES)
+    if lanes >= 4:
+        chunk, lane = sch.split(channel, [None, lanes])
+        sch.vectorize(lane)
+        others.append(chunk)
+    else:
+        others.append(channel)
+    for loop in others:
+        if 1 < extent_of(sch, loop) <= PANEL_LANES:
+            sch.unroll(loop)
+
+
+def _channels(sch: s_tir.Schedule, epilogue: SBlockRV) -> int:
+    return int(sch.get(epilogue).writes[0].source.shape[-1])

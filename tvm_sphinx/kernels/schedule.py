@@ -1,0 +1,101 @@
+"""The default schedule of a kernel: the first rule that fits, in dlight's form."""
+
+from __future__ import annotations
+
+import tvm
+from tvm import s_tir, tirx
+from tvm.s_tir.dlight import ScheduleRule
+
+from .injective import Injective
+from .packed import PackedKernel
+from .reduction import Reduction
+from .target_info import CpuInfo, cpu_info
+from .vector_math import expand_functions
+
+
+def default_rules(info: CpuInfo) -> list[ScheduleRule]:
+    """Return the rules in the order in which they are tried."""
+    return [PackedKernel(info), Reduction(info), Injective(info)]
+
+
+def schedule_kernel(
+    func: tirx.PrimFunc, target: tvm.target.Target, cores: int
+) -> tirx.PrimFunc | None:
+    """Schedule one kernel for a CPU target and a number of threads.
+
+    Parameters
+    ----------
+    func
+        A PrimFunc of blocks in one root, as LegalizeOps and FuseTIR leave it.
+    target
+        The target that it will be built for.
+    cores
+        Threads that it may use; with one, no parallel loop is emitted.
+
+    Returns
+    -------
+    The scheduled PrimFunc, marked `tirx.is_scheduled`, or None where no rule fits: not an LLVM
+    target, a dynamic shape, already scheduled, or a form that no rule knows. Equal arguments give
+    structurally equal results.
+
+    Raises
+    ------
+    PlatformError
+        If `cores` is below one.
+    """
+    if target.kind.name != "llvm" or not _is_schedulable(func):
+        return None
+    expanded = expand_functions(func)
+    for rule in default_rules(cpu_info(target, cores)):
+        try:
+            sch = rule.apply(expanded, target, False)
+        except s_tir.schedule.ScheduleError:
+            continue  # a primitive refused this form: leave it to the next rule
+        if sch is not None:
+            scheduled: tirx.PrimFunc = sch.mod["main"].with_attr("tirx.is_scheduled", True)
+            return scheduled
+    return None
+
+
+def _is_schedulable(func: tirx.PrimFunc) -> bool:
+    if func.attrs is not None and func.attrs.get("tirx.is_scheduled", 0):
+        return False
+    if not isinstance(func.body, s_tir.SBlockRealize):
+        return False
+    shapes = [getattr(param, "shape", None) for param in func.params]
+    return all(
+        shape is not None and all(isinstance(extent, tirx.IntImm) for extent in shape)
+        for shape in shapes
+    )
+
+
+@tvm.transform.module_pass(opt_level=0, name="ScheduleKernels")
+class ScheduleKernels:
+    """Schedules every PrimFunc of a module for its own target, or for a default one.
+
+    Parameters
+    ----------
+    target
+        Target of the functions that carry none; None leaves those alone.
+    cores
+        Threads that each kernel may use.
+    """
+
+    def __init__(self, target: tvm.target.Target | None = None, cores: int = 1) -> None:
+        self.target = target
+        self.cores = cores
+
+    def transform_module(
+        self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext
+    ) -> tvm.IRModule:
+        """Return the module with every kernel that a rule fits scheduled."""
+        updated = dict(mod.functions_items())
+        for gvar, func in mod.functions_items():
+            if not isinstance(func, tirx.PrimFunc):
+                continue
+            own = func.attrs.get("target") if func.attrs is not None else None
+            target = own if own is not None else self.target
+            scheduled = schedule_kernel(func, target, self.cores) if target is not None else None
+            if scheduled is not None:
+                updated[gvar] = scheduled
+        return tvm.IRModule(updated, attrs=mod.attrs, global_infos=mod.global_infos)

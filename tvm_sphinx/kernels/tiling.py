@@ -1,0 +1,82 @@
+"""The choice of register tiles, by a small model of one core's inner loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .target_info import PANEL_LANES, CpuInfo
+
+_FMA_LATENCY = 4  # cycles until a fused multiply-add can feed the next
+_LOAD_COST = 0.5  # cycles per load of a vector or of a broadcast element
+_STEP_COST = 0.6  # loop counter and branch of one step of the reduction
+_PAGE_BYTES = 4096  # rows at multiples of this share one set of an L1 cache
+_L1_WAYS = 8
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A register tile.
+
+    Attributes
+    ----------
+    rows
+        Rows (pixels of an output row, or rows of a matrix) that share one load of weights.
+    panels
+        Weight panels that share one broadcast of an input element.
+    """
+
+    rows: int
+    panels: int
+
+
+def _step_cycles(rows: int, vectors: int) -> float:
+    """Estimate the cycles of one reduction step over a tile of rows x vectors."""
+    return max(rows * vectors, _FMA_LATENCY, (rows + vectors) * _LOAD_COST) + _STEP_COST
+
+
+def _tile_cycles(tile: Tile, extent: int, count: int, vectors: int) -> float:
+    full, rest = divmod(extent, tile.rows)
+    cycles = full * _step_cycles(tile.rows, tile.panels * vectors)
+    if rest:
+        cycles += _step_cycles(rest, tile.panels * vectors)
+    return cycles * (count // tile.panels)
+
+
+def _rows_collide(row_stride_bytes: int, rows: int) -> bool:
+    """Whether rows of this distance crowd into too few sets of an L1 cache to stay there."""
+    sets = {(row * row_stride_bytes % _PAGE_BYTES) // 64 for row in range(rows)}
+    return -(-rows // len(sets)) >= _L1_WAYS
+
+
+def choose_tile(
+    extent: int, count: int, row_stride_bytes: int, info: CpuInfo, dtype_bytes: int = 4
+) -> Tile:
+    """Return the register tile with the least estimated time.
+
+    Parameters
+    ----------
+    extent
+        Rows to cover.
+    count
+        Weight panels to cover; the tile's panels divide it.
+    row_stride_bytes
+        Distance of neighbouring rows in memory.
+    info
+        The target's parameters.
+    dtype_bytes
+        Bytes of an accumulator.
+    """
+    vectors = max(1, PANEL_LANES * dtype_bytes // info.vector_bytes)
+    budget = max(1, info.tile_vectors // vectors)
+    best, best_cycles = Tile(1, 1), float("inf")
+    for group in range(1, min(count, 8) + 1):
+        if count % group or group > budget:
+            continue
+        for rows in range(1, min(extent, budget // group) + 1):
+            if _rows_collide(row_stride_bytes, rows):
+                continue
+            tile = Tile(rows, group)
+            cycles = _tile_cycles(tile, extent, count, vectors)
+            if cycles < best_cycles * 0.999:
+                best, best_cycles = tile, cycles
+    return best

@@ -1,0 +1,154 @@
+"""The two kinds of program that a model compiles to: for our lanes, and for the stock Relax VM. [TVM]"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+from ._tvm import relax, tvm
+from .build import build_executable
+from .errors import ArtifactError, known_choices
+from .platform import Platform
+from .relax_pass import WEIGHTS_ATTR
+from .runtime.executable import ConcurrentExecutable
+from .runtime.image import Image
+from .targets import runtime_device
+
+Array = npt.NDArray[Any]
+
+
+class Program(Protocol):
+    """Something that runs one inference, and that can be written to a file and read back."""
+
+    def open(self) -> Callable[[Sequence[Array]], Any]:
+        """Return a function from the model's inputs to its (nested) outputs."""
+
+    def manifest(self) -> dict[str, Any]:
+        """Return all but the binary parts, JSON-serialisable, with its ``kind``."""
+
+    def members(self) -> dict[str, bytes]:
+        """Return the binary parts by name."""
+
+
+@dataclass(frozen=True)
+class LaneProgramFile:
+    """A program for the concurrent runtime."""
+
+    image: Image
+
+    KIND = "lanes"
+
+    @cached_property
+    def executable(self) -> ConcurrentExecutable:
+        """The program with its threads; they start when it is first asked for."""
+        return ConcurrentExecutable(self.image)
+
+    def open(self) -> Callable[[Sequence[Array]], Any]:
+        """Return a function from the model's inputs to its (nested) outputs."""
+        return self.executable.run
+
+    def manifest(self) -> dict[str, Any]:
+        """Return all but the binary parts, JSON-serialisable, with its ``kind``."""
+        return {"kind": self.KIND, **self.image.manifest()}
+
+    def members(self) -> dict[str, bytes]:
+        """Return the binary parts by name."""
+        return self.image.members()
+
+
+@dataclass(frozen=True)
+class StockProgram:
+    """An executable of the stock Relax VM: what to open it with, and where its weights come from.
+
+    Parameters
+    ----------
+    executable : tvm.relax.VMExecutable
+    devices
+        Runtime devices by name, in the order of the module's ``vdevice`` list.
+    function, weights_function
+        The function to call; the one that places its weights, or ``""`` where they are constants.
+    """
+
+    executable: Any
+    devices: tuple[str, ...]
+    function: str
+    weights_function: str = ""
+
+    KIND = "stock-vm"
+
+    def open(self) -> Callable[[Sequence[Array]], Any]:
+        """Return a function from the model's inputs to its (nested) outputs; weights are placed once."""
+        devices = [runtime_device(name) for name in self.devices]
+        machine = relax.VirtualMachine(self.executable, devices)
+        weights = list(machine[self.weights_function]()) if self.weights_function else []
+        entry = machine[self.function]
+        return lambda arrays: entry(*map(tvm.runtime.tensor, arrays), *weights)
+
+    def manifest(self) -> dict[str, Any]:
+        """Return all but the binary parts, JSON-serialisable, with its ``kind``."""
+        return {
+            "kind": self.KIND,
+            "tvm": str(tvm.__version__),
+            "devices": list(self.devices),
+            "function": self.function,
+            "weights_function": self.weights_function,
+        }
+
+    def members(self) -> dict[str, bytes]:
+        """Return the binary parts by name."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / _LIBRARY
+            self.executable.export_library(str(path))
+            return {_LIBRARY: path.read_bytes()}
+
+
+_LIBRARY = "program.so"
+
+
+def build_stock_program(annotated: Any, platform: Platform, function: str) -> StockProgram:
+    """Return a scheduled module compiled for the stock VM."""
+    executable = build_executable(annotated)
+    attrs = annotated[function].attrs
+    weights = str(attrs[WEIGHTS_ATTR]) if attrs and WEIGHTS_ATTR in attrs else ""
+    return StockProgram(executable, tuple(d.runtime for d in platform.devices), function, weights)
+
+
+def restore_program(manifest: Mapping[str, Any], members: Mapping[str, bytes], where: str) -> Program:
+    """Rebuild a program from its manifest and its members, whose digests have been checked.
+
+    Raises
+    ------
+    ArtifactError
+        If it is of an unknown kind, or was written with another version; the message names ``where``.
+    """
+    kind = manifest.get("kind")
+    if kind == LaneProgramFile.KIND:
+        return LaneProgramFile(Image.restore(manifest, members, where))
+    if kind != StockProgram.KIND:
+        kinds = (LaneProgramFile.KIND, StockProgram.KIND)
+        raise ArtifactError(known_choices(f"kind of program in {where}:", kind, kinds))
+    if manifest["tvm"] != str(tvm.__version__):
+        raise ArtifactError(
+            f"Expected {where} to be written with TVM {tvm.__version__}; got {manifest['tvm']}. "
+            f"Compile the model again."
+        )
+    # The file may go as soon as the library is mapped: the mapping keeps what it needs.
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / _LIBRARY
+        path.write_bytes(members[_LIBRARY])
+        executable = tvm.runtime.load_module(str(path))
+    devices = tuple(manifest["devices"])
+    return StockProgram(executable, devices, manifest["function"], manifest["weights_function"])
+
+
+def flatten_outputs(value: Any) -> list[Array]:
+    """Return the tensors of a (nested) result of the VM as arrays, in order."""
+    if hasattr(value, "numpy"):
+        return [value.numpy()]
+    return [array for field_ in value for array in flatten_outputs(field_)]
