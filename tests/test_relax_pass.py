@@ -12,7 +12,7 @@ from tvm.script import tirx as T
 from tvm_ffi import structural_equal
 
 from tests.relax_modules import serial_schedule
-from tvm_sphinx.errors import ScheduleError, UnsupportedError
+from tvm_sphinx.errors import InvalidScheduleError, UnsupportedError
 from tvm_sphinx.graph import TaskGraph
 from tvm_sphinx.platform import Device, Platform
 from tvm_sphinx.relax_pass import HeterogeneousSchedule, is_scheduled
@@ -234,7 +234,7 @@ def test_weights_in_host_memory_are_used_in_place() -> None:
     ids=["another number of tasks", "unknown device", "wrong order"],
 )
 def test_a_schedule_that_does_not_fit_is_refused(schedule: Schedule, rule: str) -> None:
-    with pytest.raises(ScheduleError, match=rule):
+    with pytest.raises(InvalidScheduleError, match=rule):
         HeterogeneousSchedule(lambda graph: schedule, PLATFORM)(Before)
 
 

@@ -25,7 +25,7 @@ class ProblemError(SphinxError, ValueError):
     """A task graph, cost table or scheduling problem breaks one of its invariants."""
 
 
-class ScheduleError(SphinxError, ValueError):
+class InvalidScheduleError(SphinxError, ValueError):
     """A schedule is not valid for its problem, or belongs to another problem."""
 
 

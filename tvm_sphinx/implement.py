@@ -5,18 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from ._tvm import tirx, tvm
+from .kernels import schedule_kernel
 
 
 def implement_kernel(function: Any, target: Any) -> Any:
     """Return a PrimFunc scheduled for a target, which it carries from then on.
 
-    A function that is scheduled already, or that no rule fits, keeps the loops that it has. For a GPU
-    these are TVM's default schedules (dlight), which bind threads.
+    A CPU kernel takes our schedule rules (`tvm_sphinx.kernels`) for the target's ``num-cores`` threads,
+    a GPU kernel TVM's default schedules (dlight), which bind threads. A function that is scheduled
+    already, or that no rule fits, keeps the loops that it has.
     """
     function = function.with_attr("target", target)
     if "gpu" in [str(key) for key in target.keys]:
         return _schedule_for_gpu(function, target)
-    return function
+    cores = int(target.attrs.get("num-cores") or 1)
+    scheduled = schedule_kernel(function, target, cores)
+    return function if scheduled is None else scheduled.with_attr("target", target)
 
 
 def _schedule_for_gpu(function: Any, target: Any) -> Any:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ._tvm import relax, tvm
 from .frontend import entry_function
+from .kernels import prepare_layouts
 
 
-def lower_to_kernels(module: Any, target: Any, function: str | None = None) -> Any:
+def lower_to_kernels(
+    module: Any, target: Any, function: str | None = None, *, targets: Sequence[Any] = ()
+) -> Any:
     """Return the module with its operators legalised, fused, and each view written as a view.
 
     Parameters
@@ -19,6 +23,9 @@ def lower_to_kernels(module: Any, target: Any, function: str | None = None) -> A
         ``tvm.target.Target`` for which operators are legalised (that of the host device).
     function
         Name of the entry function, see `tvm_sphinx.frontend.entry_function`.
+    targets
+        The targets of all devices, for which the layouts of convolutions and matrix products are chosen
+        and weights are packed ahead of time; none leaves the layouts as they are.
     """
     entry = entry_function(module, function)
     public = [entry] + [
@@ -36,6 +43,8 @@ def lower_to_kernels(module: Any, target: Any, function: str | None = None) -> A
         transform.DecomposeOpsForInference(),
         transform.CanonicalizeBindings(),
         transform.FoldConstant(),
+        *([PrepareLayouts(targets)] if targets else []),
+        transform.FoldConstant(),
         transform.ConvertToDataflow(),
         # Kernel level: one PrimFunc per operator, then one per fused group.
         transform.LegalizeOps(),
@@ -50,6 +59,18 @@ def lower_to_kernels(module: Any, target: Any, function: str | None = None) -> A
     ]
     with target:
         return tvm.transform.Sequential(passes)(module)
+
+
+@tvm.transform.module_pass(opt_level=0, name="PrepareLayouts")
+class PrepareLayouts:
+    """Choose layouts for the packed CPU kernels, see `tvm_sphinx.kernels.prepare_layouts`."""
+
+    def __init__(self, targets: Sequence[Any]) -> None:
+        self.targets = list(targets)
+
+    def transform_module(self, mod: Any, _ctx: Any) -> Any:
+        """Return the module with packed layouts, or as it is where a target does not know them."""
+        return prepare_layouts(mod, self.targets)
 
 
 @relax.transform.function_pass(opt_level=0, name="SimplifyDropout")

@@ -78,7 +78,8 @@ def compile(
         module = load_model(model, input_shapes=input_shapes)
         entry = entry_function(module, function)
     with clock("lower"):
-        kernels = lower_to_kernels(module, device_target(platform.devices[platform.host_index]), entry)
+        targets = [device_target(device) for device in platform.devices]
+        kernels = lower_to_kernels(module, targets[platform.host_index], entry, targets=targets)
     try:
         with clock("extract"):
             extraction = extract_task_graph(kernels, entry)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ._tvm import relax, tvm
 from .dataflow import Dataflow
-from .errors import ScheduleError
+from .errors import InvalidScheduleError
 from .extract import Extraction, extract_task_graph
 from .graph import FROM_INPUT, Operand, TaskGraph
 from .platform import Device, Platform
@@ -43,7 +43,7 @@ class HeterogeneousSchedule:
     ------
     UnsupportedError
         If the function has control flow or dynamic shapes.
-    ScheduleError
+    InvalidScheduleError
         If the schedule does not fit the graph and the platform.
     """
 
@@ -82,7 +82,7 @@ def annotate_schedule(extraction: Extraction, schedule: Schedule, platform: Plat
 
     Raises
     ------
-    ScheduleError
+    InvalidScheduleError
         If the schedule has another number of tasks, names a device that the platform lacks, or
         runs a task before one whose outputs it reads.
     """
@@ -94,18 +94,18 @@ def annotate_schedule(extraction: Extraction, schedule: Schedule, platform: Plat
 
 def _check_fits(graph: TaskGraph, schedule: Schedule, platform: Platform) -> None:
     if schedule.num_tasks != graph.num_tasks:
-        raise ScheduleError(
+        raise InvalidScheduleError(
             f"Expected a schedule of {graph.num_tasks} tasks; got one of {schedule.num_tasks}."
         )
     num_devices = len(platform.devices)
     if graph.num_tasks and not 0 <= schedule.device.min() <= schedule.device.max() < num_devices:
-        raise ScheduleError(
+        raise InvalidScheduleError(
             f"Expected devices 0..{num_devices - 1}; "
             f"got {schedule.device.min()}..{schedule.device.max()}."
         )
     for edge in graph.edges:
         if schedule.start_ns[edge.dst] < schedule.finish_ns[edge.src]:
-            raise ScheduleError(
+            raise InvalidScheduleError(
                 f"Expected task {edge.dst} to start when task {edge.src}, which it reads, has finished; "
                 f"got {schedule.start_ns[edge.dst]} and {schedule.finish_ns[edge.src]} ns."
             )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ScheduleError
+from .errors import InvalidScheduleError
 from .problem import CANNOT_RUN, NO_GROUP, UNLIMITED, Int64Array, SchedulingProblem
 
 
@@ -45,7 +45,7 @@ class Schedule:
             frozen.flags.writeable = False
             object.__setattr__(self, name, frozen)
         if not self.device.shape == self.start_ns.shape == self.finish_ns.shape or self.device.ndim != 1:
-            raise ScheduleError(
+            raise InvalidScheduleError(
                 "Expected device, start_ns and finish_ns of one shape (N,); got "
                 f"{self.device.shape}, {self.start_ns.shape}, {self.finish_ns.shape}."
             )
@@ -89,7 +89,7 @@ class Schedule:
 
         Raises
         ------
-        ScheduleError
+        InvalidScheduleError
             If a field is missing or holds something else than integers.
         """
         try:
@@ -102,7 +102,7 @@ class Schedule:
                 problem_fingerprint=str(content["problem_fingerprint"]),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise ScheduleError(f"Not a schedule in JSON form: {error!r}.") from error
+            raise InvalidScheduleError(f"Not a schedule in JSON form: {error!r}.") from error
 
 
 def validate(problem: SchedulingProblem, schedule: Schedule) -> None:
@@ -114,11 +114,11 @@ def validate(problem: SchedulingProblem, schedule: Schedule) -> None:
 
     Raises
     ------
-    ScheduleError
+    InvalidScheduleError
         With the first rule that is broken and the values that break it.
     """
     for violation in violations(problem, schedule):
-        raise ScheduleError(violation)
+        raise InvalidScheduleError(violation)
 
 
 def violations(problem: SchedulingProblem, schedule: Schedule) -> Iterator[str]:

@@ -52,9 +52,10 @@ class ScheduleForVM:
             return lower_scheduled()(mod)
         target = tvm.target.Target.current(allow_none=True)
         platform = self.platform or platform_for_target(target)
-        host_target = device_target(platform.devices[platform.host_index])
+        targets = [device_target(device) for device in platform.devices]
+        host_target = targets[platform.host_index]
         try:
-            extraction = extract_task_graph(lower_to_kernels(mod, host_target))
+            extraction = extract_task_graph(lower_to_kernels(mod, host_target, targets=targets))
             costs = measure_costs(extraction, platform, RecordStore(self.records))
         except UnsupportedError as error:
             warnings.warn(f"tvm-sphinx leaves the module to TVM's pipeline: {error}", stacklevel=2)

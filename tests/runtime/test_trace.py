@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.runtime.modules import build, platforms, random_inputs, random_module
-from tvm_sphinx.errors import ScheduleError
+from tvm_sphinx.errors import InvalidScheduleError
 from tvm_sphinx.report.timeline import timeline_html, timeline_svg, timeline_text
 from tvm_sphinx.runtime.executable import ConcurrentExecutable
 from tvm_sphinx.runtime.image import Image
@@ -92,10 +92,10 @@ def test_schedule_of_another_program_is_refused() -> None:
     image = executable.image
     placed = executable.schedule
     moved = Schedule((placed.device + 1) % 3, placed.start_ns, placed.finish_ns, 1, 0, "")
-    with pytest.raises(ScheduleError, match="on device"):
+    with pytest.raises(InvalidScheduleError, match="on device"):
         ConcurrentExecutable(Image(image.program, image.platform, moved, image.weights, image.library))
     short = Schedule(np.zeros(1), np.zeros(1), np.ones(1), 1, 0, "")
-    with pytest.raises(ScheduleError, match="got one of 1"):
+    with pytest.raises(InvalidScheduleError, match="got one of 1"):
         ConcurrentExecutable(Image(image.program, image.platform, short, image.weights, image.library))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..bounds import lower_bound_ns
-from ..errors import ScheduleError
+from ..errors import InvalidScheduleError
 from ..problem_file import read_problem
 from ..schedule import Schedule, violations
 
@@ -46,16 +46,18 @@ def read_schedule(path: str | Path) -> Schedule:
 
     Raises
     ------
-    ScheduleError
+    InvalidScheduleError
         If it cannot be read, is not JSON, or is not a schedule; one line that names the file.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise ScheduleError(f"Cannot read schedule file {str(path)!r}: {error.strerror}.") from error
+        raise InvalidScheduleError(
+            f"Cannot read schedule file {str(path)!r}: {error.strerror}."
+        ) from error
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ScheduleError(f"Schedule file {str(path)!r} is not JSON: {error}.") from error
+        raise InvalidScheduleError(f"Schedule file {str(path)!r} is not JSON: {error}.") from error
     try:
         return Schedule.from_json(content)
-    except ScheduleError as error:
-        raise ScheduleError(f"Schedule file {str(path)!r}: {error}") from error
+    except InvalidScheduleError as error:
+        raise InvalidScheduleError(f"Schedule file {str(path)!r}: {error}") from error

@@ -11,8 +11,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import tvm
 from tvm import s_tir, tirx
-from tvm.s_tir.schedule import LoopRV, SBlockRV
+from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
 from tvm.target import Target
 
 from .blocks import (
@@ -41,7 +42,10 @@ class PackedKernel:
     def apply(self, func: tirx.PrimFunc, _target: Target, _tunable: bool) -> s_tir.Schedule | None:
         """Return the schedule, or None where the function holds no packed kernel."""
         for merged in (True, False):
-            sch = self._schedule(func, merged)
+            try:
+                sch = self._schedule(func, merged)
+            except (ScheduleError, tvm.error.InternalError):
+                continue  # a primitive cannot invert the epilogue's indices
             if sch is not None:
                 return sch
         return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+
 from tvm import s_tir, tirx
 from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
 from tvm.target import Target
@@ -28,6 +29,7 @@ from .injective import PARALLEL_ELEMENTS, schedule_injective
 from .target_info import CpuInfo
 
 _REDUCED = tirx.IterVar.CommReduce
+_MIN_LANES = 4  # fewer partial results than this are not worth a vector
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,10 @@ class _Part:
         The block.
     per_lane
         Whether it holds the partial results of a reduction, one per vector lane.
-    ragged
-        Whether the reduction is not a multiple of the lanes.
     """
 
     block: SBlockRV
     per_lane: bool = False
-    ragged: bool = False
 
 
 class Reduction:
@@ -115,7 +114,16 @@ class Reduction:
 
     def _rows(self, sch: s_tir.Schedule, blocks: list[SBlockRV]) -> bool:
         """Several blocks that share their leading axes run row by row."""
+        apart = []
+        while len(blocks) > 1 and not _walks_rows(sch, blocks[-1], _shared_lead(sch, blocks)):
+            apart.append(blocks.pop())  # say, a shift or a border: a nest of its own
         lead = _shared_lead(sch, blocks)
+        if any(is_reduction(sch, block) for block in apart):
+            return False
+        if not all(_walks_rows(sch, block, lead) for block in blocks):
+            return False
+        for block in apart:
+            schedule_injective(sch, block, self.info)
         work = max(_volume(sch, block) for block in blocks)
         parts = [part for block in blocks for part in self._partial(sch, block)]
         if lead == 0:
@@ -136,12 +144,13 @@ class Reduction:
         if not is_reduction(sch, block):
             return [_Part(block)]
         loop = sch.get_loops(block)[-1]
-        lanes, extent = self.info.lanes(4), extent_of(sch, loop)
-        if sch.get(block).iter_vars[-1].iter_type != _REDUCED or extent < 2 * lanes:
+        extent = extent_of(sch, loop)
+        lanes = _dividing_lanes(extent, self.info.lanes(4))
+        if sch.get(block).iter_vars[-1].iter_type != _REDUCED or lanes < _MIN_LANES:
             return [_Part(block)]
         _, lane = sch.split(loop, [None, lanes])
         partial = sch.rfactor(lane, len(sch.get(block).writes[0].region))
-        return [_Part(partial, per_lane=True, ragged=extent % lanes != 0), _Part(block)]
+        return [_Part(partial, per_lane=True), _Part(block)]
 
     def _inner(self, sch: s_tir.Schedule, part: _Part, depth: int) -> None:
         """Vectorize what is left of a block below its row."""
@@ -157,9 +166,20 @@ class Reduction:
                 loops = [*loops[1:], loops[0]]
                 sch.reorder(*loops)
             sch.vectorize(loops[-1])
-            if part.ragged:
-                sch.annotate(loops[-2], PARTITION_HINT, True)
         sch.decompose_reduction(block, loops[0])
+
+
+def _dividing_lanes(extent: int, lanes: int) -> int:
+    """Return how many partial results divide a reduction evenly, at most two vectors of them.
+
+    An uneven split would need a condition on the last step, and `compute_at` drops the one that
+    `rfactor` leaves (TVM 0.27).
+    """
+    if extent < 2 * lanes:
+        return 1
+    if extent % lanes == 0:
+        return lanes
+    return max(d for d in range(1, 2 * lanes + 1) if extent % d == 0)
 
 
 def _inline_around_reductions(sch: s_tir.Schedule) -> list[SBlockRV]:
@@ -194,6 +214,22 @@ def _shared_lead(sch: s_tir.Schedule, blocks: list[SBlockRV]) -> int:
     return lead - 1 if all(len(shape) == lead for shape in shapes) and len(blocks) == 1 else lead
 
 
+def _walks_rows(sch: s_tir.Schedule, block: SBlockRV, lead: int) -> bool:
+    """Whether a block reads what other blocks write at its own leading indices only."""
+    params = sch.mod["main"].params
+    stmt = sch.get(block)
+    axes = [it.var for it in list(stmt.iter_vars)[:lead]]
+    for region in stmt.reads:
+        if any(region.source.same_as(param) for param in params):
+            continue
+        indices = [dim.min for dim in list(region.region)[:lead]]
+        unit = [int(extent) == 1 for extent in list(region.source.shape)[:lead]]
+        for index, axis, single in zip(indices, axes, unit, strict=False):
+            if not single and not index.same_as(axis):
+                return False
+    return True
+
+
 def _kept_axis(sch: s_tir.Schedule, block: SBlockRV) -> int | None:
     """Return the axis that is contiguous both in the result and in an operand, if there is one."""
     stmt = sch.get(block)
@@ -209,9 +245,7 @@ def _kept_axis(sch: s_tir.Schedule, block: SBlockRV) -> int | None:
     return None
 
 
-def _vectorize_copy(
-    sch: s_tir.Schedule, epilogue: SBlockRV, chunk: LoopRV, lanes: int
-) -> None:
+def _vectorize_copy(sch: s_tir.Schedule, epilogue: SBlockRV, chunk: LoopRV, lanes: int) -> None:
     """Vectorize the consumer that runs once per chunk of the kept axis."""
     loops = sch.get_loops(epilogue)
     depth = next(p for p, loop in enumerate(loops) if sch.get(loop).same_as(sch.get(chunk)))

@@ -18,9 +18,7 @@ def default_rules(info: CpuInfo) -> list[ScheduleRule]:
     return [PackedKernel(info), Reduction(info), Injective(info)]
 
 
-def schedule_kernel(
-    func: tirx.PrimFunc, target: tvm.target.Target, cores: int
-) -> tirx.PrimFunc | None:
+def schedule_kernel(func: tirx.PrimFunc, target: tvm.target.Target, cores: int) -> tirx.PrimFunc | None:
     """Schedule one kernel for a CPU target and a number of threads.
 
     Parameters
@@ -49,7 +47,7 @@ def schedule_kernel(
     for rule in default_rules(cpu_info(target, cores)):
         try:
             sch = rule.apply(expanded, target, False)
-        except s_tir.schedule.ScheduleError:
+        except (s_tir.schedule.ScheduleError, tvm.error.InternalError):
             continue  # a primitive refused this form: leave it to the next rule
         if sch is not None:
             scheduled: tirx.PrimFunc = sch.mod["main"].with_attr("tirx.is_scheduled", True)
@@ -85,9 +83,7 @@ class ScheduleKernels:
         self.target = target
         self.cores = cores
 
-    def transform_module(
-        self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext
-    ) -> tvm.IRModule:
+    def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         """Return the module with every kernel that a rule fits scheduled."""
         updated = dict(mod.functions_items())
         for gvar, func in mod.functions_items():

@@ -45,7 +45,7 @@ class ConcurrentExecutable:
         If a packed function that the model calls is not registered.
     PlatformError
         If this machine lacks a core of the platform, or instructions that its kernels use.
-    ScheduleError
+    InvalidScheduleError
         If the schedule is not the one of the program.
     """
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ScheduleError
+from ..errors import InvalidScheduleError
 from ..platform import Platform
 from ..schedule import Schedule
 from .plan import LanePlan
@@ -162,17 +162,17 @@ def check_schedule(program: LaneProgram, schedule: Schedule) -> None:
 
     Raises
     ------
-    ScheduleError
+    InvalidScheduleError
         If it has another number of tasks, or places one on another device.
     """
     calls = [step for step in program.steps if step.kind != "copy"]
     if len(calls) != schedule.num_tasks:
-        raise ScheduleError(
+        raise InvalidScheduleError(
             f"Expected a schedule of {len(calls)} tasks; got one of {schedule.num_tasks}."
         )
     for step, task in zip(calls, schedule.order, strict=True):
         if step.device != schedule.device[task]:
-            raise ScheduleError(
+            raise InvalidScheduleError(
                 f"Expected task {task} ({step.name!r}) on device {step.device}, where its program runs "
                 f"it; got {schedule.device[task]}."
             )

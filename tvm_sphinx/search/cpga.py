@@ -10,7 +10,7 @@ import numpy as np
 
 from ..bounds import lower_bound_ns
 from ..cpga_ext._cpga import Problem, Search
-from ..errors import ScheduleError, SphinxError
+from ..errors import InvalidScheduleError, SphinxError
 from ..problem import SchedulingProblem
 from .native import native_problem, to_schedule
 from .result import HistoryPoint, SearchResult
@@ -75,7 +75,7 @@ class CpgaParams:
     max_span_bits: int = 6
 
 
-class NoRoomError(ScheduleError):
+class NoRoomError(InvalidScheduleError):
     """No schedule was found that fits the memory of the devices."""
 
 

@@ -1,0 +1,140 @@
+"""Reductions, pooling, softmax, layer norm and injective chains keep their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import tvm
+from reference import TARGET, check, draw
+from tvm import te, tirx, topi
+
+from tvm_sphinx.errors import PlatformError
+from tvm_sphinx.kernels import ScheduleKernels, schedule_kernel
+
+SHAPES = [(1, 100), (3, 197), (2, 5, 49), (1, 12, 7, 64), (6, 1), (1, 1, 768), (4, 33)]
+
+
+def unary(shape: tuple[int, ...], body: Callable[[Any], Any], dtype: str = "float32") -> Any:
+    data = te.placeholder(shape, dtype, name="data")
+    return te.create_prim_func([data, body(data)])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("cores", [1, 2])
+def test_softmax_keeps_its_numbers(shape: tuple[int, ...], cores: int) -> None:
+    rng = np.random.default_rng(1)
+    func = unary(shape, lambda data: topi.nn.softmax(data, axis=-1))
+    check(func, [draw(shape, "float32", rng)], cores)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_layer_norm_keeps_its_numbers(shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(2)
+    data = te.placeholder(shape, name="data")
+    scale, bias = (te.placeholder(shape[-1:], name=name) for name in ("scale", "bias"))
+    norm = topi.nn.layer_norm(data, scale, bias, axis=[len(shape) - 1], epsilon=1e-5)
+    args = [draw(s, "float32", rng) for s in (shape, shape[-1:], shape[-1:])]
+    check(te.create_prim_func([data, scale, bias, norm]), args)
+
+
+def test_a_row_kernel_with_a_shifted_consumer_keeps_its_numbers() -> None:
+    """A border around softmax reads other rows than its own."""
+    rng = np.random.default_rng(3)
+    shape = (1, 6, 5, 48)
+    func = unary(
+        shape, lambda data: topi.nn.pad(topi.nn.softmax(data), (0, 1, 2, 0), (0, 1, 0, 0))
+    )
+    check(func, [draw(shape, "float32", rng)])
+
+
+@pytest.mark.parametrize("axis", [(1, 2), (3,), (0, 1, 2, 3), (2,)])
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("name", ["sum", "max"])
+def test_a_reduction_keeps_its_numbers(axis: tuple[int, ...], keepdims: bool, name: str) -> None:
+    rng = np.random.default_rng(4)
+    shape = (2, 7, 5, 83)
+    func = unary(shape, lambda data: getattr(topi, name)(data, axis=axis, keepdims=keepdims))
+    check(func, [draw(shape, "float32", rng)])
+
+
+@pytest.mark.parametrize(("extent", "channels"), [(13, 32), (8, 5), (7, 83), (3, 1)])
+@pytest.mark.parametrize("kind", ["max", "avg"])
+def test_pooling_keeps_its_numbers(extent: int, channels: int, kind: str) -> None:
+    rng = np.random.default_rng(5)
+    shape = (1, extent, extent, channels)
+    func = unary(
+        shape,
+        lambda data: topi.nn.pool2d(
+            data, (3, 3), (2, 2), (1, 1), (1, 1, 1, 1), kind, layout="NHWC", count_include_pad=False
+        ),
+    )
+    check(func, [draw(shape, "float32", rng)])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8", "bool"])
+@pytest.mark.parametrize("shape", [(5, 7, 11), (1, 64), (3, 1, 1), (2, 16, 33)])
+def test_an_injective_chain_keeps_its_numbers(dtype: str, shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(6)
+    axes = list(range(len(shape)))[::-1]
+
+    def chain(data: Any) -> Any:
+        other = topi.transpose(topi.transpose(data, axes), axes)
+        return topi.logical_not(other) if dtype == "bool" else topi.maximum(other + other, data)
+
+    check(unary(shape, chain, dtype), [draw(shape, dtype, rng)], 2)
+
+
+@pytest.mark.parametrize("name", ["exp", "erf", "tanh", "sigmoid"])
+def test_elementary_functions_stay_within_float_error(name: str) -> None:
+    values = np.linspace(-20, 20, 4099, dtype="float32")
+    func = unary(values.shape, getattr(topi, name))
+    check(func, [values])
+
+
+def test_infinities_and_nan_pass_through_elementary_functions() -> None:
+    values = np.array([np.inf, -np.inf, np.nan, 0.0, 89.0, -120.0], "float32")
+    for name in ("exp", "erf", "tanh", "sigmoid"):
+        check(unary(values.shape, getattr(topi, name)), [values])
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_an_unpacked_product_keeps_its_numbers(transposed: bool) -> None:
+    rng = np.random.default_rng(7)
+    left = te.placeholder((13, 37), name="left")
+    right = te.placeholder((21, 37) if transposed else (37, 21), name="right")
+    product = topi.matmul(left, right, False, transposed)
+    args = [draw((13, 37), "float32", rng), draw((21, 37), "float32", rng)]
+    args[1] = args[1] if transposed else np.ascontiguousarray(args[1].T)
+    check(te.create_prim_func([left, right, product]), args)
+
+
+def test_other_targets_and_dynamic_shapes_are_left_alone() -> None:
+    extent = tirx.Var("n", "int64")
+    dynamic = unary((extent,), topi.exp)
+    assert schedule_kernel(dynamic, TARGET, 1) is None
+    cuda = tvm.target.Target("cuda")
+    assert schedule_kernel(unary((8,), topi.exp), cuda, 1) is None
+
+
+def test_a_scheduled_kernel_is_not_scheduled_again() -> None:
+    once = schedule_kernel(unary((8, 64), topi.exp), TARGET, 1)
+    assert once is not None
+    assert schedule_kernel(once, TARGET, 1) is None
+
+
+def test_the_pass_schedules_by_each_function_s_target() -> None:
+    func = unary((8, 64), topi.exp)
+    mod = tvm.IRModule({"plain": func, "own": func.with_attr("target", TARGET)})
+    out = ScheduleKernels()(mod)
+    assert not out["plain"].attrs.get("tirx.is_scheduled", 0)
+    assert out["own"].attrs["tirx.is_scheduled"]
+    assert ScheduleKernels(TARGET)(mod)["plain"].attrs["tirx.is_scheduled"]
+    assert not mod["own"].attrs.get("tirx.is_scheduled", 0), "the input changed"
+
+
+def test_a_kernel_needs_a_core() -> None:
+    with pytest.raises(PlatformError, match="cores = 0"):
+        schedule_kernel(unary((8,), topi.exp), TARGET, 0)

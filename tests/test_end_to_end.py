@@ -1,0 +1,80 @@
+"""Real networks, end to end: scheduled by measured costs, compiled, run, and equal to one device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tvm
+from tvm import relax
+
+import tvm_sphinx
+from tests.networks import branching_cnn, recurrent_net, residual_cnn, transformer
+from tvm_sphinx.compiled import CompiledModel, largest_difference
+from tvm_sphinx.cost.measure import MeasureConfig
+from tvm_sphinx.platform import Device, Platform
+from tvm_sphinx.programs import flatten_outputs
+from tvm_sphinx.targets import baseline_target, device_target, host_target
+
+QUICK = MeasureConfig(sample_ms=0.5)
+
+
+def unlike_devices_of_one_core() -> Platform:
+    """Return two unlike CPU devices and a device of both their cores, on any machine."""
+    from tvm_sphinx.machine import usable_cores
+
+    cores = usable_cores()
+    first, last = cores[0], cores[min(1, len(cores) - 1)]
+    return Platform(
+        (
+            Device("native", host_target(), "cpu:0", (first,)),
+            Device("baseline", baseline_target(), "cpu:0", (last,)),
+            Device("all", host_target(), "cpu:0", tuple(sorted({first, last}))),
+        )
+    )
+
+
+def stock_outputs(module: tvm.IRModule, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """Return what TVM's own pipeline computes, with none of our passes, layouts, rules or runtime."""
+    target = device_target(Device("reference", host_target(), "cpu:0", (0,)))
+    executable = tvm.compile(module, target, relax_pipeline=relax.get_default_pipeline(target))
+    machine = relax.VirtualMachine(executable, tvm.cpu())
+    return flatten_outputs(machine["main"](*map(tvm.runtime.tensor, inputs.values())))
+
+
+@pytest.mark.parametrize("network", [branching_cnn, residual_cnn, transformer, recurrent_net])
+def test_real_network(network: Callable[[], tvm.IRModule], tmp_path: Path) -> None:
+    module = network()
+    compiled = tvm_sphinx.compile(module, unlike_devices_of_one_core(), records=None, measure=QUICK)
+    assert compiled.note == ""
+    report = compiled.report
+    assert report is not None
+    assert report.lower_bound_ns <= report.makespan_ns <= report.best_single_device_ns
+    assert report.measured_share == 1.0
+
+    inputs = compiled.random_inputs(seed=11)
+    outputs = compiled.run(inputs)
+    assert largest_difference(outputs, compiled.run_reference(inputs))[1] < 1e-4
+    assert largest_difference(outputs, stock_outputs(module, inputs))[1] < 1e-4
+
+    compiled.save(tmp_path / "model.sphinx")
+    loaded = CompiledModel.load(tmp_path / "model.sphinx")
+    for again, output in zip(loaded.run(inputs), outputs, strict=True):
+        np.testing.assert_array_equal(again, output)
+    assert loaded.describe(verbose=True) == compiled.describe(verbose=True)
+
+
+def test_records_make_the_second_compile_measure_nothing(tmp_path: Path) -> None:
+    records = tmp_path / "records.jsonl"
+    platform = unlike_devices_of_one_core()
+    first = tvm_sphinx.compile(recurrent_net(), platform, records=records, measure=QUICK)
+    lines = records.read_text()
+    assert lines.count("\n") > 10
+    second = tvm_sphinx.compile(recurrent_net(), platform, records=records, measure=QUICK)
+    assert records.read_text() == lines
+    assert first.report is not None
+    assert second.report is not None
+    # The costs of kernels are the same; only hand-overs are measured anew.
+    assert second.report.best_single_device_ns == first.report.best_single_device_ns
