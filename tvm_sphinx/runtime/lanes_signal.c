@@ -12,6 +12,13 @@
 /* Pauses between two looks at the clock. */
 enum { PAUSES_PER_LOOK = 32 };
 
+/* Looks that are further apart than this mean that another process got the core in between. A thread
+ * that spins then only uses up its share of the core, and is put aside when its turn comes; one that
+ * sleeps gets the core soon after it is woken. So for a while afterwards it spins shortly. */
+enum { PUT_ASIDE_NS = 50000, CROWDED_NS = 20000000, CROWDED_SPIN_NS = 5000 };
+
+static _Thread_local int64_t crowded_until_ns;
+
 static void futex_wait(_Atomic uint32_t *word, uint32_t seen, const struct timespec *timeout) {
   /* Returns at once if the word has changed; early returns are harmless, callers look again. */
   (void)syscall(SYS_futex, (uint32_t *)word, FUTEX_WAIT_PRIVATE, seen, timeout, NULL, 0);
@@ -60,13 +67,20 @@ static int is_met(uint32_t value, uint32_t target, int exactly) {
 static inline void wait(lanes_signal *self, uint32_t target, int64_t spin_ns, int exactly) {
   uint32_t seen = atomic_load_explicit(&self->value, memory_order_acquire);
   if (is_met(seen, target, exactly)) return;
-  int64_t until = lanes_now_ns() + spin_ns;
+  int64_t now = lanes_now_ns(), last = now;
+  int64_t until = now + (now < crowded_until_ns && spin_ns > CROWDED_SPIN_NS ? CROWDED_SPIN_NS : spin_ns);
   do {
     for (int i = 0; i < PAUSES_PER_LOOK; i++) {
       if (is_met(atomic_load_explicit(&self->value, memory_order_acquire), target, exactly)) return;
       lanes_pause();
     }
-  } while (lanes_now_ns() < until);
+    last = now;
+    now = lanes_now_ns();
+    if (now - last > PUT_ASIDE_NS) {
+      crowded_until_ns = now + CROWDED_NS;
+      break;
+    }
+  } while (now < until);
   atomic_fetch_add(&self->sleepers, 1);
   while (!is_met(seen = atomic_load(&self->value), target, exactly)) futex_wait(&self->value, seen, NULL);
   atomic_fetch_sub(&self->sleepers, 1);
