@@ -11,11 +11,12 @@ import itertools
 import math
 from dataclasses import dataclass
 from tvm import s_tir, tirx
-from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
+from tvm.s_tir.schedule import LoopRV, SBlockRV
 from tvm.target import Target
 
 from .blocks import (
     PARTITION_HINT,
+    PRIMITIVE_ERRORS,
     extent_of,
     fuse_all,
     is_output,
@@ -63,7 +64,7 @@ class Reduction:
             try:
                 if plan(sch, blocks):
                     return sch
-            except ScheduleError:
+            except PRIMITIVE_ERRORS:
                 continue
         return None
 
@@ -104,12 +105,12 @@ class Reduction:
         sch.vectorize(lane)
         sch.unroll(several)
         _vectorize_copy(sch, epilogue, chunk, lanes)
-        sch.decompose_reduction(block, reduced[0])
         if extent % min(lanes, extent):
             sch.annotate(chunk, PARTITION_HINT, True)
         if self.info.cores > 1 and work >= PARALLEL_ELEMENTS:
             rows = math.prod(extent_of(sch, loop) for loop in outer)
             sch.parallel(fuse_all(sch, outer) if rows >= self.info.cores else chunk)
+        sch.decompose_reduction(block, reduced[0])
 
     def _rows(self, sch: s_tir.Schedule, blocks: list[SBlockRV]) -> bool:
         """Several blocks that share their leading axes run row by row."""
@@ -132,10 +133,10 @@ class Reduction:
         row = fuse_all(sch, sch.get_loops(parts[-1].block)[:lead])
         for part in reversed(parts[:-1]):
             sch.compute_at(part.block, row)
-        for part in parts:
-            self._inner(sch, part, 1)
         if self.info.cores > 1 and work >= PARALLEL_ELEMENTS:
             sch.parallel(row)
+        for part in parts:
+            self._inner(sch, part, 1)
         return True
 
     def _partial(self, sch: s_tir.Schedule, block: SBlockRV) -> list[_Part]:
@@ -232,6 +233,8 @@ def _walks_rows(sch: s_tir.Schedule, block: SBlockRV, lead: int) -> bool:
 def _kept_axis(sch: s_tir.Schedule, block: SBlockRV) -> int | None:
     """Return the axis that is contiguous both in the result and in an operand, if there is one."""
     stmt = sch.get(block)
+    if not stmt.writes[0].region:
+        return None
     last = stmt.writes[0].region[-1].min
     position = next((p for p, it in enumerate(stmt.iter_vars) if it.var.same_as(last)), None)
     if position is None or int(stmt.iter_vars[position].dom.extent) == 1:

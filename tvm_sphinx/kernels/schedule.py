@@ -6,6 +6,7 @@ import tvm
 from tvm import s_tir, tirx
 from tvm.s_tir.dlight import ScheduleRule
 
+from .blocks import PRIMITIVE_ERRORS
 from .injective import Injective
 from .packed import PackedKernel
 from .reduction import Reduction
@@ -49,7 +50,7 @@ def schedule_kernel(
     for rule in default_rules(cpu_info(target, cores)):
         try:
             sch = rule.apply(expanded, target, False)
-        except (s_tir.schedule.ScheduleError, tvm.error.InternalError):
+        except PRIMITIVE_ERRORS:
             continue  # a primitive refused this form: leave it to the next rule
         if sch is not None:
             scheduled: tirx.PrimFunc = sch.mod["main"].with_attr("tirx.is_scheduled", True)
