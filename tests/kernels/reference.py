@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import tvm
-from tvm_ffi import structural_equal
 from tvm import tirx
 from tvm.target.codegen import llvm_get_system_cpu
+from tvm_ffi import structural_equal
 
 from tvm_sphinx.kernels import schedule_kernel
 

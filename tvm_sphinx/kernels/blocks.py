@@ -47,9 +47,7 @@ def try_inline(sch: s_tir.Schedule, block: SBlockRV) -> bool:
     return True
 
 
-def inline_consumers(
-    sch: s_tir.Schedule, producer: SBlockRV, after: list[SBlockRV]
-) -> SBlockRV | None:
+def inline_consumers(sch: s_tir.Schedule, producer: SBlockRV, after: list[SBlockRV]) -> SBlockRV | None:
     """Merge the blocks after a producer into one; None where more than one remains."""
     if not after:
         return None

@@ -233,11 +233,34 @@ def _squeeze_leaving(rewriter: Any, call: relax.Call) -> relax.Expr | None:
     return relax.op.reshape(rewriter.twin_of(call.args[0], order), target)
 
 
-_UNARY = (
-    "nn.relu nn.leakyrelu nn.gelu nn.gelu_tanh nn.silu nn.selu nn.softplus clip sigmoid tanh exp "
-    "log sqrt rsqrt abs negative erf astype floor ceil round square sign cos sin"
-).split()
-_BINARY = "add subtract multiply divide maximum minimum power floor_divide".split()
+_UNARY = [
+    "nn.relu",
+    "nn.leakyrelu",
+    "nn.gelu",
+    "nn.gelu_tanh",
+    "nn.silu",
+    "nn.selu",
+    "nn.softplus",
+    "clip",
+    "sigmoid",
+    "tanh",
+    "exp",
+    "log",
+    "sqrt",
+    "rsqrt",
+    "abs",
+    "negative",
+    "erf",
+    "astype",
+    "floor",
+    "ceil",
+    "round",
+    "square",
+    "sign",
+    "cos",
+    "sin",
+]
+_BINARY = ["add", "subtract", "multiply", "divide", "maximum", "minimum", "power", "floor_divide"]
 
 RULES: dict[str, Callable[[Any, relax.Call], Result | None]] = {
     **dict.fromkeys(_UNARY, _unary),

@@ -172,9 +172,7 @@ def _split_index(flat: Any, extents: tuple[int, ...]) -> list[Any]:
     return parts[::-1]
 
 
-def matmul(
-    lead: tuple[int, ...], inner: int, columns: int, dtype: str, out_dtype: str
-) -> tirx.PrimFunc:
+def matmul(lead: tuple[int, ...], inner: int, columns: int, dtype: str, out_dtype: str) -> tirx.PrimFunc:
     """Return [*lead, inner] times packed weights [panel, inner, lane], giving [*lead, columns]."""
     rows = 1
     for extent in lead:
@@ -188,7 +186,9 @@ def matmul(
         left = data[(*_split_index(m, lead), k)].astype(acc_dtype)
         return te.sum(left * weight[o, k, i].astype(acc_dtype), axis=k)
 
-    acc = te.compute((rows, panels(columns), PANEL_LANES), product, name="matmul", attrs={ROLE: "matmul"})
+    acc = te.compute(
+        (rows, panels(columns), PANEL_LANES), product, name="matmul", attrs={ROLE: "matmul"}
+    )
 
     def unpack(*indices: Any) -> Any:
         column = indices[-1]

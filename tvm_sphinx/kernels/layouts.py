@@ -171,9 +171,7 @@ class _LayoutRewriter(PyExprMutator):  # type: ignore[misc]
 
     # -- rewrites
 
-    def _rewrite_twin(
-        self, name: str, call: relax.Call
-    ) -> tuple[relax.Var, channels_last.Order] | None:
+    def _rewrite_twin(self, name: str, call: relax.Call) -> tuple[relax.Var, channels_last.Order] | None:
         if name == "nn.conv2d":
             return self._conv2d(call)
         rule: Callable[..., Any] | None = channels_last.RULES.get(name)

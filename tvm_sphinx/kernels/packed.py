@@ -208,7 +208,7 @@ def _attach(sch: s_tir.Schedule, epilogue: SBlockRV, rows: LoopRV, tile: Tile) -
 
 
 def _loops_below(sch: s_tir.Schedule, block: SBlockRV, loop: LoopRV) -> list[LoopRV]:
-    loops = sch.get_loops(block)
+    loops: list[LoopRV] = list(sch.get_loops(block))
     depth = next(p for p, found in enumerate(loops) if sch.get(found).same_as(sch.get(loop)))
     return loops[depth + 1 :]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+
 from tvm import s_tir, tirx
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 from tvm.target import Target
@@ -146,7 +147,8 @@ class Reduction:
         loop = sch.get_loops(block)[-1]
         extent = extent_of(sch, loop)
         lanes = _dividing_lanes(extent, self.info.lanes(4))
-        if sch.get(block).iter_vars[-1].iter_type != _REDUCED or lanes < _MIN_LANES:
+        scalar = not sch.get(block).writes[0].region
+        if scalar or sch.get(block).iter_vars[-1].iter_type != _REDUCED or lanes < _MIN_LANES:
             return [_Part(block)]
         _, lane = sch.split(loop, [None, lanes])
         partial = sch.rfactor(lane, len(sch.get(block).writes[0].region))
@@ -209,9 +211,7 @@ def _shared_lead(sch: s_tir.Schedule, blocks: list[SBlockRV]) -> int:
         spatial = itertools.takewhile(lambda it: it.iter_type != _REDUCED, axes)
         shapes.append([int(it.dom.extent) for it in spatial])
     columns = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*shapes, strict=False))
-    lead = len(list(columns))
-    # A map of nothing but leading axes keeps its last one, to be vectorized.
-    return lead - 1 if all(len(shape) == lead for shape in shapes) and len(blocks) == 1 else lead
+    return len(list(columns))
 
 
 def _walks_rows(sch: s_tir.Schedule, block: SBlockRV, lead: int) -> bool:
@@ -247,9 +247,7 @@ def _kept_axis(sch: s_tir.Schedule, block: SBlockRV) -> int | None:
     return None
 
 
-def _vectorize_copy(
-    sch: s_tir.Schedule, epilogue: SBlockRV, chunk: LoopRV, lanes: int
-) -> None:
+def _vectorize_copy(sch: s_tir.Schedule, epilogue: SBlockRV, chunk: LoopRV, lanes: int) -> None:
     """Vectorize the consumer that runs once per chunk of the kept axis."""
     loops = sch.get_loops(epilogue)
     depth = next(p for p, loop in enumerate(loops) if sch.get(loop).same_as(sch.get(chunk)))

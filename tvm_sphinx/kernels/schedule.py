@@ -19,9 +19,7 @@ def default_rules(info: CpuInfo) -> list[ScheduleRule]:
     return [PackedKernel(info), Reduction(info), Injective(info)]
 
 
-def schedule_kernel(
-    func: tirx.PrimFunc, target: tvm.target.Target, cores: int
-) -> tirx.PrimFunc | None:
+def schedule_kernel(func: tirx.PrimFunc, target: tvm.target.Target, cores: int) -> tirx.PrimFunc | None:
     """Schedule one kernel for a CPU target and a number of threads.
 
     Parameters
@@ -86,9 +84,7 @@ class ScheduleKernels:
         self.target = target
         self.cores = cores
 
-    def transform_module(
-        self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext
-    ) -> tvm.IRModule:
+    def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         """Return the module with every kernel that a rule fits scheduled."""
         updated = dict(mod.functions_items())
         for gvar, func in mod.functions_items():
