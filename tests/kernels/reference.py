@@ -8,6 +8,7 @@ import numpy as np
 import tvm
 from tvm import tirx
 from tvm.target.codegen import llvm_get_system_cpu
+from tvm_ffi import structural_equal
 
 from tvm_sphinx.kernels import schedule_kernel
 
@@ -40,7 +41,7 @@ def check(func: tirx.PrimFunc, inputs: list[np.ndarray], cores: int = 1) -> tirx
     scheduled = schedule_kernel(func, TARGET, cores)
     assert scheduled is not None, "no rule fits"
     again = schedule_kernel(func, TARGET, cores)
-    assert tvm.ir.structural_equal(scheduled, again), "two runs gave two schedules"
+    assert structural_equal(scheduled, again), "two runs gave two schedules"
     assert ("T.parallel" in scheduled.script()) <= (cores > 1)
     tvm.get_global_func("runtime.config_threadpool")(1, cores)
     for got, expected in zip(run(scheduled, inputs), run(func, inputs), strict=True):

@@ -26,7 +26,13 @@ DEPTHWISE = [
     ((1, 8, 8, 5), (3, 3), (1, 1), (0, 0, 0, 0), (1, 1)),
     ((2, 7, 7, 48), (3, 3), (1, 1), (2, 2, 2, 2), (2, 2)),
 ]
-MATRICES = [((49,), 64, 96), ((1,), 37, 1), ((2, 3, 7), 5, 17), ((1, 128), 48, 33), ((197,), 31, 64)]
+MATRICES = [
+    ((49,), 64, 96),
+    ((1,), 37, 1),
+    ((2, 3, 7), 5, 17),
+    ((1, 128), 48, 33),
+    ((197,), 31, 64),
+]
 BATCHES = [
     ((12,), (12,), 49, 32, 49),
     ((2, 3), (2, 3), 5, 7, 11),
@@ -112,7 +118,9 @@ def with_epilogue(rows: int, columns: int, inner: int) -> tirx.PrimFunc:
     )
     half = tirx.const(0.7071067811865476, "float32")
     gelu = te.compute(
-        (rows, columns), lambda m, c: total[m, c] * (tirx.erf(total[m, c] * half) + 1.0), name="gelu"
+        (rows, columns),
+        lambda m, c: total[m, c] * (tirx.erf(total[m, c] * half) + 1.0),
+        name="gelu",
     )
     return te.create_prim_func([data, weight, bias, other, gelu])
 

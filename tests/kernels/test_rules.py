@@ -44,9 +44,7 @@ def test_a_row_kernel_with_a_shifted_consumer_keeps_its_numbers() -> None:
     """A border around softmax reads other rows than its own."""
     rng = np.random.default_rng(3)
     shape = (1, 6, 5, 48)
-    func = unary(
-        shape, lambda data: topi.nn.pad(topi.nn.softmax(data), (0, 1, 2, 0), (0, 1, 0, 0))
-    )
+    func = unary(shape, lambda data: topi.nn.pad(topi.nn.softmax(data), (0, 1, 2, 0), (0, 1, 0, 0)))
     check(func, [draw(shape, "float32", rng)])
 
 

@@ -215,9 +215,8 @@ def format_rows(rows: Sequence[KernelRow], limit: int | None = None) -> str:
     limit
         Rows to print; None prints all.
     """
-    head = (
-        f"{'calls':>5} {'us each':>10} {'ms all':>8} {'GFLOP/s':>8} {'GB/s':>7} {'of peak':>8}  kernel"
-    )
+    columns = ("us each", 10), ("ms all", 8), ("GFLOP/s", 8), ("GB/s", 7), ("of peak", 8)
+    head = f"{'calls':>5} " + " ".join(f"{name:>{width}}" for name, width in columns) + "  kernel"
     lines = [head]
     for row in rows[:limit]:
         mark = "" if row.scheduled else "  (TVM's default)"

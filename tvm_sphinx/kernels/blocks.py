@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import tvm
 from tvm import s_tir, tirx
 from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
 
@@ -11,6 +12,9 @@ from .compute import ROLE
 
 # Splits off the last, partial step of a loop, so that all others run without a condition.
 PARTITION_HINT = "pragma_loop_partition_hint"
+
+# What a primitive raises on a form that it cannot handle; index inversion fails with the latter two.
+PRIMITIVE_ERRORS = (ScheduleError, tvm.error.InternalError, ValueError)
 
 
 def root_blocks(sch: s_tir.Schedule) -> list[SBlockRV]:
@@ -38,7 +42,7 @@ def try_inline(sch: s_tir.Schedule, block: SBlockRV) -> bool:
     """Inline a block into its consumers where that is legal; tell whether it was."""
     try:
         sch.compute_inline(block)
-    except ScheduleError:
+    except PRIMITIVE_ERRORS:
         return False
     return True
 

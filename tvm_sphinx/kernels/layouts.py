@@ -75,11 +75,13 @@ class _LayoutRewriter(PyExprMutator):  # type: ignore[misc]
         self._twins: dict[Any, tuple[relax.Var, channels_last.Order]] = {}
         self._values: dict[Any, relax.Expr] = {}
         self._settled: set[Any] = set()
+        self._moved: dict[Any, relax.Var] = {}
 
     def rewrite_function(self, gvar: tvm.ir.GlobalVar, func: relax.Function) -> None:
         self._twins.clear()
         self._values.clear()
         self._settled.clear()
+        self._moved.clear()
         updated = self.visit_expr(func)
         self.builder_.update_func(gvar, relax.analysis.remove_all_unused(updated))
 
@@ -157,7 +159,10 @@ class _LayoutRewriter(PyExprMutator):  # type: ignore[misc]
         array = self.constant(expr)
         if array is not None:
             return relax.const(channels_last.permute_array(array, order))
-        return self.builder_.emit(relax.op.permute_dims(self.visit_expr(expr), list(order)))
+        if (expr, order) not in self._moved:
+            moved = relax.op.permute_dims(self.visit_expr(expr), list(order))
+            self._moved[expr, order] = self.builder_.emit(moved)
+        return self._moved[expr, order]
 
     def order_of(self, expr: relax.Expr) -> channels_last.Order | None:
         """Return the order of an operand's channels-last twin, or None where it has none."""

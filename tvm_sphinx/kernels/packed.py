@@ -11,13 +11,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import tvm
 from tvm import s_tir, tirx
-from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
+from tvm.s_tir.schedule import LoopRV, SBlockRV
 from tvm.target import Target
 
 from .blocks import (
     PARTITION_HINT,
+    PRIMITIVE_ERRORS,
     extent_of,
     inline_consumers,
     is_output,
@@ -44,7 +44,7 @@ class PackedKernel:
         for merged in (True, False):
             try:
                 sch = self._schedule(func, merged)
-            except (ScheduleError, tvm.error.InternalError):
+            except PRIMITIVE_ERRORS:
                 continue  # a primitive cannot invert the epilogue's indices
             if sch is not None:
                 return sch
@@ -87,8 +87,9 @@ class PackedKernel:
         oo, oi = sch.split(o, [None, tile.panels])
         sch.reorder(n, g, oo, h, wo, kh, kw, ic, wi, oi, i)
         fits = _attach(sch, epilogue, wo, tile)
-        self._finish(sch, acc, epilogue, wo, (wi, oi, i), kh)
+        self._finish(sch, epilogue, wo, (wi, oi, i))
         self._parallel(sch, [n, g, oo, h])
+        sch.decompose_reduction(acc, kh)
         return fits
 
     def _depthwise(self, sch: s_tir.Schedule, acc: SBlockRV, epilogue: SBlockRV) -> bool:
@@ -98,8 +99,9 @@ class PackedKernel:
         oo, oi = sch.split(o, [None, tile.panels])
         sch.reorder(n, oo, h, wo, kh, kw, wi, oi, i)
         fits = _attach(sch, epilogue, wo, tile)
-        self._finish(sch, acc, epilogue, wo, (wi, oi, i), kh)
+        self._finish(sch, epilogue, wo, (wi, oi, i))
         self._parallel(sch, [n, oo, h])
+        sch.decompose_reduction(acc, kh)
         return fits
 
     def _matmul(self, sch: s_tir.Schedule, acc: SBlockRV, epilogue: SBlockRV) -> bool:
@@ -111,8 +113,9 @@ class PackedKernel:
         oo, oi = sch.split(o, [None, tile.panels])
         sch.reorder(oo, mo, k, mi, oi, i)
         fits = _attach(sch, epilogue, mo, tile)
-        self._finish(sch, acc, epilogue, mo, (mi, oi, i), k)
+        self._finish(sch, epilogue, mo, (mi, oi, i))
         self._parallel_rows(sch, oo, mo)
+        sch.decompose_reduction(acc, k)
         return fits
 
     def _batch_matmul(self, sch: s_tir.Schedule, acc: SBlockRV, epilogue: SBlockRV) -> bool:
@@ -123,8 +126,9 @@ class PackedKernel:
         oo, oi = sch.split(o, [None, tile.panels])
         sch.reorder(*batch, oo, mo, k, mi, oi, i)
         fits = _attach(sch, epilogue, mo, tile)
-        self._finish(sch, acc, epilogue, mo, (mi, oi, i), k)
+        self._finish(sch, epilogue, mo, (mi, oi, i))
         self._parallel(sch, batch if batch else [oo])
+        sch.decompose_reduction(acc, k)
         return fits
 
     # -- shared steps
@@ -132,19 +136,16 @@ class PackedKernel:
     def _finish(
         self,
         sch: s_tir.Schedule,
-        acc: SBlockRV,
         epilogue: SBlockRV,
         rows: LoopRV,
         tile: tuple[LoopRV, LoopRV, LoopRV],
-        reduction: LoopRV,
     ) -> None:
-        """Vectorize and unroll the register tile and its epilogue; start the reduction apart."""
+        """Vectorize and unroll the register tile and its epilogue."""
         inner, panels, lane = tile
         sch.vectorize(lane)
         sch.unroll(panels)
         sch.unroll(inner)
         _vectorize_epilogue(sch, epilogue, rows)
-        sch.decompose_reduction(acc, reduction)
         sch.annotate(rows, PARTITION_HINT, True)
 
     def _parallel(self, sch: s_tir.Schedule, loops: list[LoopRV]) -> None:
@@ -152,7 +153,11 @@ class PackedKernel:
             sch.parallel(sch.fuse(*loops) if len(loops) > 1 else loops[0])
 
     def _parallel_rows(self, sch: s_tir.Schedule, panels: LoopRV, rows: LoopRV) -> None:
-        """Share out panels, or rows where there are too few panels to balance the cores."""
+        """Share out panels, or rows where there are too few panels to balance the cores.
+
+        Call it before the reduction is decomposed: its two halves both write the accumulator,
+        which the primitive takes for a race.
+        """
         cores = self.info.cores
         if cores == 1:
             return
@@ -203,7 +208,7 @@ def _attach(sch: s_tir.Schedule, epilogue: SBlockRV, rows: LoopRV, tile: Tile) -
 
 
 def _loops_below(sch: s_tir.Schedule, block: SBlockRV, loop: LoopRV) -> list[LoopRV]:
-    loops = sch.get_loops(block)
+    loops: list[LoopRV] = list(sch.get_loops(block))
     depth = next(p for p, found in enumerate(loops) if sch.get(found).same_as(sch.get(loop)))
     return list(loops[depth + 1 :])
 

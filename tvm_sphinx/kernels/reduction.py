@@ -12,11 +12,12 @@ import math
 from dataclasses import dataclass
 
 from tvm import s_tir, tirx
-from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
+from tvm.s_tir.schedule import LoopRV, SBlockRV
 from tvm.target import Target
 
 from .blocks import (
     PARTITION_HINT,
+    PRIMITIVE_ERRORS,
     extent_of,
     fuse_all,
     is_output,
@@ -64,7 +65,7 @@ class Reduction:
             try:
                 if plan(sch, blocks):
                     return sch
-            except ScheduleError:
+            except PRIMITIVE_ERRORS:
                 continue
         return None
 
@@ -105,12 +106,12 @@ class Reduction:
         sch.vectorize(lane)
         sch.unroll(several)
         _vectorize_copy(sch, epilogue, chunk, lanes)
-        sch.decompose_reduction(block, reduced[0])
         if extent % min(lanes, extent):
             sch.annotate(chunk, PARTITION_HINT, True)
         if self.info.cores > 1 and work >= PARALLEL_ELEMENTS:
             rows = math.prod(extent_of(sch, loop) for loop in outer)
             sch.parallel(fuse_all(sch, outer) if rows >= self.info.cores else chunk)
+        sch.decompose_reduction(block, reduced[0])
 
     def _rows(self, sch: s_tir.Schedule, blocks: list[SBlockRV]) -> bool:
         """Several blocks that share their leading axes run row by row."""
@@ -133,10 +134,10 @@ class Reduction:
         row = fuse_all(sch, sch.get_loops(parts[-1].block)[:lead])
         for part in reversed(parts[:-1]):
             sch.compute_at(part.block, row)
-        for part in parts:
-            self._inner(sch, part, 1)
         if self.info.cores > 1 and work >= PARALLEL_ELEMENTS:
             sch.parallel(row)
+        for part in parts:
+            self._inner(sch, part, 1)
         return True
 
     def _partial(self, sch: s_tir.Schedule, block: SBlockRV) -> list[_Part]:
@@ -146,7 +147,8 @@ class Reduction:
         loop = sch.get_loops(block)[-1]
         extent = extent_of(sch, loop)
         lanes = _dividing_lanes(extent, self.info.lanes(4))
-        if sch.get(block).iter_vars[-1].iter_type != _REDUCED or lanes < _MIN_LANES:
+        scalar = not sch.get(block).writes[0].region
+        if scalar or sch.get(block).iter_vars[-1].iter_type != _REDUCED or lanes < _MIN_LANES:
             return [_Part(block)]
         _, lane = sch.split(loop, [None, lanes])
         partial = sch.rfactor(lane, len(sch.get(block).writes[0].region))
@@ -209,9 +211,7 @@ def _shared_lead(sch: s_tir.Schedule, blocks: list[SBlockRV]) -> int:
         spatial = itertools.takewhile(lambda it: it.iter_type != _REDUCED, axes)
         shapes.append([int(it.dom.extent) for it in spatial])
     columns = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*shapes, strict=False))
-    lead = len(list(columns))
-    # A map of nothing but leading axes keeps its last one, to be vectorized.
-    return lead - 1 if all(len(shape) == lead for shape in shapes) and len(blocks) == 1 else lead
+    return len(list(columns))
 
 
 def _walks_rows(sch: s_tir.Schedule, block: SBlockRV, lead: int) -> bool:
@@ -233,6 +233,8 @@ def _walks_rows(sch: s_tir.Schedule, block: SBlockRV, lead: int) -> bool:
 def _kept_axis(sch: s_tir.Schedule, block: SBlockRV) -> int | None:
     """Return the axis that is contiguous both in the result and in an operand, if there is one."""
     stmt = sch.get(block)
+    if not stmt.writes[0].region:
+        return None
     last = stmt.writes[0].region[-1].min
     position = next((p for p, it in enumerate(stmt.iter_vars) if it.var.same_as(last)), None)
     if position is None or int(stmt.iter_vars[position].dom.extent) == 1:

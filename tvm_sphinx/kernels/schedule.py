@@ -6,6 +6,7 @@ import tvm
 from tvm import s_tir, tirx
 from tvm.s_tir.dlight import ScheduleRule
 
+from .blocks import PRIMITIVE_ERRORS
 from .injective import Injective
 from .packed import PackedKernel
 from .reduction import Reduction
@@ -47,7 +48,7 @@ def schedule_kernel(func: tirx.PrimFunc, target: tvm.target.Target, cores: int) 
     for rule in default_rules(cpu_info(target, cores)):
         try:
             sch = rule.apply(expanded, target, False)
-        except (s_tir.schedule.ScheduleError, tvm.error.InternalError, ValueError):
+        except PRIMITIVE_ERRORS:
             continue  # a primitive refused this form: leave it to the next rule
         if sch is not None:
             scheduled: tirx.PrimFunc = sch.mod["main"].with_attr("tirx.is_scheduled", True)

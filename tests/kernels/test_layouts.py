@@ -1,0 +1,117 @@
+"""Packed, channels-last modules compute what the original modules do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import tvm
+from reference import TARGET, compare
+from tvm import relax
+from tvm_ffi import structural_equal
+
+from tvm_sphinx.kernels import ScheduleKernels, prepare_layouts
+
+PASSES = relax.transform
+
+
+def const(*shape: int) -> relax.Expr:
+    return relax.const(np.random.default_rng(sum(shape)).standard_normal(shape).astype("float32"))
+
+
+def conv(x: Any, out: int, into: int, size: int = 3, **attrs: Any) -> Any:
+    return relax.op.nn.conv2d(x, const(out, into, size, size), **attrs)
+
+
+def branches(x: Any, emit: Callable[[Any], Any]) -> Any:
+    left = emit(relax.op.nn.relu(emit(conv(x, 20, 6, padding=1))))
+    left = emit(relax.op.add(left, const(1, 20, 1, 1)))
+    pooled = emit(relax.op.nn.max_pool2d(left, (3, 3), (1, 1), (1, 1)))
+    joined = emit(relax.op.concat([left, pooled, emit(conv(x, 4, 6, 1))], axis=1))
+    clipped = emit(relax.op.clip(joined, -1.0, 1.0))
+    return emit(relax.op.mean(clipped, axis=[2, 3]))
+
+
+def shuffle(x: Any, emit: Callable[[Any], Any]) -> Any:
+    y = emit(conv(x, 12, 3, groups=2, padding=1))
+    y = emit(relax.op.reshape(y, (1, 2, 6, 9, 7)))
+    y = emit(relax.op.permute_dims(y, [0, 2, 1, 3, 4]))
+    y = emit(relax.op.reshape(y, (1, 12, 9, 7)))
+    return emit(conv(y, 12, 1, groups=12, padding=1))
+
+
+def patches(x: Any, emit: Callable[[Any], Any]) -> Any:
+    y = emit(conv(x, 8, 6, strides=(2, 2)))
+    y = emit(relax.op.reshape(y, (1, 8, 12)))
+    y = emit(relax.op.permute_dims(y, [0, 2, 1]))
+    y = emit(relax.op.matmul(y, const(8, 21)))
+    return emit(relax.op.nn.softmax(emit(relax.op.add(y, const(21)))))
+
+
+def used_in_both_orders(x: Any, emit: Callable[[Any], Any]) -> Any:
+    y = emit(conv(x, 5, 6, 1))
+    rows = emit(relax.op.nn.softmax(y, axis=1))
+    return emit(relax.op.add(emit(relax.op.nn.relu(y)), rows))
+
+
+def attention(x: Any, emit: Callable[[Any], Any]) -> Any:
+    tokens = emit(relax.op.reshape(x, (6, 9, 7)))
+    scores = emit(relax.op.matmul(tokens, emit(relax.op.permute_dims(tokens, [0, 2, 1]))))
+    return emit(relax.op.matmul(emit(relax.op.nn.softmax(scores)), tokens))
+
+
+GRAPHS = [branches, shuffle, patches, used_in_both_orders, attention]
+
+
+def build(body: Callable[..., Any]) -> tvm.IRModule:
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", relax.TensorType((1, 6, 9, 7), "float32"))
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            out = builder.emit_output(body(x, builder.emit))
+        builder.emit_func_output(out)
+    return builder.get()
+
+
+def run(mod: tvm.IRModule, scheduled: bool) -> np.ndarray:
+    fuse = [PASSES.LegalizeOps(), PASSES.AnnotateTIROpPattern(), PASSES.FoldConstant()]
+    fuse += [PASSES.FuseOps(), PASSES.FuseTIR(), PASSES.DeadCodeElimination()]
+    with TARGET:
+        mod = tvm.transform.Sequential(fuse)(mod)
+    if scheduled:
+        mod = ScheduleKernels(TARGET)(mod)
+    lower = [PASSES.RewriteDataflowReshape(), PASSES.ToNonDataflow(), PASSES.RemovePurityChecking()]
+    lower += [PASSES.CallTIRRewrite(), PASSES.LowerAllocTensor(), PASSES.KillAfterLastUse()]
+    lower += [PASSES.LowerRuntimeBuiltin(), PASSES.VMShapeLower(), PASSES.AttachGlobalSymbol()]
+    built = relax.build(mod, TARGET, relax_pipeline=tvm.transform.Sequential(lower))
+    x = np.random.default_rng(1).standard_normal((1, 6, 9, 7)).astype("float32")
+    return relax.VirtualMachine(built, tvm.cpu())["main"](tvm.runtime.tensor(x)).numpy()
+
+
+@pytest.mark.parametrize("body", GRAPHS, ids=lambda body: body.__name__)
+def test_a_prepared_module_keeps_its_numbers(body: Callable[..., Any]) -> None:
+    mod = build(body)
+    prepared = prepare_layouts(mod, [TARGET])
+    relax.analysis.well_formed(prepared)
+    compare(run(prepared, scheduled=True), run(mod, scheduled=False))
+
+
+@pytest.mark.parametrize("body", GRAPHS, ids=lambda body: body.__name__)
+def test_preparing_changes_neither_its_input_nor_its_mind(body: Callable[..., Any]) -> None:
+    mod = build(body)
+    before = mod.script(show_meta=True)
+    assert structural_equal(prepare_layouts(mod), prepare_layouts(mod))
+    assert mod.script(show_meta=True) == before
+
+
+def test_channels_last_tensors_are_transposed_once() -> None:
+    script = prepare_layouts(build(branches))["main"].script()
+    assert script.count("R.permute_dims") == 1
+    assert "R.nn.conv2d" not in script
+
+
+def test_a_module_for_other_devices_stays_as_it_is() -> None:
+    mod = build(branches)
+    assert prepare_layouts(mod, [TARGET, tvm.target.Target("cuda")]).same_as(mod)
