@@ -17,9 +17,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("FILE", help="the program")
     parser.add_argument("--run", action="store_true", dest="traced", help="run it once and print when")
-    parser.add_argument(
-        "--timeline", metavar="OUT.html", help="run it and draw when (.html, .svg)"
-    )
+    parser.add_argument("--timeline", metavar="OUT.html", help="run it and draw when (.html, .svg)")
     parser.set_defaults(run=run)
 
 
