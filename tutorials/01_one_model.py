@@ -19,7 +19,7 @@ platform = Platform.unlike_cpus()
 for device in platform.devices:
     print(f"{device.name}: cores {device.cores}, target {device.target}")
 
-# 2. Compile. The model is lowered with TVM's passes to one call per fused kernel; each distinct kernel is
+# 2. Compile. The model is lowered with TVM's passes to one call per fused kernel; each distinct one is
 #    measured once per device (and kept on record, so the next compile measures nothing); CPGA searches;
 #    the best schedule is checked, written into the module as virtual devices, and built.
 #    A short sample is enough for a tutorial; leave `measure` out for costs to rely on.
