@@ -119,6 +119,10 @@ class PackedKernel:
         sch.reorder(oo, mo, k, mi, oi, i)
         fits = _attach(sch, epilogue, mo, tile)
         self._finish(sch, epilogue, mo, (mi, oi, i))
+        if self.info.cores == 1 and _channels(sch, epilogue) % (tile.panels * PANEL_LANES):
+            # A condition on the last panel would index the accumulators by a variable, and so keep
+            # all of them in memory.
+            sch.annotate(oo, PARTITION_HINT, True)
         self._parallel_rows(sch, oo, mo)
         sch.decompose_reduction(acc, k)
         return fits
