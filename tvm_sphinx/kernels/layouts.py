@@ -87,6 +87,11 @@ class _LayoutRewriter(PyExprMutator):  # type: ignore[misc]
 
     # -- hooks of the mutator
 
+    def visit_dataflow_block_(self, block: relax.DataflowBlock) -> relax.DataflowBlock:
+        """Forget transposes of an earlier block: they are not visible in this one."""
+        self._moved.clear()
+        return super().visit_dataflow_block_(block)
+
     def visit_dataflow_var_(self, op: relax.DataflowVar) -> relax.Expr:
         """Bring a tensor that only has a channels-last twin back to its own order."""
         self._settle(op)
@@ -110,6 +115,7 @@ class _LayoutRewriter(PyExprMutator):  # type: ignore[misc]
             self._twins[binding.var] = twin
             if not isinstance(binding.var, relax.DataflowVar):
                 self._settle(binding.var)
+                del self._twins[binding.var]  # the twin is not visible outside the block
             return
         plain = self._rewrite_plain(name, value)
         if plain is None:

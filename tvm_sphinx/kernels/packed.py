@@ -82,7 +82,10 @@ class PackedKernel:
 
     def _conv2d(self, sch: s_tir.Schedule, acc: SBlockRV, epilogue: SBlockRV) -> bool:
         n, h, w, g, o, i, kh, kw, ic = sch.get_loops(acc)
-        tile = choose_tile(extent_of(sch, w), extent_of(sch, o), _pixel_bytes(sch, acc, 2), self.info)
+        panel = math.prod(extent_of(sch, loop) for loop in (kh, kw, ic)) * 4 * PANEL_LANES
+        tile = choose_tile(
+            extent_of(sch, w), extent_of(sch, o), _pixel_bytes(sch, acc, 2), self.info, panel
+        )
         wo, wi = sch.split(w, [None, tile.rows])
         oo, oi = sch.split(o, [None, tile.panels])
         sch.reorder(n, g, oo, h, wo, kh, kw, ic, wi, oi, i)
@@ -94,7 +97,7 @@ class PackedKernel:
 
     def _depthwise(self, sch: s_tir.Schedule, acc: SBlockRV, epilogue: SBlockRV) -> bool:
         n, h, w, o, i, kh, kw = sch.get_loops(acc)
-        tile = choose_tile(extent_of(sch, w), extent_of(sch, o), 64, self.info)
+        tile = choose_tile(extent_of(sch, w), extent_of(sch, o), 64, self.info, 64)
         wo, wi = sch.split(w, [None, tile.rows])
         oo, oi = sch.split(o, [None, tile.panels])
         sch.reorder(n, oo, h, wo, kh, kw, wi, oi, i)
@@ -108,12 +111,18 @@ class PackedKernel:
         m, o, i, k = sch.get_loops(acc)
         _flatten_rows(sch, epilogue, extent_of(sch, m))
         stride = extent_of(sch, k) * 4
-        tile = choose_tile(extent_of(sch, m), extent_of(sch, o), stride, self.info)
+        tile = choose_tile(
+            extent_of(sch, m), extent_of(sch, o), stride, self.info, extent_of(sch, k) * 4 * PANEL_LANES
+        )
         mo, mi = sch.split(m, [None, tile.rows])
         oo, oi = sch.split(o, [None, tile.panels])
         sch.reorder(oo, mo, k, mi, oi, i)
         fits = _attach(sch, epilogue, mo, tile)
         self._finish(sch, epilogue, mo, (mi, oi, i))
+        if self.info.cores == 1 and _channels(sch, epilogue) % (tile.panels * PANEL_LANES):
+            # A condition on the last panel would index the accumulators by a variable, and so keep
+            # all of them in memory.
+            sch.annotate(oo, PARTITION_HINT, True)
         self._parallel_rows(sch, oo, mo)
         sch.decompose_reduction(acc, k)
         return fits
@@ -121,7 +130,9 @@ class PackedKernel:
     def _batch_matmul(self, sch: s_tir.Schedule, acc: SBlockRV, epilogue: SBlockRV) -> bool:
         *batch, m, o, i, k = sch.get_loops(acc)
         stride = extent_of(sch, k) * 4
-        tile = choose_tile(extent_of(sch, m), extent_of(sch, o), stride, self.info)
+        tile = choose_tile(
+            extent_of(sch, m), extent_of(sch, o), stride, self.info, extent_of(sch, k) * 4 * PANEL_LANES
+        )
         mo, mi = sch.split(m, [None, tile.rows])
         oo, oi = sch.split(o, [None, tile.panels])
         sch.reorder(*batch, oo, mo, k, mi, oi, i)

@@ -11,6 +11,8 @@ _LOAD_COST = 0.5  # cycles per load of a vector or of a broadcast element
 _STEP_COST = 0.6  # loop counter and branch of one step of the reduction
 _PAGE_BYTES = 4096  # rows at multiples of this share one set of an L1 cache
 _L1_WAYS = 8
+_MAX_COLLIDING_PANELS = 3  # streams of weights that may run through the same set side by side
+_ACCUMULATOR_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,7 @@ def _rows_collide(row_stride_bytes: int, rows: int) -> bool:
     return -(-rows // len(sets)) >= _L1_WAYS
 
 
-def choose_tile(
-    extent: int, count: int, row_stride_bytes: int, info: CpuInfo, dtype_bytes: int = 4
-) -> Tile:
+def choose_tile(extent: int, count: int, row_stride_bytes: int, info: CpuInfo, panel_bytes: int) -> Tile:
     """Return the register tile with the least estimated time.
 
     Parameters
@@ -63,14 +63,16 @@ def choose_tile(
         Distance of neighbouring rows in memory.
     info
         The target's parameters.
-    dtype_bytes
-        Bytes of an accumulator.
+    panel_bytes
+        Distance of neighbouring panels in memory.
     """
-    vectors = max(1, PANEL_LANES * dtype_bytes // info.vector_bytes)
+    vectors = max(1, PANEL_LANES * _ACCUMULATOR_BYTES // info.vector_bytes)
     budget = max(1, info.tile_vectors // vectors)
     best, best_cycles = Tile(1, 1), float("inf")
     for group in range(1, min(count, 8) + 1):
         if count % group or group > budget:
+            continue
+        if group > _MAX_COLLIDING_PANELS and panel_bytes % _PAGE_BYTES == 0:
             continue
         for rows in range(1, min(extent, budget // group) + 1):
             if _rows_collide(row_stride_bytes, rows):
