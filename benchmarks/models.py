@@ -295,9 +295,7 @@ def _small_t5(library: Any) -> Any:
 
 _ZOO: dict[str, Callable[[str], Model]] = {
     "googlenet": partial(_torchvision, "googlenet", 224, aux_logits=False, init_weights=False),
-    "inception_v3": partial(
-        _torchvision, "inception_v3", 299, aux_logits=False, init_weights=False
-    ),
+    "inception_v3": partial(_torchvision, "inception_v3", 299, aux_logits=False, init_weights=False),
     "resnet18": partial(_torchvision, "resnet18", 224),
     "resnet50": partial(_torchvision, "resnet50", 224),
     "squeezenet": partial(_torchvision, "squeezenet1_1", 224),
