@@ -10,7 +10,7 @@ import pytest
 
 from tests.strategies import draw_problem
 from tvm_sphinx.cli import check, search
-from tvm_sphinx.errors import ProblemError, InvalidScheduleError, SphinxError
+from tvm_sphinx.errors import InvalidScheduleError, ProblemError, SphinxError
 from tvm_sphinx.problem_file import write_problem
 from tvm_sphinx.schedule import Schedule, validate
 
