@@ -97,7 +97,7 @@ def quality(problems: list[SchedulingProblem], args: argparse.Namespace) -> Tabl
     rows = []
     for problem in problems:
         results: dict[str, list[SearchResult]] = {}
-        for name in BASELINES:
+        for name in args.algorithms:
             seeds = range(args.seeds if name in ("random", "ga", "annealing", "cpga") else 1)
             stop = Stop(cpu_limit_s=args.cpu)
             results[name] = [search_schedule(problem, algorithm=name, seed=s, stop=stop) for s in seeds]
@@ -149,9 +149,9 @@ def peers(problems: list[SchedulingProblem], args: argparse.Namespace) -> Table:
 ABLATIONS: dict[str, dict[str, int]] = {
     "default": {},
     "critical path off: mutation": {"critical_percent": 0},
-    "short cycles, critical path kept in crossover": {"effort": 200},
-    "short cycles, critical path not kept": {"effort": 200, "keep_critical": 0},
-    "short cycles, no crossover": {"effort": 200, "population": 64},
+    "short cycles, critical path kept in crossover": {"effort": 40, "keep_critical": 1},
+    "short cycles, critical path not kept": {"effort": 40},
+    "short cycles, no crossover": {"effort": 40, "population": 64},
     "no swaps": {"swap_percent": 0},
     "no blocks": {"block_percent": 0},
     "blocks from one device only": {"gather_percent": 0},
@@ -232,6 +232,9 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, default=Path("../shared/data/generated"))
     parser.add_argument("--problems", nargs="*", default=list(PUBLISHED_BEST))
+    parser.add_argument(
+        "--algorithms", nargs="*", default=list(BASELINES), help="in quality; needs cpga"
+    )
     parser.add_argument("--cpu", type=float, default=2.0, help="CPU seconds of each search")
     parser.add_argument("--peer-cpu", type=float, default=20.0)
     parser.add_argument("--seeds", type=int, default=3)

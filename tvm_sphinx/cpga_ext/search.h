@@ -3,7 +3,7 @@
  * A memetic algorithm (Moscato: "On evolution, search, optimization, genetic algorithms and martial
  * arts", Caltech C3P 826, 1989). The search runs in cycles. Each takes an individual, anneals it, and
  * puts it into the population. The first ones start from the heuristics and from random devices; later
- * ones from a crossover of two members, in which the better parent's critical path stays as it is.
+ * ones from a crossover of two members: the better one, with a region's devices from the other one.
  * Bounded work per call, all state owned, one seed one result. */
 #ifndef CPGA_SEARCH_H
 #define CPGA_SEARCH_H

@@ -45,7 +45,10 @@ class CpgaParams:
     tied_percent
         Share of a new individual's annealing in which tied genes move as one.
     keep_critical
-        1 if crossover leaves the critical path of the better parent alone, or 0.
+        1 if crossover leaves the critical path of the better parent alone. Off: over 11 problems and
+        10 seeds it made no difference (mean makespan without it 0.9994 of that with it), whereas
+        changes that start from the critical path are worth 1.5 % at equal evaluations, and crossover
+        itself 1.5 %.
     critical_percent
         Changes that start from a task of a critical path.
     focus, visit, sort_every
@@ -65,7 +68,7 @@ class CpgaParams:
     accept_again: int = 52_429
     accept_last: int = 1_049
     tied_percent: int = 20
-    keep_critical: int = 1
+    keep_critical: int = 0
     critical_percent: int = 80
     focus: int = 64
     visit: int = 128
