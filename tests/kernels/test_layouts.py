@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import tvm
-from reference import TARGET, compare
 from tvm import relax
 from tvm_ffi import structural_equal
 
+from tests.kernels.reference import TARGET, compare
 from tvm_sphinx.kernels import ScheduleKernels, prepare_layouts
 
 PASSES = relax.transform

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from reference import check, draw
 from tvm import te, tirx
 
+from tests.kernels.reference import check, draw
 from tvm_sphinx.kernels import compute, packing
 
 CONVOLUTIONS = [
@@ -73,7 +73,7 @@ def test_matrix_product_equals_numpy(
     data, weight = draw((*lead, inner), "float32", rng), draw((inner, columns), "float32", rng)
     func = compute.matmul(lead, inner, columns, "float32", "float32")
     scheduled = check(func, [data, packing.pack_matmul(weight)], cores)
-    from reference import compare, run
+    from tests.kernels.reference import compare, run
 
     (got,) = run(scheduled, [data, packing.pack_matmul(weight)])
     compare(got, (data.astype("float64") @ weight).astype("float32"))
@@ -87,7 +87,7 @@ def test_batched_product_equals_numpy(case: tuple) -> None:
     right = draw((*right_batch, inner, columns), "float32", rng)
     shape = compute.BatchMatmulShape(left_batch, right_batch, rows, inner, columns)
     scheduled = check(compute.batch_matmul(shape, "float32", "float32"), [left, right])
-    from reference import compare, run
+    from tests.kernels.reference import compare, run
 
     (got,) = run(scheduled, [left, right])
     compare(got, np.matmul(left.astype("float64"), right).astype("float32"))

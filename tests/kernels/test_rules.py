@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import tvm
-from reference import TARGET, check, draw
 from tvm import te, tirx, topi
 
+from tests.kernels.reference import TARGET, check, draw
 from tvm_sphinx.errors import PlatformError
 from tvm_sphinx.kernels import ScheduleKernels, schedule_kernel
 
