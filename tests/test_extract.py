@@ -1,0 +1,113 @@
+"""Extraction: kernels, aliases, tuples, constants, several functions, what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tvm
+from tvm import relax
+
+from tests.networks import transformer
+from tests.relax_modules import cpu_platform
+from tvm_sphinx.errors import ModelError, UnsupportedError
+from tvm_sphinx.extract import extract_task_graph
+from tvm_sphinx.graph import FROM_CONSTANT, FROM_INPUT, Operand
+from tvm_sphinx.lower import lower_to_kernels
+from tvm_sphinx.targets import device_target
+
+TARGET = device_target(cpu_platform(1).devices[0])
+FOUR = relax.TensorType([2, 2], "float32")
+
+
+def _module(body) -> tvm.IRModule:
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", FOUR)
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            output = builder.emit_output(body(builder, x))
+        builder.emit_func_output(output)
+    return builder.finalize()
+
+
+def test_views_tuples_and_constants_are_no_tasks() -> None:
+    def body(builder: relax.BlockBuilder, x: relax.Var) -> relax.Expr:
+        product = builder.emit(relax.op.matmul(x, relax.const(np.ones((2, 2), "float32"))))
+        flat = builder.emit(relax.op.reshape(product, (4,)))
+        pair = builder.emit(relax.Tuple([flat, x]))
+        first = builder.emit(relax.TupleGetItem(pair, 0))
+        back = builder.emit(relax.op.reshape(first, (2, 2)))
+        second = builder.emit(relax.op.matmul(back, x))
+        return relax.Tuple([second, product, relax.Tuple([x])])
+
+    graph = extract_task_graph(lower_to_kernels(_module(body), TARGET)).graph
+    assert [task.operands for task in graph.tasks] == [
+        (Operand(FROM_INPUT, 0), Operand(FROM_CONSTANT, 0)),
+        (Operand(0, 0), Operand(FROM_INPUT, 0)),
+    ]
+    assert graph.outputs == (Operand(1, 0), Operand(0, 0), Operand(FROM_INPUT, 0))
+    assert [task.weight_bytes for task in graph.tasks] == [16, 0]
+    assert graph.tasks[0].flops == 16
+    assert graph.inputs[0].bytes == 16
+
+
+def test_a_kernel_with_two_outputs() -> None:
+    def body(builder: relax.BlockBuilder, x: relax.Var) -> relax.Expr:
+        halves = builder.emit(relax.op.split(x, 2, axis=0))
+        low = builder.emit(relax.TupleGetItem(halves, 1))
+        return builder.emit(relax.op.matmul(low, x))
+
+    graph = extract_task_graph(relax.transform.LegalizeOps()(_module(body))).graph
+    assert graph.tasks[0].output_bytes == (8, 8)
+    assert graph.tasks[1].operands[0] == Operand(0, 1)
+    assert graph.edges[0].bytes == 8
+
+
+def test_equal_kernels_share_an_id_and_others_do_not() -> None:
+    graph = extract_task_graph(lower_to_kernels(transformer(layers=3), TARGET)).graph
+    per_layer, rest = divmod(graph.num_tasks, 3)
+    assert rest == 0
+    kinds = [task.kernel for task in graph.tasks]
+    assert kinds[:per_layer] == kinds[per_layer : 2 * per_layer] == kinds[2 * per_layer :]
+    longer = extract_task_graph(lower_to_kernels(transformer(layers=1, length=18), TARGET)).graph
+    assert {task.kernel for task in longer.tasks}.isdisjoint(kinds)
+
+
+def test_the_same_module_has_the_same_fingerprint() -> None:
+    graphs = [extract_task_graph(lower_to_kernels(transformer(layers=1), TARGET)).graph for _ in "ab"]
+    assert graphs[0].fingerprint == graphs[1].fingerprint
+
+
+def test_dropout_is_the_identity() -> None:
+    def body(builder: relax.BlockBuilder, x: relax.Var) -> relax.Expr:
+        dropped = builder.emit(relax.op.nn.dropout(x))
+        kept = builder.emit(relax.TupleGetItem(dropped, 0))
+        return builder.emit(relax.op.nn.relu(kept))
+
+    graph = extract_task_graph(lower_to_kernels(_module(body), TARGET)).graph
+    assert graph.num_tasks == 1
+
+
+def test_an_external_call_is_a_task() -> None:
+    def body(builder: relax.BlockBuilder, x: relax.Var) -> relax.Expr:
+        first = builder.emit(relax.call_dps_packed("library.relu", (x,), FOUR))
+        return builder.emit(relax.call_dps_packed("library.relu", (first,), FOUR))
+
+    extraction = extract_task_graph(lower_to_kernels(_module(body), TARGET))
+    assert [task.op_kinds for task in extraction.graph.tasks] == [("library.relu",)] * 2
+    assert len(extraction.kernels) == 1
+
+
+def test_a_private_function_is_inlined_and_the_entry_is_chosen() -> None:
+    module = _module(lambda builder, x: builder.emit(relax.op.nn.relu(x)))
+    other = relax.utils.copy_with_new_vars(module["main"]).with_attr("global_symbol", "other")
+    module["other"] = other
+    lowered = lower_to_kernels(module, TARGET, "other")
+    assert extract_task_graph(lowered, "other").graph.name == "other"
+    assert extract_task_graph(lowered).graph.name == "main"
+    with pytest.raises(ModelError, match="known: main, other"):
+        extract_task_graph(lowered, "third")
+
+
+def test_an_operator_that_was_not_lowered_is_named() -> None:
+    with pytest.raises(UnsupportedError, match=r"calls relax\.nn\.relu"):
+        extract_task_graph(_module(lambda builder, x: builder.emit(relax.op.nn.relu(x))))
