@@ -97,8 +97,8 @@ def test_release_and_delivery_count() -> None:
 
 
 def test_memory_counts_weights_and_live_tensors() -> None:
-    # Device a: weights 10 + 20 + 5; while task 3 runs, the outputs of 1 (6) and 3 (4), and the copy of
-    # that of 2 (5). Device b: weights 30; while task 2 runs, its output (5) and the copy of that of 0 (7).
+    # Device a: weights 10 + 20 + 5; while task 3 runs, the outputs of 1 (6) and 3 (4) and a copy of
+    # that of 2 (5). Device b: weights 30; while task 2 runs, its output (5) and a copy of that of 0 (7).
     peaks = peak_memory_bytes(PROBLEM, VALID)
     assert peaks.tolist() == [35 + 15, 30 + 12, 0]
     tight = replace(PROBLEM, memory_bytes=np.array([49, -1, -1]))

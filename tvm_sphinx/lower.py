@@ -42,6 +42,7 @@ def lower_to_kernels(
         SimplifyDropout(),
         transform.DecomposeOpsForInference(),
         transform.CanonicalizeBindings(),
+        transform.RemoveRedundantReshape(),
         transform.FoldConstant(),
         *([PrepareLayouts(targets)] if targets else []),
         transform.FoldConstant(),
