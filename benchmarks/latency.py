@@ -47,7 +47,7 @@ from tvm_sphinx.targets import device_target
 #: The six of the issue; the others of BENCHMARKS.md have to be no slower than the best single device.
 MODELS = ("googlenet", "inception_v3", "nasnet", "clip", "lxmert", "bilstm")
 _OURS = "cpga"
-# The thread pools of TVM, torch and ONNX Runtime spin on after a run; whoever came next would pay for it.
+# The thread pools of TVM, torch and ONNX Runtime spin on after a run; the next variant would pay.
 _SETTLE_S = 0.3
 #: Other schedules that are measured through the same lanes.
 _PEERS = ("heft", "cpop", "peft", "ga")

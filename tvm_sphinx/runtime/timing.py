@@ -22,8 +22,8 @@ from .tensors import aligned_bytes
 # Calls in one run, each of which is a sample; a slow kernel is called once a run.
 _MOST_CALLS_PER_RUN = 16
 _MOST_RUNS = 1000
-# Copying this much leaves nothing else in the caches that a core has to itself.
-_SWEEP_BYTES = 4 << 20
+# Touching more than this between two calls empties the caches no further.
+_MOST_SWEEP_BYTES = 64 << 20
 
 
 def load_for_lanes(kernels: Mapping[str, Any], kernel_pass: KernelPass | None = None) -> Any:
@@ -42,6 +42,7 @@ def time_in_lane(
     *,
     min_ns: int = 10_000_000,
     cold: Sequence[int] = (),
+    footprint_bytes: int = 8 << 20,
 ) -> tuple[int, ...]:
     """Return how long single calls of a kernel take on a device, in ns.
 
@@ -58,8 +59,11 @@ def time_in_lane(
     cold
         Positions of operands that are not in the core's own caches at a call, such as weights, which a
         model reads once in each inference; all others are. By default none is cold.
+    footprint_bytes
+        Memory that is touched between two uses of a cold operand: the size of the model's weights.
     """
-    timer = _Timer(function, list(operands), device, frozenset(cold))
+    sweep_bytes = min(footprint_bytes, _MOST_SWEEP_BYTES) if cold else 0
+    timer = _Timer(function, list(operands), device, frozenset(cold), sweep_bytes)
     once_ns = max(1, timer.sample(1, 0)[0])
     num_calls = min(_MOST_CALLS_PER_RUN, max(1, min_ns // (2 * once_ns)))
     return tuple(timer.sample(num_calls, min_ns))
@@ -68,7 +72,14 @@ def time_in_lane(
 class _Timer:
     """Runs programs of repeated calls; where operands are cold it sweeps the caches before each call."""
 
-    def __init__(self, function: Any, operands: list[Any], device: Device, cold: frozenset[int]) -> None:
+    def __init__(
+        self,
+        function: Any,
+        operands: list[Any],
+        device: Device,
+        cold: frozenset[int],
+        sweep_bytes: int,
+    ) -> None:
         self.function = function
         self.device = device
         self.num_operands = len(operands)
@@ -77,7 +88,7 @@ class _Timer:
         self.tensors = list(operands)
         self.copies: list[tuple[int, int]] = []
         if cold:
-            self._add_copy(self._add(aligned_bytes(_SWEEP_BYTES)))
+            self._add_copy(self._add(aligned_bytes(sweep_bytes // 2)))
         for number in hot:
             self._add_copy(number)
 
