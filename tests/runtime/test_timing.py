@@ -36,3 +36,19 @@ def test_timed_kernel_computes_on_its_team() -> None:
     samples = time_in_lane(module.get_function("twice"), operands, device, min_ns=100_000)
     assert sum(samples) >= 100_000
     assert (operands[1].numpy() == 2).all()
+
+
+def test_cold_operands_are_read_from_further_away() -> None:
+    """A kernel that only reads 512 KiB takes longer when they are not in the core's own cache."""
+    device = platforms()["sharing"].devices[0]
+    source = te.placeholder((1024, 128), name="source")
+    k = te.reduce_axis((0, 1024), name="k")
+    result = te.compute((128,), lambda j: te.max(source[k, j], axis=k), name="result")
+    kernel = te.create_prim_func([source, result]).with_attr("target", device_target(device))
+    function = load_for_lanes({"largest": kernel}).get_function("largest")
+    values = np.random.default_rng(0).standard_normal((1024, 128)).astype("float32")
+    operands = [tvm.runtime.tensor(values), tvm.runtime.empty((128,), "float32")]
+    hot = np.percentile(time_in_lane(function, operands, device), 20)
+    cold = np.percentile(time_in_lane(function, operands, device, cold=[0]), 20)
+    assert (operands[1].numpy() == values.max(axis=0)).all()
+    assert cold > hot
