@@ -21,13 +21,14 @@ class Kernel:
 
     ``function`` is the PrimFunc, or the name of an external function. ``argument_types`` are the
     tensor types of its inputs and then its outputs. ``target_kind`` is set where the function was
-    made for one kind of target only.
+    made for one kind of target only; ``weights`` are the positions of its arguments that are constants.
     """
 
     id: str
     function: Any
     argument_types: tuple[Any, ...]
     target_kind: str | None = None
+    weights: tuple[int, ...] = ()
 
     @property
     def is_external(self) -> bool:
@@ -113,11 +114,16 @@ class _KernelTable:
             return self.kernels.setdefault(kernel.id, kernel)
         if call.callee in self._seen:
             return self._seen[call.callee]
-        kernel = self._identify(call.callee, types)
+        weights = tuple(
+            position
+            for position, argument in enumerate(call.arguments)
+            if isinstance(argument, tvm.ir.GenericConst)
+        )
+        kernel = self._identify(call.callee, types, weights)
         self._seen[call.callee] = kernel
         return kernel
 
-    def _identify(self, function: Any, types: tuple[Any, ...]) -> Kernel:
+    def _identify(self, function: Any, types: tuple[Any, ...], weights: tuple[int, ...]) -> Kernel:
         bare = function
         for attr in _NAMING_ATTRS:
             if bare.attrs and attr in bare.attrs:
@@ -130,7 +136,7 @@ class _KernelTable:
             kernel_id = digest + (f"-{kind}" if kind else "") + (f"-{attempt}" if attempt else "")
             known = self.kernels.get(kernel_id)
             if known is None:
-                self.kernels[kernel_id] = Kernel(kernel_id, bare, types, kind)
+                self.kernels[kernel_id] = Kernel(kernel_id, bare, types, kind, weights)
                 self.op_kinds[kernel_id] = op_kinds(bare)
                 self.flops[kernel_id] = kernel_flops(bare)
                 return self.kernels[kernel_id]

@@ -77,6 +77,7 @@ def measure_costs(
     for device in platform.devices:
         by_class.setdefault(device.cost_class, device)
     found: dict[tuple[str, str], Record] = {}
+    footprint = weight_footprint_bytes(extraction.graph)
     estimated = {name for name, device in by_class.items() if needs_estimate(device)}
     for position, device in enumerate(by_class.values()):
         if device.cost_class in estimated:
@@ -84,7 +85,9 @@ def measure_costs(
         stage = f"measure on {device.name} ({position + 1}/{len(by_class)})"
         for kernel, record in zip(
             kernels,
-            measure_kernels(kernels, device, records, config or MeasureConfig(), stage, progress),
+            measure_kernels(
+                kernels, device, records, config or MeasureConfig(), stage, progress, footprint
+            ),
             strict=True,
         ):
             found[kernel.id, device.cost_class] = record
@@ -140,14 +143,17 @@ def measure_kernels(
     config: MeasureConfig,
     stage: str = "measure",
     progress: Progress | None = None,
+    footprint_bytes: int = 0,
 ) -> list[Record]:
-    """Return a record for each kernel on a device; those that the store lacks are measured."""
+    """Return a record for each kernel on a device; those that the store lacks are measured.
+
+    ``footprint_bytes`` is what a model reads between two uses of the same weight: on a CPU, weights are
+    measured as far away as that puts them.
+    """
     implemented = [_implement(kernel, device) for kernel in kernels]
     version = str(tvm.__version__)
-    keys = [
-        implementation_id(kernel, function)
-        for kernel, function in zip(kernels, implemented, strict=True)
-    ]
+    far = footprint_bytes if device.is_cpu else 0
+    keys = [implementation_id(*pair, far) for pair in zip(kernels, implemented, strict=True)]
     missing = [i for i, key in enumerate(keys) if records.get(key, device.cost_class, version) is None]
     report = progress or (lambda *_: None)
     report(stage, len(kernels) - len(missing), len(kernels))
@@ -160,7 +166,7 @@ def measure_kernels(
             )
         modules = _build_kernels({keys[i]: implemented[i] for i in missing}, device)
         for done, i in enumerate(missing):
-            samples = _time_kernel(kernels[i], keys[i], modules.get(keys[i]), device, config)
+            samples = _time_kernel(kernels[i], keys[i], modules.get(keys[i]), device, config, far)
             record = Record(keys[i], device.cost_class, version, samples, os.getloadavg()[0])
             records.add(record)
             report(stage, len(kernels) - len(missing) + done + 1, len(kernels))
@@ -168,12 +174,22 @@ def measure_kernels(
     return [record for record in found if record is not None]
 
 
-def implementation_id(kernel: Kernel, function: Any) -> str:
-    """Return the id of a kernel as implemented for a device, for looking up its records."""
+def implementation_id(kernel: Kernel, function: Any, footprint_bytes: int = 0) -> str:
+    """Return the id of a kernel as implemented and as measured, for looking up its records."""
+    far = f"-far{footprint_bytes >> 20}" if footprint_bytes and kernel.weights else ""
     if function is None or kernel.is_external:
-        return kernel.id
+        return kernel.id + far
     bare = function.without_attr("target")
-    return f"{kernel.id}.{tvm_ffi.structural_hash(bare) & (2**64 - 1):016x}"
+    return f"{kernel.id}.{tvm_ffi.structural_hash(bare) & (2**64 - 1):016x}{far}"
+
+
+def weight_footprint_bytes(graph: TaskGraph) -> int:
+    """Return the bytes of all weights of a graph, rounded up to a power of two, at least 1 MiB.
+
+    Models of about one size then share their records.
+    """
+    total = max(1 << 20, sum(task.weight_bytes for task in graph.tasks))
+    return 1 << (total - 1).bit_length()
 
 
 def _implement(kernel: Kernel, device: Device) -> Any:
@@ -218,7 +234,7 @@ def _symbol(key: str) -> str:
 
 
 def _time_kernel(
-    kernel: Kernel, key: str, module: Any, device: Device, config: MeasureConfig
+    kernel: Kernel, key: str, module: Any, device: Device, config: MeasureConfig, far: int
 ) -> tuple[float, ...]:
     """Return samples in ns; none if the kernel cannot run on the device."""
     if kernel.is_external:
@@ -231,7 +247,9 @@ def _time_kernel(
     arguments = [random_tensor(ty, runtime) for ty in kernel.argument_types]
     if device.is_cpu:
         callee = function if kernel.is_external else module.get_function(_symbol(key))
-        return time_in_lane(callee, arguments, device, min_ns=round(config.sample_ms * 1e6))
+        cold = kernel.weights if far else ()
+        min_ns = round(config.sample_ms * 1e6)
+        return time_in_lane(callee, arguments, device, min_ns=min_ns, cold=cold, footprint_bytes=far)
     return _time_on_gpu(module, _symbol(key), arguments, runtime, config)
 
 
