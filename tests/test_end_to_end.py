@@ -48,7 +48,7 @@ def stock_outputs(module: tvm.IRModule, inputs: dict[str, np.ndarray]) -> list[n
 def test_real_network(network: Callable[[], tvm.IRModule], tmp_path: Path) -> None:
     module = network()
     compiled = tvm_sphinx.compile(module, unlike_devices_of_one_core(), records=None, measure=QUICK)
-    assert compiled.note == ""
+    assert "stock VM" not in compiled.note
     report = compiled.report
     assert report is not None
     assert report.lower_bound_ns <= report.makespan_ns <= report.best_single_device_ns
@@ -78,3 +78,21 @@ def test_records_make_the_second_compile_measure_nothing(tmp_path: Path) -> None
     assert second.report is not None
     # The costs of kernels are the same; only hand-overs are measured anew.
     assert second.report.best_single_device_ns == first.report.best_single_device_ns
+
+
+def test_a_schedule_that_measures_slower_gives_way_to_the_single_device(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    platform = unlike_devices_of_one_core()
+    arguments = {"records": None, "measure": QUICK, "algorithm": "random"}
+    monkeypatch.setattr("tvm_sphinx.pipeline.speedup", lambda *_: 0.5)
+    slower = tvm_sphinx.compile(recurrent_net(), platform, **arguments)
+    assert slower.report is not None
+    assert slower.report.makespan_ns == slower.report.best_single_device_ns
+    assert "measured 0.50x" in slower.note
+    assert slower.program is slower.reference
+    monkeypatch.setattr("tvm_sphinx.pipeline.speedup", lambda *_: 1.0)
+    kept = tvm_sphinx.compile(recurrent_net(), platform, **arguments)
+    assert kept.note == ""
+    assert kept.report is not None
+    assert sum(row.tasks > 0 for row in kept.report.devices) > 1

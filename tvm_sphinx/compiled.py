@@ -102,15 +102,8 @@ class CompiledModel:
         return flatten_outputs(result), trace
 
     def random_inputs(self, seed: int = 0) -> dict[str, Array]:
-        """Return seeded inputs: normal floats, and integers that are 0, a valid index into anything."""
-        rng = np.random.default_rng(seed)
-        arrays: dict[str, Array] = {}
-        for spec in self.inputs:
-            shape = [1 if extent < 0 else extent for extent in spec.shape]
-            is_float = spec.dtype.startswith("float")
-            values = rng.standard_normal(shape) if is_float else np.zeros(shape)
-            arrays[spec.name] = values.astype(spec.dtype)
-        return arrays
+        """Return seeded inputs for `run`; see the function `random_inputs`."""
+        return random_inputs(self.inputs, seed)
 
     def describe(self, *, verbose: bool = False) -> str:
         """Return the report as text."""
@@ -178,6 +171,18 @@ class CompiledModel:
             note=manifest["note"],
             stages_s=manifest["stages_s"],
         )
+
+
+def random_inputs(specs: Sequence[TensorSpec], seed: int = 0) -> dict[str, Array]:
+    """Return seeded inputs: normal floats, and integers that are 0, a valid index into anything."""
+    rng = np.random.default_rng(seed)
+    arrays: dict[str, Array] = {}
+    for spec in specs:
+        shape = [1 if extent < 0 else extent for extent in spec.shape]
+        is_float = spec.dtype.startswith("float")
+        values = rng.standard_normal(shape) if is_float else np.zeros(shape)
+        arrays[spec.name] = values.astype(spec.dtype)
+    return arrays
 
 
 def check_inputs(specs: Sequence[TensorSpec], inputs: Inputs) -> list[Array]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .compiled import CompiledModel
+from .compiled import CompiledModel, random_inputs
 from .cost.measure import MeasureConfig, Progress, measure_costs
 from .cost.records import RecordStore, default_record_path
 from .cost.table import CostTable, build_problem
@@ -19,8 +19,9 @@ from .lower import lower_to_kernels
 from .platform import Platform
 from .problem import SchedulingProblem
 from .programs import LaneProgramFile, Program, build_stock_program
+from .race import speedup
 from .relax_pass import annotate_schedule
-from .report.placement import PlacementReport, placement_report
+from .report.placement import PlacementReport, format_ns, placement_report
 from .runtime.build import build_image
 from .schedule import Schedule, validate
 from .search import SearchResult, Stop, search_schedule
@@ -61,7 +62,8 @@ def compile(
     measure
         How long to measure.
     with_reference
-        Also build the model for the best single device, to compare with.
+        Also build the model for the best single device, and race the two: where the schedule turns out
+        to be slower, the model runs on the single device.
     progress
         Called as ``progress(stage, done, total)``.
 
@@ -96,13 +98,22 @@ def compile(
         annotated = annotate_schedule(extraction, found.best, platform)
     with clock("build"):
         program, note = _build(annotated, platform, found.best, entry)
+    inputs = input_specs(module[entry])
     reference = None
     if with_reference:
         with clock("build reference"):
             alone = annotate_schedule(extraction, single.best, platform)
             reference, _ = _build(alone, platform, single.best, entry)
+        with clock("race"):
+            ratio = speedup(program, reference, random_inputs(inputs))
+        if ratio is not None and ratio < 1.0 and (found.best.device != single.best.device).any():
+            note = (
+                f"The schedule, predicted at {format_ns(found.best.makespan_ns)}, measured {ratio:.2f}x "
+                f"as fast as the best single device alone, so the model runs on that device."
+            )
+            program, found = reference, single
     return CompiledModel(
-        inputs=input_specs(module[entry]),
+        inputs=inputs,
         platform=platform,
         program=program,
         reference=reference,
