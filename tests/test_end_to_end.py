@@ -16,6 +16,7 @@ from tvm_sphinx.compiled import CompiledModel, largest_difference
 from tvm_sphinx.cost.measure import MeasureConfig
 from tvm_sphinx.platform import Device, Platform
 from tvm_sphinx.programs import flatten_outputs
+from tvm_sphinx.search import Stop
 from tvm_sphinx.targets import baseline_target, device_target, host_target
 
 QUICK = MeasureConfig(sample_ms=0.5)
@@ -85,6 +86,7 @@ def test_a_schedule_that_measures_slower_gives_way_to_the_single_device(
 ) -> None:
     platform = unlike_devices_of_one_core()
     arguments = {"records": None, "measure": QUICK, "algorithm": "random"}
+    arguments["stop"] = Stop(max_evaluations=20)
     monkeypatch.setattr("tvm_sphinx.pipeline.speedup", lambda *_: 0.5)
     slower = tvm_sphinx.compile(recurrent_net(), platform, **arguments)
     assert slower.report is not None
