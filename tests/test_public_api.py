@@ -91,11 +91,9 @@ with builder.function("main", [x]):
     with builder.dataflow():
         y = builder.emit_output(builder.emit(relax.op.nn.relu(relax.op.add(x, x))))
     builder.emit_func_output(y)
-import os; os.environ["XDG_CACHE_HOME"] = os.devnull + "/none"
-executable = tvm.compile(builder.finalize(), tvm.target.Target("llvm"), relax_pipeline=PIPELINE)
+executable = tvm.compile(builder.finalize(), tvm.target.Target("llvm"), relax_pipeline="sphinx")
 machine = relax.VirtualMachine(executable, tvm.cpu())
 value = -np.ones((8, 8), "float32"); value[0] = 3
 print(machine["main"](tvm.runtime.tensor(value)).numpy().sum())
 """
-    code = code.replace('import os; os.environ["XDG_CACHE_HOME"] = os.devnull + "/none"\n', "")
-    assert _python(code.replace("PIPELINE", '"sphinx"')).splitlines()[-1] == "48.0"
+    assert _python(code).splitlines()[-1] == "48.0"
