@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ._tvm import relax, tvm
 from .build import build_executable
-from .errors import ArtifactError, known_choices
+from .errors import ArtifactError, PlatformError, known_choices
 from .platform import Platform
 from .relax_pass import WEIGHTS_ATTR
 from .runtime.executable import ConcurrentExecutable
@@ -64,18 +64,19 @@ class LaneProgramFile:
 
 @dataclass(frozen=True)
 class StockProgram:
-    """An executable of the stock Relax VM: what to open it with, and where its weights come from.
+    """A program for the stock Relax VM: what to open it with, and where its weights come from.
 
     Parameters
     ----------
-    executable : tvm.relax.VMExecutable
+    library
+        The executable as a shared library.
     devices
         Runtime devices by name, in the order of the module's ``vdevice`` list.
     function, weights_function
         The function to call; the one that places its weights, or ``""`` where they are constants.
     """
 
-    executable: Any
+    library: bytes
     devices: tuple[str, ...]
     function: str
     weights_function: str = ""
@@ -83,9 +84,24 @@ class StockProgram:
     KIND = "stock-vm"
 
     def open(self) -> Callable[[Sequence[Array]], Any]:
-        """Return a function from the model's inputs to its (nested) outputs; weights are placed once."""
+        """Return a function from the model's inputs to its (nested) outputs; weights are placed once.
+
+        Raises
+        ------
+        PlatformError
+            If this machine lacks one of the devices.
+        """
         devices = [runtime_device(name) for name in self.devices]
-        machine = relax.VirtualMachine(self.executable, devices)
+        absent = [name for name, device in zip(self.devices, devices, strict=True) if not device.exist]
+        if absent:
+            raise PlatformError(
+                f"Expected a machine with {', '.join(self.devices)}; {absent[0]} is not at hand."
+            )
+        # The file may go as soon as the library is mapped: the mapping keeps what it needs.
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / _LIBRARY
+            path.write_bytes(self.library)
+            machine = relax.VirtualMachine(tvm.runtime.load_module(str(path)), devices)
         weights = list(machine[self.weights_function]()) if self.weights_function else []
         entry = machine[self.function]
         return lambda arrays: entry(*map(tvm.runtime.tensor, arrays), *weights)
@@ -102,21 +118,26 @@ class StockProgram:
 
     def members(self) -> dict[str, bytes]:
         """Return the binary parts by name."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / _LIBRARY
-            self.executable.export_library(str(path))
-            return {_LIBRARY: path.read_bytes()}
+        return {_LIBRARY: self.library}
 
 
 _LIBRARY = "program.so"
 
 
+def library_bytes(executable: Any) -> bytes:
+    """Return a ``relax.VMExecutable`` as the bytes of a shared library."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / _LIBRARY
+        executable.export_library(str(path))
+        return path.read_bytes()
+
+
 def build_stock_program(annotated: Any, platform: Platform, function: str) -> StockProgram:
     """Return a scheduled module compiled for the stock VM."""
-    executable = build_executable(annotated)
+    library = library_bytes(build_executable(annotated))
     attrs = annotated[function].attrs
     weights = str(attrs[WEIGHTS_ATTR]) if attrs and WEIGHTS_ATTR in attrs else ""
-    return StockProgram(executable, tuple(d.runtime for d in platform.devices), function, weights)
+    return StockProgram(library, tuple(d.runtime for d in platform.devices), function, weights)
 
 
 def restore_program(manifest: Mapping[str, Any], members: Mapping[str, bytes], where: str) -> Program:
@@ -138,13 +159,8 @@ def restore_program(manifest: Mapping[str, Any], members: Mapping[str, bytes], w
             f"Expected {where} to be written with TVM {tvm.__version__}; got {manifest['tvm']}. "
             f"Compile the model again."
         )
-    # The file may go as soon as the library is mapped: the mapping keeps what it needs.
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / _LIBRARY
-        path.write_bytes(members[_LIBRARY])
-        executable = tvm.runtime.load_module(str(path))
     devices = tuple(manifest["devices"])
-    return StockProgram(executable, devices, manifest["function"], manifest["weights_function"])
+    return StockProgram(members[_LIBRARY], devices, manifest["function"], manifest["weights_function"])
 
 
 def flatten_outputs(value: Any) -> list[Array]:

@@ -11,7 +11,7 @@ from .cost.records import RecordStore, median_and_spread
 from .errors import ModelError, PlatformError
 from .extract import Kernel
 from .platform import Device, Platform
-from .programs import StockProgram
+from .programs import StockProgram, library_bytes
 from .targets import device_target, runtime_device
 
 _PROBE_EXTENT = 128
@@ -36,7 +36,7 @@ def build_on_single_device(
     return CompiledModel(
         inputs=input_specs(module[function]),
         platform=platform,
-        program=StockProgram(executable, (device.runtime,), function),
+        program=StockProgram(library_bytes(executable), (device.runtime,), function),
         reference=None,
         report=None,
         note=f"{reason} The whole model runs on {device.name!r}, the fastest single device on a probe.",
