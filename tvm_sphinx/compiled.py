@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from .artifact import read_artifact, write_artifact
-from .errors import ModelError, UnsupportedError, known_choices
+from .errors import ModelError, UnsupportedError
 from .platform import Platform
 from .programs import Array, LaneProgramFile, Program, flatten_outputs, restore_program
 from .report.placement import PlacementReport, format_report
+from .runtime.tensors import InputError, order_inputs
 from .runtime.trace import Trace
 
 #: Arrays by input name, or in the order of the model's inputs.
@@ -190,22 +191,10 @@ def check_inputs(specs: Sequence[TensorSpec], inputs: Inputs) -> list[Array]:
 
     Raises
     ------
-    ModelError
+    InputError
         If an input is missing or unknown, or its shape or dtype is wrong.
     """
-    names = [spec.name for spec in specs]
-    if isinstance(inputs, Mapping):
-        for name in inputs:
-            if name not in names:
-                raise ModelError(known_choices("input", name, names))
-        missing = [name for name in names if name not in inputs]
-        if missing:
-            raise ModelError(f"Expected inputs {', '.join(names)}; {missing[0]!r} is missing.")
-        given = [inputs[name] for name in names]
-    else:
-        given = list(inputs)
-        if len(given) != len(specs):
-            raise ModelError(f"Expected {len(specs)} inputs ({', '.join(names)}); got {len(given)}.")
+    given = order_inputs(inputs, [spec.name for spec in specs])
     arrays = []
     for spec, value in zip(specs, given, strict=True):
         array = value.numpy() if hasattr(value, "numpy") else np.asarray(value)
@@ -213,9 +202,9 @@ def check_inputs(specs: Sequence[TensorSpec], inputs: Inputs) -> list[Array]:
             want in (-1, got) for want, got in zip(spec.shape, array.shape, strict=False)
         )
         if not fits:
-            raise ModelError(f"Expected input {spec.name!r} of shape {spec.shape}; got {array.shape}.")
+            raise InputError(f"Expected input {spec.name!r} of shape {spec.shape}; got {array.shape}.")
         if str(array.dtype) != spec.dtype:
-            raise ModelError(f"Expected input {spec.name!r} of dtype {spec.dtype}; got {array.dtype}.")
+            raise InputError(f"Expected input {spec.name!r} of dtype {spec.dtype}; got {array.dtype}.")
         arrays.append(np.asarray(array, order="C"))
     return arrays
 

@@ -184,6 +184,15 @@ def entry_function(module: Any, name: str | None = None) -> str:
     return name
 
 
+def public_functions(module: Any) -> list[str]:
+    """Return the names of the Relax functions that a module exports."""
+    return [
+        str(var.name_hint)
+        for var, function in module.functions.items()
+        if isinstance(function, relax.Function) and function.attrs and "global_symbol" in function.attrs
+    ]
+
+
 def _need(package: str, where: str) -> Any:
     try:
         return importlib.import_module(package)

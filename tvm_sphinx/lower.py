@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ._tvm import relax, tvm
-from .frontend import entry_function
+from .frontend import entry_function, public_functions
 from .kernels import prepare_layouts
 
 
@@ -28,11 +28,7 @@ def lower_to_kernels(
         and weights are packed ahead of time; none leaves the layouts as they are.
     """
     entry = entry_function(module, function)
-    public = [entry] + [
-        str(var.name_hint)
-        for var, func in module.functions.items()
-        if isinstance(func, relax.Function) and func.attrs and "global_symbol" in func.attrs
-    ]
+    public = [entry, *public_functions(module)]
     transform = relax.transform
     passes = [
         # Graph level: simplify for inference.

@@ -17,7 +17,6 @@ from .extract import Extraction, extract_task_graph
 from .frontend import entry_function, load_model
 from .lower import lower_to_kernels
 from .platform import Platform
-from .problem import SchedulingProblem
 from .programs import LaneProgramFile, Program, build_stock_program
 from .race import speedup
 from .relax_pass import annotate_schedule
@@ -117,7 +116,7 @@ def compile(
         platform=platform,
         program=program,
         reference=reference,
-        report=_report(extraction, platform, problem, costs, found, single),
+        report=_report(extraction, platform, costs, found, single),
         note=note,
         stages_s=clock.stages_s,
     )
@@ -135,7 +134,6 @@ def _build(annotated: Any, platform: Platform, schedule: Schedule, function: str
 def _report(
     extraction: Extraction,
     platform: Platform,
-    problem: SchedulingProblem,
     costs: CostTable,
     found: SearchResult,
     single: SearchResult,
@@ -143,7 +141,6 @@ def _report(
     return placement_report(
         extraction.graph,
         platform,
-        problem,
         found.best,
         single.best,
         measured_share=float(costs.measured.mean()) if costs.measured.size else 1.0,

@@ -183,12 +183,6 @@ class Platform:
                 return device
         raise PlatformError(known_choices("device", name, [d.name for d in self.devices]))
 
-    def only(self, name: str) -> Platform:
-        """Return the platform of one device, and of the host where that is another one."""
-        host = name if self.device(name).is_cpu else self.host
-        kept = tuple(device for device in self.devices if device.name in (name, host))
-        return Platform(kept, host)
-
     def check_machine(self) -> None:
         """Check that this machine has every core that the platform names.
 

@@ -12,6 +12,7 @@ from ._tvm import relax, tvm
 from .dataflow import Dataflow
 from .errors import InvalidScheduleError
 from .extract import Extraction, extract_task_graph
+from .frontend import public_functions
 from .graph import FROM_INPUT, Operand, TaskGraph
 from .platform import Device, Platform
 from .schedule import Schedule
@@ -279,7 +280,7 @@ class _Writer:
             placed = self._take_weights(module, placed)
         module[entry] = placed
         _give_target(module, device_target(self.platform.devices[self.platform.host_index]))
-        return relax.transform.DeadCodeElimination(_public_functions(module))(module)
+        return relax.transform.DeadCodeElimination(public_functions(module))(module)
 
     def _take_weights(self, module: Any, placed: Any) -> Any:
         """Append the weights as arguments, and add the function that returns them, placed."""
@@ -317,11 +318,3 @@ def _give_target(module: Any, target: Any) -> None:
     for var, function in module.functions.items():
         if isinstance(function, tvm.tirx.PrimFunc) and "target" not in function.attrs:
             module[var] = function.with_attr("target", target)
-
-
-def _public_functions(module: Any) -> list[str]:
-    return [
-        str(var.name_hint)
-        for var, function in module.functions.items()
-        if isinstance(function, relax.Function) and function.attrs and "global_symbol" in function.attrs
-    ]

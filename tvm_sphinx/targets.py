@@ -10,9 +10,6 @@ from ._tvm import tvm, tvm_ffi
 from .errors import PlatformError
 from .platform import Device
 
-#: Targets that a platform file may name instead of spelling them out.
-NAMED_TARGETS = ("host", "baseline")
-
 _BASELINE_CPU = {"x86_64": "x86-64", "amd64": "x86-64", "aarch64": "generic", "arm64": "generic"}
 
 

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from ..graph import FROM_INPUT, Operand, TaskGraph
 from ..platform import Platform
-from ..problem import SchedulingProblem
 from ..schedule import Schedule
 
 
@@ -76,7 +75,6 @@ class PlacementReport:
 def placement_report(
     graph: TaskGraph,
     platform: Platform,
-    problem: SchedulingProblem,
     schedule: Schedule,
     single: Schedule,
     *,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._tvm import tvm, tvm_ffi
-from ..errors import SphinxError, known_choices
+from ..errors import ModelError, known_choices
 from .plan import ALIGNMENT
 from .program import TensorView
 
@@ -18,7 +18,7 @@ _KERNEL_ALIGNMENT = 64
 _HOST_DEVICES = (1, 3, 11)
 
 
-class InputError(SphinxError, ValueError):
+class InputError(ModelError, ValueError):
     """The inputs of a run do not fit the model: their number, names, shapes, dtypes or devices."""
 
 
