@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from .compiled import CompiledModel, random_inputs
-from .cost.measure import MeasureConfig, Progress, measure_costs
+from .cost.measure import MeasureConfig, measure_costs
+from .cost.progress import Progress
 from .cost.records import RecordStore, default_record_path
 from .cost.table import CostTable, build_problem
 from .errors import UnsupportedError

@@ -1,4 +1,4 @@
-"""Measure kernels and copies on this machine. [TVM]
+"""Measure kernels on this machine. [TVM]
 
 Every distinct kernel is measured once for each kind of device, on the device's own cores, with as many
 threads as it has cores.
@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,18 +19,15 @@ from ..errors import SphinxError, UnsupportedError
 from ..extract import Extraction, Kernel
 from ..graph import TaskGraph
 from ..implement import implement_kernel
-from ..platform import Device, Link, Platform
-from ..problem import Int64Array
-from ..runtime.handover import measure_handover
+from ..platform import Device, Platform
 from ..runtime.timing import load_for_lanes, time_in_lane
 from ..targets import device_target, runtime_device
+from .links import measure_links
+from .progress import Progress
 from .records import Record, RecordStore, median_and_spread
-from .table import CostTable, fit_link
+from .roofline import needs_estimate, roofline_ns
+from .table import CostTable
 
-#: Called as ``progress(stage, done, total)`` whenever a step of a stage is done.
-Progress = Callable[[str, int, int], None]
-
-_COPY_BYTES = (1 << 12, 1 << 16, 1 << 20, 1 << 23)
 _GPU_REPEATS = 7
 
 
@@ -106,34 +102,6 @@ def measure_costs(
             if samples:
                 exec_ns[task, column], spread_ns[task, column] = median_and_spread(samples)
     return CostTable(exec_ns, spread_ns, measured, latency, bandwidth, graph.fingerprint)
-
-
-def needs_estimate(device: Device) -> bool:
-    """Return whether a device is not at hand, so that its costs can only be estimated."""
-    peaks = (device.peak_gflop_per_s, device.peak_gb_per_s)
-    return not runtime_device(device.runtime).exist and None not in peaks
-
-
-def roofline_ns(graph: TaskGraph, device: Device) -> Int64Array:
-    """Return the least time that each task can take on a device, shape (N,), int64 ns.
-
-    The larger of operations over the peak rate and bytes over the peak bandwidth (Williams, Waterman,
-    Patterson, CACM 52(4), 2009): a bound, used where a device is not at hand to be measured.
-    """
-    assert device.peak_gflop_per_s is not None
-    assert device.peak_gb_per_s is not None
-    moved = np.array(
-        [
-            graph.input_bytes(number) + task.weight_bytes + sum(task.output_bytes)
-            for number, task in enumerate(graph.tasks)
-        ],
-        dtype=np.float64,
-    )
-    for edge in graph.edges:
-        moved[edge.dst] += edge.bytes
-    flops = np.array([task.flops for task in graph.tasks], dtype=np.float64)
-    times = np.maximum(flops / device.peak_gflop_per_s, moved / device.peak_gb_per_s)
-    return np.ceil(times).astype(np.int64)
 
 
 def measure_kernels(
@@ -282,71 +250,3 @@ def random_tensor(ty: Any, device: Any) -> Any:
     tensor = tvm.runtime.empty(shape, dtype, device)
     tensor.copyfrom(np.zeros(shape, dtype="uint8" if dtype == "bool" else dtype).astype(dtype))
     return tensor
-
-
-def measure_links(platform: Platform, progress: Progress | None = None) -> tuple[Any, Any]:
-    """Return the latency (ns) and the bandwidth (bytes/s) of every ordered pair of devices, each (D, D).
-
-    Links that the platform gives are taken from it; others are measured, once for each kind of pair.
-    CPU devices share their memory: handing a tensor over takes the time to wake the lane that waits for
-    it, and no copy.
-
-    Raises
-    ------
-    UnsupportedError
-        If a device is not at hand to be measured, and the platform does not give its links.
-    """
-    num_devices = len(platform.devices)
-    latency = np.zeros((num_devices, num_devices), dtype=np.int64)
-    bandwidth = np.full((num_devices, num_devices), math.inf)
-    given = {(link.src, link.dst): link for link in platform.links}
-    measured: dict[tuple[object, ...], Link] = {}
-    pairs = [(i, j) for i in range(num_devices) for j in range(num_devices) if i != j]
-    for done, (i, j) in enumerate(pairs):
-        src, dst = platform.devices[i], platform.devices[j]
-        link = given.get((src.name, dst.name))
-        if link is None:
-            kind = _kind_of_pair(src, dst)
-            if kind not in measured:
-                measured[kind] = _measure_link(src, dst)
-            link = measured[kind]
-        latency[i, j], bandwidth[i, j] = link.latency_ns, link.bandwidth_bytes_per_s
-        if progress:
-            progress("measure copies", done + 1, len(pairs))
-    return latency, bandwidth
-
-
-def _kind_of_pair(src: Device, dst: Device) -> tuple[object, ...]:
-    """Return what pairs whose copies cost the same have in common."""
-    shared = bool(set(src.cores) & set(dst.cores))
-    return src.memory_space, dst.memory_space, len(src.cores), len(dst.cores), shared
-
-
-def _measure_link(src: Device, dst: Device) -> Link:
-    """Measure a hand-over in shared memory, else copies at several sizes, as the VM makes them."""
-    for device in (src, dst):
-        if not runtime_device(device.runtime).exist:
-            raise UnsupportedError(
-                f"Device {device.name!r} ({device.runtime}) is not at hand to measure copies from "
-                f"{src.name!r} to {dst.name!r}; give this link in the platform file."
-            )
-    if src.memory_space == dst.memory_space == "host":
-        handover_ns = measure_handover(Platform((src, dst)))[src.name, dst.name]
-        return Link(src.name, dst.name, handover_ns, math.inf)
-    source, target = runtime_device(src.runtime), runtime_device(dst.runtime)
-    times = []
-    for size in _COPY_BYTES:
-        data = tvm.runtime.empty((size,), "uint8", source)
-        times.append(_time_copy(data, target))
-    latency, bandwidth = fit_link(_COPY_BYTES, times)
-    return Link(src.name, dst.name, latency, bandwidth)
-
-
-def _time_copy(data: Any, target: Any) -> float:
-    samples = []
-    for _ in range(9):
-        begin = time.perf_counter_ns()
-        data.copyto(target)
-        target.sync()
-        samples.append(float(time.perf_counter_ns() - begin))
-    return median_and_spread(samples)[0]
