@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import platform as host
+import re
 import shutil
 
 import numpy as np
@@ -64,6 +66,30 @@ def test_no_storage_serves_two_devices(platform: Platform) -> None:
     found = storage_devices(_planned(_in_pairs(platform)))
     assert {device for devices in found.values() for device in devices} == {0, 1}
     assert all(len(devices) == 1 for devices in found.values())
+
+
+@pytest.mark.skipif(host.machine() not in ("x86_64", "AMD64"), reason="names x86 processors")
+def test_each_kernel_is_built_for_the_processor_of_its_device() -> None:
+    platform = Platform.of_targets(["llvm -mcpu=x86-64-v2", "llvm -mcpu=x86-64"])
+    executable = build_executable(_in_pairs(platform))
+    built = {}
+    for library in _with_imports(executable.mod):
+        if library.kind == "llvm":
+            text = library.inspect_source("ll")
+            (processor,) = set(re.findall(r'"target-cpu"="([^"]+)"', text))
+            for name in re.findall(r"define [^@]*@__tvm_ffi_(\w+)\(", text):
+                built[name] = processor
+    assert len(built) == 4
+    for name, processor in built.items():
+        assert processor == ("x86-64" if name.endswith("device1") else "x86-64-v2")
+    x = np.random.default_rng(0).random((16, 16), "float32")
+    machine = relax.VirtualMachine(executable, vm_devices(platform))
+    expected = np.exp(np.exp(np.exp(x).T).T).T
+    np.testing.assert_allclose(machine["main"](tvm.runtime.tensor(x)).numpy(), expected, rtol=1e-5)
+
+
+def _with_imports(module: tvm.runtime.Module) -> list[tvm.runtime.Module]:
+    return [module, *(found for one in module.imports for found in _with_imports(one))]
 
 
 def test_storage_is_reused_within_a_device() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ._tvm import relax, tvm
+from ._tvm import relax, tirx, tvm
 from .errors import SphinxError
 from .implement import ImplementKernels
 from .platform import Platform
@@ -45,6 +45,7 @@ def lowering_passes() -> list[Any]:
         transform.ComputePrimValue(),
         transform.VMShapeLower(),
         transform.AttachGlobalSymbol(),
+        BuildForOtherProcessors(),
     ]
 
 
@@ -204,6 +205,45 @@ class ForgetConstantDevices:
             return tvm.ir.GenericConst(constant.value, relax.TensorType(ty.shape, ty.dtype))
 
         return _rewrite(mod, lambda call: call, rewrite)
+
+
+@tvm.transform.module_pass(opt_level=0, name="BuildForOtherProcessors")
+class BuildForOtherProcessors:
+    """Compile the CPU kernels of every target but the first by themselves, and link them as libraries.
+
+    TVM compiles all host functions of a module for one processor, that of the first of them, so a kernel
+    for another processor would get instructions that it may not have, or miss those that it has.
+    """
+
+    def transform_module(self, mod: Any, _ctx: Any) -> Any:
+        """Return the module without these kernels, with their libraries in ``external_mods``."""
+        by_target: dict[str, dict[Any, Any]] = {}
+        for var, function in mod.functions_items():
+            target = function.attrs.get("target") if function.attrs else None
+            if isinstance(function, tirx.PrimFunc) and target is not None and is_host_target(target):
+                by_target.setdefault(str(target), {})[var] = function
+        others = list(by_target.values())[1:]
+        if not others:
+            return mod
+        libraries = list(mod.attrs.get("external_mods", [])) if mod.attrs else []
+        external = {}
+        for functions in others:
+            target = next(iter(functions.values())).attrs["target"]
+            libraries.append(tirx.build(tvm.IRModule(functions), target=target))
+            external.update(
+                {var.name_hint: str(f.attrs["global_symbol"]) for var, f in functions.items()}
+            )
+
+        def rewrite(call: Any) -> Any:
+            if not isinstance(call.op, tvm.ir.GlobalVar) or call.op.name_hint not in external:
+                return call
+            function = relax.ExternFunc(external[call.op.name_hint])
+            return relax.Call(function, call.args, call.attrs, call.ty_args)
+
+        linked = _rewrite_calls(mod, rewrite)
+        for var in [var for var in linked.get_global_vars() if var.name_hint in external]:
+            del linked[var]
+        return linked.with_attr("external_mods", libraries)
 
 
 def is_host_target(target: Any) -> bool:
