@@ -27,6 +27,14 @@ def test_round_trip(artifact: Path) -> None:
     assert [path.name for path in artifact.parent.iterdir()] == ["model.sphinx"]
 
 
+def test_what_two_members_share_is_stored_once(tmp_path: Path) -> None:
+    weights = b"w" * 10_000
+    members = {"program/weights": weights, "reference/weights": weights, "reference/code": b"c"}
+    write_artifact(tmp_path / "both.sphinx", {}, members)
+    assert read_artifact(tmp_path / "both.sphinx")[1] == members
+    assert (tmp_path / "both.sphinx").stat().st_size < 2 * len(weights)
+
+
 def test_every_altered_byte_is_found_or_harmless(artifact: Path) -> None:
     """A byte that is altered is refused, unless it is one that no reader of the archive looks at."""
     content = artifact.read_bytes()

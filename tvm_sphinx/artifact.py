@@ -1,7 +1,7 @@
 """The file that `compile` writes: one archive that is checked as a whole before anything in it is used.
 
 A stored (uncompressed) zip archive. ``manifest.json`` names the format version and the SHA-256 of every
-other member; the archive's comment holds the SHA-256 of the manifest. There is no pickle in it.
+other member; of members with equal content only the first is stored. The archive's comment holds the SHA-256 of the manifest. There is no pickle in it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from .errors import ArtifactError, SphinxError
 
 #: Version of the archive's layout.
-FORMAT = 1
+FORMAT = 2
 
 _MANIFEST = "manifest.json"
 
@@ -42,8 +42,8 @@ def write_artifact(path: str | Path, manifest: Mapping[str, Any], members: Mappi
             temporary = file.name
             with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
                 archive.writestr(_MANIFEST, header)
-                for name, content in members.items():
-                    archive.writestr(name, content)
+                for name in _first_names(digests).values():
+                    archive.writestr(name, members[name])
                 archive.comment = hashlib.sha256(header).hexdigest().encode()
             file.flush()
             os.fsync(file.fileno())
@@ -74,12 +74,21 @@ def read_artifact(path: str | Path) -> tuple[dict[str, Any], dict[str, bytes]]:
                 raise ArtifactError(
                     f"Expected format {FORMAT} of {where}; got {manifest.get('format')!r}."
                 )
-            members = {name: archive.read(name) for name in manifest["sha256"]}
+            digests = manifest["sha256"]
+            stored = {digest: archive.read(name) for digest, name in _first_names(digests).items()}
     except OSError as error:
         raise ArtifactError(f"Cannot read {where}: {error.strerror}.") from error
     except (zipfile.BadZipFile, KeyError, ValueError, EOFError, NotImplementedError) as error:
         raise ArtifactError(f"Truncated or altered {where}: {error}") from error
-    for name, digest in manifest["sha256"].items():
-        if hashlib.sha256(members[name]).hexdigest() != digest:
+    for name, digest in digests.items():
+        if hashlib.sha256(stored[digest]).hexdigest() != digest:
             raise ArtifactError(f"Altered {where}: member {name!r} does not match its digest.")
-    return manifest, members
+    return manifest, {name: stored[digest] for name, digest in digests.items()}
+
+
+def _first_names(digests: Mapping[str, str]) -> dict[str, str]:
+    """Return for each digest the first member that has it."""
+    first: dict[str, str] = {}
+    for name, digest in digests.items():
+        first.setdefault(digest, name)
+    return first

@@ -148,26 +148,28 @@ class CompiledModel:
             If the file is missing, truncated, altered, or of another version.
         """
         manifest, members = read_artifact(path)
-        programs = {
-            name: restore_program(
+        where = f"artifact {str(path)!r}"
+        parts = {
+            name: (
                 content,
-                {
-                    member.removeprefix(f"{name}/"): data
-                    for member, data in members.items()
-                    if member.startswith(f"{name}/")
-                },
-                f"artifact {str(path)!r}",
+                {key.split("/", 1)[1]: members[key] for key in members if key.startswith(f"{name}/")},
             )
             for name, content in manifest["programs"].items()
         }
+        program = restore_program(*parts["program"], where)
+        reference = None
+        if "reference" in parts:
+            # Where the best single device is what runs, both are one program.
+            same = parts["reference"] == parts["program"]
+            reference = program if same else restore_program(*parts["reference"], where)
         report = manifest["report"]
         return cls(
             inputs=tuple(
                 TensorSpec(name, tuple(shape), dtype) for name, shape, dtype in manifest["inputs"]
             ),
-            platform=Platform.from_json(manifest["platform"], f"artifact {str(path)!r}"),
-            program=programs["program"],
-            reference=programs.get("reference"),
+            platform=Platform.from_json(manifest["platform"], where),
+            program=program,
+            reference=reference,
             report=None if report is None else PlacementReport.from_json(report),
             note=manifest["note"],
             stages_s=manifest["stages_s"],
