@@ -1,7 +1,8 @@
 """The file that `compile` writes: one archive that is checked as a whole before anything in it is used.
 
 A stored (uncompressed) zip archive. ``manifest.json`` names the format version and the SHA-256 of every
-other member; of members with equal content only the first is stored. The archive's comment holds the SHA-256 of the manifest. There is no pickle in it.
+other member; of members with equal content only the first is stored. The archive's comment holds the
+SHA-256 of the manifest. There is no pickle in it.
 """
 
 from __future__ import annotations
