@@ -61,8 +61,26 @@ def test_compile_run_explain(
         assert archive["output_0"].shape == (3, 10)
         np.testing.assert_allclose(archive["output_0"].sum(axis=1), 1, rtol=1e-5)
 
-    assert main(["explain", str(out)]) == 0
-    assert "native" in capsys.readouterr().out
+    drawing = tmp_path / "patterns.svg"
+    assert main(["explain", str(out), "--patterns", str(drawing)]) == 0
+    explained = capsys.readouterr().out
+    assert "native" in explained
+    assert "genes, pruned" in explained
+    assert "P0 x" in explained
+    assert drawing.read_text().startswith("<svg ")
+
+
+def test_explain_shows_what_recurs_in_a_model_that_is_not_compiled(
+    model: Path, platform: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawing = tmp_path / "patterns.html"
+    args = ["explain", str(model), "--platform", str(platform), "--patterns", str(drawing)]
+    assert main(args) == 0
+    printed = capsys.readouterr().out
+    assert "by structure alone" in printed
+    assert "P0 x" in printed
+    assert "P0 x" in drawing.read_text()
+    assert drawing.read_text().count('class="occurrence"') >= 2
 
 
 def test_given_inputs_are_used(model: Path, platform: Path, tmp_path: Path) -> None:
@@ -103,6 +121,9 @@ def test_given_inputs_are_used(model: Path, platform: Path, tmp_path: Path) -> N
         (["run", "{tmp}/corrupt.json"], "Truncated or altered artifact"),
         (["run", "{model}", "--repeat", "0"], "--repeat >= 1"),
         (["explain", "{tmp}/none.sphinx"], "Cannot read artifact"),
+        (["explain", "{tmp}/none.onnx"], "No such model file"),
+        (["explain", "{model}", "--run"], "Expected a program that 'tvm-sphinx compile' wrote"),
+        (["explain", "{model}", "--patterns", "{tmp}/a.png"], ".svg, .html, .dot"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_message(

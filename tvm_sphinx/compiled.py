@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +12,16 @@ import numpy as np
 
 from .artifact import read_artifact, write_artifact
 from .errors import ModelError, UnsupportedError
+from .graph import TaskGraph
+from .patterns import PatternHierarchy, PruningReport, find_patterns
 from .platform import Platform
 from .programs import Array, LaneProgramFile, Program, flatten_outputs, restore_program
 from .report.placement import PlacementReport, format_report
 from .runtime.tensors import InputError, order_inputs
 from .runtime.trace import Trace
+
+#: Member of an artifact that holds the task graph.
+_GRAPH = "graph.json"
 
 #: Arrays by input name, or in the order of the model's inputs.
 Inputs = Mapping[str, Any] | Sequence[Any]
@@ -46,6 +52,10 @@ class CompiledModel:
         Why it cannot, else empty.
     stages_s
         Seconds that each stage of compiling took.
+    graph
+        The task graph that was scheduled; None for a model that cannot be, or one from a file of before.
+    pruning
+        Sizes of its search space without and with what recurs tied; None where ``graph`` is.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -55,6 +65,8 @@ class CompiledModel:
     report: PlacementReport | None
     note: str = ""
     stages_s: dict[str, float] = field(default_factory=dict)
+    graph: TaskGraph | None = None
+    pruning: PruningReport | None = None
     _opened: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def run(self, inputs: Inputs) -> list[Array]:
@@ -110,7 +122,12 @@ class CompiledModel:
         """Return the report as text."""
         note = [f"note                 {self.note}"] if self.note else []
         report = [] if self.report is None else [format_report(self.report, verbose=verbose)]
-        return "\n".join(report + note)
+        space = [] if self.pruning is None else [f"search space         {self.pruning.describe()}"]
+        return "\n".join(report + space + note)
+
+    def patterns(self) -> PatternHierarchy | None:
+        """Return the recurring subgraphs of the task graph; None where there is no ``graph``."""
+        return None if self.graph is None else find_patterns(self.graph)
 
     def save(self, path: str | Path) -> None:
         """Write the model to one file; see `tvm_sphinx.artifact` for its layout.
@@ -130,12 +147,15 @@ class CompiledModel:
             "report": None if self.report is None else self.report.to_json(),
             "note": self.note,
             "stages_s": self.stages_s,
+            "pruning": None if self.pruning is None else self.pruning.to_json(),
         }
         members = {
             f"{name}/{member}": content
             for name, program in programs.items()
             for member, content in program.members().items()
         }
+        if self.graph is not None:
+            members[_GRAPH] = json.dumps(self.graph.to_json(), separators=(",", ":")).encode()
         write_artifact(path, manifest, members)
 
     @classmethod
@@ -163,6 +183,8 @@ class CompiledModel:
             same = parts["reference"] == parts["program"]
             reference = program if same else restore_program(*parts["reference"], where)
         report = manifest["report"]
+        # Files of before this was kept have neither.
+        graph, pruning = members.get(_GRAPH), manifest.get("pruning")
         return cls(
             inputs=tuple(
                 TensorSpec(name, tuple(shape), dtype) for name, shape, dtype in manifest["inputs"]
@@ -173,6 +195,8 @@ class CompiledModel:
             report=None if report is None else PlacementReport.from_json(report),
             note=manifest["note"],
             stages_s=manifest["stages_s"],
+            graph=None if graph is None else TaskGraph.from_json(json.loads(graph)),
+            pruning=None if pruning is None else PruningReport.from_json(pruning),
         )
 
 

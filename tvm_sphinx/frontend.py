@@ -23,6 +23,11 @@ _FORMATS = {
 }
 
 
+def is_model(name: str) -> bool:
+    """Return whether a file, by its suffix, or a demo model is meant; the file need not exist."""
+    return name in DEMO_MODELS or Path(name).suffix in _FORMATS
+
+
 def load_model(model: Any, *, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Any:
     """Return the Relax IRModule of a model.
 

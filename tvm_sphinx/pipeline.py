@@ -16,7 +16,9 @@ from .cost.table import CostTable, build_problem
 from .errors import UnsupportedError
 from .extract import Extraction, extract_task_graph
 from .frontend import entry_function, load_model
+from .graph import TaskGraph
 from .lower import lower_to_kernels
+from .patterns import find_patterns, prune_search_space, report_pruning
 from .platform import Platform
 from .programs import LaneProgramFile, Program, build_stock_program
 from .race import speedup
@@ -80,8 +82,7 @@ def compile(
         module = load_model(model, input_shapes=input_shapes)
         entry = entry_function(module, function)
     with clock("lower"):
-        targets = [device_target(device) for device in platform.devices]
-        kernels = lower_to_kernels(module, targets[platform.host_index], entry, targets=targets)
+        kernels = _lower(module, platform, entry)
     try:
         with clock("extract"):
             extraction = extract_task_graph(kernels, entry)
@@ -94,6 +95,10 @@ def compile(
         single = search_schedule(problem, algorithm="single")
         found = search_schedule(problem, algorithm=algorithm, seed=seed, stop=stop)
         validate(problem, found.best)
+    with clock("patterns"):
+        hierarchy = find_patterns(extraction.graph)
+        space = prune_search_space(extraction.graph, hierarchy, problem)
+        pruning = report_pruning(extraction.graph, hierarchy, space, problem)
     with clock("annotate"):
         annotated = annotate_schedule(extraction, found.best, platform)
     with clock("build"):
@@ -120,7 +125,39 @@ def compile(
         report=_report(extraction, platform, costs, found, single),
         note=note,
         stages_s=clock.stages_s,
+        graph=extraction.graph,
+        pruning=pruning,
     )
+
+
+def extract_graph(
+    model: Any,
+    platform: Platform | str | Path = "detect",
+    *,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    function: str | None = None,
+) -> TaskGraph:
+    """Return the task graph that `compile` would schedule; parameters are those of `compile`.
+
+    The platform decides the layouts of kernels, and hence which of them are equal.
+
+    Raises
+    ------
+    UnsupportedError
+        If the model has dynamic shapes or control flow, and so no task graph.
+    SphinxError
+        If the model or the platform cannot be loaded.
+    """
+    if not isinstance(platform, Platform):
+        platform = Platform.named(str(platform))
+    module = load_model(model, input_shapes=input_shapes)
+    entry = entry_function(module, function)
+    return extract_task_graph(_lower(module, platform, entry), entry).graph
+
+
+def _lower(module: Any, platform: Platform, entry: str) -> Any:
+    targets = [device_target(device) for device in platform.devices]
+    return lower_to_kernels(module, targets[platform.host_index], entry, targets=targets)
 
 
 def _build(annotated: Any, platform: Platform, schedule: Schedule, function: str) -> tuple[Program, str]:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import re
+from itertools import combinations
+from xml.etree import ElementTree
 
 import pytest
 
 from tvm_sphinx.errors import ProblemError
-from tvm_sphinx.patterns import describe_patterns, draw_patterns, find_patterns
+from tvm_sphinx.patterns import (
+    describe_patterns,
+    draw_patterns,
+    find_patterns,
+    patterns_html,
+    patterns_svg,
+)
 
 from .network_graphs import Builder, inception, transformer, two_towers
 
@@ -53,6 +61,44 @@ def test_drawing_has_each_task_and_edge_once_and_boxes_that_close(graph) -> None
     assert drawing.count("{") == drawing.count("}")
 
 
+@pytest.mark.parametrize(
+    "graph", [transformer(3), two_towers(3), inception("aab")], ids=lambda g: g.name
+)
+def test_svg_nests_boxes_that_do_not_overlap_and_has_each_task_once(graph) -> None:
+    hierarchy = find_patterns(graph)
+    root = ElementTree.fromstring(patterns_svg(graph, hierarchy))
+    groups = {"task": [], "occurrence": []}
+    for group in root.iter("{http://www.w3.org/2000/svg}g"):
+        if group.get("class") in groups:
+            box = next(group.iter("{http://www.w3.org/2000/svg}rect"))
+            x, y, width, height = (float(box.get(k)) for k in ("x", "y", "width", "height"))
+            groups[group.get("class")].append((x, y, x + width, y + height))
+    assert len(groups["task"]) == graph.num_tasks
+    assert len(groups["occurrence"]) == sum(pattern.count for pattern in hierarchy.patterns)
+    page = (0.0, 0.0, float(root.get("width")) + 1, float(root.get("height")) + 1)
+    boxes = [page, *groups["occurrence"], *groups["task"]]
+    for a, b in combinations(boxes, 2):
+        apart = a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+        assert apart or _holds(a, b) or _holds(b, a)
+    assert all(_holds(page, box) for box in boxes)
+
+
+def _holds(outer: tuple[float, ...], inner: tuple[float, ...]) -> bool:
+    return (
+        outer[0] <= inner[0] and outer[1] <= inner[1] and outer[2] >= inner[2] and outer[3] >= inner[3]
+    )
+
+
+def test_page_has_tree_and_drawing_with_names_escaped() -> None:
+    b = Builder()
+    b.add("a<b>")
+    graph = b.graph(name="<&>")
+    page = patterns_html(graph, find_patterns(graph))
+    assert "Patterns of &lt;&amp;&gt;" in page
+    assert "<svg " in page
+    assert "<b>" not in page
+
+
 def test_names_are_quoted() -> None:
     b = Builder()
     b.add('say "hi"\\')
@@ -65,3 +111,5 @@ def test_patterns_of_another_graph_are_refused() -> None:
         describe_patterns(transformer(2), find_patterns(transformer(3)))
     with pytest.raises(ProblemError, match="another"):
         draw_patterns(transformer(2), find_patterns(transformer(3)))
+    with pytest.raises(ProblemError, match="another"):
+        patterns_svg(transformer(2), find_patterns(transformer(3)))

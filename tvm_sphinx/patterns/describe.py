@@ -23,7 +23,7 @@ def describe_patterns(graph: TaskGraph, hierarchy: PatternHierarchy) -> str:
     ProblemError
         If the hierarchy was made for another graph.
     """
-    _check(graph, hierarchy)
+    check_same_graph(graph, hierarchy)
     kernels = f"{hierarchy.num_kernels} kernel" + ("s" if hierarchy.num_kernels != 1 else "")
     found = f"{len(hierarchy.patterns)} pattern" + ("s" if len(hierarchy.patterns) != 1 else "")
     lines = [f"{graph.name}: {_tasks(graph.num_tasks)} of {kernels}, {found}"]
@@ -81,7 +81,8 @@ def _tasks(count: int) -> str:
     return f"{count} task" + ("s" if count != 1 else "")
 
 
-def _kind(graph: TaskGraph, task: int) -> str:
+def task_kind(graph: TaskGraph, task: int) -> str:
+    """Return the kinds of operators of a task, the first of many."""
     kinds = graph.tasks[task].op_kinds
     return "+".join(kinds[:_SHOWN_KINDS]) + ("+..." if len(kinds) > _SHOWN_KINDS else "") or "kernel"
 
@@ -89,7 +90,7 @@ def _kind(graph: TaskGraph, task: int) -> str:
 def _summary(graph: TaskGraph, tasks: Sequence[int]) -> str:
     counts: dict[str, int] = {}
     for task in tasks:
-        counts[_kind(graph, task)] = counts.get(_kind(graph, task), 0) + 1
+        counts[task_kind(graph, task)] = counts.get(task_kind(graph, task), 0) + 1
     return ", ".join(kind if count == 1 else f"{count} {kind}" for kind, count in counts.items())
 
 
@@ -117,7 +118,7 @@ def draw_patterns(graph: TaskGraph, hierarchy: PatternHierarchy) -> str:
     ProblemError
         If the hierarchy was made for another graph.
     """
-    _check(graph, hierarchy)
+    check_same_graph(graph, hierarchy)
     lines = [
         f"digraph {_quoted(graph.name)} {{",
         '  node [shape=box, style="rounded,filled", fillcolor=white];',
@@ -133,7 +134,7 @@ def _box(
     graph: TaskGraph, hierarchy: PatternHierarchy, index: int, tasks: Sequence[int], depth: int
 ) -> list[str]:
     pad = "  " * depth
-    fill = _FILLS[index % len(_FILLS)]
+    fill = pattern_fill(index)
     # A task is in one occurrence of a pattern only, so these names are unique.
     lines = [f"{pad}subgraph cluster_{index}_{tasks[0]} {{"]
     lines.append(f'{pad}  label="P{index}"; style=filled; fillcolor="{fill}";')
@@ -147,7 +148,7 @@ def _box(
 
 
 def _node(graph: TaskGraph, task: int, depth: int) -> str:
-    return f"{'  ' * depth}t{task} [label={_quoted(_kind(graph, task))}];"
+    return f"{'  ' * depth}t{task} [label={_quoted(task_kind(graph, task))}];"
 
 
 def _quoted(text: str) -> str:
@@ -155,6 +156,18 @@ def _quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-def _check(graph: TaskGraph, hierarchy: PatternHierarchy) -> None:
+def pattern_fill(index: int) -> str:
+    """Return the colour of a pattern in drawings."""
+    return _FILLS[index % len(_FILLS)]
+
+
+def check_same_graph(graph: TaskGraph, hierarchy: PatternHierarchy) -> None:
+    """Check that a hierarchy belongs to a graph.
+
+    Raises
+    ------
+    ProblemError
+        If it was made for another one.
+    """
     if hierarchy.graph_fingerprint != graph.fingerprint:
         raise ProblemError(f"Expected patterns of graph {graph.fingerprint}; got those of another.")

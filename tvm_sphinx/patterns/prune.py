@@ -117,12 +117,52 @@ class PruningReport:
         """Return a JSON-serialisable form."""
         return {**asdict(self), "gene_ratio": self.gene_ratio}
 
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> PruningReport:
+        """Rebuild a report from `to_json`."""
+        return cls(**{name: value for name, value in content.items() if name != "gene_ratio"})
+
+    def describe(self) -> str:
+        """Return the sizes in one line."""
+        found = f"{self.patterns} pattern" + ("s" if self.patterns != 1 else "")
+        return (
+            f"{self.genes_before} genes, pruned {self.genes_after}; placements 10^"
+            f"{self.log10_before:.1f}, pruned 10^{self.log10_after:.1f}; {found} of "
+            f"{self.kernels} kernels"
+        )
+
 
 def report_pruning(
     graph: TaskGraph, hierarchy: PatternHierarchy, space: SearchSpace, problem: SchedulingProblem
 ) -> PruningReport:
     """Return the sizes of the space without and with pruning, on the devices of a problem."""
     untied = SearchSpace.untied(graph.num_tasks).respecting(problem)
+    sizes = (log10_size(untied, problem), log10_size(space, problem))
+    return _pruning_report(graph, hierarchy, untied, space, sizes)
+
+
+def report_structure(graph: TaskGraph, hierarchy: PatternHierarchy, num_devices: int) -> PruningReport:
+    """Return the sizes of the space by structure alone, where every device can run everything.
+
+    Raises
+    ------
+    ProblemError
+        If the hierarchy was made for another graph.
+    """
+    space = prune_search_space(graph, hierarchy)
+    digits = float(np.log10(num_devices))
+    untied = SearchSpace.untied(graph.num_tasks)
+    sizes = (untied.num_genes * digits, space.num_genes * digits)
+    return _pruning_report(graph, hierarchy, untied, space, sizes)
+
+
+def _pruning_report(
+    graph: TaskGraph,
+    hierarchy: PatternHierarchy,
+    untied: SearchSpace,
+    space: SearchSpace,
+    log10_sizes: tuple[float, float],
+) -> PruningReport:
     return PruningReport(
         model=graph.name,
         tasks=graph.num_tasks,
@@ -132,8 +172,8 @@ def report_pruning(
         levels=max((pattern.level for pattern in hierarchy.patterns), default=0),
         genes_before=untied.num_genes,
         genes_after=space.num_genes,
-        log10_before=log10_size(untied, problem),
-        log10_after=log10_size(space, problem),
+        log10_before=log10_sizes[0],
+        log10_after=log10_sizes[1],
     )
 
 
