@@ -3,23 +3,63 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 
 from ..graph import TaskGraph
 from ..problem import CANNOT_RUN, UNLIMITED, Int64Array, SchedulingProblem
 from ..schedule import Schedule
-from ..search.heuristics import Heuristic
-from ..search.native import native_problem, to_schedule
+from ..search.heuristics import KINDS
+from ..search.native import APPEND, INSERT, native_problem, to_schedule
 from .hierarchy import PatternHierarchy
 from .series import Occurrence, Reach
 
-#: Of a series of k occurrences, k * _KEPT are kept, but no fewer than _FEWEST: the first, which may want
-#: another placement than the rest, and one that stands for the rest.
-_KEPT = 0.3
-_FEWEST = 2
+#: Occurrences of a tile, at most: enough for a schedule that overlaps or alternates neighbours.
+_LARGEST_TILE = 4
+#: A tile has at most one in so many of the occurrences of its series.
+_TILE_SHARE = 5
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Occurrences that follow each other, of which a few neighbours, the tile, stand for most.
+
+    The occurrences are a head, the tile, its repetitions, and a tail, each a run of neighbours. Head and
+    tail are kept because the first and last occurrences may want another placement than the rest.
+
+    Parameters
+    ----------
+    occurrences
+        The tasks of each occurrence, matched by position, in order.
+    head, tile, tail
+        How many occurrences each of them has; what is left is a multiple of ``tile``.
+    """
+
+    occurrences: tuple[Occurrence, ...]
+    head: int
+    tile: int
+    tail: int
+
+    @classmethod
+    def of(cls, occurrences: Sequence[Occurrence]) -> Tiling:
+        """Return the tiling of three or more occurrences."""
+        count = len(occurrences)
+        tile = max(1, min(_LARGEST_TILE, count // _TILE_SHARE))
+        tail = 1 if count > 3 else 0
+        return cls(tuple(occurrences), 1 + (count - 1 - tail) % tile, tile, tail)
+
+    def stand_in(self, index: int) -> int:
+        """Return the number of the kept occurrence that stands for another."""
+        if index < self.head or index >= len(self.occurrences) - self.tail:
+            return index
+        return self.head + (index - self.head) % self.tile
+
+    def repetition(self, index: int) -> int:
+        """Return how many repetitions of the tile end before an occurrence."""
+        last = len(self.occurrences) - self.tail - 1
+        return max(0, (min(index, last) - self.head) // self.tile)
 
 
 @dataclass(frozen=True)
@@ -29,59 +69,72 @@ class Folding:
     Parameters
     ----------
     original, folded
-        The problem, and the one in which one occurrence stands for several that follow it.
+        The problem, and the one in which tiles stand for their repetitions.
     stands_for : (N,) int64
         For each task of the original the task of the folded problem that stands for it.
-    repeats
-        For each occurrence that stands for others: it and they, in order, as tasks of the original.
+    tilings
+        The series that are folded, as tasks of the original.
     """
 
     original: SchedulingProblem
     folded: SchedulingProblem
     stands_for: Int64Array
-    repeats: tuple[tuple[Occurrence, ...], ...]
+    tilings: tuple[Tiling, ...]
 
     def unfold(self, schedule: Schedule) -> Schedule:
         """Return a valid schedule of the original problem that repeats one of the folded problem.
 
-        Each task goes to the device of the task that stands for it. Of three orders the one with the
-        shortest schedule is taken: by time, where the time that a repeated occurrence takes is
-        stretched to hold its repetitions (decoded with and without insertion), and by upward rank.
+        Each task goes to the device of the task that stands for it. The order is by time, where each
+        repetition of a tile comes one period, the time from tile to tail, after the one before, as in
+        modulo scheduling of loops (Rau, MICRO 1994); decoded with and without insertion, or by upward
+        rank, whichever is shortest. No lower bound is computed: it is 0.
         """
         device = schedule.device[self.stands_for]
-        order = self._order(self._stretched(schedule))
+        order = self._order(self._starts(schedule))
         native = native_problem(self.original)
-        plans = [to_schedule(self.original, native.decode(order, device, rule)) for rule in (0, 1)]
-        return min([*plans, self._by_rank(device)], key=lambda plan: plan.makespan_ns)
-
-    def _by_rank(self, device: Int64Array) -> Schedule:
+        plans = [native.decode(order, device, rule) for rule in (APPEND, INSERT)]
         exec_ns = np.full_like(self.original.exec_ns, CANNOT_RUN)
         tasks = np.arange(len(device))
         exec_ns[tasks, device] = self.original.exec_ns[tasks, device]
-        found = Heuristic("fastest")(replace(self.original, exec_ns=exec_ns)).best
-        return replace(found, problem_fingerprint=self.original.fingerprint)
+        placed = native_problem(replace(self.original, exec_ns=exec_ns))
+        plans.append(placed.heuristic(KINDS["fastest"]))
+        return to_schedule(self.original, min(plans, key=lambda plan: plan[0]), bound_ns=0)
 
-    def _stretched(self, schedule: Schedule) -> list[float]:
-        """Return when each task would start if a repetition took the time of the first."""
-        spans: list[tuple[int, int, int]] = []
-        for occurrences in self.repeats:
-            kept = self.stands_for[list(occurrences[0])]
-            begin, end = int(schedule.start_ns[kept].min()), int(schedule.finish_ns[kept].max())
-            spans.append((begin, end, len(occurrences)))
-        marks = sorted({0, schedule.makespan_ns, *(t for begin, end, _ in spans for t in (begin, end))})
-        stretched = [0.0]
-        for begin, end in pairwise(marks):
-            times = max((n for first, last, n in spans if first <= begin and end <= last), default=1)
-            stretched.append(stretched[-1] + times * (end - begin))
-        starts: list[float] = np.interp(schedule.start_ns, marks, stretched)[self.stands_for].tolist()
-        for occurrences, (begin, end, count) in zip(self.repeats, spans, strict=True):
-            first, last = np.interp([begin, end], marks, stretched).tolist()
-            for index, occurrence in enumerate(occurrences):
-                for task in occurrence:
-                    since = int(schedule.start_ns[self.stands_for[task]]) - begin
-                    share = (index + since / max(1, end - begin)) / count
-                    starts[task] = first + (last - first) * share
-        return starts
+    def _starts(self, schedule: Schedule) -> list[float]:
+        """Return when each task would start if every repetition took one period of its tile."""
+        kept = schedule.start_ns[self.stands_for].tolist()
+        delay = [0.0] * len(kept)
+        place: dict[int, tuple[int, int]] = {}
+        for number, tiling in enumerate(self.tilings):
+            for index, occurrence in enumerate(tiling.occurrences):
+                place.update((task, (number, index)) for task in occurrence)
+        periods = [self._period(tiling, schedule) for tiling in self.tilings]
+        feeders: list[list[int]] = [[] for _ in kept]
+        for src, dst in self.original.edges.tolist():
+            feeders[dst].append(src)
+        # A series begins late where what feeds it does: after another series, that is.
+        base: dict[int, float] = {}
+        for task, sources in enumerate(feeders):
+            if task not in place:
+                delay[task] = max((delay[source] for source in sources), default=0.0)
+                continue
+            number, index = place[task]
+            if number not in base:
+                base[number] = max((delay[source] for source in sources), default=0.0)
+            delay[task] = base[number] + self.tilings[number].repetition(index) * periods[number]
+        return [start + late for start, late in zip(kept, delay, strict=True)]
+
+    def _period(self, tiling: Tiling, schedule: Schedule) -> float:
+        """Return the time from the first start of the tile to that of the tail, or to its last end."""
+
+        def kept(index: int) -> Int64Array:
+            tasks: Int64Array = self.stands_for[list(tiling.occurrences[index])]
+            return tasks
+
+        begin = int(schedule.start_ns[kept(tiling.head)].min())
+        if tiling.tail:
+            return max(1.0, float(schedule.start_ns[kept(-tiling.tail)].min() - begin))
+        return max(1.0, float(schedule.finish_ns[kept(-1)].max() - begin))
 
     def _order(self, starts: list[float]) -> Int64Array:
         """Return the topological order that is closest to the given starts."""
@@ -107,11 +160,11 @@ def fold_problem(
 ) -> Folding | None:
     """Return a shorter problem in which one occurrence of a pattern stands for several, if there is one.
 
-    Where at least three occurrences of a pattern follow each other, outermost patterns first, groups of
-    neighbours are replaced by their first; what read the last of a group reads the first. A schedule of
-    the folded problem is found in a fraction of the time, and repeated it is a good schedule to start
-    from. It is a guess and no bound: edges that would run backwards are dropped, and kernels that
-    differ in shape (where the patterns look through shapes) take the time of the one that is kept.
+    Where at least three occurrences of a pattern follow each other, outermost patterns first, a few
+    neighbours stand for those that follow (`Tiling`); what read the last repetition reads the tile. A
+    schedule of the folded problem is found in a fraction of the time, and repeated it is a good schedule
+    to start from. It is a guess and no bound: edges that would run backwards are dropped, and kernels
+    that differ in shape (where the patterns look through shapes) take the time of the one that is kept.
 
     Returns
     -------
@@ -122,11 +175,12 @@ def fold_problem(
     if (problem.memory_bytes != UNLIMITED).any():
         return None
     keeper = list(range(problem.num_tasks))
-    repeats = _repeats(graph, hierarchy)
-    for occurrences in repeats:
-        for occurrence in occurrences:
-            for task, first in zip(occurrence, occurrences[0], strict=True):
-                keeper[task] = first
+    tilings = _tilings(graph, hierarchy)
+    for tiling in tilings:
+        for index, occurrence in enumerate(tiling.occurrences):
+            stand_in = tiling.occurrences[tiling.stand_in(index)]
+            for task, kept_task in zip(occurrence, stand_in, strict=True):
+                keeper[task] = kept_task
     kept = [task for task, other in enumerate(keeper) if task == other]
     if len(kept) * 3 > problem.num_tasks * 2:
         return None
@@ -135,27 +189,21 @@ def fold_problem(
         original=problem,
         folded=_restricted(problem, kept, keeper),
         stands_for=np.array([place[task] for task in keeper], dtype=np.int64),
-        repeats=tuple(repeats),
+        tilings=tuple(tilings),
     )
 
 
-def _repeats(graph: TaskGraph, hierarchy: PatternHierarchy) -> list[tuple[Occurrence, ...]]:
+def _tilings(graph: TaskGraph, hierarchy: PatternHierarchy) -> list[Tiling]:
     reach = Reach(graph)
     covered: set[int] = set()
-    repeats: list[tuple[Occurrence, ...]] = []
+    tilings: list[Tiling] = []
     for pattern in reversed(hierarchy.patterns):
         free = [row for row in pattern.occurrences if covered.isdisjoint(row)]
         for series in reach.series(free):
-            count = len(series)
-            if count < 3:
-                continue
-            kept = max(_FEWEST, round(count * _KEPT))
-            groups: dict[int, list[Occurrence]] = {}
-            for index, occurrence in enumerate(series):
-                groups.setdefault(index * kept // count, []).append(occurrence)
-                covered.update(occurrence)
-            repeats += [tuple(group) for group in groups.values()]
-    return repeats
+            if len(series) > 2:
+                tilings.append(Tiling.of(series))
+                covered.update(task for occurrence in series for task in occurrence)
+    return tilings
 
 
 def _restricted(problem: SchedulingProblem, kept: list[int], keeper: list[int]) -> SchedulingProblem:

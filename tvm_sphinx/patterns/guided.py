@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
+from ..errors import ProblemError
 from ..graph import TaskGraph
 from ..problem import SchedulingProblem
 from ..schedule import Schedule
@@ -16,27 +18,33 @@ from .fold import Folding, fold_problem
 from .hierarchy import PatternHierarchy
 from .prune import prune_search_space
 
-#: Shares of the budget of the folded and of the tied search; the refinement gets the rest.
+#: Share of the budget that the folded search takes; the refinement gets the rest.
 _FOLDED_SHARE = 0.1
-_TIED_SHARE = 0.1
 
 
 @dataclass(frozen=True)
 class Pruning:
     """What is known of a problem from the patterns of its graph, before any search.
 
-    ``space`` ties what recurs; ``folding`` is the shortened problem, or None where it would not be much
-    shorter.
+    ``hierarchy`` has the patterns of equal kernels, if they were given; ``folding`` is the shortened
+    problem, or None where it would not be much shorter.
     """
 
-    space: SearchSpace
+    problem: SchedulingProblem
+    graph: TaskGraph
+    hierarchy: PatternHierarchy | None
     folding: Folding | None
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        """The space in which what recurs is tied (`prune_search_space`)."""
+        return prune_search_space(self.graph, self.hierarchy, self.problem)
 
 
 def prune_problem(
     problem: SchedulingProblem, graph: TaskGraph, hierarchy: PatternHierarchy | None = None
 ) -> Pruning:
-    """Return both prunings of a problem: recurring tasks tied, and recurring layers folded.
+    """Return both prunings of a problem: recurring layers folded, and recurring tasks tied.
 
     Tied are only equal kernels; folding, which is no more than a place to start from, goes by patterns
     that look through shapes.
@@ -46,8 +54,10 @@ def prune_problem(
     ProblemError
         If hierarchy or problem were made for another graph.
     """
-    space = prune_search_space(graph, hierarchy, problem)
-    return Pruning(space, fold_problem(problem, graph, find_patterns(graph, operator_labels(graph))))
+    if problem.num_tasks != graph.num_tasks:
+        raise ProblemError(f"Expected a problem of {graph.num_tasks} tasks; got {problem.num_tasks}.")
+    folding = fold_problem(problem, graph, find_patterns(graph, operator_labels(graph)))
+    return Pruning(problem, graph, hierarchy, folding)
 
 
 def search_with_pruning(
@@ -59,12 +69,14 @@ def search_with_pruning(
     stop: Stop | None = None,
     progress: Callable[[HistoryPoint], None] | None = None,
 ) -> SearchResult:
-    """Search for a short schedule in pruned spaces first, then refine it in the whole space.
+    """Search for a short schedule of the folded problem first, then refine it in the whole space.
 
-    1. The folded problem, if there is one, is searched, and its schedule repeated (`fold_problem`).
-    2. The problem is searched with recurring tasks tied for a while (`prune_search_space`).
-    3. The better of both is refined with all tasks untied: an occurrence that wants another device than
-       the rest is found here, along the critical path, as if nothing had been tied.
+    1. The folded problem, if there is one, is searched, and its schedule repeated (`fold_problem`): all
+       occurrences that one stands for share its devices.
+    2. That schedule is refined with all tasks untied, as one more individual of the search of the whole
+       space: an occurrence that wants another device than the rest gets it here, along the critical path.
+
+    Where nothing is folded, this is the search of the whole space and nothing else.
 
     Parameters
     ----------
@@ -86,9 +98,6 @@ def search_with_pruning(
         short = run.search(pruning.folding.folded, _FOLDED_SHARE, counts=False)
         start = pruning.folding.unfold(short.best)
         run.note(start)
-    tied = run.search(problem, _TIED_SHARE, space=pruning.space)
-    if start is None or tied.best.makespan_ns < start.makespan_ns:
-        start = tied.best
     result = run.search(problem, 1.0, start=start)
     return replace(
         result, history=tuple(run.history), evaluations=run.evaluations, runtime_s=run.elapsed_s()

@@ -1,0 +1,82 @@
+"""One kernel, one measurement for each kind of device, however often and in whatever model it recurs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tvm
+
+from tests.networks import recurrent_net, transformer
+from tvm_sphinx.cost import measure
+from tvm_sphinx.cost.records import RecordStore
+from tvm_sphinx.extract import Extraction, extract_task_graph
+from tvm_sphinx.lower import lower_to_kernels
+from tvm_sphinx.machine import usable_cores
+from tvm_sphinx.platform import Device, Platform
+from tvm_sphinx.targets import baseline_target, device_target, host_target
+
+
+@pytest.fixture
+def platform() -> Platform:
+    core = usable_cores()[0]
+    return Platform(
+        (
+            Device("native", host_target(), "cpu:0", (core,)),
+            Device("again", host_target(), "cpu:0", (core,)),
+            Device("baseline", baseline_target(), "cpu:0", (core,)),
+        )
+    )
+
+
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, str]]:
+    """Count what is timed, by kernel and kind of device; each takes 1,000 ns, and nothing is built."""
+    counts: Counter[tuple[str, str]] = Counter()
+
+    def time_kernel(kernel: Any, key: str, module: Any, device: Device, *_: Any) -> tuple[float, ...]:
+        counts[key, device.cost_class] += 1
+        return (1000.0,)
+
+    monkeypatch.setattr(measure, "_time_kernel", time_kernel)
+    monkeypatch.setattr(measure, "_build_kernels", lambda functions, device: {})
+    return counts
+
+
+def extracted(module: tvm.IRModule, platform: Platform) -> Extraction:
+    targets = [device_target(device) for device in platform.devices]
+    return extract_task_graph(lower_to_kernels(module, targets[0], targets=targets))
+
+
+def test_each_kernel_is_timed_once_per_kind_of_device_over_models_and_restarts(
+    platform: Platform, timed: Counter[tuple[str, str]], tmp_path: Path
+) -> None:
+    records = tmp_path / "records.jsonl"
+    short, long = (extracted(recurrent_net(steps=steps), platform) for steps in (3, 9))
+    assert long.graph.num_tasks > 2 * len(long.kernels)
+
+    costs = measure.measure_costs(short, platform, RecordStore(records))
+    assert (costs.exec_ns == 1000).all()
+    assert {device for _, device in timed} == {d.cost_class for d in platform.devices}
+    assert len(timed) == 2 * len(short.kernels)
+    assert set(timed.values()) == {1}
+
+    # A longer network of the same kernels: only what depends on its length is new.
+    new = set(long.kernels) - set(short.kernels)
+    assert len(new) < len(long.kernels) / 2
+    measure.measure_costs(long, platform, RecordStore(records))
+    assert len(timed) == 2 * (len(short.kernels) + len(new))
+    assert set(timed.values()) == {1}
+
+
+def test_deeper_networks_of_equal_layers_measure_nothing_new(
+    platform: Platform, timed: Counter[tuple[str, str]], tmp_path: Path
+) -> None:
+    records = tmp_path / "records.jsonl"
+    measure.measure_costs(extracted(transformer(layers=2), platform), platform, RecordStore(records))
+    before = timed.copy()
+    deeper = extracted(transformer(layers=4), platform)
+    measure.measure_costs(deeper, platform, RecordStore(records))
+    assert timed == before
