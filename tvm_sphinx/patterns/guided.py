@@ -73,8 +73,9 @@ def search_with_pruning(
 
     1. The folded problem, if there is one, is searched, and its schedule repeated (`fold_problem`): all
        occurrences that one stands for share its devices.
-    2. That schedule is refined with all tasks untied, as one more individual of the search of the whole
-       space: an occurrence that wants another device than the rest gets it here, along the critical path.
+    2. That schedule is refined with all tasks untied, as one more individual of the whole
+       search: an occurrence that wants another device than the rest gets it here, along the critical
+       path.
 
     Where nothing is folded, this is the search of the whole space and nothing else.
 
