@@ -18,7 +18,13 @@ from .extract import Extraction, extract_task_graph
 from .frontend import entry_function, load_model
 from .graph import TaskGraph
 from .lower import lower_to_kernels
-from .patterns import find_patterns, prune_search_space, report_pruning
+from .patterns import (
+    find_patterns,
+    prune_problem,
+    prune_search_space,
+    report_pruning,
+    search_with_pruning,
+)
 from .platform import Platform
 from .programs import LaneProgramFile, Program, build_stock_program
 from .race import speedup
@@ -41,6 +47,7 @@ def compile(
     algorithm: str = "cpga",
     seed: int = 0,
     stop: Stop | None = None,
+    prune: bool = True,
     measure: MeasureConfig | None = None,
     with_reference: bool = True,
     progress: Progress | None = None,
@@ -61,6 +68,9 @@ def compile(
         File of measured times to use and to extend; None keeps them in memory.
     algorithm, seed, stop
         See `tvm_sphinx.search.search_schedule`.
+    prune
+        Start ``"cpga"`` from a schedule of the network's layers folded together, where layers follow
+        each other; see `tvm_sphinx.patterns.search_with_pruning`.
     measure
         How long to measure.
     with_reference
@@ -93,7 +103,11 @@ def compile(
     with clock("search"):
         problem = build_problem(extraction.graph, platform, costs)
         single = search_schedule(problem, algorithm="single")
-        found = search_schedule(problem, algorithm=algorithm, seed=seed, stop=stop)
+        if prune and algorithm == "cpga":
+            pruned = prune_problem(problem, extraction.graph)
+            found = search_with_pruning(problem, pruned, seed=seed, stop=stop)
+        else:
+            found = search_schedule(problem, algorithm=algorithm, seed=seed, stop=stop)
         validate(problem, found.best)
     with clock("patterns"):
         hierarchy = find_patterns(extraction.graph)

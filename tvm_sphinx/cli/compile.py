@@ -56,6 +56,12 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the search; default: 0")
     parser.add_argument("--time-limit", type=float, help="seconds to search, in place of evaluations")
     parser.add_argument(
+        "--prune",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="start the search from a schedule of the recurring layers folded together; default: yes",
+    )
+    parser.add_argument(
         "--no-reference", action="store_true", help="leave out the build for the best single device"
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="also print where each task runs")
@@ -80,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
         algorithm=args.algorithm,
         seed=args.seed,
         stop=None if args.time_limit is None else Stop(time_limit_s=args.time_limit),
+        prune=args.prune,
         with_reference=not args.no_reference,
         progress=ProgressLine(quiet=args.quiet),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,8 +10,8 @@ import numpy as np
 
 from ..errors import ProblemError
 from ..graph import TaskGraph
-from ..problem import UNLIMITED, SchedulingProblem
-from ..search.heuristics import KINDS, Heuristic
+from ..problem import CANNOT_RUN, UNLIMITED, SchedulingProblem
+from ..search.heuristics import KINDS, SINGLE
 from ..search.native import native_problem
 from ..search.space import SearchSpace
 from .find import find_patterns
@@ -76,9 +75,8 @@ def best_heuristic_ns(problem: SchedulingProblem) -> int:
         return 2**62
     native = native_problem(problem)
     makespans = [native.heuristic(kind)[0] for kind in KINDS.values()]
-    # No device may be able to run all tasks.
-    with suppress(ProblemError):
-        makespans.append(Heuristic("single")(problem).best.makespan_ns)
+    runs_all = (problem.exec_ns != CANNOT_RUN).all(axis=0)
+    makespans += [native.heuristic(SINGLE, d)[0] for d in np.flatnonzero(runs_all).tolist()]
     return min(makespans)
 
 

@@ -164,22 +164,54 @@ def _serial_runs(problem: SchedulingProblem) -> list[list[int]]:
 
 @dataclass(frozen=True)
 class _Edge:
-    """An edge as seen from one of its ends: the task at the other end, and its copy times (D, D)."""
+    """An edge as seen from one of its ends: the task at the other end, copy class and times (D, D)."""
 
     other: int
+    copy_class: int
     copy_ns: Int64Array
 
 
 class _Edges:
-    """The edges into and out of each task."""
+    """The edges into and out of each task, and what holds for all edges of one class.
+
+    Differences of copies are looked up per edge and pair of devices but depend only on the class and on
+    where the other task can run, so each is computed once.
+    """
 
     def __init__(self, problem: SchedulingProblem) -> None:
         self.entering: list[list[_Edge]] = [[] for _ in range(problem.num_tasks)]
         self.leaving: list[list[_Edge]] = [[] for _ in range(problem.num_tasks)]
-        for edge, (src, dst) in enumerate(problem.edges.tolist()):
-            copy_ns = problem.copy_ns[problem.copy_class[edge]]
-            self.entering[dst].append(_Edge(src, copy_ns))
-            self.leaving[src].append(_Edge(dst, copy_ns))
+        classes = problem.copy_class.tolist()
+        tables = list(problem.copy_ns)
+        for (src, dst), row in zip(problem.edges.tolist(), classes, strict=True):
+            self.entering[dst].append(_Edge(src, row, tables[row]))
+            self.leaving[src].append(_Edge(dst, row, tables[row]))
+        self.can_run = problem.exec_ns != CANNOT_RUN
+        self._devices = [row.tobytes() for row in self.can_run]
+        self._known: dict[tuple[object, ...], int] = {}
+
+    def later_ns(self, edge: _Edge, new: int, old: int) -> int:
+        """Return how much longer the copy to the other task takes from the new device, at worst."""
+        key = ("later", edge.copy_class, self._devices[edge.other], new, old)
+        if key not in self._known:
+            difference = edge.copy_ns[new] - edge.copy_ns[old]
+            self._known[key] = int(difference[self.can_run[edge.other]].max())
+        return self._known[key]
+
+    def longest_ns(self, edge: _Edge, new: int) -> int:
+        """Return the longest copy to the other task from the new device."""
+        key = ("longest", edge.copy_class, self._devices[edge.other], new)
+        if key not in self._known:
+            self._known[key] = int(edge.copy_ns[new][self.can_run[edge.other]].max())
+        return self._known[key]
+
+    def later_from_ns(self, edge: _Edge, new: int, old: int) -> int:
+        """Return how much longer the copy from the other task takes to the new device, at worst."""
+        key = ("later from", edge.copy_class, self._devices[edge.other], new, old)
+        if key not in self._known:
+            difference = edge.copy_ns[:, new] - edge.copy_ns[:, old]
+            self._known[key] = int(difference[self.can_run[edge.other]].max())
+        return self._known[key]
 
 
 @dataclass
@@ -200,7 +232,7 @@ class _Unit:
     def __init__(self, problem: SchedulingProblem, edges: _Edges) -> None:
         self.problem = problem
         self.edges = edges
-        self.can_run = problem.exec_ns != CANNOT_RUN
+        self.can_run = edges.can_run
         self.members: list[int] = []
         self.devices: list[int] = list(range(problem.num_devices))
         # Copy times of the edges from outside into the unit, by producer.
@@ -229,8 +261,8 @@ class _Unit:
             late = self._late(task, a, b, floor=shift.late)
             waiting = [(reader, longest) for reader, longest in shift.waiting if reader > task]
             for edge in self.edges.leaving[task]:
-                if late + self._worst(edge, b, a) > 0:
-                    waiting.append((edge.other, self._longest(edge, b)))
+                if late + self.edges.later_ns(edge, b, a) > 0:
+                    waiting.append((edge.other, self.edges.longest_ns(edge, b)))
             if self.problem.delivery_ns[task, b] and late + self._delivery(task, a, b) > 0:
                 waiting.append((self.problem.num_tasks, int(self.problem.delivery_ns[task, b])))
             self.shifts[a, b] = _Shift(late, waiting)
@@ -245,7 +277,7 @@ class _Unit:
         undelivered = late + self._delivery(task, b, a) > 0
         if undelivered and (not readers or self.problem.delivery_ns[task, a] > 0):
             return False
-        return all(late + self._worst(edge, a, b) <= 0 for edge in readers)
+        return all(late + self.edges.later_ns(edge, a, b) <= 0 for edge in readers)
 
     def _unit_can_move(self, task: int, a: int, b: int) -> bool:
         """Whether the unit moves for free from a to b, where ``task`` is."""
@@ -270,7 +302,7 @@ class _Unit:
             inside = bool(self.members) and edge.other >= self.members[0]
             if inside or any((known[:, y] >= into_y).all() for known in self.fed.get(edge.other, ())):
                 continue
-            delay = max(delay, int((into_y - edge.copy_ns[:, x])[self.can_run[edge.other]].max()))
+            delay = max(delay, self.edges.later_from_ns(edge, y, x))
         release, exec_ns = self.problem.release_ns[task], self.problem.exec_ns[task]
         if release[y] > 0:
             delay = max(delay, int(release[y] - release[x]))
@@ -278,10 +310,3 @@ class _Unit:
 
     def _delivery(self, task: int, x: int, y: int) -> int:
         return int(self.problem.delivery_ns[task, y] - self.problem.delivery_ns[task, x])
-
-    def _worst(self, edge: _Edge, new: int, old: int) -> int:
-        """Return how much longer a copy to the reader takes from the new device, at worst."""
-        return int((edge.copy_ns[new] - edge.copy_ns[old])[self.can_run[edge.other]].max())
-
-    def _longest(self, edge: _Edge, new: int) -> int:
-        return int(edge.copy_ns[new][self.can_run[edge.other]].max())

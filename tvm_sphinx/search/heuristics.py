@@ -13,7 +13,8 @@ from .result import HistoryPoint, SearchResult
 
 #: Number of each heuristic in the native core.
 KINDS = {"heft": 0, "cpop": 1, "peft": 2, "fastest": 3}
-_SINGLE = 4
+#: Number of all tasks on one device, which is the second argument of the native heuristic.
+SINGLE = 4
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def _best_single(native: Problem, problem: SchedulingProblem) -> NativePlan:
     plans = []
     for device in range(problem.num_devices):
         try:
-            plans.append(native.heuristic(_SINGLE, device))
+            plans.append(native.heuristic(SINGLE, device))
         except ValueError:  # this device cannot run every task
             continue
     if not plans:
