@@ -1,6 +1,7 @@
 """What pruning by recurring patterns does: genes, search time, quality, and its own time.
 
-    python benchmarks/pruning.py [--json OUT] [--only genes,time,quality,tying,scaling] [--seeds N]
+    python benchmarks/pruning.py [--json OUT] [--only genes,scaling,reach,deep,quality,tying] [--seeds N]
+                                 [--models bert_base,clip] [--cpu-s 0.5]
 
 Models are the task graphs in tests/data/graphs, costs those of `synthetic`, both the same everywhere;
 times are CPU seconds of one thread. Nothing here fails on a time.
@@ -18,7 +19,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "patterns")]
 
 import network_graphs as nets  # noqa: E402
-from cp_sat import solve  # noqa: E402
 from synthetic import BOARDS, make_problem  # noqa: E402
 
 from tvm_sphinx.graph import TaskGraph  # noqa: E402
 from tvm_sphinx.patterns import (  # noqa: E402
-    Pruning,
     find_patterns,
     log10_size,
     prune_problem,
@@ -41,12 +40,13 @@ from tvm_sphinx.patterns import (  # noqa: E402
     tie_occurrences,
 )
 from tvm_sphinx.problem import SchedulingProblem  # noqa: E402
-from tvm_sphinx.search import SearchResult, SearchSpace, Stop, search_schedule  # noqa: E402
+from tvm_sphinx.search import SearchSpace, Stop, search_schedule  # noqa: E402
 
 TRANSFORMERS = ("bert_base", "clip", "lxmert", "t5_small", "vit_b16")
-#: Seconds of the unpruned search whose quality is to be reached, and of the runs that try.
-REFERENCE_S = 1.0
-LADDER_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+#: Budgets in evaluations of the runs that try to reach the quality of the unpruned search at REFERENCE.
+LADDER = (3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
+REFERENCE = 300_000
+TOLERANCES = (0.0, 0.01, 0.03)
 
 Row = dict[str, Any]
 
@@ -93,69 +93,97 @@ def genes(graphs: Sequence[TaskGraph]) -> list[Row]:
     return rows
 
 
-def reach_s(search: Callable[[float], SearchResult], quality_ns: int) -> float:
-    """CPU time of the shortest run that reaches a quality, up to when it does; inf if none does."""
-    for budget in LADDER_S:
-        for point in search(budget).history:
-            if point.makespan_ns <= quality_ns:
-                return point.cpu_s
-    return math.inf
+def deep_graphs() -> list[TaskGraph]:
+    """Networks deeper than the stored ones, of 500 to 3,000 tasks."""
+    return [
+        nets.transformer(48),
+        nets.transformer(200),
+        nets.two_towers(24),
+        nets.two_towers(72),
+        nets.bilstm(150),
+        nets.stacked(nets.random_block(3, 18, 6), 50),
+        nets.stacked(nets.random_block(5, 18, 6), 150),
+    ]
 
 
-def run_plain(problem: SchedulingProblem, seed: int, budget_s: float) -> SearchResult:
-    return search_schedule(problem, seed=seed, stop=Stop(cpu_limit_s=budget_s))
+class Curve:
+    """Mean makespans, and mean CPU seconds, of runs with growing budgets."""
+
+    def __init__(self, run: Callable[[int, int], int], seeds: int) -> None:
+        self.cpu_s: list[float] = []
+        self.makespan: list[float] = []
+        for budget in LADDER:
+            begin = time.thread_time()
+            self.makespan.append(statistics.fmean(run(budget, seed) for seed in range(seeds)))
+            self.cpu_s.append((time.thread_time() - begin) / seeds)
+
+    def reach(self, quality: float, costs: Sequence[float]) -> float:
+        """Cost, interpolated between budgets, at which the mean reaches a quality; inf if never."""
+        for at, makespan in enumerate(self.makespan):
+            if makespan <= quality:
+                if at == 0:
+                    return costs[0]
+                share = (self.makespan[at - 1] - quality) / (self.makespan[at - 1] - makespan)
+                return float(costs[at - 1] * (costs[at] / costs[at - 1]) ** share)
+        return math.inf
 
 
-def run_pruned(problem: SchedulingProblem, pruning: Pruning, seed: int, budget_s: float) -> SearchResult:
-    return search_with_pruning(problem, pruning, seed=seed, stop=Stop(cpu_limit_s=budget_s))
+def reach(graphs: Sequence[TaskGraph], seeds: int) -> list[Row]:
+    """Evaluations and CPU time of both searches to the unpruned search's quality, within tolerances.
 
-
-def time_to_quality(graphs: Sequence[TaskGraph], seeds: int, tolerance: float) -> list[Row]:
-    """CPU time to the final quality of the unpruned search, on graphs of over 200 tasks.
-
-    With a tolerance, to within that share of it, for both searches.
+    CPU time of the pruned search includes the pruning. A search that does not get there within the
+    ladder counts with its largest budget, which flatters it; ``missed`` says so.
     """
     rows = []
-    for graph in (graph for graph in graphs if graph.num_tasks > 200):
+    for graph in graphs:
         for board in BOARDS:
             problem = make_problem(graph, board)
             begin = time.thread_time()
             pruning = prune_problem(problem, graph)
             pruning_s = time.thread_time() - begin
-            found: list[tuple[float, float, float]] = []
-            for seed in range(seeds):
-                reference = search_schedule(problem, seed=seed, stop=Stop(cpu_limit_s=REFERENCE_S))
-                quality_ns = int(reference.best.makespan_ns * (1 + tolerance))
-                last = next(p for p in reference.history if p.makespan_ns <= quality_ns)
-                plain = reach_s(partial(run_plain, problem, seed), quality_ns)
-                pruned = reach_s(partial(run_pruned, problem, pruning, seed), quality_ns)
-                found.append((last.cpu_s, plain, pruned))
-            medians = [
-                min(statistics.median(column), LADDER_S[-1]) for column in zip(*found, strict=True)
-            ]
-            row = dict(zip(("unpruned_s", "shortest_unpruned_s", "pruned_s"), medians, strict=True))
-            rows.append(
-                {
-                    "model": graph.name,
-                    "board": board.name,
-                    "tasks": graph.num_tasks,
-                    **row,
-                    "reached": sum(math.isfinite(pruned) for _, _, pruned in found),
-                    "pruning_s": pruning_s,
-                    "ratio": row["unpruned_s"] / row["pruned_s"],
-                    "ratio_to_shortest": row["shortest_unpruned_s"] / row["pruned_s"],
-                    "ratio_with_pruning": row["unpruned_s"] / (row["pruned_s"] + pruning_s),
-                }
-            )
-            print(f"  {graph.name}/{board.name}: {rows[-1]['ratio']:.2f}", file=sys.stderr, flush=True)
-    title = f"CPU time to {REFERENCE_S} s of unpruned search + {tolerance:.2%}, medians of {seeds} seeds"
-    print_table(title, rows)
-    for name in ("ratio", "ratio_to_shortest", "ratio_with_pruning"):
-        print(f"  geometric mean of {name}: {geometric_mean([row[name] for row in rows]):.2f} (goal 5)")
+
+            def plain(budget: int, seed: int, problem: SchedulingProblem = problem) -> int:
+                stop = Stop(max_evaluations=budget)
+                return search_schedule(problem, seed=seed, stop=stop).best.makespan_ns
+
+            def pruned(
+                budget: int, seed: int, problem: SchedulingProblem = problem, pruning: Any = pruning
+            ) -> int:
+                stop = Stop(max_evaluations=budget)
+                return search_with_pruning(problem, pruning, seed=seed, stop=stop).best.makespan_ns
+
+            one, other = Curve(plain, seeds), Curve(pruned, seeds)
+            other.cpu_s = [spent + pruning_s for spent in other.cpu_s]
+            row: Row = {"model": graph.name, "board": board.name, "tasks": graph.num_tasks}
+            folded = pruning.folding
+            row["folded"] = folded.folded.num_tasks if folded else graph.num_tasks
+            row["pruning_s"] = pruning_s
+            missed = False
+            for tolerance in TOLERANCES:
+                quality_ns = one.makespan[LADDER.index(REFERENCE)] * (1 + tolerance)
+                for what, costs in (("evals", (LADDER, LADDER)), ("cpu", (one.cpu_s, other.cpu_s))):
+                    ratio = []
+                    for curve, cost in zip((one, other), costs, strict=True):
+                        found = curve.reach(quality_ns, cost)
+                        missed |= math.isinf(found)
+                        ratio.append(min(found, cost[-1]))
+                    row[f"{what}+{tolerance:.0%}"] = ratio[0] / ratio[1]
+            row["missed"] = missed
+            rows.append(row)
+            print(f"  {graph.name}/{board.name}", file=sys.stderr, flush=True)
+    print_table(
+        f"Unpruned over pruned to reach the unpruned search's mean of {REFERENCE:,} evaluations, "
+        f"{seeds} seeds (goal 5)",
+        rows,
+    )
+    for name in rows[0] if rows else ():
+        if name.startswith(("evals", "cpu")):
+            values = [row[name] for row in rows]
+            print(f"  geometric mean of {name}: {geometric_mean(values):.2f}; best {max(values):.2f}")
     return rows
 
 
-def quality(graphs: Sequence[TaskGraph], seeds: int) -> list[Row]:
+def quality(graphs: Sequence[TaskGraph], seeds: int, cpu_s: float) -> list[Row]:
     """Makespans of both searches with equal CPU time, the time to prune counted."""
     rows = []
     for graph in graphs:
@@ -165,30 +193,40 @@ def quality(graphs: Sequence[TaskGraph], seeds: int) -> list[Row]:
             for seed in range(seeds):
                 begin = time.thread_time()
                 pruning = prune_problem(problem, graph)
-                left = Stop(cpu_limit_s=max(0.0, REFERENCE_S / 2 - (time.thread_time() - begin)))
+                left = Stop(cpu_limit_s=max(0.0, cpu_s - (time.thread_time() - begin)))
                 pruned.append(
                     search_with_pruning(problem, pruning, seed=seed, stop=left).best.makespan_ns
                 )
-                whole = Stop(cpu_limit_s=REFERENCE_S / 2)
+                whole = Stop(cpu_limit_s=cpu_s)
                 plain.append(search_schedule(problem, seed=seed, stop=whole).best.makespan_ns)
+            ratio = statistics.fmean(pruned) / statistics.fmean(plain)
+            # Of the difference of two means (Welch).
+            error = math.sqrt((statistics.pvariance(plain) + statistics.pvariance(pruned)) / (seeds - 1))
+            error /= statistics.fmean(plain)
             rows.append(
                 {
                     "model": graph.name,
                     "board": board.name,
                     "tasks": graph.num_tasks,
-                    "unpruned_ns": int(statistics.median(plain)),
-                    "pruned_ns": int(statistics.median(pruned)),
-                    "pruned_over_unpruned": statistics.median(pruned) / statistics.median(plain),
+                    "folded": pruning.folding.folded.num_tasks if pruning.folding else "",
+                    "unpruned_ns": int(statistics.fmean(plain)),
+                    "pruned_over_unpruned": ratio,
+                    "standard_error": error,
+                    "worse_by_2_errors": ratio > 1 + 2 * error,
                     "best_over_best": min(pruned) / min(plain),
                 }
             )
-    print_table(f"Equal CPU time ({REFERENCE_S / 2} s, pruning counted), medians of {seeds} seeds", rows)
+            print(f"  {graph.name}/{board.name}: {ratio:.4f}", file=sys.stderr, flush=True)
+    print_table(f"Equal CPU time ({cpu_s} s, pruning counted), means of {seeds} seeds", rows)
     ratios = [row["pruned_over_unpruned"] for row in rows]
-    worse = sum(ratio > 1.0 for ratio in ratios)
     print(
         f"  geometric mean {geometric_mean(ratios):.5f}; worst {max(ratios):.4f}; best {min(ratios):.4f}"
     )
-    print(f"  equal or better on {len(ratios) - worse} of {len(ratios)}")
+    print(
+        f"  equal or better on {sum(ratio <= 1.0 for ratio in ratios)} of {len(ratios)}, within 0.1 % "
+        f"on {sum(ratio <= 1.001 for ratio in ratios)}; worse by more than two standard errors on "
+        f"{sum(row['worse_by_2_errors'] for row in rows)}"
+    )
     return rows
 
 
@@ -204,9 +242,15 @@ def tying_loss(graphs: Sequence[TaskGraph], seconds: float) -> list[Row]:
             labels = tie_occurrences(graph, find_patterns(graph))
             tied = SearchSpace.from_labels(labels).respecting(problem)
             free = SearchSpace.untied(graph.num_tasks).respecting(problem)
-            # Everything on one device is feasible in both spaces.
-            upper = search_schedule(problem, algorithm="single").best.makespan_ns
-            one, other = (solve(problem, space, seconds, upper) for space in (free, tied))
+            # Tied genes are colocated tasks: CP-SAT then solves the tied problem itself.
+            one, other = (
+                search_schedule(
+                    replace(problem, colocation=space.gene_of_task()),
+                    algorithm="exact",
+                    stop=Stop(time_limit_s=seconds),
+                ).best
+                for space in (free, tied)
+            )
             rows.append(
                 {
                     "model": graph.name,
@@ -215,10 +259,10 @@ def tying_loss(graphs: Sequence[TaskGraph], seconds: float) -> list[Row]:
                     "genes": tied.num_genes,
                     "log10_before": log10_size(free, problem),
                     "log10_after": log10_size(tied, problem),
-                    "optimum_ns": one.makespan_ns if one else "",
-                    "tied_ns": other.makespan_ns if other else "",
-                    "proven": bool(one and other and one.proven and other.proven),
-                    "loss": other.makespan_ns / one.makespan_ns - 1 if one and other else "",
+                    "optimum_ns": one.makespan_ns,
+                    "tied_ns": other.makespan_ns,
+                    "proven": one.gap == other.gap == 0,
+                    "loss": other.makespan_ns / one.makespan_ns - 1,
                 }
             )
             print(f"  {graph.name}/{board.name}: {rows[-1]['loss']}", file=sys.stderr, flush=True)
@@ -265,17 +309,24 @@ def scaling() -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="where to write the figures")
-    parser.add_argument("--only", default="genes,scaling,time,quality,tying", help="parts, by comma")
+    parser.add_argument(
+        "--only", default="genes,scaling,reach,deep,quality,tying", help="parts, by comma"
+    )
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--tolerance", type=float, default=0.0, help="how far above counts as reached")
+    parser.add_argument("--models", help="only these, by comma")
+    parser.add_argument("--cpu-s", type=float, default=0.5, help="CPU time of each search of quality")
     parser.add_argument("--exact-seconds", type=float, default=10.0)
     options = parser.parse_args()
-    graphs = load_graphs()
+    known = load_graphs()
+    chosen = options.models.split(",") if options.models else [graph.name for graph in known]
+    graphs = [graph for graph in known if graph.name in chosen]
+    large = [graph for graph in graphs if graph.num_tasks > 200]
     parts: dict[str, Callable[[], list[Row]]] = {
         "genes": lambda: genes(graphs),
         "scaling": scaling,
-        "time": lambda: time_to_quality(graphs, options.seeds, options.tolerance),
-        "quality": lambda: quality(graphs, options.seeds),
+        "reach": lambda: reach(large, options.seeds),
+        "deep": lambda: reach(deep_graphs(), options.seeds),
+        "quality": lambda: quality(graphs, options.seeds, options.cpu_s),
         "tying": lambda: tying_loss(graphs, options.exact_seconds),
     }
     print(f"Python {platform.python_version()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}")
