@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -12,15 +13,19 @@ from hypothesis import strategies as st
 from tvm_sphinx.errors import ProblemError
 from tvm_sphinx.graph import FROM_INPUT, GraphInput, Operand, TaskGraph
 from tvm_sphinx.patterns import (
+    PruningReport,
     find_patterns,
     fold_problem,
     log10_size,
     prune_problem,
     prune_search_space,
     report_pruning,
+    report_structure,
     search_with_pruning,
     tie_occurrences,
 )
+from tvm_sphinx.patterns.fold import Tiling
+from tvm_sphinx.patterns.prune import best_heuristic_ns
 from tvm_sphinx.problem import CANNOT_RUN, SchedulingProblem
 from tvm_sphinx.schedule import validate
 from tvm_sphinx.search import SearchSpace, Stop, search_schedule
@@ -29,9 +34,11 @@ from .brute_force import optimal_ns
 from .network_graphs import (
     Builder,
     inception,
+    random_block,
     random_graph,
     renumbered,
     resnet,
+    stacked,
     transformer,
     two_towers,
     wide_fan,
@@ -142,6 +149,28 @@ def test_report_counts_genes_and_placements() -> None:
     assert report.log10_after == pytest.approx(log10_size(space, problem))
     assert report.log10_after < 10
     assert report.to_json()["gene_ratio"] == report.gene_ratio > 4
+    assert PruningReport.from_json(report.to_json()) == report
+
+
+def test_report_by_structure_alone_counts_every_device_for_every_task() -> None:
+    graph = transformer(6)
+    report = report_structure(graph, find_patterns(graph), 3)
+    genes = prune_search_space(graph).num_genes
+    assert (report.genes_before, report.genes_after) == (88, genes)
+    assert report.log10_before == pytest.approx(88 * np.log10(3))
+    assert report.log10_after == pytest.approx(genes * np.log10(3))
+    assert f"88 genes, pruned {genes}; " in report.describe()
+
+
+@pytest.mark.parametrize("graph", NETWORKS, ids=lambda graph: graph.name)
+def test_upper_bound_is_the_best_heuristic(graph: TaskGraph) -> None:
+    problem = problem_of(graph)
+    names = ("heft", "cpop", "peft", "fastest", "single")
+    found = []
+    for name in names:
+        with suppress(ProblemError):  # no device may be able to run everything
+            found.append(search_schedule(problem, algorithm=name).best.makespan_ns)
+    assert best_heuristic_ns(problem) == min(found)
 
 
 @pytest.mark.parametrize("graph", [transformer(6), two_towers(6)], ids=lambda graph: graph.name)
@@ -158,6 +187,34 @@ def test_unfolded_schedules_are_valid_and_repeat_the_folded_devices(graph: TaskG
     assert all(
         (problem.exec_ns[task] == folding.folded.exec_ns[short]).all() for short, task in kept.items()
     )
+
+
+@pytest.mark.parametrize("count", [3, 4, 5, 6, 7, 11, 12, 30, 50, 151])
+def test_a_tiling_keeps_neighbours_as_neighbours(count: int) -> None:
+    tiling = Tiling.of([(task,) for task in range(count)])
+    kept = sorted({tiling.stand_in(index) for index in range(count)})
+    assert len(kept) == tiling.head + tiling.tile + tiling.tail < count
+    assert [tiling.stand_in(index) for index in kept] == kept
+    for index in range(1, count):
+        before, after = tiling.stand_in(index - 1), tiling.stand_in(index)
+        first, last = tiling.head, tiling.head + tiling.tile - 1
+        # A step along the series, from tile to tile, or from the last tile to the tail.
+        assert after == before + 1 or (before == last and after in (first, count - tiling.tail))
+    repetitions = [tiling.repetition(index) for index in range(count)]
+    assert repetitions == sorted(repetitions)
+    assert repetitions[kept[0]] == 0
+    assert repetitions[-1] * tiling.tile == count - len(kept)
+
+
+def test_a_repeated_schedule_of_a_few_blocks_is_nearly_as_good_as_one_of_all() -> None:
+    graph = stacked(random_block(3, 18, 6), 30)
+    problem = problem_of(graph)
+    folding = fold_problem(problem, graph, find_patterns(graph))
+    assert folding is not None
+    assert folding.folded.num_tasks * 4 < problem.num_tasks
+    short = search_schedule(folding.folded, stop=Stop(max_evaluations=5_000)).best
+    whole = search_schedule(problem, stop=Stop(max_evaluations=20_000)).best
+    assert folding.unfold(short).makespan_ns <= 1.05 * whole.makespan_ns
 
 
 @pytest.mark.parametrize(
