@@ -85,7 +85,7 @@ assert report.gene_ratio >= 8
 folding = pruning.folding
 assert folding is not None
 tiling = folding.tilings[0]
-print(f"folded: {problem.num_tasks} -> {folding.folded.num_tasks} tasks; each layer, and the one that stands for it:")
+print(f"folded: {problem.num_tasks} -> {folding.folded.num_tasks} tasks; layer -> what stands for it:")
 print(" ".join(f"{index}->{tiling.stand_in(index)}" for index in range(layer.count)), end="\n\n")
 
 # %% A schedule of the folded problem, repeated, is valid for the whole and not far from the best
