@@ -33,6 +33,7 @@ from tvm_sphinx.search import SearchSpace, Stop, search_schedule
 from .brute_force import optimal_ns
 from .network_graphs import (
     Builder,
+    bilstm,
     inception,
     random_block,
     random_graph,
@@ -173,7 +174,9 @@ def test_upper_bound_is_the_best_heuristic(graph: TaskGraph) -> None:
     assert best_heuristic_ns(problem) == min(found)
 
 
-@pytest.mark.parametrize("graph", [transformer(6), two_towers(6)], ids=lambda graph: graph.name)
+@pytest.mark.parametrize(
+    "graph", [transformer(6), stacked(random_block(7, 9, 4), 11)], ids=lambda graph: graph.name
+)
 def test_unfolded_schedules_are_valid_and_repeat_the_folded_devices(graph: TaskGraph) -> None:
     problem = problem_of(graph)
     folding = fold_problem(problem, graph, find_patterns(graph))
@@ -187,6 +190,17 @@ def test_unfolded_schedules_are_valid_and_repeat_the_folded_devices(graph: TaskG
     assert all(
         (problem.exec_ns[task] == folding.folded.exec_ns[short]).all() for short, task in kept.items()
     )
+
+
+@pytest.mark.parametrize("graph", [two_towers(6), bilstm(12)], ids=lambda graph: graph.name)
+def test_series_that_run_side_by_side_are_not_folded(graph: TaskGraph) -> None:
+    problem = problem_of(graph)
+    assert fold_problem(problem, graph, find_patterns(graph)) is None
+    stop = Stop(max_evaluations=3000)
+    pruned = search_with_pruning(problem, prune_problem(problem, graph), seed=4, stop=stop)
+    whole = search_schedule(problem, seed=4, stop=stop)
+    assert pruned.history[-1].makespan_ns == pruned.best.makespan_ns == whole.best.makespan_ns
+    assert pruned.evaluations == whole.evaluations
 
 
 @pytest.mark.parametrize("count", [3, 4, 5, 6, 7, 11, 12, 30, 50, 151])
