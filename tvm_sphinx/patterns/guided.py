@@ -19,7 +19,7 @@ from .hierarchy import PatternHierarchy
 from .prune import prune_search_space
 
 #: Share of the budget that the folded search takes; the refinement gets the rest. An evaluation of the
-#: folded problem decides for all that it stands for: on 1,000 to 3,000 tasks in equal blocks, half of the
+#: folded problem decides for all that it stands for: on 1,000 to 3,000 tasks in equal blocks, half the
 #: budget gives makespans 1 to 3 % shorter than a tenth.
 _FOLDED_SHARE = 0.5
 
