@@ -174,7 +174,7 @@ def fold_problem(
     Returns
     -------
     Folding or None
-        None if less than a third of the tasks would go, if series run side by side, or with a memory
+        None if less than half of the tasks would go, if series run side by side, or with a memory
         capacity, which a part of the network does not tell anything about.
     """
     if (problem.memory_bytes != UNLIMITED).any():
@@ -190,7 +190,7 @@ def fold_problem(
             for task, kept_task in zip(occurrence, stand_in, strict=True):
                 keeper[task] = kept_task
     kept = [task for task, other in enumerate(keeper) if task == other]
-    if len(kept) * 3 > problem.num_tasks * 2:
+    if len(kept) * 2 > problem.num_tasks:
         return None
     place = {task: index for index, task in enumerate(kept)}
     return Folding(
