@@ -35,15 +35,15 @@ typedef struct drawn {
     cpga_problem_data data;
 } drawn;
 
-static void draw(drawn *self, uint64_t seed, int32_t tasks, int memory)
-{
+static void draw(drawn *self, uint64_t seed, int32_t tasks, int memory) {
     cpga_rng rng;
     int32_t edges = 0, devices = MAX_DEVICES;
     memset(self, 0, sizeof *self);
     cpga_rng_seed(&rng, seed);
     for (int32_t i = 0; i < tasks * devices; i++) {
         self->exec_ns[i] = i % devices != 1 && cpga_rng_below(&rng, 8) == 0
-            ? CPGA_CANNOT_RUN : (int64_t) cpga_rng_below(&rng, 100);
+                               ? CPGA_CANNOT_RUN
+                               : (int64_t)cpga_rng_below(&rng, 100);
         self->release_ns[i] = cpga_rng_below(&rng, 20);
         self->delivery_ns[i] = cpga_rng_below(&rng, 20);
     }
@@ -58,9 +58,9 @@ static void draw(drawn *self, uint64_t seed, int32_t tasks, int memory)
     }
     for (int32_t i = 0; i < 2 * devices * devices; i++) {
         int diagonal = i % (devices * devices) / devices == i % devices;
-        self->copy_ns[i] = diagonal ? 0 : (int64_t) cpga_rng_below(&rng, 200);
+        self->copy_ns[i] = diagonal ? 0 : (int64_t)cpga_rng_below(&rng, 200);
     }
-    const int64_t begin[] = { 0, 1, 2, 4 }, resources[] = { 0, 1, 0, 1 };
+    const int64_t begin[] = {0, 1, 2, 4}, resources[] = {0, 1, 0, 1};
     memcpy(self->resource_begin, begin, sizeof begin);
     memcpy(self->resources, resources, sizeof resources);
     for (int32_t i = 0; i < tasks; i++) {
@@ -70,22 +70,33 @@ static void draw(drawn *self, uint64_t seed, int32_t tasks, int memory)
     }
     for (int32_t i = 0; i < devices; i++)
         self->memory_bytes[i] = memory ? 6 * tasks : CPGA_UNLIMITED;
-    self->data = (cpga_problem_data) { tasks, devices, edges, 2, 2, tasks, self->exec_ns,
-        self->release_ns, self->delivery_ns, self->edges, self->copy_class, self->copy_ns,
-        self->resource_begin, self->resources, self->unit, self->memory_bytes, self->weight_bytes,
-        self->output_bytes };
+    self->data = (cpga_problem_data){tasks,
+                                     devices,
+                                     edges,
+                                     2,
+                                     2,
+                                     tasks,
+                                     self->exec_ns,
+                                     self->release_ns,
+                                     self->delivery_ns,
+                                     self->edges,
+                                     self->copy_class,
+                                     self->copy_ns,
+                                     self->resource_begin,
+                                     self->resources,
+                                     self->unit,
+                                     self->memory_bytes,
+                                     self->weight_bytes,
+                                     self->output_bytes};
 }
 
-static cpga_params quick_params(void)
-{
-    return (cpga_params) { 3, 20, 104858, 52429, 1049, 20, 1,
-        { 50, 16, 16, 3, { 25, 35, 50, 4, 6 } } };
+static cpga_params quick_params(void) {
+    return (cpga_params){3, 20, 104858, 52429, 1049, 20, 1, {50, 16, 16, 3, {25, 35, 50, 4, 6}}};
 }
 
-static void test_rng_is_unbiased_and_repeats(void)
-{
+static void test_rng_is_unbiased_and_repeats(void) {
     cpga_rng a, b;
-    int64_t counts[3] = { 0, 0, 0 };
+    int64_t counts[3] = {0, 0, 0};
     cpga_rng_seed(&a, 0);
     cpga_rng_seed(&b, 0);
     for (int i = 0; i < 300000; i++) {
@@ -95,14 +106,13 @@ static void test_rng_is_unbiased_and_repeats(void)
     }
     for (int i = 0; i < 3; i++)
         CHECK(counts[i] > 98500 && counts[i] < 101500);
-    cpga_rng known = { { 1, 2, 3, 4 } };
+    cpga_rng known = {{1, 2, 3, 4}};
     CHECK(cpga_rng_next(&known) == 11520);
     CHECK(cpga_rng_next(&known) == 0);
     CHECK(cpga_rng_next(&known) == 1509978240);
 }
 
-static void test_every_broken_invariant_is_refused(void)
-{
+static void test_every_broken_invariant_is_refused(void) {
     drawn d;
     cpga_problem problem;
 #define REFUSED(change, status)                                                                    \
@@ -112,7 +122,7 @@ static void test_every_broken_invariant_is_refused(void)
         CHECK(cpga_problem_init(&problem, &d.data) == (status));                                   \
         cpga_problem_free(&problem);                                                               \
     } while (0)
-    REFUSED((void) 0, CPGA_OK);
+    REFUSED((void)0, CPGA_OK);
     REFUSED(d.data.num_devices = 0, CPGA_ERR_SIZE);
     REFUSED(d.data.num_tasks = -1, CPGA_ERR_SIZE);
     REFUSED(d.data.num_classes = INT32_MAX, CPGA_ERR_SIZE);
@@ -138,22 +148,21 @@ static void test_every_broken_invariant_is_refused(void)
 }
 
 /* Insertion then sorting gives an order that appending decodes to no worse a schedule. */
-static void test_heuristics_and_decoders_agree(void)
-{
+static void test_heuristics_and_decoders_agree(void) {
     drawn d;
     cpga_problem problem;
     int32_t order[MAX_TASKS], device[MAX_TASKS];
     int64_t finish[MAX_TASKS], again[MAX_TASKS], makespan;
     for (uint64_t seed = 0; seed < 50; seed++) {
         cpga_timeline timeline;
-        draw(&d, seed, 1 + (int32_t) seed % MAX_TASKS, 0);
+        draw(&d, seed, 1 + (int32_t)seed % MAX_TASKS, 0);
         CHECK(cpga_problem_init(&problem, &d.data) == CPGA_OK);
         CHECK(cpga_timeline_init(&timeline, &problem) == CPGA_OK);
         for (int kind = CPGA_HEFT; kind <= CPGA_FASTEST; kind++) {
-            CHECK(cpga_heuristic_run(&problem, (cpga_heuristic) kind, 0, order, device, finish,
-                      &makespan) == CPGA_OK);
+            CHECK(cpga_heuristic_run(&problem, (cpga_heuristic)kind, 0, order, device, finish,
+                                     &makespan) == CPGA_OK);
             CHECK(cpga_decode(&timeline, order, device, CPGA_INSERT, again) == makespan);
-            CHECK(memcmp(finish, again, (size_t) problem.num_tasks * sizeof *finish) == 0);
+            CHECK(memcmp(finish, again, (size_t)problem.num_tasks * sizeof *finish) == 0);
             cpga_sort_by_start(&problem, device, finish, order);
             CHECK(cpga_decode(&timeline, order, device, CPGA_APPEND, again) <= makespan);
         }
@@ -162,8 +171,7 @@ static void test_heuristics_and_decoders_agree(void)
     }
 }
 
-static void test_lockstep_lanes_equal_the_scalar_decoder(void)
-{
+static void test_lockstep_lanes_equal_the_scalar_decoder(void) {
     drawn d;
     cpga_problem problem;
     cpga_batch wide, scalar;
@@ -172,7 +180,7 @@ static void test_lockstep_lanes_equal_the_scalar_decoder(void)
     cpga_rng rng;
     cpga_rng_seed(&rng, 9);
     for (uint64_t seed = 0; seed < 20; seed++) {
-        draw(&d, seed, 1 + (int32_t) seed, 0);
+        draw(&d, seed, 1 + (int32_t)seed, 0);
         CHECK(cpga_problem_init(&problem, &d.data) == CPGA_OK);
         CHECK(cpga_batch_init(&wide, &problem, 1) == CPGA_OK);
         CHECK(cpga_batch_init(&scalar, &problem, 0) == CPGA_OK);
@@ -193,10 +201,9 @@ static void test_lockstep_lanes_equal_the_scalar_decoder(void)
 }
 
 /* The heads, tails and makespan that a plan keeps are those of a plan that is computed anew. */
-static void check_plan(const cpga_plan *plan)
-{
+static void check_plan(const cpga_plan *plan) {
     cpga_plan anew;
-    size_t tasks = (size_t) plan->problem->num_tasks;
+    size_t tasks = (size_t)plan->problem->num_tasks;
     CHECK(cpga_plan_init(&anew, plan->problem) == CPGA_OK);
     cpga_plan_load(&anew, plan->order, plan->device);
     CHECK(anew.makespan == plan->makespan);
@@ -207,14 +214,13 @@ static void check_plan(const cpga_plan *plan)
     cpga_plan_free(&anew);
 }
 
-static void test_plans_stay_exact_and_budgets_hold(void)
-{
+static void test_plans_stay_exact_and_budgets_hold(void) {
     drawn d;
     cpga_problem problem;
     cpga_search search;
     cpga_params params = quick_params();
     for (uint64_t seed = 0; seed < 12; seed++) {
-        draw(&d, seed, 5 + 4 * (int32_t) seed, seed % 3 == 2);
+        draw(&d, seed, 5 + 4 * (int32_t)seed, seed % 3 == 2);
         CHECK(cpga_problem_init(&problem, &d.data) == CPGA_OK);
         CHECK(cpga_search_init(&search, &problem, NULL, &params, seed) == CPGA_OK);
         int64_t best = search.annealer.best.makespan, overflow = search.annealer.best.overflow;
@@ -222,7 +228,8 @@ static void test_plans_stay_exact_and_budgets_hold(void)
             cpga_search_run(&search, 50, 4000);
             check_plan(&search.annealer.plan);
             CHECK(search.annealer.best.overflow <= overflow);
-            CHECK(search.annealer.best.overflow < overflow || search.annealer.best.makespan <= best);
+            CHECK(search.annealer.best.overflow < overflow ||
+                  search.annealer.best.makespan <= best);
             best = search.annealer.best.makespan;
             overflow = search.annealer.best.overflow;
         }
@@ -233,8 +240,7 @@ static void test_plans_stay_exact_and_budgets_hold(void)
 }
 
 /* However the work is cut, and wherever it is saved and restored, the same search comes out. */
-static void test_slices_and_saved_states_change_nothing(void)
-{
+static void test_slices_and_saved_states_change_nothing(void) {
     drawn d;
     cpga_problem problem;
     cpga_search whole, sliced, restored;
@@ -245,7 +251,8 @@ static void test_slices_and_saved_states_change_nothing(void)
     CHECK(cpga_search_init(&sliced, &problem, NULL, &params, 5) == CPGA_OK);
     cpga_search_run(&whole, 9000, 9000);
     int64_t size = cpga_search_state_size(&whole);
-    int64_t *first = calloc((size_t) size, sizeof *first), *second = calloc((size_t) size, sizeof *second);
+    int64_t *first = calloc((size_t)size, sizeof *first),
+            *second = calloc((size_t)size, sizeof *second);
     CHECK(first != NULL && second != NULL);
     for (int slice = 1; sliced.annealer.evaluations < 9000; slice += 7) {
         cpga_search_run(&sliced, slice, 9000);
@@ -257,7 +264,7 @@ static void test_slices_and_saved_states_change_nothing(void)
     }
     cpga_search_save(&whole, first);
     cpga_search_save(&sliced, second);
-    CHECK(memcmp(first, second, (size_t) size * sizeof *first) == 0);
+    CHECK(memcmp(first, second, (size_t)size * sizeof *first) == 0);
     first[1]++;
     CHECK(cpga_search_restore(&whole, first) == CPGA_ERR_STATE);
     second[20 + 2] = second[20 + 3];
@@ -275,8 +282,7 @@ typedef struct thread_job {
     int64_t makespan;
 } thread_job;
 
-static void *run_job(void *argument)
-{
+static void *run_job(void *argument) {
     thread_job *job = argument;
     cpga_search search;
     cpga_params params = quick_params();
@@ -287,8 +293,7 @@ static void *run_job(void *argument)
     return NULL;
 }
 
-static void test_threads_share_a_problem(void)
-{
+static void test_threads_share_a_problem(void) {
     drawn d;
     cpga_problem problem;
     pthread_t threads[4];
@@ -296,20 +301,19 @@ static void test_threads_share_a_problem(void)
     draw(&d, 8, 48, 0);
     CHECK(cpga_problem_init(&problem, &d.data) == CPGA_OK);
     for (uint64_t i = 0; i < 4; i++) {
-        jobs[i] = (thread_job) { &problem, i / 2, 0 };
+        jobs[i] = (thread_job){&problem, i / 2, 0};
         CHECK(pthread_create(&threads[i], NULL, run_job, &jobs[i]) == 0);
     }
     for (int i = 0; i < 4; i++)
         CHECK(pthread_join(threads[i], NULL) == 0);
-    alone = (thread_job) { &problem, 1, 0 };
+    alone = (thread_job){&problem, 1, 0};
     run_job(&alone);
     CHECK(jobs[0].makespan == jobs[1].makespan && jobs[2].makespan == jobs[3].makespan);
     CHECK(jobs[3].makespan == alone.makespan);
     cpga_problem_free(&problem);
 }
 
-int main(void)
-{
+int main(void) {
     test_rng_is_unbiased_and_repeats();
     test_every_broken_invariant_is_refused();
     test_heuristics_and_decoders_agree();

@@ -1,42 +1,37 @@
 /* The module: its two types, and nothing else. */
 #include "binding.h"
 
-static int module_exec(PyObject *module)
-{
+static int module_exec(PyObject *module) {
     module_state *state = PyModule_GetState(module);
-    state->problem_type = (PyTypeObject *) PyType_FromModuleAndSpec(module, &cpga_problem_spec, NULL);
+    state->problem_type =
+        (PyTypeObject *)PyType_FromModuleAndSpec(module, &cpga_problem_spec, NULL);
     if (state->problem_type == NULL || PyModule_AddType(module, state->problem_type) != 0)
         return -1;
-    state->search_type = (PyTypeObject *) PyType_FromModuleAndSpec(module, &cpga_search_spec, NULL);
+    state->search_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &cpga_search_spec, NULL);
     if (state->search_type == NULL || PyModule_AddType(module, state->search_type) != 0)
         return -1;
     return 0;
 }
 
-static int module_traverse(PyObject *module, visitproc visit, void *arg)
-{
+static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     module_state *state = PyModule_GetState(module);
     Py_VISIT(state->problem_type);
     Py_VISIT(state->search_type);
     return 0;
 }
 
-static int module_clear(PyObject *module)
-{
+static int module_clear(PyObject *module) {
     module_state *state = PyModule_GetState(module);
     Py_CLEAR(state->problem_type);
     Py_CLEAR(state->search_type);
     return 0;
 }
 
-static void module_free(void *module)
-{
-    module_clear((PyObject *) module);
-}
+static void module_free(void *module) { module_clear((PyObject *)module); }
 
 static PyModuleDef_Slot module_slots[] = {
-    { Py_mod_exec, module_exec },
-    { 0, NULL },
+    {Py_mod_exec, module_exec},
+    {0, NULL},
 };
 
 static struct PyModuleDef module_def = {
@@ -50,7 +45,4 @@ static struct PyModuleDef module_def = {
     .m_free = module_free,
 };
 
-PyMODINIT_FUNC PyInit__cpga(void)
-{
-    return PyModuleDef_Init(&module_def);
-}
+PyMODINIT_FUNC PyInit__cpga(void) { return PyModuleDef_Init(&module_def); }

@@ -8,37 +8,33 @@
 /* One visit in so many sees the whole order, so that blocks of any extent can move. */
 #define WHOLE_ONE_IN 32
 
-int cpga_chromosome_init(cpga_chromosome *self, const cpga_problem *problem)
-{
-    self->order = cpga_calloc(problem->num_tasks, (int64_t) sizeof *self->order);
-    self->device = cpga_calloc(problem->num_tasks, (int64_t) sizeof *self->device);
+int cpga_chromosome_init(cpga_chromosome *self, const cpga_problem *problem) {
+    self->order = cpga_calloc(problem->num_tasks, (int64_t)sizeof *self->order);
+    self->device = cpga_calloc(problem->num_tasks, (int64_t)sizeof *self->device);
     self->makespan = self->overflow = INT64_MAX;
     return self->order == NULL || self->device == NULL ? CPGA_ERR_MEMORY : CPGA_OK;
 }
 
-void cpga_chromosome_free(cpga_chromosome *self)
-{
+void cpga_chromosome_free(cpga_chromosome *self) {
     free(self->order);
     free(self->device);
     memset(self, 0, sizeof *self);
 }
 
-int cpga_better(const cpga_chromosome *a, const cpga_chromosome *b)
-{
+int cpga_better(const cpga_chromosome *a, const cpga_chromosome *b) {
     return a->overflow < b->overflow || (a->overflow == b->overflow && a->makespan < b->makespan);
 }
 
 int cpga_annealer_init(cpga_annealer *self, const cpga_problem *problem,
-    const cpga_anneal_params *params, uint64_t seed)
-{
+                       const cpga_anneal_params *params, uint64_t seed) {
     memset(self, 0, sizeof *self);
     self->problem = problem;
     self->params = *params;
     self->num_critical = -1;
     cpga_rng_seed(&self->rng, seed);
     cpga_cooling_init(&self->cooling);
-    self->critical = cpga_calloc(problem->num_tasks, (int64_t) sizeof *self->critical);
-    self->old_window = cpga_calloc(problem->num_tasks, (int64_t) sizeof *self->old_window);
+    self->critical = cpga_calloc(problem->num_tasks, (int64_t)sizeof *self->critical);
+    self->old_window = cpga_calloc(problem->num_tasks, (int64_t)sizeof *self->old_window);
     int status = self->critical == NULL || self->old_window == NULL ? CPGA_ERR_MEMORY : CPGA_OK;
     if (status == CPGA_OK)
         status = cpga_plan_init(&self->plan, problem);
@@ -53,8 +49,7 @@ int cpga_annealer_init(cpga_annealer *self, const cpga_problem *problem,
     return status;
 }
 
-void cpga_annealer_free(cpga_annealer *self)
-{
+void cpga_annealer_free(cpga_annealer *self) {
     cpga_plan_free(&self->plan);
     cpga_move_free(&self->move);
     cpga_memory_free(&self->memory);
@@ -64,26 +59,23 @@ void cpga_annealer_free(cpga_annealer *self)
     memset(self, 0, sizeof *self);
 }
 
-void cpga_annealer_store(const cpga_annealer *self, cpga_chromosome *to)
-{
-    size_t bytes = (size_t) self->problem->num_tasks * sizeof *to->order;
+void cpga_annealer_store(const cpga_annealer *self, cpga_chromosome *to) {
+    size_t bytes = (size_t)self->problem->num_tasks * sizeof *to->order;
     memcpy(to->order, self->plan.order, bytes);
     memcpy(to->device, self->plan.device, bytes);
     to->makespan = self->plan.makespan;
     to->overflow = self->overflow;
 }
 
-static void keep_best(cpga_annealer *self)
-{
-    if (self->overflow > self->best.overflow
-        || (self->overflow == self->best.overflow && self->plan.makespan >= self->best.makespan))
+static void keep_best(cpga_annealer *self) {
+    if (self->overflow > self->best.overflow ||
+        (self->overflow == self->best.overflow && self->plan.makespan >= self->best.makespan))
         return;
     cpga_annealer_store(self, &self->best);
     self->last_improvement = self->evaluations;
 }
 
-void cpga_annealer_load(cpga_annealer *self, const int32_t *order, const int32_t *device)
-{
+void cpga_annealer_load(cpga_annealer *self, const int32_t *order, const int32_t *device) {
     cpga_plan_load(&self->plan, order, device);
     self->overflow = cpga_memory_overflow(&self->memory, self->plan.device, self->plan.finish);
     self->num_critical = -1;
@@ -92,8 +84,7 @@ void cpga_annealer_load(cpga_annealer *self, const int32_t *order, const int32_t
 }
 
 /* A task to change: of a critical path as often as params say, any task in focus otherwise. */
-static int32_t draw_task(cpga_annealer *self)
-{
+static int32_t draw_task(cpga_annealer *self) {
     const cpga_plan *plan = &self->plan;
     if (cpga_rng_index(&self->rng, 100) < self->params.critical_percent) {
         if (self->num_critical < 0)
@@ -105,15 +96,14 @@ static int32_t draw_task(cpga_annealer *self)
 }
 
 /* Apply the change that was tried, unless it needs more memory than before; true if applied. */
-static int apply_if_it_fits(cpga_annealer *self)
-{
+static int apply_if_it_fits(cpga_annealer *self) {
     cpga_plan *plan = &self->plan;
     cpga_move *move = &self->move;
     if (!self->problem->has_memory_limit) {
         cpga_plan_apply(plan, move->first, move->last);
         return 1;
     }
-    size_t bytes = (size_t) (move->last - move->first + 1) * sizeof *plan->order;
+    size_t bytes = (size_t)(move->last - move->first + 1) * sizeof *plan->order;
     memcpy(self->old_window, plan->order + move->first, bytes);
     cpga_plan_apply(plan, move->first, move->last);
     int64_t overflow = cpga_memory_overflow(&self->memory, plan->device, plan->finish);
@@ -128,8 +118,7 @@ static int apply_if_it_fits(cpga_annealer *self)
 }
 
 /* Draw a change, value it, and accept or refuse it. */
-static void step(cpga_annealer *self, const cpga_units *units)
-{
+static void step(cpga_annealer *self, const cpga_units *units) {
     cpga_plan *plan = &self->plan;
     cpga_move *move = &self->move;
     int32_t task = draw_task(self);
@@ -152,8 +141,7 @@ static void step(cpga_annealer *self, const cpga_units *units)
     }
 }
 
-static void choose_focus(cpga_annealer *self, int tied)
-{
+static void choose_focus(cpga_annealer *self, int tied) {
     int32_t tasks = self->problem->num_tasks, size = self->params.focus;
     self->num_critical = -1;
     if (++self->since_sort >= self->params.sort_every) {
@@ -172,8 +160,7 @@ static void choose_focus(cpga_annealer *self, int tied)
 }
 
 void cpga_annealer_visit(cpga_annealer *self, const cpga_units *units, int tied, int64_t target,
-    int64_t max_evaluations)
-{
+                         int64_t max_evaluations) {
     /* A focus costs time linear in the tasks: stay longer where there are many. */
     int64_t stay = self->params.visit + self->problem->num_tasks / 8;
     int64_t end = self->evaluations + cpga_min(stay, max_evaluations);

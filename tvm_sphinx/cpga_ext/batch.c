@@ -14,8 +14,7 @@
 #define MAX_WIDE_DEVICES 8
 #define MAX_WIDE_RESOURCES 16
 
-static int machine_is_wide(void)
-{
+static int machine_is_wide(void) {
 #if CPGA_HAVE_AVX512
     return __builtin_cpu_supports("avx512f");
 #else
@@ -24,9 +23,8 @@ static int machine_is_wide(void)
 }
 
 /* Memory aligned to a cache line, zeroed. */
-static int32_t *alloc_rows(int64_t rows, int64_t width)
-{
-    size_t bytes = (size_t) (rows + 1) * (size_t) width * sizeof(int32_t);
+static int32_t *alloc_rows(int64_t rows, int64_t width) {
+    size_t bytes = (size_t)(rows + 1) * (size_t)width * sizeof(int32_t);
     bytes = (bytes + 63) / 64 * 64;
     int32_t *memory = aligned_alloc(64, bytes);
     if (memory != NULL)
@@ -34,18 +32,16 @@ static int32_t *alloc_rows(int64_t rows, int64_t width)
     return memory;
 }
 
-static void fill_rows(const cpga_problem *problem, const int64_t *from, int32_t *to)
-{
+static void fill_rows(const cpga_problem *problem, const int64_t *from, int32_t *to) {
     for (int32_t task = 0; task < problem->num_tasks; task++) {
         for (int32_t on = 0; on < problem->num_devices; on++) {
-            int64_t value = from[(int64_t) task * problem->num_devices + on];
-            to[(int64_t) task * CPGA_LANES + on] = (int32_t) value;
+            int64_t value = from[(int64_t)task * problem->num_devices + on];
+            to[(int64_t)task * CPGA_LANES + on] = (int32_t)value;
         }
     }
 }
 
-static int init_wide(cpga_batch *self)
-{
+static int init_wide(cpga_batch *self) {
     const cpga_problem *problem = self->problem;
     int32_t pairs = problem->num_devices * problem->num_devices;
     self->stride = pairs <= CPGA_LANES ? CPGA_LANES : 4 * CPGA_LANES;
@@ -54,12 +50,12 @@ static int init_wide(cpga_batch *self)
     self->release = alloc_rows(problem->num_tasks, CPGA_LANES);
     self->delivery = alloc_rows(problem->num_tasks, CPGA_LANES);
     self->finish = alloc_rows(problem->num_tasks, CPGA_LANES);
-    if (self->copy == NULL || self->exec == NULL || self->release == NULL || self->delivery == NULL
-        || self->finish == NULL)
+    if (self->copy == NULL || self->exec == NULL || self->release == NULL ||
+        self->delivery == NULL || self->finish == NULL)
         return CPGA_ERR_MEMORY;
     for (int64_t row = 0; row < problem->num_classes; row++) {
         for (int32_t i = 0; i < pairs; i++)
-            self->copy[row * self->stride + i] = (int32_t) problem->copy_ns[row * pairs + i];
+            self->copy[row * self->stride + i] = (int32_t)problem->copy_ns[row * pairs + i];
     }
     fill_rows(problem, problem->exec_ns, self->exec);
     fill_rows(problem, problem->release_ns, self->release);
@@ -71,14 +67,13 @@ static int init_wide(cpga_batch *self)
     return CPGA_OK;
 }
 
-int cpga_batch_init(cpga_batch *self, const cpga_problem *problem, int allow_wide)
-{
+int cpga_batch_init(cpga_batch *self, const cpga_problem *problem, int allow_wide) {
     memset(self, 0, sizeof *self);
     self->problem = problem;
-    self->wide = allow_wide && machine_is_wide() && problem->num_devices <= MAX_WIDE_DEVICES
-        && problem->num_resources <= MAX_WIDE_RESOURCES && problem->total_ns < INT32_MAX;
-    self->lane_device = cpga_calloc(problem->num_tasks, (int64_t) sizeof *self->lane_device);
-    self->lane_finish = cpga_calloc(problem->num_tasks, (int64_t) sizeof *self->lane_finish);
+    self->wide = allow_wide && machine_is_wide() && problem->num_devices <= MAX_WIDE_DEVICES &&
+                 problem->num_resources <= MAX_WIDE_RESOURCES && problem->total_ns < INT32_MAX;
+    self->lane_device = cpga_calloc(problem->num_tasks, (int64_t)sizeof *self->lane_device);
+    self->lane_finish = cpga_calloc(problem->num_tasks, (int64_t)sizeof *self->lane_finish);
     int status = cpga_timeline_init(&self->timeline, problem);
     if (self->lane_device == NULL || self->lane_finish == NULL)
         status = CPGA_ERR_MEMORY;
@@ -89,8 +84,7 @@ int cpga_batch_init(cpga_batch *self, const cpga_problem *problem, int allow_wid
     return status;
 }
 
-void cpga_batch_free(cpga_batch *self)
-{
+void cpga_batch_free(cpga_batch *self) {
     free(self->copy);
     free(self->exec);
     free(self->release);
@@ -105,22 +99,20 @@ void cpga_batch_free(cpga_batch *self)
 #if CPGA_HAVE_AVX512
 
 /* Look up 16 indices below 16 or 64 in a table of that length. */
-__attribute__((target("avx512f"))) static inline __m512i look_up(
-    const int32_t *table, int32_t stride, __m512i index)
-{
+__attribute__((target("avx512f"))) static inline __m512i look_up(const int32_t *table,
+                                                                 int32_t stride, __m512i index) {
     __m512i first = _mm512_load_si512(table);
     if (stride == CPGA_LANES)
         return _mm512_permutexvar_epi32(index, first);
     __m512i low = _mm512_permutex2var_epi32(first, index, _mm512_load_si512(table + 16));
-    __m512i high = _mm512_permutex2var_epi32(
-        _mm512_load_si512(table + 32), index, _mm512_load_si512(table + 48));
+    __m512i high = _mm512_permutex2var_epi32(_mm512_load_si512(table + 32), index,
+                                             _mm512_load_si512(table + 48));
     __mmask16 upper = _mm512_test_epi32_mask(index, _mm512_set1_epi32(32));
     return _mm512_mask_mov_epi32(low, upper, high);
 }
 
-__attribute__((target("avx512f"))) static void decode_wide(
-    cpga_batch *self, const int32_t *order, const int32_t *device, int64_t *makespan)
-{
+__attribute__((target("avx512f"))) static void
+decode_wide(cpga_batch *self, const int32_t *order, const int32_t *device, int64_t *makespan) {
     const cpga_problem *problem = self->problem;
     int32_t stride = self->stride, resources = problem->num_resources;
     int32_t pairs = problem->num_devices * problem->num_devices;
@@ -134,11 +126,11 @@ __attribute__((target("avx512f"))) static void decode_wide(
         __m512i end = look_up(self->release + row, CPGA_LANES, on);
         __m512i base = _mm512_mullo_epi32(on, devices);
         for (int32_t i = problem->pred_begin[task]; i < problem->pred_begin[task + 1]; i++) {
-            int64_t source = (int64_t) problem->pred[i].task * CPGA_LANES;
-            const int32_t *table = self->copy + (int64_t) (problem->pred[i].copy / pairs) * stride;
+            int64_t source = (int64_t)problem->pred[i].task * CPGA_LANES;
+            const int32_t *table = self->copy + (int64_t)(problem->pred[i].copy / pairs) * stride;
             __m512i index = _mm512_add_epi32(base, _mm512_loadu_si512(device + source));
-            __m512i arrival = _mm512_add_epi32(
-                _mm512_load_si512(self->finish + source), look_up(table, stride, index));
+            __m512i arrival = _mm512_add_epi32(_mm512_load_si512(self->finish + source),
+                                               look_up(table, stride, index));
             end = _mm512_max_epi32(end, arrival);
         }
         __m512i bits = _mm512_permutexvar_epi32(on, uses);
@@ -163,20 +155,18 @@ __attribute__((target("avx512f"))) static void decode_wide(
 
 #endif
 
-static void decode_scalar(
-    cpga_batch *self, const int32_t *order, const int32_t *device, int64_t *makespan)
-{
+static void decode_scalar(cpga_batch *self, const int32_t *order, const int32_t *device,
+                          int64_t *makespan) {
     for (int lane = 0; lane < CPGA_LANES; lane++) {
         for (int32_t task = 0; task < self->problem->num_tasks; task++)
-            self->lane_device[task] = device[(int64_t) task * CPGA_LANES + lane];
-        makespan[lane] = cpga_decode(
-            &self->timeline, order, self->lane_device, CPGA_APPEND, self->lane_finish);
+            self->lane_device[task] = device[(int64_t)task * CPGA_LANES + lane];
+        makespan[lane] =
+            cpga_decode(&self->timeline, order, self->lane_device, CPGA_APPEND, self->lane_finish);
     }
 }
 
-void cpga_batch_decode(
-    cpga_batch *self, const int32_t *order, const int32_t *device, int64_t *makespan)
-{
+void cpga_batch_decode(cpga_batch *self, const int32_t *order, const int32_t *device,
+                       int64_t *makespan) {
 #if CPGA_HAVE_AVX512
     if (self->wide) {
         decode_wide(self, order, device, makespan);

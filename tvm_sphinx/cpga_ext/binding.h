@@ -1,6 +1,7 @@
 /* What the files of the binding share: the two objects, and how values pass from and to Python.
  *
- * Only the files that include this one know Python; they parse, convert, call the core, and raise. */
+ * Only the files that include this one know Python; they parse, convert, call the core, and raise.
+ */
 #ifndef CPGA_BINDING_H
 #define CPGA_BINDING_H
 
@@ -15,13 +16,11 @@ typedef struct {
 } module_state;
 
 typedef struct {
-    PyObject_HEAD
-    cpga_problem core;
+    PyObject_HEAD cpga_problem core;
 } problem_object;
 
 typedef struct {
-    PyObject_HEAD
-    problem_object *problem;
+    PyObject_HEAD problem_object *problem;
     cpga_units tied;
     cpga_search core;
     int busy; /* a run that has released the GIL; only ever read or written with the GIL held */
@@ -35,15 +34,16 @@ PyObject *raise_status(int status);
 
 /* Take a C-contiguous int64 buffer; `extents` has -1 where any length is fine, and is filled in.
  * Otherwise -1, with view->obj NULL and an exception that names the argument. */
-int get_int64(
-    PyObject *object, const char *name, Py_ssize_t ndim, Py_ssize_t *extents, Py_buffer *view);
+int get_int64(PyObject *object, const char *name, Py_ssize_t ndim, Py_ssize_t *extents,
+              Py_buffer *view);
 
-/* Read an order and devices from int64 buffers, checked against the problem; both are to be freed. */
+/* Read an order and devices from int64 buffers, checked against the problem; both are to be freed.
+ */
 int read_chromosome(const cpga_problem *problem, PyObject *orders, PyObject *devices,
-    int32_t **order, int32_t **device);
+                    int32_t **order, int32_t **device);
 
 /* (makespan, order, device, finish), the arrays as bytes of int64. */
 PyObject *plan_tuple(const cpga_problem *problem, int64_t makespan, const int32_t *order,
-    const int32_t *device, const int64_t *finish);
+                     const int32_t *device, const int64_t *finish);
 
 #endif

@@ -4,44 +4,57 @@
 #include "batch.h"
 #include "heuristics.h"
 
-enum { EXEC, RELEASE, DELIVERY, EDGES, CLASS, COPY, BEGIN, RESOURCE, UNIT, MEMORY, WEIGHT, OUTPUT,
-    NUM_ARRAYS };
+enum {
+    EXEC,
+    RELEASE,
+    DELIVERY,
+    EDGES,
+    CLASS,
+    COPY,
+    BEGIN,
+    RESOURCE,
+    UNIT,
+    MEMORY,
+    WEIGHT,
+    OUTPUT,
+    NUM_ARRAYS
+};
 
 /* Check the shapes of the twelve arrays against each other, and fill data with them. */
-static int fill_problem_data(PyObject **objects, Py_buffer *views, cpga_problem_data *data)
-{
-    static const char *const names[NUM_ARRAYS] = { "exec_ns", "release_ns", "delivery_ns", "edges",
-        "copy_class", "copy_ns", "resource_begin", "resources", "unit", "memory_bytes",
-        "weight_bytes", "output_bytes" };
-    Py_ssize_t cells[2] = { -1, -1 }, pairs[2] = { -1, 2 }, table[3] = { -1, -1, -1 };
-    Py_ssize_t edge[1], begin[1], any[1] = { -1 }, task[1], device[1];
-    if (get_int64(objects[EXEC], names[EXEC], 2, cells, &views[EXEC]) != 0
-        || get_int64(objects[RELEASE], names[RELEASE], 2, cells, &views[RELEASE]) != 0
-        || get_int64(objects[DELIVERY], names[DELIVERY], 2, cells, &views[DELIVERY]) != 0
-        || get_int64(objects[EDGES], names[EDGES], 2, pairs, &views[EDGES]) != 0)
+static int fill_problem_data(PyObject **objects, Py_buffer *views, cpga_problem_data *data) {
+    static const char *const names[NUM_ARRAYS] = {"exec_ns",        "release_ns",   "delivery_ns",
+                                                  "edges",          "copy_class",   "copy_ns",
+                                                  "resource_begin", "resources",    "unit",
+                                                  "memory_bytes",   "weight_bytes", "output_bytes"};
+    Py_ssize_t cells[2] = {-1, -1}, pairs[2] = {-1, 2}, table[3] = {-1, -1, -1};
+    Py_ssize_t edge[1], begin[1], any[1] = {-1}, task[1], device[1];
+    if (get_int64(objects[EXEC], names[EXEC], 2, cells, &views[EXEC]) != 0 ||
+        get_int64(objects[RELEASE], names[RELEASE], 2, cells, &views[RELEASE]) != 0 ||
+        get_int64(objects[DELIVERY], names[DELIVERY], 2, cells, &views[DELIVERY]) != 0 ||
+        get_int64(objects[EDGES], names[EDGES], 2, pairs, &views[EDGES]) != 0)
         return -1;
     edge[0] = pairs[0];
     begin[0] = cells[1] + 1;
     task[0] = cells[0];
     device[0] = table[1] = table[2] = cells[1];
-    if (get_int64(objects[CLASS], names[CLASS], 1, edge, &views[CLASS]) != 0
-        || get_int64(objects[COPY], names[COPY], 3, table, &views[COPY]) != 0
-        || get_int64(objects[BEGIN], names[BEGIN], 1, begin, &views[BEGIN]) != 0
-        || get_int64(objects[RESOURCE], names[RESOURCE], 1, any, &views[RESOURCE]) != 0
-        || get_int64(objects[UNIT], names[UNIT], 1, task, &views[UNIT]) != 0
-        || get_int64(objects[MEMORY], names[MEMORY], 1, device, &views[MEMORY]) != 0
-        || get_int64(objects[WEIGHT], names[WEIGHT], 1, task, &views[WEIGHT]) != 0
-        || get_int64(objects[OUTPUT], names[OUTPUT], 1, task, &views[OUTPUT]) != 0)
+    if (get_int64(objects[CLASS], names[CLASS], 1, edge, &views[CLASS]) != 0 ||
+        get_int64(objects[COPY], names[COPY], 3, table, &views[COPY]) != 0 ||
+        get_int64(objects[BEGIN], names[BEGIN], 1, begin, &views[BEGIN]) != 0 ||
+        get_int64(objects[RESOURCE], names[RESOURCE], 1, any, &views[RESOURCE]) != 0 ||
+        get_int64(objects[UNIT], names[UNIT], 1, task, &views[UNIT]) != 0 ||
+        get_int64(objects[MEMORY], names[MEMORY], 1, device, &views[MEMORY]) != 0 ||
+        get_int64(objects[WEIGHT], names[WEIGHT], 1, task, &views[WEIGHT]) != 0 ||
+        get_int64(objects[OUTPUT], names[OUTPUT], 1, task, &views[OUTPUT]) != 0)
         return -1;
     const int64_t *begins = views[BEGIN].buf;
     if (begins[cells[1]] != any[0]) {
         PyErr_SetString(PyExc_ValueError, "Expected resource_begin to end at len(resources).");
         return -1;
     }
-    data->num_tasks = (int32_t) cells[0];
-    data->num_devices = (int32_t) cells[1];
-    data->num_edges = (int32_t) pairs[0];
-    data->num_classes = (int32_t) table[0];
+    data->num_tasks = (int32_t)cells[0];
+    data->num_devices = (int32_t)cells[1];
+    data->num_edges = (int32_t)pairs[0];
+    data->num_classes = (int32_t)table[0];
     data->exec_ns = views[EXEC].buf;
     data->release_ns = views[RELEASE].buf;
     data->delivery_ns = views[DELIVERY].buf;
@@ -57,24 +70,24 @@ static int fill_problem_data(PyObject **objects, Py_buffer *views, cpga_problem_
     return 0;
 }
 
-static PyObject *problem_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
-{
-    static char *keywords[] = { "exec_ns", "release_ns", "delivery_ns", "edges", "copy_class",
-        "copy_ns", "resource_begin", "resources", "unit", "memory_bytes", "weight_bytes",
-        "output_bytes", "num_resources", "num_units", NULL };
+static PyObject *problem_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    static char *keywords[] = {
+        "exec_ns",      "release_ns",     "delivery_ns",   "edges",     "copy_class",
+        "copy_ns",      "resource_begin", "resources",     "unit",      "memory_bytes",
+        "weight_bytes", "output_bytes",   "num_resources", "num_units", NULL};
     PyObject *objects[NUM_ARRAYS];
     Py_buffer views[NUM_ARRAYS];
     cpga_problem_data data;
     memset(views, 0, sizeof views);
     memset(&data, 0, sizeof data);
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOOOOOOOOii:Problem", keywords, &objects[0],
-            &objects[1], &objects[2], &objects[3], &objects[4], &objects[5], &objects[6], &objects[7],
-            &objects[8], &objects[9], &objects[10], &objects[11], &data.num_resources,
-            &data.num_units))
+    if (!PyArg_ParseTupleAndKeywords(
+            args, kwargs, "OOOOOOOOOOOOii:Problem", keywords, &objects[0], &objects[1], &objects[2],
+            &objects[3], &objects[4], &objects[5], &objects[6], &objects[7], &objects[8],
+            &objects[9], &objects[10], &objects[11], &data.num_resources, &data.num_units))
         return NULL;
     problem_object *self = NULL;
     if (fill_problem_data(objects, views, &data) == 0)
-        self = (problem_object *) type->tp_alloc(type, 0);
+        self = (problem_object *)type->tp_alloc(type, 0);
     if (self != NULL) {
         int status = cpga_problem_init(&self->core, &data);
         if (status != CPGA_OK) {
@@ -86,33 +99,31 @@ static PyObject *problem_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
         if (views[i].obj != NULL)
             PyBuffer_Release(&views[i]);
     }
-    return (PyObject *) self;
+    return (PyObject *)self;
 }
 
-static void problem_dealloc(problem_object *self)
-{
+static void problem_dealloc(problem_object *self) {
     PyTypeObject *type = Py_TYPE(self);
     cpga_problem_free(&self->core);
     type->tp_free(self);
     Py_DECREF(type);
 }
 
-static PyObject *problem_heuristic(problem_object *self, PyObject *args)
-{
+static PyObject *problem_heuristic(problem_object *self, PyObject *args) {
     int kind, only = 0;
     if (!PyArg_ParseTuple(args, "i|i:heuristic", &kind, &only))
         return NULL;
     if (kind < CPGA_HEFT || kind > CPGA_SINGLE || only < 0 || only >= self->core.num_devices)
         return raise_status(CPGA_ERR_VALUE);
     int64_t tasks = self->core.num_tasks, makespan = 0;
-    int32_t *order = cpga_calloc(tasks, (int64_t) sizeof *order);
-    int32_t *device = cpga_calloc(tasks, (int64_t) sizeof *device);
-    int64_t *finish = cpga_calloc(tasks, (int64_t) sizeof *finish);
+    int32_t *order = cpga_calloc(tasks, (int64_t)sizeof *order);
+    int32_t *device = cpga_calloc(tasks, (int64_t)sizeof *device);
+    int64_t *finish = cpga_calloc(tasks, (int64_t)sizeof *finish);
     int status = CPGA_ERR_MEMORY;
     PyObject *result = NULL;
     if (order != NULL && device != NULL && finish != NULL)
-        status = cpga_heuristic_run(
-            &self->core, (cpga_heuristic) kind, only, order, device, finish, &makespan);
+        status = cpga_heuristic_run(&self->core, (cpga_heuristic)kind, only, order, device, finish,
+                                    &makespan);
     if (status == CPGA_OK)
         result = plan_tuple(&self->core, makespan, order, device, finish);
     else
@@ -123,8 +134,7 @@ static PyObject *problem_heuristic(problem_object *self, PyObject *args)
     return result;
 }
 
-static PyObject *problem_decode(problem_object *self, PyObject *args)
-{
+static PyObject *problem_decode(problem_object *self, PyObject *args) {
     PyObject *orders, *devices, *result = NULL;
     int rule;
     long long repeats = 1;
@@ -136,14 +146,12 @@ static PyObject *problem_decode(problem_object *self, PyObject *args)
     if (read_chromosome(&self->core, orders, devices, &order, &device) != 0)
         return NULL;
     cpga_timeline timeline;
-    int64_t *finish = cpga_calloc(self->core.num_tasks, (int64_t) sizeof *finish);
+    int64_t *finish = cpga_calloc(self->core.num_tasks, (int64_t)sizeof *finish);
     if (finish != NULL && cpga_timeline_init(&timeline, &self->core) == CPGA_OK) {
         int64_t makespan = 0;
-        Py_BEGIN_ALLOW_THREADS
-        for (long long i = 0; i < repeats; i++)
-            makespan = cpga_decode(&timeline, order, device, (cpga_rule) rule, finish);
-        Py_END_ALLOW_THREADS
-        cpga_timeline_free(&timeline);
+        Py_BEGIN_ALLOW_THREADS for (long long i = 0; i < repeats; i++) makespan =
+            cpga_decode(&timeline, order, device, (cpga_rule)rule, finish);
+        Py_END_ALLOW_THREADS cpga_timeline_free(&timeline);
         result = plan_tuple(&self->core, makespan, order, device, finish);
     } else {
         PyErr_NoMemory();
@@ -155,15 +163,15 @@ static PyObject *problem_decode(problem_object *self, PyObject *args)
 }
 
 /* Transpose up to 16 rows of devices into lanes; missing lanes repeat the last row. */
-static int fill_lanes(const cpga_problem *problem, const int64_t *rows, int64_t count, int32_t *lanes)
-{
+static int fill_lanes(const cpga_problem *problem, const int64_t *rows, int64_t count,
+                      int32_t *lanes) {
     for (int64_t lane = 0; lane < CPGA_LANES; lane++) {
         const int64_t *row = rows + (lane < count ? lane : count - 1) * problem->num_tasks;
         for (int32_t task = 0; task < problem->num_tasks; task++) {
-            if (row[task] < 0 || row[task] >= problem->num_devices
-                || cpga_exec(problem, task, (int32_t) row[task]) == CPGA_CANNOT_RUN)
+            if (row[task] < 0 || row[task] >= problem->num_devices ||
+                cpga_exec(problem, task, (int32_t)row[task]) == CPGA_CANNOT_RUN)
                 return CPGA_ERR_DEVICE;
-            lanes[(int64_t) task * CPGA_LANES + lane] = (int32_t) row[task];
+            lanes[(int64_t)task * CPGA_LANES + lane] = (int32_t)row[task];
         }
     }
     return CPGA_OK;
@@ -171,12 +179,10 @@ static int fill_lanes(const cpga_problem *problem, const int64_t *rows, int64_t 
 
 /* Decode every row `repeats` times; the makespans as int64, num_rows long. */
 static int decode_rows(const cpga_problem *problem, const int32_t *order, const int64_t *rows,
-    int64_t num_rows, int wide, long long repeats, int64_t *makespan)
-{
+                       int64_t num_rows, int wide, long long repeats, int64_t *makespan) {
     cpga_batch batch;
     int64_t last[CPGA_LANES];
-    int32_t *lanes = cpga_calloc(
-        (int64_t) problem->num_tasks * CPGA_LANES, (int64_t) sizeof *lanes);
+    int32_t *lanes = cpga_calloc((int64_t)problem->num_tasks * CPGA_LANES, (int64_t)sizeof *lanes);
     int status = lanes == NULL ? CPGA_ERR_MEMORY : cpga_batch_init(&batch, problem, wide);
     int have_batch = lanes != NULL && status == CPGA_OK;
     for (int64_t done = 0; done < num_rows && status == CPGA_OK; done += CPGA_LANES) {
@@ -193,8 +199,7 @@ static int decode_rows(const cpga_problem *problem, const int32_t *order, const 
     return status;
 }
 
-static PyObject *problem_decode_batch(problem_object *self, PyObject *args)
-{
+static PyObject *problem_decode_batch(problem_object *self, PyObject *args) {
     PyObject *orders, *devices, *result = NULL;
     int wide = 1, status;
     long long repeats = 1;
@@ -202,8 +207,8 @@ static PyObject *problem_decode_batch(problem_object *self, PyObject *args)
         return NULL;
     if (repeats < 1)
         return raise_status(CPGA_ERR_VALUE);
-    Py_ssize_t order_extents[1] = { self->core.num_tasks };
-    Py_ssize_t extents[2] = { -1, self->core.num_tasks };
+    Py_ssize_t order_extents[1] = {self->core.num_tasks};
+    Py_ssize_t extents[2] = {-1, self->core.num_tasks};
     Py_buffer order_view, view;
     if (get_int64(orders, "order", 1, order_extents, &order_view) != 0)
         return NULL;
@@ -212,23 +217,23 @@ static PyObject *problem_decode_batch(problem_object *self, PyObject *args)
         return NULL;
     }
     const int64_t *given = order_view.buf;
-    int32_t *order = cpga_calloc(2 * (int64_t) self->core.num_tasks, (int64_t) sizeof *order);
-    result = PyBytes_FromStringAndSize(NULL, extents[0] * (Py_ssize_t) sizeof(int64_t));
-    int64_t *makespan = cpga_calloc(extents[0], (int64_t) sizeof *makespan);
+    int32_t *order = cpga_calloc(2 * (int64_t)self->core.num_tasks, (int64_t)sizeof *order);
+    result = PyBytes_FromStringAndSize(NULL, extents[0] * (Py_ssize_t)sizeof(int64_t));
+    int64_t *makespan = cpga_calloc(extents[0], (int64_t)sizeof *makespan);
     if (order == NULL || result == NULL || makespan == NULL) {
         status = CPGA_ERR_MEMORY;
     } else {
         status = cpga_check_order(&self->core, given, order + self->core.num_tasks);
         for (int32_t i = 0; i < self->core.num_tasks && status == CPGA_OK; i++)
-            order[i] = (int32_t) given[i];
+            order[i] = (int32_t)given[i];
     }
     if (status == CPGA_OK) {
-        Py_BEGIN_ALLOW_THREADS
-        status = decode_rows(&self->core, order, view.buf, extents[0], wide, repeats, makespan);
+        Py_BEGIN_ALLOW_THREADS status =
+            decode_rows(&self->core, order, view.buf, extents[0], wide, repeats, makespan);
         Py_END_ALLOW_THREADS
     }
     if (status == CPGA_OK)
-        memcpy(PyBytes_AS_STRING(result), makespan, (size_t) extents[0] * sizeof *makespan);
+        memcpy(PyBytes_AS_STRING(result), makespan, (size_t)extents[0] * sizeof *makespan);
     else
         Py_CLEAR(result);
     free(order);
@@ -238,10 +243,9 @@ static PyObject *problem_decode_batch(problem_object *self, PyObject *args)
     return status == CPGA_OK ? result : raise_status(status);
 }
 
-static PyObject *problem_memory_overflow(problem_object *self, PyObject *args)
-{
+static PyObject *problem_memory_overflow(problem_object *self, PyObject *args) {
     PyObject *devices, *ends;
-    Py_ssize_t extents[1] = { self->core.num_tasks };
+    Py_ssize_t extents[1] = {self->core.num_tasks};
     Py_buffer views[2];
     if (!PyArg_ParseTuple(args, "OO:memory_overflow", &devices, &ends))
         return NULL;
@@ -254,14 +258,14 @@ static PyObject *problem_memory_overflow(problem_object *self, PyObject *args)
     const int64_t *given = views[0].buf;
     int64_t overflow = 0;
     cpga_memory memory;
-    int32_t *device = cpga_calloc(self->core.num_tasks, (int64_t) sizeof *device);
+    int32_t *device = cpga_calloc(self->core.num_tasks, (int64_t)sizeof *device);
     int status = device == NULL ? CPGA_ERR_MEMORY : cpga_memory_init(&memory, &self->core);
     int have_memory = device != NULL && status == CPGA_OK;
     for (int32_t task = 0; task < self->core.num_tasks && status == CPGA_OK; task++) {
         if (given[task] < 0 || given[task] >= self->core.num_devices)
             status = CPGA_ERR_DEVICE;
         else
-            device[task] = (int32_t) given[task];
+            device[task] = (int32_t)given[task];
     }
     if (status == CPGA_OK)
         overflow = cpga_memory_overflow(&memory, device, views[1].buf);
@@ -270,22 +274,22 @@ static PyObject *problem_memory_overflow(problem_object *self, PyObject *args)
     free(device);
     PyBuffer_Release(&views[0]);
     PyBuffer_Release(&views[1]);
-    return status == CPGA_OK ? PyLong_FromLongLong((long long) overflow) : raise_status(status);
+    return status == CPGA_OK ? PyLong_FromLongLong((long long)overflow) : raise_status(status);
 }
 
 static PyMethodDef problem_methods[] = {
-    { "decode_batch", (PyCFunction) problem_decode_batch, METH_VARARGS, NULL },
-    { "memory_overflow", (PyCFunction) problem_memory_overflow, METH_VARARGS, NULL },
-    { "heuristic", (PyCFunction) problem_heuristic, METH_VARARGS, NULL },
-    { "decode", (PyCFunction) problem_decode, METH_VARARGS, NULL },
-    { NULL, NULL, 0, NULL },
+    {"decode_batch", (PyCFunction)problem_decode_batch, METH_VARARGS, NULL},
+    {"memory_overflow", (PyCFunction)problem_memory_overflow, METH_VARARGS, NULL},
+    {"heuristic", (PyCFunction)problem_heuristic, METH_VARARGS, NULL},
+    {"decode", (PyCFunction)problem_decode, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
 };
 
 static PyType_Slot problem_slots[] = {
-    { Py_tp_new, problem_new },
-    { Py_tp_dealloc, problem_dealloc },
-    { Py_tp_methods, problem_methods },
-    { 0, NULL },
+    {Py_tp_new, problem_new},
+    {Py_tp_dealloc, problem_dealloc},
+    {Py_tp_methods, problem_methods},
+    {0, NULL},
 };
 
 PyType_Spec cpga_problem_spec = {

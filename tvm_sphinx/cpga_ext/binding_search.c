@@ -3,27 +3,37 @@
 
 enum { NUM_PARAMS = 16 };
 
-static int read_params(PyObject *object, cpga_params *params)
-{
-    Py_ssize_t extents[1] = { NUM_PARAMS };
+static int read_params(PyObject *object, cpga_params *params) {
+    Py_ssize_t extents[1] = {NUM_PARAMS};
     Py_buffer view;
     if (get_int64(object, "params", 1, extents, &view) != 0)
         return -1;
     const int64_t *values = view.buf;
     cpga_anneal_params *anneal = &params->anneal;
-    int32_t *fields[NUM_PARAMS] = { &params->population, &params->effort, &params->accept_first,
-        &params->accept_again, &params->accept_last, &params->tied_percent, &params->keep_critical,
-        &anneal->critical_percent, &anneal->focus, &anneal->visit, &anneal->sort_every,
-        &anneal->moves.block_percent, &anneal->moves.swap_percent, &anneal->moves.gather_percent,
-        &anneal->moves.max_block_bits, &anneal->moves.max_span_bits };
-    static const int64_t lowest[NUM_PARAMS] = { 1, 1, 1, 1, 1, 0, 0, 0, 2, 1, 1, 0, 0, 0, 1, 1 };
-    static const int64_t highest[NUM_PARAMS]
-        = { CPGA_MAX_POPULATION, 1000000, 1 << 20, 1 << 20, 1 << 20, 100, 1, 100, INT32_MAX / 2, 1000000,
-              1000000, 100, 100, 100, 16, 16 };
+    int32_t *fields[NUM_PARAMS] = {&params->population,
+                                   &params->effort,
+                                   &params->accept_first,
+                                   &params->accept_again,
+                                   &params->accept_last,
+                                   &params->tied_percent,
+                                   &params->keep_critical,
+                                   &anneal->critical_percent,
+                                   &anneal->focus,
+                                   &anneal->visit,
+                                   &anneal->sort_every,
+                                   &anneal->moves.block_percent,
+                                   &anneal->moves.swap_percent,
+                                   &anneal->moves.gather_percent,
+                                   &anneal->moves.max_block_bits,
+                                   &anneal->moves.max_span_bits};
+    static const int64_t lowest[NUM_PARAMS] = {1, 1, 1, 1, 1, 0, 0, 0, 2, 1, 1, 0, 0, 0, 1, 1};
+    static const int64_t highest[NUM_PARAMS] = {
+        CPGA_MAX_POPULATION, 1000000, 1 << 20, 1 << 20, 1 << 20, 100, 1,  100,
+        INT32_MAX / 2,       1000000, 1000000, 100,     100,     100, 16, 16};
     int ok = 1;
     for (int i = 0; i < NUM_PARAMS; i++) {
         ok = ok && values[i] >= lowest[i] && values[i] <= highest[i];
-        *fields[i] = ok ? (int32_t) values[i] : 0;
+        *fields[i] = ok ? (int32_t)values[i] : 0;
     }
     PyBuffer_Release(&view);
     if (!ok)
@@ -31,9 +41,8 @@ static int read_params(PyObject *object, cpga_params *params)
     return ok ? 0 : -1;
 }
 
-static int read_tied(search_object *self, PyObject *labels, int32_t num_units)
-{
-    Py_ssize_t extents[1] = { self->problem->core.num_tasks };
+static int read_tied(search_object *self, PyObject *labels, int32_t num_units) {
+    Py_ssize_t extents[1] = {self->problem->core.num_tasks};
     Py_buffer view;
     if (get_int64(labels, "tied", 1, extents, &view) != 0)
         return -1;
@@ -44,39 +53,38 @@ static int read_tied(search_object *self, PyObject *labels, int32_t num_units)
     return status == CPGA_OK ? 0 : -1;
 }
 
-static PyObject *search_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
-{
-    static char *keywords[] = { "problem", "tied", "num_tied", "params", "seed", NULL };
+static PyObject *search_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    static char *keywords[] = {"problem", "tied", "num_tied", "params", "seed", NULL};
     PyObject *problem, *tied, *params_object, *seed_object;
     int num_tied;
     cpga_params params;
     module_state *state = PyType_GetModuleState(type);
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OiOO!:Search", keywords, state->problem_type,
-            &problem, &tied, &num_tied, &params_object, &PyLong_Type, &seed_object)
-        || read_params(params_object, &params) != 0)
+                                     &problem, &tied, &num_tied, &params_object, &PyLong_Type,
+                                     &seed_object) ||
+        read_params(params_object, &params) != 0)
         return NULL;
     unsigned long long seed = PyLong_AsUnsignedLongLong(seed_object);
     if (PyErr_Occurred())
         return NULL;
-    search_object *self = (search_object *) type->tp_alloc(type, 0);
+    search_object *self = (search_object *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
-    self->problem = (problem_object *) Py_NewRef(problem);
+    self->problem = (problem_object *)Py_NewRef(problem);
     if (tied != Py_None && read_tied(self, tied, num_tied) != 0) {
         Py_DECREF(self);
         return NULL;
     }
     int status = cpga_search_init(&self->core, &self->problem->core,
-        tied == Py_None ? NULL : &self->tied, &params, (uint64_t) seed);
+                                  tied == Py_None ? NULL : &self->tied, &params, (uint64_t)seed);
     if (status != CPGA_OK) {
         Py_DECREF(self);
         return raise_status(status);
     }
-    return (PyObject *) self;
+    return (PyObject *)self;
 }
 
-static void search_dealloc(search_object *self)
-{
+static void search_dealloc(search_object *self) {
     PyTypeObject *type = Py_TYPE(self);
     cpga_search_free(&self->core);
     cpga_units_free(&self->tied);
@@ -85,36 +93,31 @@ static void search_dealloc(search_object *self)
     Py_DECREF(type);
 }
 
-static int check_idle(search_object *self)
-{
+static int check_idle(search_object *self) {
     if (!self->busy)
         return 0;
     PyErr_SetString(PyExc_RuntimeError, "This search is running in another thread.");
     return -1;
 }
 
-static PyObject *search_run(search_object *self, PyObject *args)
-{
+static PyObject *search_run(search_object *self, PyObject *args) {
     long long max_evaluations, horizon;
     if (!PyArg_ParseTuple(args, "LL:run", &max_evaluations, &horizon) || check_idle(self) != 0)
         return NULL;
-    if (max_evaluations < 0 || horizon < 0 || max_evaluations > (1LL << 46)
-        || horizon > (1LL << 46))
+    if (max_evaluations < 0 || horizon < 0 || max_evaluations > (1LL << 46) ||
+        horizon > (1LL << 46))
         return raise_status(CPGA_ERR_VALUE);
     self->busy = 1;
-    Py_BEGIN_ALLOW_THREADS
-    cpga_search_run(&self->core, max_evaluations, horizon);
-    Py_END_ALLOW_THREADS
-    self->busy = 0;
+    Py_BEGIN_ALLOW_THREADS cpga_search_run(&self->core, max_evaluations, horizon);
+    Py_END_ALLOW_THREADS self->busy = 0;
     Py_RETURN_NONE;
 }
 
-static PyObject *search_start(search_object *self, PyObject *args)
-{
+static PyObject *search_start(search_object *self, PyObject *args) {
     PyObject *orders, *devices;
     int32_t *order, *device;
-    if (!PyArg_ParseTuple(args, "OO:start", &orders, &devices) || check_idle(self) != 0
-        || read_chromosome(&self->problem->core, orders, devices, &order, &device) != 0)
+    if (!PyArg_ParseTuple(args, "OO:start", &orders, &devices) || check_idle(self) != 0 ||
+        read_chromosome(&self->problem->core, orders, devices, &order, &device) != 0)
         return NULL;
     int status = cpga_search_start(&self->core, order, device);
     free(order);
@@ -124,15 +127,14 @@ static PyObject *search_start(search_object *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
-static PyObject *search_best(search_object *self, PyObject *Py_UNUSED(ignored))
-{
+static PyObject *search_best(search_object *self, PyObject *Py_UNUSED(ignored)) {
     if (check_idle(self) != 0)
         return NULL;
     const cpga_problem *problem = &self->problem->core;
     const cpga_chromosome *best = &self->core.annealer.best;
     cpga_timeline timeline;
     PyObject *result = NULL;
-    int64_t *finish = cpga_calloc(problem->num_tasks, (int64_t) sizeof *finish);
+    int64_t *finish = cpga_calloc(problem->num_tasks, (int64_t)sizeof *finish);
     if (finish != NULL && cpga_timeline_init(&timeline, problem) == CPGA_OK) {
         int64_t makespan = cpga_decode(&timeline, best->order, best->device, CPGA_APPEND, finish);
         cpga_timeline_free(&timeline);
@@ -144,36 +146,33 @@ static PyObject *search_best(search_object *self, PyObject *Py_UNUSED(ignored))
     return result;
 }
 
-static PyObject *search_progress(search_object *self, PyObject *Py_UNUSED(ignored))
-{
+static PyObject *search_progress(search_object *self, PyObject *Py_UNUSED(ignored)) {
     if (check_idle(self) != 0)
         return NULL;
     const cpga_annealer *annealer = &self->core.annealer;
-    return Py_BuildValue("LLLL", (long long) annealer->evaluations,
-        (long long) annealer->best.makespan, (long long) annealer->last_improvement,
-        (long long) annealer->best.overflow);
+    return Py_BuildValue("LLLL", (long long)annealer->evaluations,
+                         (long long)annealer->best.makespan, (long long)annealer->last_improvement,
+                         (long long)annealer->best.overflow);
 }
 
-static PyObject *search_save(search_object *self, PyObject *Py_UNUSED(ignored))
-{
+static PyObject *search_save(search_object *self, PyObject *Py_UNUSED(ignored)) {
     if (check_idle(self) != 0)
         return NULL;
     int64_t count = cpga_search_state_size(&self->core);
-    int64_t *state = cpga_calloc(count, (int64_t) sizeof *state);
+    int64_t *state = cpga_calloc(count, (int64_t)sizeof *state);
     if (state == NULL)
         return PyErr_NoMemory();
     cpga_search_save(&self->core, state);
-    PyObject *result = PyBytes_FromStringAndSize(
-        (const char *) state, (Py_ssize_t) count * (Py_ssize_t) sizeof *state);
+    PyObject *result = PyBytes_FromStringAndSize((const char *)state,
+                                                 (Py_ssize_t)count * (Py_ssize_t)sizeof *state);
     free(state);
     return result;
 }
 
-static PyObject *search_restore(search_object *self, PyObject *state)
-{
+static PyObject *search_restore(search_object *self, PyObject *state) {
     if (check_idle(self) != 0)
         return NULL;
-    Py_ssize_t extents[1] = { (Py_ssize_t) cpga_search_state_size(&self->core) };
+    Py_ssize_t extents[1] = {(Py_ssize_t)cpga_search_state_size(&self->core)};
     Py_buffer view;
     if (get_int64(state, "state", 1, extents, &view) != 0)
         return NULL;
@@ -185,20 +184,20 @@ static PyObject *search_restore(search_object *self, PyObject *state)
 }
 
 static PyMethodDef search_methods[] = {
-    { "start", (PyCFunction) search_start, METH_VARARGS, NULL },
-    { "save", (PyCFunction) search_save, METH_NOARGS, NULL },
-    { "restore", (PyCFunction) search_restore, METH_O, NULL },
-    { "run", (PyCFunction) search_run, METH_VARARGS, NULL },
-    { "best", (PyCFunction) search_best, METH_NOARGS, NULL },
-    { "progress", (PyCFunction) search_progress, METH_NOARGS, NULL },
-    { NULL, NULL, 0, NULL },
+    {"start", (PyCFunction)search_start, METH_VARARGS, NULL},
+    {"save", (PyCFunction)search_save, METH_NOARGS, NULL},
+    {"restore", (PyCFunction)search_restore, METH_O, NULL},
+    {"run", (PyCFunction)search_run, METH_VARARGS, NULL},
+    {"best", (PyCFunction)search_best, METH_NOARGS, NULL},
+    {"progress", (PyCFunction)search_progress, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
 };
 
 static PyType_Slot search_slots[] = {
-    { Py_tp_new, search_new },
-    { Py_tp_dealloc, search_dealloc },
-    { Py_tp_methods, search_methods },
-    { 0, NULL },
+    {Py_tp_new, search_new},
+    {Py_tp_dealloc, search_dealloc},
+    {Py_tp_methods, search_methods},
+    {0, NULL},
 };
 
 PyType_Spec cpga_search_spec = {

@@ -13,12 +13,11 @@ typedef struct lister {
     int32_t *forced;    /* the device that a task has to take, or -1 */
     int32_t *waiting;   /* predecessors not placed yet */
     int32_t *heap;
-    int64_t *room;      /* num_devices: capacity not yet taken by weights */
+    int64_t *room; /* num_devices: capacity not yet taken by weights */
     cpga_timeline timeline;
 } lister;
 
-static int rank_shift(const cpga_problem *problem)
-{
+static int rank_shift(const cpga_problem *problem) {
     int shift = 0;
     while (shift < 12 && (problem->total_ns >> (61 - shift)) == 0)
         shift++;
@@ -26,8 +25,7 @@ static int rank_shift(const cpga_problem *problem)
 }
 
 /* The mean over pairs of distinct devices of what an edge costs, scaled. */
-static int64_t mean_copy(const cpga_problem *problem, int32_t copy, int shift)
-{
+static int64_t mean_copy(const cpga_problem *problem, int32_t copy, int shift) {
     int64_t devices = problem->num_devices, pairs = devices * (devices - 1), mean = 0, left = 0;
     if (pairs == 0)
         return 0;
@@ -39,8 +37,7 @@ static int64_t mean_copy(const cpga_problem *problem, int32_t copy, int shift)
     return mean + left / pairs;
 }
 
-static int64_t mean_exec(const cpga_problem *problem, int32_t task, int shift)
-{
+static int64_t mean_exec(const cpga_problem *problem, int32_t task, int shift) {
     int64_t count = 0, mean = 0, left = 0;
     for (int32_t device = 0; device < problem->num_devices; device++)
         count += cpga_exec(problem, task, device) != CPGA_CANNOT_RUN;
@@ -54,8 +51,7 @@ static int64_t mean_exec(const cpga_problem *problem, int32_t task, int shift)
     return mean + left / count;
 }
 
-int cpga_upward_rank(const cpga_problem *problem, int64_t *rank)
-{
+int cpga_upward_rank(const cpga_problem *problem, int64_t *rank) {
     int shift = rank_shift(problem);
     for (int32_t task = problem->num_tasks - 1; task >= 0; task--) {
         int64_t longest = 0;
@@ -68,8 +64,7 @@ int cpga_upward_rank(const cpga_problem *problem, int64_t *rank)
     return shift;
 }
 
-static void lister_free(lister *self)
-{
+static void lister_free(lister *self) {
     free(self->mean_exec);
     free(self->priority);
     free(self->bias);
@@ -80,23 +75,22 @@ static void lister_free(lister *self)
     cpga_timeline_free(&self->timeline);
 }
 
-static int lister_init(lister *self, const cpga_problem *problem)
-{
+static int lister_init(lister *self, const cpga_problem *problem) {
     int64_t tasks = problem->num_tasks;
     memset(self, 0, sizeof *self);
     self->problem = problem;
     self->shift = rank_shift(problem);
-    self->mean_exec = cpga_calloc(tasks, (int64_t) sizeof *self->mean_exec);
-    self->priority = cpga_calloc(tasks, (int64_t) sizeof *self->priority);
-    self->bias = cpga_calloc(tasks * problem->num_devices, (int64_t) sizeof *self->bias);
-    self->forced = cpga_calloc(tasks, (int64_t) sizeof *self->forced);
-    self->waiting = cpga_calloc(tasks, (int64_t) sizeof *self->waiting);
-    self->heap = cpga_calloc(tasks, (int64_t) sizeof *self->heap);
-    self->room = cpga_calloc(problem->num_devices, (int64_t) sizeof *self->room);
+    self->mean_exec = cpga_calloc(tasks, (int64_t)sizeof *self->mean_exec);
+    self->priority = cpga_calloc(tasks, (int64_t)sizeof *self->priority);
+    self->bias = cpga_calloc(tasks * problem->num_devices, (int64_t)sizeof *self->bias);
+    self->forced = cpga_calloc(tasks, (int64_t)sizeof *self->forced);
+    self->waiting = cpga_calloc(tasks, (int64_t)sizeof *self->waiting);
+    self->heap = cpga_calloc(tasks, (int64_t)sizeof *self->heap);
+    self->room = cpga_calloc(problem->num_devices, (int64_t)sizeof *self->room);
     int status = cpga_timeline_init(&self->timeline, problem);
-    if (self->mean_exec == NULL || self->priority == NULL || self->bias == NULL
-        || self->forced == NULL || self->waiting == NULL || self->heap == NULL || self->room == NULL
-        || status != CPGA_OK) {
+    if (self->mean_exec == NULL || self->priority == NULL || self->bias == NULL ||
+        self->forced == NULL || self->waiting == NULL || self->heap == NULL || self->room == NULL ||
+        status != CPGA_OK) {
         lister_free(self);
         return CPGA_ERR_MEMORY;
     }
@@ -112,23 +106,20 @@ static int lister_init(lister *self, const cpga_problem *problem)
     return CPGA_OK;
 }
 
-static int goes_before(const lister *self, int32_t a, int32_t b)
-{
+static int goes_before(const lister *self, int32_t a, int32_t b) {
     if (self->priority[a] != self->priority[b])
         return self->priority[a] > self->priority[b];
     return a < b;
 }
 
-static void heap_push(lister *self, int32_t *size, int32_t task)
-{
+static void heap_push(lister *self, int32_t *size, int32_t task) {
     int32_t i = (*size)++;
     for (; i > 0 && goes_before(self, task, self->heap[(i - 1) / 2]); i = (i - 1) / 2)
         self->heap[i] = self->heap[(i - 1) / 2];
     self->heap[i] = task;
 }
 
-static int32_t heap_pop(lister *self, int32_t *size)
-{
+static int32_t heap_pop(lister *self, int32_t *size) {
     int32_t top = self->heap[0], last = self->heap[--(*size)], i = 0;
     for (;;) {
         int32_t child = 2 * i + 1;
@@ -146,8 +137,7 @@ static int32_t heap_pop(lister *self, int32_t *size)
     return top;
 }
 
-static int64_t unit_weight(const cpga_problem *problem, int32_t unit)
-{
+static int64_t unit_weight(const cpga_problem *problem, int32_t unit) {
     int64_t bytes = 0;
     for (int32_t i = problem->units.begin[unit]; i < problem->units.begin[unit + 1]; i++)
         bytes += problem->weight_bytes[problem->units.members[i]];
@@ -155,9 +145,8 @@ static int64_t unit_weight(const cpga_problem *problem, int32_t unit)
 }
 
 /* The device on which a task finishes first, bias included; its unit is bound to it. */
-static int32_t choose_device(
-    lister *self, int32_t task, const int32_t *device, const int64_t *finish)
-{
+static int32_t choose_device(lister *self, int32_t task, const int32_t *device,
+                             const int64_t *finish) {
     const cpga_problem *problem = self->problem;
     const cpga_units *units = &problem->units;
     int32_t unit = units->of_task[task], best = -1;
@@ -168,7 +157,7 @@ static int32_t choose_device(
         int64_t length = cpga_exec(problem, task, on);
         int64_t ready = cpga_ready_ns(problem, device, finish, task, on);
         int64_t start = cpga_timeline_find(&self->timeline, on, ready, length, CPGA_INSERT);
-        int64_t cell = (int64_t) task * problem->num_devices + on;
+        int64_t cell = (int64_t)task * problem->num_devices + on;
         int64_t value = start + length + problem->delivery_ns[cell] + self->bias[cell];
         int fits = self->room[on] >= weight;
         if (best == -1 || fits > best_fits || (fits == best_fits && value < best_value)) {
@@ -181,8 +170,7 @@ static int32_t choose_device(
 }
 
 /* Place ready tasks by priority, each where it is forced to go or finishes first. */
-static int64_t place_all(lister *self, int32_t *order, int32_t *device, int64_t *finish)
-{
+static int64_t place_all(lister *self, int32_t *order, int32_t *device, int64_t *finish) {
     const cpga_problem *problem = self->problem;
     const cpga_units *units = &problem->units;
     int64_t makespan = 0;
@@ -207,7 +195,7 @@ static int64_t place_all(lister *self, int32_t *order, int32_t *device, int64_t 
         order[p] = task;
         device[task] = on;
         finish[task] = start + length;
-        int64_t cell = (int64_t) task * problem->num_devices + on;
+        int64_t cell = (int64_t)task * problem->num_devices + on;
         makespan = cpga_max(makespan, finish[task] + problem->delivery_ns[cell]);
         for (int32_t i = problem->succ_begin[task]; i < problem->succ_begin[task + 1]; i++) {
             if (--self->waiting[problem->succ[i].task] == 0)
@@ -218,8 +206,7 @@ static int64_t place_all(lister *self, int32_t *order, int32_t *device, int64_t 
 }
 
 /* Tell all tasks of a critical path to take the device that runs all of it soonest (CPOP). */
-static void force_critical_path(lister *self, const int64_t *priority)
-{
+static void force_critical_path(lister *self, const int64_t *priority) {
     const cpga_problem *problem = self->problem;
     int32_t *path = self->heap, length = 0, task = -1, best = -1;
     int64_t best_missing = 0, best_sum = 0;
@@ -261,8 +248,7 @@ static void force_critical_path(lister *self, const int64_t *priority)
 }
 
 /* CPOP: priority is the length of the longest mean path through a task. */
-static void prepare_cpop(lister *self)
-{
+static void prepare_cpop(lister *self) {
     const cpga_problem *problem = self->problem;
     int64_t *down = self->bias; /* free until the end of this function */
     cpga_upward_rank(problem, self->priority);
@@ -283,21 +269,20 @@ static void prepare_cpop(lister *self)
 }
 
 /* PEFT: the optimistic cost table says what is still to come after a task on each device. */
-static void prepare_peft(lister *self)
-{
+static void prepare_peft(lister *self) {
     const cpga_problem *problem = self->problem;
     int32_t devices = problem->num_devices;
     for (int32_t task = problem->num_tasks - 1; task >= 0; task--) {
-        int64_t *row = self->bias + (int64_t) task * devices, mean = 0, left = 0, count = 0;
+        int64_t *row = self->bias + (int64_t)task * devices, mean = 0, left = 0, count = 0;
         for (int32_t on = 0; on < devices; on++) {
             for (int32_t i = problem->succ_begin[task]; i < problem->succ_begin[task + 1]; i++) {
                 cpga_edge edge = problem->succ[i];
                 int64_t copy = mean_copy(problem, edge.copy, 0), best = INT64_MAX;
                 for (int32_t to = 0; to < devices; to++) {
-                    int64_t cell = (int64_t) edge.task * devices + to;
+                    int64_t cell = (int64_t)edge.task * devices + to;
                     if (problem->exec_ns[cell] != CPGA_CANNOT_RUN)
-                        best = cpga_min(best,
-                            self->bias[cell] + problem->exec_ns[cell] + (to == on ? 0 : copy));
+                        best = cpga_min(best, self->bias[cell] + problem->exec_ns[cell] +
+                                                  (to == on ? 0 : copy));
                 }
                 row[on] = cpga_max(row[on], best);
             }
@@ -313,8 +298,7 @@ static void prepare_peft(lister *self)
     }
 }
 
-static void force_fastest(lister *self)
-{
+static void force_fastest(lister *self) {
     const cpga_units *units = &self->problem->units;
     for (int32_t unit = 0; unit < units->num_units; unit++) {
         int32_t best = -1;
@@ -334,8 +318,7 @@ static void force_fastest(lister *self)
 }
 
 int cpga_heuristic_run(const cpga_problem *problem, cpga_heuristic heuristic, int32_t only,
-    int32_t *order, int32_t *device, int64_t *finish, int64_t *makespan)
-{
+                       int32_t *order, int32_t *device, int64_t *finish, int64_t *makespan) {
     lister self;
     int status = lister_init(&self, problem);
     if (status != CPGA_OK)

@@ -1,4 +1,5 @@
-/* What a schedule holds in the memory of each device, and by how much that passes the capacities. */
+/* What a schedule holds in the memory of each device, and by how much that passes the capacities.
+ */
 #ifndef CPGA_MEMORY_H
 #define CPGA_MEMORY_H
 
@@ -24,8 +25,8 @@ void cpga_memory_free(cpga_memory *self);
 /* Bytes above the capacities, summed over the devices; 0 if the schedule fits.
  *
  * A device holds the weights of its tasks all the time, a task's outputs from its start until the
- * last reader anywhere has finished (to the end, if none reads them), and copies of outputs from the
- * finish of their producer until its own last reader has finished. */
+ * last reader anywhere has finished (to the end, if none reads them), and copies of outputs from
+ * the finish of their producer until its own last reader has finished. */
 int64_t cpga_memory_overflow(cpga_memory *self, const int32_t *device, const int64_t *finish);
 
 #endif

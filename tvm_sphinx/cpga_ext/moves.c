@@ -3,12 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-int cpga_move_init(cpga_move *self, const cpga_problem *problem)
-{
+int cpga_move_init(cpga_move *self, const cpga_problem *problem) {
     memset(self, 0, sizeof *self);
-    self->moved = cpga_calloc(problem->num_tasks, (int64_t) sizeof *self->moved);
-    self->old_device = cpga_calloc(problem->num_tasks, (int64_t) sizeof *self->old_device);
-    self->mark = cpga_calloc(problem->num_tasks, (int64_t) sizeof *self->mark);
+    self->moved = cpga_calloc(problem->num_tasks, (int64_t)sizeof *self->moved);
+    self->old_device = cpga_calloc(problem->num_tasks, (int64_t)sizeof *self->old_device);
+    self->mark = cpga_calloc(problem->num_tasks, (int64_t)sizeof *self->mark);
     if (self->moved == NULL || self->old_device == NULL || self->mark == NULL) {
         cpga_move_free(self);
         return CPGA_ERR_MEMORY;
@@ -16,31 +15,27 @@ int cpga_move_init(cpga_move *self, const cpga_problem *problem)
     return CPGA_OK;
 }
 
-void cpga_move_free(cpga_move *self)
-{
+void cpga_move_free(cpga_move *self) {
     free(self->moved);
     free(self->old_device);
     free(self->mark);
     memset(self, 0, sizeof *self);
 }
 
-void cpga_move_undo(const cpga_move *self, cpga_plan *plan)
-{
+void cpga_move_undo(const cpga_move *self, cpga_plan *plan) {
     for (int32_t i = 0; i < self->num_moved; i++)
         plan->device[self->moved[i]] = self->old_device[i];
 }
 
-void cpga_move_stamp(cpga_move *self, const cpga_problem *problem)
-{
+void cpga_move_stamp(cpga_move *self, const cpga_problem *problem) {
     if (self->stamp == INT32_MAX) {
-        memset(self->mark, 0, (size_t) problem->num_tasks * sizeof *self->mark);
+        memset(self->mark, 0, (size_t)problem->num_tasks * sizeof *self->mark);
         self->stamp = 0;
     }
     self->stamp++;
 }
 
-static int can_take(const cpga_units *units, int32_t unit, int32_t device)
-{
+static int can_take(const cpga_units *units, int32_t unit, int32_t device) {
     for (int32_t i = units->choice_begin[unit]; i < units->choice_begin[unit + 1]; i++) {
         if (units->choices[i] == device)
             return 1;
@@ -49,8 +44,7 @@ static int can_take(const cpga_units *units, int32_t unit, int32_t device)
 }
 
 /* True if all tasks of a unit lie where changes can be made now. */
-static int in_focus(const cpga_plan *plan, const cpga_units *units, int32_t unit)
-{
+static int in_focus(const cpga_plan *plan, const cpga_units *units, int32_t unit) {
     for (int32_t i = units->begin[unit]; i < units->begin[unit + 1]; i++) {
         int32_t place = plan->position[units->members[i]];
         if (place < plan->begin || place > plan->end)
@@ -60,9 +54,8 @@ static int in_focus(const cpga_plan *plan, const cpga_units *units, int32_t unit
 }
 
 /* Write a new device for all tasks of a unit, and widen the window to hold them. */
-static void move_unit(
-    cpga_move *self, cpga_plan *plan, const cpga_units *units, int32_t unit, int32_t device)
-{
+static void move_unit(cpga_move *self, cpga_plan *plan, const cpga_units *units, int32_t unit,
+                      int32_t device) {
     for (int32_t i = units->begin[unit]; i < units->begin[unit + 1]; i++) {
         int32_t task = units->members[i], p = plan->position[task];
         self->mark[task] = self->stamp;
@@ -76,14 +69,12 @@ static void move_unit(
     }
 }
 
-static void copy_window(const cpga_move *self, cpga_plan *plan)
-{
+static void copy_window(const cpga_move *self, cpga_plan *plan) {
     memcpy(plan->window, plan->order + self->first,
-        (size_t) (self->last - self->first + 1) * sizeof *plan->window);
+           (size_t)(self->last - self->first + 1) * sizeof *plan->window);
 }
 
-int32_t cpga_draw_neighbour(const cpga_problem *problem, cpga_rng *rng, int32_t task)
-{
+int32_t cpga_draw_neighbour(const cpga_problem *problem, cpga_rng *rng, int32_t task) {
     int32_t preds = problem->pred_begin[task + 1] - problem->pred_begin[task];
     int32_t succs = problem->succ_begin[task + 1] - problem->succ_begin[task];
     if (preds + succs == 0)
@@ -96,8 +87,7 @@ int32_t cpga_draw_neighbour(const cpga_problem *problem, cpga_rng *rng, int32_t 
 /* Grow a connected block of tasks, and move it as one: at high communication cost no task pays for
  * moving alone. It is grown on the device of `task`, or gathered from all devices. */
 static int draw_block(cpga_move *self, cpga_plan *plan, const cpga_units *units,
-    const cpga_move_params *params, cpga_rng *rng, int32_t task, int32_t to)
-{
+                      const cpga_move_params *params, cpga_rng *rng, int32_t task, int32_t to) {
     int32_t own = plan->device[task];
     int gather = cpga_rng_index(rng, 100) < params->gather_percent;
     int32_t bits = 1 + cpga_rng_index(rng, params->max_block_bits);
@@ -108,9 +98,9 @@ static int draw_block(cpga_move *self, cpga_plan *plan, const cpga_units *units,
         int32_t next = cpga_draw_neighbour(plan->problem, rng, from);
         if (next == -1)
             break;
-        if (self->mark[next] != self->stamp && plan->device[next] != to
-            && (gather || plan->device[next] == own) && can_take(units, units->of_task[next], to)
-            && in_focus(plan, units, units->of_task[next]))
+        if (self->mark[next] != self->stamp && plan->device[next] != to &&
+            (gather || plan->device[next] == own) && can_take(units, units->of_task[next], to) &&
+            in_focus(plan, units, units->of_task[next]))
             move_unit(self, plan, units, units->of_task[next], to);
     }
     copy_window(self, plan);
@@ -118,8 +108,7 @@ static int draw_block(cpga_move *self, cpga_plan *plan, const cpga_units *units,
 }
 
 /* The places that a task can take in the order, given all others. */
-static void free_places(const cpga_plan *plan, int32_t task, int32_t *lowest, int32_t *highest)
-{
+static void free_places(const cpga_plan *plan, int32_t task, int32_t *lowest, int32_t *highest) {
     const cpga_problem *problem = plan->problem;
     *lowest = plan->begin;
     *highest = plan->end;
@@ -131,8 +120,7 @@ static void free_places(const cpga_plan *plan, int32_t task, int32_t *lowest, in
 
 /* Move one task to another place of the order, and its unit to a device. */
 static int draw_place(cpga_move *self, cpga_plan *plan, const cpga_units *units,
-    const cpga_move_params *params, cpga_rng *rng, int32_t task, int32_t to)
-{
+                      const cpga_move_params *params, cpga_rng *rng, int32_t task, int32_t to) {
     int32_t at = plan->position[task], lowest, highest;
     int32_t span = 2 << cpga_rng_index(rng, params->max_span_bits);
     free_places(plan, task, &lowest, &highest);
@@ -147,7 +135,7 @@ static int draw_place(cpga_move *self, cpga_plan *plan, const cpga_units *units,
         move_unit(self, plan, units, units->of_task[task], to);
     copy_window(self, plan);
     int32_t *window = plan->window - self->first;
-    size_t distance = (size_t) (at > place ? at - place : place - at);
+    size_t distance = (size_t)(at > place ? at - place : place - at);
     if (place < at)
         memmove(window + place + 1, window + place, distance * sizeof *window);
     else
@@ -159,15 +147,15 @@ static int draw_place(cpga_move *self, cpga_plan *plan, const cpga_units *units,
 
 /* Exchange the devices of a task and of one near it in the order. */
 static int draw_swap(cpga_move *self, cpga_plan *plan, const cpga_units *units,
-    const cpga_move_params *params, cpga_rng *rng, int32_t task)
-{
+                     const cpga_move_params *params, cpga_rng *rng, int32_t task) {
     int32_t at = plan->position[task], span = 2 << cpga_rng_index(rng, params->max_span_bits);
     int32_t lowest = cpga_imax(plan->begin, at - span);
     int32_t highest = cpga_imin(plan->end, at + span);
     int32_t other = plan->order[lowest + cpga_rng_index(rng, highest - lowest + 1)];
     int32_t here = plan->device[task], there = plan->device[other];
     int32_t unit = units->of_task[task], other_unit = units->of_task[other];
-    if (here == there || unit == other_unit || !in_focus(plan, units, other_unit) || !can_take(units, unit, there) || !can_take(units, other_unit, here))
+    if (here == there || unit == other_unit || !in_focus(plan, units, other_unit) ||
+        !can_take(units, unit, there) || !can_take(units, other_unit, here))
         return 0;
     move_unit(self, plan, units, unit, there);
     move_unit(self, plan, units, other_unit, here);
@@ -176,8 +164,7 @@ static int draw_swap(cpga_move *self, cpga_plan *plan, const cpga_units *units,
 }
 
 int cpga_move_draw(cpga_move *self, cpga_plan *plan, const cpga_units *units,
-    const cpga_move_params *params, cpga_rng *rng, int32_t task)
-{
+                   const cpga_move_params *params, cpga_rng *rng, int32_t task) {
     int32_t unit = units->of_task[task];
     int32_t begin = units->choice_begin[unit];
     int32_t choices = units->choice_begin[unit + 1] - begin;

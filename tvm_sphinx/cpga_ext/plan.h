@@ -1,14 +1,14 @@
 /* A schedule with its longest paths, so that a change can be valued by the tasks that it touches.
  *
- * A plan is an order and a device for each task, decoded with the append rule. Besides when each task
- * finishes ("head") it knows how long the schedule still runs from the start of each task ("tail");
- * both are longest paths in the disjunctive graph (Balas: "Machine sequencing via disjunctive graphs",
- * Operations Research 17(6), 1969), and as in tabu search for job shops (Taillard: "Parallel taboo
- * search techniques for the job shop scheduling problem", ORSA JoC 6(2), 1994) they give the makespan
- * after a change from the changed tasks alone: here exactly, not as an estimate, since all tasks of
- * the changed window of the order are decoded again. Changes are made in a focus, a range of places: only
- * heads and tails in it are kept up to date, so that a change costs no more in a large plan than in a
- * small one. */
+ * A plan is an order and a device for each task, decoded with the append rule. Besides when each
+ * task finishes ("head") it knows how long the schedule still runs from the start of each task
+ * ("tail"); both are longest paths in the disjunctive graph (Balas: "Machine sequencing via
+ * disjunctive graphs", Operations Research 17(6), 1969), and as in tabu search for job shops
+ * (Taillard: "Parallel taboo search techniques for the job shop scheduling problem", ORSA JoC 6(2),
+ * 1994) they give the makespan after a change from the changed tasks alone: here exactly, not as an
+ * estimate, since all tasks of the changed window of the order are decoded again. Changes are made
+ * in a focus, a range of places: only heads and tails in it are kept up to date, so that a change
+ * costs no more in a large plan than in a small one. */
 #ifndef CPGA_PLAN_H
 #define CPGA_PLAN_H
 
@@ -20,25 +20,25 @@
 typedef struct cpga_plan {
     const cpga_problem *problem;
     int32_t *order;
-    int32_t *position;      /* inverse of order */
+    int32_t *position; /* inverse of order */
     int32_t *device;
-    int64_t *finish;        /* end of each task */
-    int64_t *rest;          /* from the start of each task to the end of all that waits for it */
-    int64_t *free_at;       /* [place in the order][resource]: end of the last task before it */
-    int64_t *need;          /* [place in the order][resource]: rest of the first task from it on */
+    int64_t *finish;  /* end of each task */
+    int64_t *rest;    /* from the start of each task to the end of all that waits for it */
+    int64_t *free_at; /* [place in the order][resource]: end of the last task before it */
+    int64_t *need;    /* [place in the order][resource]: rest of the first task from it on */
     int64_t makespan;
-    int32_t begin;          /* the focus: changes are made at places begin..end, both included */
+    int32_t begin; /* the focus: changes are made at places begin..end, both included */
     int32_t end;
-    int64_t around;         /* the longest path that avoids all tasks in focus */
-    int touched;            /* true if heads right of the focus and tails left of it are out of date */
-    int32_t *home;          /* the devices that all of the above was computed for */
-    int32_t moved;          /* the task that the window moves to another place, or -1 */
-    int32_t *window;        /* scratch: the tasks of a window in their new order */
-    int32_t *mark;          /* scratch: == stamp for tasks that read something that changed */
+    int64_t around;  /* the longest path that avoids all tasks in focus */
+    int touched;     /* true if heads right of the focus and tails left of it are out of date */
+    int32_t *home;   /* the devices that all of the above was computed for */
+    int32_t moved;   /* the task that the window moves to another place, or -1 */
+    int32_t *window; /* scratch: the tasks of a window in their new order */
+    int32_t *mark;   /* scratch: == stamp for tasks that read something that changed */
     int32_t stamp;
-    char *differs;          /* scratch, num_resources: is free at another time than before */
-    int64_t *trial_finish;  /* scratch */
-    int64_t *trial_free;    /* scratch, num_resources */
+    char *differs;         /* scratch, num_resources: is free at another time than before */
+    int64_t *trial_finish; /* scratch */
+    int64_t *trial_free;   /* scratch, num_resources */
 } cpga_plan;
 
 int cpga_plan_init(cpga_plan *self, const cpga_problem *problem);
@@ -61,8 +61,8 @@ int64_t cpga_plan_try(cpga_plan *self, int32_t first, int32_t last, int64_t limi
 /* Make the change that was tried; the makespan is exact. */
 void cpga_plan_apply(cpga_plan *self, int32_t first, int32_t last);
 
-/* Bring everything up to date, sort the order by start times, so that a place in it is a moment, and
- * focus on the whole order; the schedule stays the same. */
+/* Bring everything up to date, sort the order by start times, so that a place in it is a moment,
+ * and focus on the whole order; the schedule stays the same. */
 void cpga_plan_sort(cpga_plan *self);
 
 /* Write the tasks in focus that lie on a longest path to critical; return how many. */

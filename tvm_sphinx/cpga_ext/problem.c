@@ -3,75 +3,70 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *cpga_strerror(int status)
-{
+const char *cpga_strerror(int status) {
     switch (status) {
-        case CPGA_OK:
-            return "no error";
-        case CPGA_ERR_MEMORY:
-            return "out of memory";
-        case CPGA_ERR_SIZE:
-            return "expected at least one device and resource, sizes that fit int32, and "
-                   "classes x devices x devices below 2**31";
-        case CPGA_ERR_EDGE_RANGE:
-            return "expected edges between existing tasks";
-        case CPGA_ERR_EDGE_ORDER:
-            return "expected edges from a lower to a higher task (topological numbering)";
-        case CPGA_ERR_EDGE_TWICE:
-            return "expected unique edges; one is given twice";
-        case CPGA_ERR_CLASS_RANGE:
-            return "expected copy_class to name a row of copy_ns";
-        case CPGA_ERR_NEGATIVE:
-            return "expected times and bytes >= 0 (exec_ns and memory_bytes: >= -1)";
-        case CPGA_ERR_DIAGONAL:
-            return "expected copy_ns = 0 between a device and itself";
-        case CPGA_ERR_OVERFLOW:
-            return "expected all times, and all bytes, to sum below 2**62";
-        case CPGA_ERR_RESOURCE:
-            return "expected for each device one or more distinct resources in range";
-        case CPGA_ERR_UNIT:
-            return "expected labels that number non-empty sets from 0";
-        case CPGA_ERR_NO_DEVICE:
-            return "expected a device that can run all tasks of a set; one set has none";
-        case CPGA_ERR_NOT_TOPOLOGICAL:
-            return "expected a topological order of all tasks";
-        case CPGA_ERR_DEVICE:
-            return "expected for each task a device that can run it, the same for its whole set";
-        case CPGA_ERR_STATE:
-            return "expected a saved state of this problem and these parameters";
-        case CPGA_ERR_VALUE:
-            return "expected a parameter in its range";
-        default:
-            return "unknown error";
+    case CPGA_OK:
+        return "no error";
+    case CPGA_ERR_MEMORY:
+        return "out of memory";
+    case CPGA_ERR_SIZE:
+        return "expected at least one device and resource, sizes that fit int32, and "
+               "classes x devices x devices below 2**31";
+    case CPGA_ERR_EDGE_RANGE:
+        return "expected edges between existing tasks";
+    case CPGA_ERR_EDGE_ORDER:
+        return "expected edges from a lower to a higher task (topological numbering)";
+    case CPGA_ERR_EDGE_TWICE:
+        return "expected unique edges; one is given twice";
+    case CPGA_ERR_CLASS_RANGE:
+        return "expected copy_class to name a row of copy_ns";
+    case CPGA_ERR_NEGATIVE:
+        return "expected times and bytes >= 0 (exec_ns and memory_bytes: >= -1)";
+    case CPGA_ERR_DIAGONAL:
+        return "expected copy_ns = 0 between a device and itself";
+    case CPGA_ERR_OVERFLOW:
+        return "expected all times, and all bytes, to sum below 2**62";
+    case CPGA_ERR_RESOURCE:
+        return "expected for each device one or more distinct resources in range";
+    case CPGA_ERR_UNIT:
+        return "expected labels that number non-empty sets from 0";
+    case CPGA_ERR_NO_DEVICE:
+        return "expected a device that can run all tasks of a set; one set has none";
+    case CPGA_ERR_NOT_TOPOLOGICAL:
+        return "expected a topological order of all tasks";
+    case CPGA_ERR_DEVICE:
+        return "expected for each task a device that can run it, the same for its whole set";
+    case CPGA_ERR_STATE:
+        return "expected a saved state of this problem and these parameters";
+    case CPGA_ERR_VALUE:
+        return "expected a parameter in its range";
+    default:
+        return "unknown error";
     }
 }
 
-void *cpga_calloc(int64_t count, int64_t size)
-{
+void *cpga_calloc(int64_t count, int64_t size) {
     if (count < 0 || size <= 0 || count > INT64_MAX / size)
         return NULL;
-    return calloc(count > 0 ? (size_t) count : 1, (size_t) size);
+    return calloc(count > 0 ? (size_t)count : 1, (size_t)size);
 }
 
-static int64_t *copy_array(const int64_t *values, int64_t count)
-{
-    int64_t *copy = cpga_calloc(count, (int64_t) sizeof *copy);
+static int64_t *copy_array(const int64_t *values, int64_t count) {
+    int64_t *copy = cpga_calloc(count, (int64_t)sizeof *copy);
     if (copy != NULL && count > 0)
-        memcpy(copy, values, (size_t) count * sizeof *copy);
+        memcpy(copy, values, (size_t)count * sizeof *copy);
     return copy;
 }
 
 /* Add a non-negative value to a total; true if the total reaches the limit. */
-static int add_overflows(int64_t *total, int64_t value)
-{
+static int add_overflows(int64_t *total, int64_t value) {
     if (value >= CPGA_MAX_TOTAL_NS - *total)
         return 1;
     *total += value;
     return 0;
 }
 
-static int check_sizes(const cpga_problem_data *data)
-{
+static int check_sizes(const cpga_problem_data *data) {
     int64_t devices = data->num_devices;
     if (devices < 1 || data->num_resources < 1 || data->num_tasks < 0 || data->num_edges < 0)
         return CPGA_ERR_SIZE;
@@ -84,8 +79,7 @@ static int check_sizes(const cpga_problem_data *data)
 
 /* Check a tasks x devices array of times, and add the largest of each row to the total. */
 static int check_times(const cpga_problem_data *data, const int64_t *times, int64_t lowest,
-    int64_t *total)
-{
+                       int64_t *total) {
     for (int64_t task = 0; task < data->num_tasks; task++) {
         int64_t largest = 0;
         for (int64_t device = 0; device < data->num_devices; device++) {
@@ -100,8 +94,7 @@ static int check_times(const cpga_problem_data *data, const int64_t *times, int6
     return CPGA_OK;
 }
 
-static int check_copies(const cpga_problem_data *data, int64_t *total)
-{
+static int check_copies(const cpga_problem_data *data, int64_t *total) {
     int64_t devices = data->num_devices, table = devices * devices;
     for (int64_t i = 0; i < data->num_classes * table; i++) {
         if (data->copy_ns[i] < 0)
@@ -125,8 +118,7 @@ static int check_copies(const cpga_problem_data *data, int64_t *total)
     return CPGA_OK;
 }
 
-static int check_bytes(const cpga_problem_data *data)
-{
+static int check_bytes(const cpga_problem_data *data) {
     int64_t total = 0;
     for (int64_t device = 0; device < data->num_devices; device++) {
         if (data->memory_bytes[device] < CPGA_UNLIMITED)
@@ -135,16 +127,15 @@ static int check_bytes(const cpga_problem_data *data)
     for (int64_t task = 0; task < data->num_tasks; task++) {
         if (data->weight_bytes[task] < 0 || data->output_bytes[task] < 0)
             return CPGA_ERR_NEGATIVE;
-        if (add_overflows(&total, data->weight_bytes[task])
-            || add_overflows(&total, data->output_bytes[task]))
+        if (add_overflows(&total, data->weight_bytes[task]) ||
+            add_overflows(&total, data->output_bytes[task]))
             return CPGA_ERR_OVERFLOW;
     }
     return CPGA_OK;
 }
 
 /* Check everything; total is set to a sum that no time of any schedule passes. */
-static int check_data(const cpga_problem_data *data, int64_t *total)
-{
+static int check_data(const cpga_problem_data *data, int64_t *total) {
     int status = check_sizes(data);
     *total = 0;
     if (status == CPGA_OK)
@@ -162,8 +153,7 @@ static int check_data(const cpga_problem_data *data, int64_t *total)
 
 /* Fill one direction of the graph: rows by `row_end` (0 source, 1 destination) of each edge. */
 static void fill_csr(const cpga_problem_data *data, int row_end, const int32_t *sequence,
-    int32_t *begin, cpga_edge *edges)
-{
+                     int32_t *begin, cpga_edge *edges) {
     int32_t table = data->num_devices * data->num_devices;
     for (int32_t i = 0; i < data->num_edges; i++)
         begin[data->edges[2 * i + row_end] + 1]++;
@@ -171,10 +161,10 @@ static void fill_csr(const cpga_problem_data *data, int row_end, const int32_t *
         begin[task + 1] += begin[task];
     for (int32_t i = 0; i < data->num_edges; i++) {
         int32_t edge = sequence[i];
-        int32_t row = (int32_t) data->edges[2 * edge + row_end];
+        int32_t row = (int32_t)data->edges[2 * edge + row_end];
         cpga_edge *slot = &edges[begin[row]++];
-        slot->task = (int32_t) data->edges[2 * edge + 1 - row_end];
-        slot->copy = (int32_t) data->copy_class[edge] * table;
+        slot->task = (int32_t)data->edges[2 * edge + 1 - row_end];
+        slot->copy = (int32_t)data->copy_class[edge] * table;
     }
     for (int32_t task = data->num_tasks; task > 0; task--)
         begin[task] = begin[task - 1];
@@ -182,9 +172,8 @@ static void fill_csr(const cpga_problem_data *data, int row_end, const int32_t *
 }
 
 /* Sort the edges by one end with a counting sort that keeps equal ones in their order. */
-static int sort_edges(const cpga_problem_data *data, int end, const int32_t *from, int32_t *to)
-{
-    int32_t *slot = cpga_calloc((int64_t) data->num_tasks + 1, (int64_t) sizeof *slot);
+static int sort_edges(const cpga_problem_data *data, int end, const int32_t *from, int32_t *to) {
+    int32_t *slot = cpga_calloc((int64_t)data->num_tasks + 1, (int64_t)sizeof *slot);
     if (slot == NULL)
         return CPGA_ERR_MEMORY;
     for (int32_t i = 0; i < data->num_edges; i++)
@@ -197,19 +186,18 @@ static int sort_edges(const cpga_problem_data *data, int end, const int32_t *fro
     return CPGA_OK;
 }
 
-static int init_graph(cpga_problem *self, const cpga_problem_data *data)
-{
+static int init_graph(cpga_problem *self, const cpga_problem_data *data) {
     int status = CPGA_ERR_MEMORY;
     int64_t tasks = data->num_tasks, edges = data->num_edges;
-    int32_t *given = cpga_calloc(edges, (int64_t) sizeof *given);
-    int32_t *by_src = cpga_calloc(edges, (int64_t) sizeof *by_src);
-    int32_t *by_dst = cpga_calloc(edges, (int64_t) sizeof *by_dst);
-    self->pred_begin = cpga_calloc(tasks + 1, (int64_t) sizeof *self->pred_begin);
-    self->succ_begin = cpga_calloc(tasks + 1, (int64_t) sizeof *self->succ_begin);
-    self->pred = cpga_calloc(edges, (int64_t) sizeof *self->pred);
-    self->succ = cpga_calloc(edges, (int64_t) sizeof *self->succ);
-    if (given == NULL || by_src == NULL || by_dst == NULL || self->pred_begin == NULL
-        || self->succ_begin == NULL || self->pred == NULL || self->succ == NULL)
+    int32_t *given = cpga_calloc(edges, (int64_t)sizeof *given);
+    int32_t *by_src = cpga_calloc(edges, (int64_t)sizeof *by_src);
+    int32_t *by_dst = cpga_calloc(edges, (int64_t)sizeof *by_dst);
+    self->pred_begin = cpga_calloc(tasks + 1, (int64_t)sizeof *self->pred_begin);
+    self->succ_begin = cpga_calloc(tasks + 1, (int64_t)sizeof *self->succ_begin);
+    self->pred = cpga_calloc(edges, (int64_t)sizeof *self->pred);
+    self->succ = cpga_calloc(edges, (int64_t)sizeof *self->succ);
+    if (given == NULL || by_src == NULL || by_dst == NULL || self->pred_begin == NULL ||
+        self->succ_begin == NULL || self->pred == NULL || self->succ == NULL)
         goto out;
     for (int32_t i = 0; i < data->num_edges; i++)
         given[i] = i;
@@ -233,14 +221,13 @@ out:
     return status;
 }
 
-static int init_resources(cpga_problem *self, const cpga_problem_data *data)
-{
+static int init_resources(cpga_problem *self, const cpga_problem_data *data) {
     int64_t total = data->resource_begin[data->num_devices];
     if (data->resource_begin[0] != 0 || total < 0 || total > INT32_MAX)
         return CPGA_ERR_RESOURCE;
-    self->resource_begin = cpga_calloc(data->num_devices + 1, (int64_t) sizeof(int32_t));
-    self->resource = cpga_calloc(total, (int64_t) sizeof *self->resource);
-    self->shortest_ns = cpga_calloc(data->num_resources, (int64_t) sizeof *self->shortest_ns);
+    self->resource_begin = cpga_calloc(data->num_devices + 1, (int64_t)sizeof(int32_t));
+    self->resource = cpga_calloc(total, (int64_t)sizeof *self->resource);
+    self->shortest_ns = cpga_calloc(data->num_resources, (int64_t)sizeof *self->shortest_ns);
     if (self->resource_begin == NULL || self->resource == NULL || self->shortest_ns == NULL)
         return CPGA_ERR_MEMORY;
     for (int32_t r = 0; r < data->num_resources; r++)
@@ -249,15 +236,15 @@ static int init_resources(cpga_problem *self, const cpga_problem_data *data)
         int64_t begin = data->resource_begin[device], end = data->resource_begin[device + 1];
         if (begin >= end || end > total)
             return CPGA_ERR_RESOURCE;
-        self->resource_begin[device + 1] = (int32_t) end;
+        self->resource_begin[device + 1] = (int32_t)end;
         for (int64_t i = begin; i < end; i++) {
             if (data->resources[i] < 0 || data->resources[i] >= data->num_resources)
                 return CPGA_ERR_RESOURCE;
             if (i > begin && data->resources[i] <= data->resources[i - 1])
                 return CPGA_ERR_RESOURCE;
-            self->resource[i] = (int32_t) data->resources[i];
+            self->resource[i] = (int32_t)data->resources[i];
             for (int32_t task = 0; task < data->num_tasks; task++) {
-                int64_t exec = data->exec_ns[(int64_t) task * data->num_devices + device];
+                int64_t exec = data->exec_ns[(int64_t)task * data->num_devices + device];
                 int64_t *shortest = &self->shortest_ns[data->resources[i]];
                 if (exec != CPGA_CANNOT_RUN && exec < *shortest)
                     *shortest = exec;
@@ -268,10 +255,9 @@ static int init_resources(cpga_problem *self, const cpga_problem_data *data)
 }
 
 /* Copy the copy tables with the source device innermost, as the decoders walk predecessors. */
-static int init_copies(cpga_problem *self, const cpga_problem_data *data)
-{
+static int init_copies(cpga_problem *self, const cpga_problem_data *data) {
     int64_t devices = data->num_devices, table = devices * devices;
-    self->copy_ns = cpga_calloc(data->num_classes * table, (int64_t) sizeof *self->copy_ns);
+    self->copy_ns = cpga_calloc(data->num_classes * table, (int64_t)sizeof *self->copy_ns);
     if (self->copy_ns == NULL)
         return CPGA_ERR_MEMORY;
     for (int64_t i = 0; i < data->num_classes * table; i++) {
@@ -281,9 +267,8 @@ static int init_copies(cpga_problem *self, const cpga_problem_data *data)
     return CPGA_OK;
 }
 
-static int init_arrays(cpga_problem *self, const cpga_problem_data *data)
-{
-    int64_t cells = (int64_t) data->num_tasks * data->num_devices;
+static int init_arrays(cpga_problem *self, const cpga_problem_data *data) {
+    int64_t cells = (int64_t)data->num_tasks * data->num_devices;
     self->num_tasks = data->num_tasks;
     self->num_devices = data->num_devices;
     self->num_edges = data->num_edges;
@@ -295,16 +280,15 @@ static int init_arrays(cpga_problem *self, const cpga_problem_data *data)
     self->memory_bytes = copy_array(data->memory_bytes, data->num_devices);
     self->weight_bytes = copy_array(data->weight_bytes, data->num_tasks);
     self->output_bytes = copy_array(data->output_bytes, data->num_tasks);
-    if (self->exec_ns == NULL || self->release_ns == NULL || self->delivery_ns == NULL
-        || self->memory_bytes == NULL || self->weight_bytes == NULL || self->output_bytes == NULL)
+    if (self->exec_ns == NULL || self->release_ns == NULL || self->delivery_ns == NULL ||
+        self->memory_bytes == NULL || self->weight_bytes == NULL || self->output_bytes == NULL)
         return CPGA_ERR_MEMORY;
     for (int32_t device = 0; device < data->num_devices; device++)
         self->has_memory_limit |= data->memory_bytes[device] != CPGA_UNLIMITED;
     return CPGA_OK;
 }
 
-int cpga_problem_init(cpga_problem *self, const cpga_problem_data *data)
-{
+int cpga_problem_init(cpga_problem *self, const cpga_problem_data *data) {
     memset(self, 0, sizeof *self);
     int status = check_data(data, &self->total_ns);
     if (status == CPGA_OK)
@@ -322,8 +306,7 @@ int cpga_problem_init(cpga_problem *self, const cpga_problem_data *data)
     return status;
 }
 
-void cpga_problem_free(cpga_problem *self)
-{
+void cpga_problem_free(cpga_problem *self) {
     free(self->exec_ns);
     free(self->release_ns);
     free(self->delivery_ns);

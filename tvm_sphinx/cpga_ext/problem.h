@@ -42,8 +42,8 @@ typedef struct cpga_edge {
  *
  * exec_ns, release_ns, delivery_ns: num_tasks x num_devices. edges: num_edges x 2, source below
  * destination. copy_class: num_edges. copy_ns: num_classes x source device x destination device.
- * resource_begin (num_devices + 1) and resources list, for each device, the exclusive resources that
- * it occupies. unit: num_tasks labels 0..num_units-1, tasks of a unit share one device.
+ * resource_begin (num_devices + 1) and resources list, for each device, the exclusive resources
+ * that it occupies. unit: num_tasks labels 0..num_units-1, tasks of a unit share one device.
  * memory_bytes: num_devices; weight_bytes, output_bytes: num_tasks. */
 typedef struct cpga_problem_data {
     int32_t num_tasks;
@@ -86,22 +86,22 @@ typedef struct cpga_problem {
     int32_t num_classes;
     int32_t num_resources;
     int has_memory_limit;
-    int64_t total_ns;          /* no path of any schedule is longer; below CPGA_MAX_TOTAL_NS */
-    int64_t *exec_ns;          /* [task][device] */
-    int64_t *release_ns;       /* [task][device] */
-    int64_t *delivery_ns;      /* [task][device] */
-    int64_t *copy_ns;          /* [class][destination device][source device] */
-    int32_t *pred_begin;       /* num_tasks + 1 */
-    cpga_edge *pred;           /* num_edges, by destination, sources ascending */
-    int32_t *succ_begin;       /* num_tasks + 1 */
-    cpga_edge *succ;           /* num_edges, by source, destinations ascending */
-    int32_t *resource_begin;   /* num_devices + 1 */
+    int64_t total_ns;        /* no path of any schedule is longer; below CPGA_MAX_TOTAL_NS */
+    int64_t *exec_ns;        /* [task][device] */
+    int64_t *release_ns;     /* [task][device] */
+    int64_t *delivery_ns;    /* [task][device] */
+    int64_t *copy_ns;        /* [class][destination device][source device] */
+    int32_t *pred_begin;     /* num_tasks + 1 */
+    cpga_edge *pred;         /* num_edges, by destination, sources ascending */
+    int32_t *succ_begin;     /* num_tasks + 1 */
+    cpga_edge *succ;         /* num_edges, by source, destinations ascending */
+    int32_t *resource_begin; /* num_devices + 1 */
     int32_t *resource;
-    int64_t *shortest_ns;      /* num_resources: no task occupies it for less */
-    int64_t *memory_bytes;     /* num_devices */
-    int64_t *weight_bytes;     /* num_tasks */
-    int64_t *output_bytes;     /* num_tasks */
-    cpga_units units;          /* colocated tasks, and every other task by itself */
+    int64_t *shortest_ns;  /* num_resources: no task occupies it for less */
+    int64_t *memory_bytes; /* num_devices */
+    int64_t *weight_bytes; /* num_tasks */
+    int64_t *output_bytes; /* num_tasks */
+    cpga_units units;      /* colocated tasks, and every other task by itself */
 } cpga_problem;
 
 /* Copy and check; on failure self is left empty, and cpga_problem_free is harmless. */
@@ -110,37 +110,23 @@ void cpga_problem_free(cpga_problem *self);
 
 /* Build a partition from labels 0..num_units-1; every set must be non-empty and have a device. */
 int cpga_units_init(cpga_units *self, const cpga_problem *problem, int32_t num_units,
-    const int64_t *label);
+                    const int64_t *label);
 void cpga_units_free(cpga_units *self);
 
-static inline int32_t cpga_imax(int32_t a, int32_t b)
-{
-    return a > b ? a : b;
+static inline int32_t cpga_imax(int32_t a, int32_t b) { return a > b ? a : b; }
+
+static inline int32_t cpga_imin(int32_t a, int32_t b) { return a < b ? a : b; }
+
+static inline int64_t cpga_max(int64_t a, int64_t b) { return a > b ? a : b; }
+
+static inline int64_t cpga_min(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static inline int64_t cpga_exec(const cpga_problem *self, int32_t task, int32_t device) {
+    return self->exec_ns[(int64_t)task * self->num_devices + device];
 }
 
-static inline int32_t cpga_imin(int32_t a, int32_t b)
-{
-    return a < b ? a : b;
-}
-
-static inline int64_t cpga_max(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
-static inline int64_t cpga_min(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-static inline int64_t cpga_exec(const cpga_problem *self, int32_t task, int32_t device)
-{
-    return self->exec_ns[(int64_t) task * self->num_devices + device];
-}
-
-static inline int64_t cpga_copy(
-    const cpga_problem *self, int32_t copy, int32_t source, int32_t destination)
-{
+static inline int64_t cpga_copy(const cpga_problem *self, int32_t copy, int32_t source,
+                                int32_t destination) {
     return self->copy_ns[copy + destination * self->num_devices + source];
 }
 

@@ -9,16 +9,14 @@
 #define MIN_CYCLES 4
 
 /* One per heuristic and single device, and one that is given. */
-static int32_t num_seed_slots(const cpga_problem *problem)
-{
+static int32_t num_seed_slots(const cpga_problem *problem) {
     return CPGA_SINGLE + problem->num_devices + 1;
 }
 
 /* Evaluations per task of a cycle below which it starts colder, to have the time to cool down. */
 #define HOT_EFFORT 256
 
-static int64_t mean_exec_ns(const cpga_problem *problem)
-{
+static int64_t mean_exec_ns(const cpga_problem *problem) {
     int64_t sum = 0;
     for (int32_t task = 0; task < problem->num_tasks; task++) {
         int64_t fastest = INT64_MAX;
@@ -32,18 +30,17 @@ static int64_t mean_exec_ns(const cpga_problem *problem)
     return problem->num_tasks > 0 ? sum / problem->num_tasks : 0;
 }
 
-static int init_chromosomes(cpga_chromosome **to, int32_t count, const cpga_problem *problem)
-{
-    *to = cpga_calloc(count, (int64_t) sizeof **to);
+static int init_chromosomes(cpga_chromosome **to, int32_t count, const cpga_problem *problem) {
+    *to = cpga_calloc(count, (int64_t)sizeof **to);
     int status = *to == NULL ? CPGA_ERR_MEMORY : CPGA_OK;
     for (int32_t i = 0; i < count && status == CPGA_OK; i++)
         status = cpga_chromosome_init(&(*to)[i], problem);
     return status;
 }
 
-/* Put the annealer's plan among the seeds, best first; equal ones in the order of their heuristics. */
-static void insert_seed(cpga_search *self)
-{
+/* Put the annealer's plan among the seeds, best first; equal ones in the order of their heuristics.
+ */
+static void insert_seed(cpga_search *self) {
     int32_t place = self->num_seeds++;
     cpga_chromosome spare = self->seed[place];
     cpga_annealer_store(&self->annealer, &spare);
@@ -52,17 +49,16 @@ static void insert_seed(cpga_search *self)
     self->seed[place] = spare;
 }
 
-static int run_heuristics(cpga_search *self)
-{
+static int run_heuristics(cpga_search *self) {
     const cpga_problem *problem = self->problem;
     int32_t tasks = problem->num_tasks;
-    cpga_chromosome plan = { 0 };
-    int64_t *finish = cpga_calloc(tasks, (int64_t) sizeof *finish);
+    cpga_chromosome plan = {0};
+    int64_t *finish = cpga_calloc(tasks, (int64_t)sizeof *finish);
     int status = finish == NULL ? CPGA_ERR_MEMORY : cpga_chromosome_init(&plan, problem);
     for (int32_t i = 0; i < CPGA_SINGLE + problem->num_devices && status == CPGA_OK; i++) {
         int32_t kind = cpga_imin(i, CPGA_SINGLE);
-        status = cpga_heuristic_run(problem, (cpga_heuristic) kind, i - CPGA_SINGLE, plan.order,
-            plan.device, finish, &plan.makespan);
+        status = cpga_heuristic_run(problem, (cpga_heuristic)kind, i - CPGA_SINGLE, plan.order,
+                                    plan.device, finish, &plan.makespan);
         if (status == CPGA_ERR_NO_DEVICE && kind == CPGA_SINGLE) {
             status = CPGA_OK;
         } else if (status == CPGA_OK) {
@@ -77,8 +73,7 @@ static int run_heuristics(cpga_search *self)
 }
 
 int cpga_search_init(cpga_search *self, const cpga_problem *problem, const cpga_units *tied,
-    const cpga_params *params, uint64_t seed)
-{
+                     const cpga_params *params, uint64_t seed) {
     memset(self, 0, sizeof *self);
     self->problem = problem;
     self->tied = tied;
@@ -96,8 +91,7 @@ int cpga_search_init(cpga_search *self, const cpga_problem *problem, const cpga_
     return status;
 }
 
-int cpga_search_start(cpga_search *self, const int32_t *order, const int32_t *device)
-{
+int cpga_search_start(cpga_search *self, const int32_t *order, const int32_t *device) {
     if (self->cycle > 0 || self->num_seeds == num_seed_slots(self->problem))
         return CPGA_ERR_STATE;
     cpga_annealer_load(&self->annealer, order, device);
@@ -105,8 +99,7 @@ int cpga_search_start(cpga_search *self, const int32_t *order, const int32_t *de
     return CPGA_OK;
 }
 
-void cpga_search_free(cpga_search *self)
-{
+void cpga_search_free(cpga_search *self) {
     for (int32_t i = 0; self->member != NULL && i < self->params.population; i++)
         cpga_chromosome_free(&self->member[i]);
     for (int32_t i = 0; self->seed != NULL && i < num_seed_slots(self->problem); i++)
@@ -118,8 +111,7 @@ void cpga_search_free(cpga_search *self)
 }
 
 /* Give every unit a random device, in the present plan. */
-static void randomise(cpga_search *self)
-{
+static void randomise(cpga_search *self) {
     const cpga_units *units = &self->problem->units;
     cpga_annealer *annealer = &self->annealer;
     for (int32_t unit = 0; unit < units->num_units; unit++) {
@@ -132,8 +124,7 @@ static void randomise(cpga_search *self)
 }
 
 /* Mark a connected region of an eighth to five eighths of the tasks; return how many, in region. */
-static int32_t draw_region(cpga_search *self, int32_t *region)
-{
+static int32_t draw_region(cpga_search *self, int32_t *region) {
     const cpga_problem *problem = self->problem;
     cpga_move *move = &self->annealer.move;
     cpga_rng *rng = &self->annealer.rng;
@@ -154,8 +145,7 @@ static int32_t draw_region(cpga_search *self, int32_t *region)
 }
 
 /* Make the present plan the better of two members, with a region's devices from the other one. */
-static void cross(cpga_search *self)
-{
+static void cross(cpga_search *self) {
     cpga_annealer *annealer = &self->annealer;
     cpga_plan *plan = &annealer->plan;
     const cpga_units *units = &self->problem->units;
@@ -181,8 +171,7 @@ static void cross(cpga_search *self)
 }
 
 /* Take the next individual: a heuristic's plan, its order with random devices, or a child. */
-static void take_individual(cpga_search *self)
-{
+static void take_individual(cpga_search *self) {
     cpga_annealer *annealer = &self->annealer;
     self->is_child = self->num_members == self->params.population && self->num_members > 1;
     if (self->is_child) {
@@ -197,23 +186,23 @@ static void take_individual(cpga_search *self)
     cpga_plan_sort(&annealer->plan);
 }
 
-/* Set the length of the present cycle so that a whole number of them fills what is left: all of it, if
- * there is not enough for several. Depends on nothing but the horizon and where the cycle began. */
-static void lay_out_cycle(cpga_search *self, int64_t horizon)
-{
+/* Set the length of the present cycle so that a whole number of them fills what is left: all of it,
+ * if there is not enough for several. Depends on nothing but the horizon and where the cycle began.
+ */
+static void lay_out_cycle(cpga_search *self, int64_t horizon) {
     int64_t left = cpga_max(1, horizon - self->cycle_begin);
-    int64_t count = left / cpga_max(1, (int64_t) self->params.effort * self->problem->num_tasks);
+    int64_t count = left / cpga_max(1, (int64_t)self->params.effort * self->problem->num_tasks);
     int32_t enough = self->cycle_begin == 0 ? MIN_CYCLES : 2;
     self->cycle_length = count < enough ? left : left / count;
 }
 
-static void begin_cycle(cpga_search *self, int64_t horizon)
-{
+static void begin_cycle(cpga_search *self, int64_t horizon) {
     cpga_annealer *annealer = &self->annealer;
     self->cycle_begin = self->cycle == 0 ? 0 : annealer->evaluations;
     lay_out_cycle(self, horizon);
-    annealer->temperature = self->hot > 0
-        ? self->hot : 1 + cpga_min(annealer->best.makespan >> 8, self->mean_exec_ns >> 2);
+    annealer->temperature =
+        self->hot > 0 ? self->hot
+                      : 1 + cpga_min(annealer->best.makespan >> 8, self->mean_exec_ns >> 2);
     annealer->worse_seen = annealer->worse_taken = 0;
     annealer->since_sort = 0;
     self->hot = 0;
@@ -222,8 +211,7 @@ static void begin_cycle(cpga_search *self, int64_t horizon)
 }
 
 /* Put the plan of a cycle that is over into the population, unless its like is there already. */
-static void end_cycle(cpga_search *self)
-{
+static void end_cycle(cpga_search *self) {
     cpga_annealer *annealer = &self->annealer;
     int32_t worst = 0;
     cpga_plan_sort(&annealer->plan);
@@ -232,21 +220,20 @@ static void end_cycle(cpga_search *self)
         return;
     }
     for (int32_t i = 0; i < self->num_members; i++) {
-        if (self->member[i].makespan == annealer->plan.makespan
-            && self->member[i].overflow == annealer->overflow)
+        if (self->member[i].makespan == annealer->plan.makespan &&
+            self->member[i].overflow == annealer->overflow)
             return;
         if (cpga_better(&self->member[worst], &self->member[i]))
             worst = i;
     }
     cpga_chromosome *out = &self->member[worst];
-    if (annealer->overflow < out->overflow
-        || (annealer->overflow == out->overflow && annealer->plan.makespan < out->makespan))
+    if (annealer->overflow < out->overflow ||
+        (annealer->overflow == out->overflow && annealer->plan.makespan < out->makespan))
         cpga_annealer_store(annealer, out);
 }
 
 /* The share of changes for the worse that the annealer should accept now. */
-static int64_t target_share(const cpga_search *self, int64_t progress)
-{
+static int64_t target_share(const cpga_search *self, int64_t progress) {
     const cpga_params *params = &self->params;
     int64_t first = self->is_child ? params->accept_again : params->accept_first;
     int64_t effort = self->cycle_length / self->problem->num_tasks;
@@ -254,8 +241,7 @@ static int64_t target_share(const cpga_search *self, int64_t progress)
     return cpga_temperature(&self->annealer.cooling, first, params->accept_last, progress);
 }
 
-void cpga_search_run(cpga_search *self, int64_t max_evaluations, int64_t horizon)
-{
+void cpga_search_run(cpga_search *self, int64_t max_evaluations, int64_t horizon) {
     cpga_annealer *annealer = &self->annealer;
     int64_t end = cpga_min(annealer->evaluations + max_evaluations, horizon);
     if (self->problem->num_tasks == 0)
@@ -272,10 +258,10 @@ void cpga_search_run(cpga_search *self, int64_t max_evaluations, int64_t horizon
         int64_t progress = cpga_min(65536, (done << 16) / self->cycle_length);
         if (self->hot == 0 && progress > 6554)
             self->hot = annealer->temperature;
-        int tied = self->tied != NULL && !self->is_child
-            && progress * 100 < (int64_t) self->params.tied_percent << 16;
+        int tied = self->tied != NULL && !self->is_child &&
+                   progress * 100 < (int64_t)self->params.tied_percent << 16;
         int64_t left = cpga_min(self->cycle_length - done, horizon - annealer->evaluations);
         cpga_annealer_visit(annealer, tied ? self->tied : &self->problem->units, tied,
-            target_share(self, progress), left);
+                            target_share(self, progress), left);
     }
 }

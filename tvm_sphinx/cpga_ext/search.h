@@ -1,10 +1,10 @@
 /* CPGA: a genetic search whose individuals are annealed along their critical paths.
  *
  * A memetic algorithm (Moscato: "On evolution, search, optimization, genetic algorithms and martial
- * arts", Caltech C3P 826, 1989). The search runs in cycles. Each takes an individual, anneals it, and
- * puts it into the population. The first ones start from the heuristics and from random devices; later
- * ones from a crossover of two members: the better one, with a region's devices from the other one.
- * Bounded work per call, all state owned, one seed one result. */
+ * arts", Caltech C3P 826, 1989). The search runs in cycles. Each takes an individual, anneals it,
+ * and puts it into the population. The first ones start from the heuristics and from random
+ * devices; later ones from a crossover of two members: the better one, with a region's devices from
+ * the other one. Bounded work per call, all state owned, one seed one result. */
 #ifndef CPGA_SEARCH_H
 #define CPGA_SEARCH_H
 
@@ -14,35 +14,35 @@
 
 typedef struct cpga_params {
     int32_t population;
-    int32_t effort;           /* evaluations per task of a cycle */
-    int32_t accept_first;     /* changes for the worse accepted, in 2**-20: by a new individual, */
-    int32_t accept_again;     /* by the child of a crossover, */
-    int32_t accept_last;      /* and at the end of either's annealing */
-    int32_t tied_percent;     /* share of a new individual's annealing with tied genes, if any */
-    int32_t keep_critical;    /* crossover leaves the better parent's critical path alone */
+    int32_t effort;        /* evaluations per task of a cycle */
+    int32_t accept_first;  /* changes for the worse accepted, in 2**-20: by a new individual, */
+    int32_t accept_again;  /* by the child of a crossover, */
+    int32_t accept_last;   /* and at the end of either's annealing */
+    int32_t tied_percent;  /* share of a new individual's annealing with tied genes, if any */
+    int32_t keep_critical; /* crossover leaves the better parent's critical path alone */
     cpga_anneal_params anneal;
 } cpga_params;
 
 typedef struct cpga_search {
     const cpga_problem *problem;
-    const cpga_units *tied;   /* NULL: nothing is tied beyond the problem's own units */
+    const cpga_units *tied; /* NULL: nothing is tied beyond the problem's own units */
     cpga_params params;
     cpga_annealer annealer;
-    cpga_chromosome *seed;    /* what the heuristics found, best first */
+    cpga_chromosome *seed; /* what the heuristics found, best first */
     int32_t num_seeds;
-    cpga_chromosome *member;  /* params.population */
+    cpga_chromosome *member; /* params.population */
     int32_t num_members;
-    int32_t is_child;         /* the individual at hand comes from a crossover */
-    int64_t cycle;            /* cycles begun */
-    int64_t cycle_begin;      /* evaluations when it began */
-    int64_t cycle_length;     /* evaluations that it takes */
-    int64_t hot;              /* temperature that a tenth of a cycle settled at */
-    int64_t mean_exec_ns;     /* over the tasks, each on its fastest device */
+    int32_t is_child;     /* the individual at hand comes from a crossover */
+    int64_t cycle;        /* cycles begun */
+    int64_t cycle_begin;  /* evaluations when it began */
+    int64_t cycle_length; /* evaluations that it takes */
+    int64_t hot;          /* temperature that a tenth of a cycle settled at */
+    int64_t mean_exec_ns; /* over the tasks, each on its fastest device */
 } cpga_search;
 
 /* Run the heuristics. The problem and the units must outlive the search. */
 int cpga_search_init(cpga_search *self, const cpga_problem *problem, const cpga_units *tied,
-    const cpga_params *params, uint64_t seed);
+                     const cpga_params *params, uint64_t seed);
 /* Put a feasible plan among the seeds. CPGA_ERR_STATE if one was given, or the search has begun. */
 int cpga_search_start(cpga_search *self, const int32_t *order, const int32_t *device);
 void cpga_search_free(cpga_search *self);
@@ -52,8 +52,9 @@ void cpga_search_free(cpga_search *self);
  * makes no difference as long as the horizon stays the same. */
 void cpga_search_run(cpga_search *self, int64_t max_evaluations, int64_t horizon);
 
-/* The state as int64 values: how many there are; write them; go on from them. A restored search goes
- * on exactly as the saved one would have. CPGA_ERR_STATE if they do not belong to this search. */
+/* The state as int64 values: how many there are; write them; go on from them. A restored search
+ * goes on exactly as the saved one would have. CPGA_ERR_STATE if they do not belong to this search.
+ */
 int64_t cpga_search_state_size(const cpga_search *self);
 void cpga_search_save(cpga_search *self, int64_t *state);
 int cpga_search_restore(cpga_search *self, const int64_t *state);
