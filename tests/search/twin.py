@@ -109,6 +109,7 @@ class Twin:
         self.evaluations = self.last_improvement = self.hot = self.cycle = self.since_sort = 0
         self.worse_seen = self.worse_taken = self.temperature = self.cycle_begin = 0
         self.is_child = False
+        self.mean_exec = sum(min(e for e in row if e >= 0) for row in self.exec) // max(1, self.n)
         self.best: Chromosome | None = None
         self.seeds: list[Chromosome] = []
         self.members: list[Chromosome] = []
@@ -334,7 +335,7 @@ class Twin:
                 self.device[member] = other.device[task]
 
     def take_individual(self) -> None:
-        self.is_child = len(self.members) == self.params.population and len(self.members) > 1
+        self.is_child = len(self.members) >= self.wanted_members and len(self.members) > 1
         if self.is_child:
             self.cross()
         else:
@@ -349,25 +350,36 @@ class Twin:
         self.load(self.order, self.device)
         self.sort()
 
-    def cycle_length(self, horizon: int) -> int:
-        left = max(1, horizon - self.cycle_begin)
-        count = left // max(1, self.params.effort * self.n)
-        return left if count < (4 if self.cycle_begin == 0 else 2) else left // count
+    def effort(self) -> int:
+        if self.params.effort:
+            return self.params.effort
+        longest = [max(map(max, self.copy[row])) for row in self.p.copy_class.tolist()]
+        copy_ns = sum(longest) // len(longest) if longest else 0
+        quarters = min(1000, copy_ns // max(1, self.mean_exec // 4))
+        return max(300, min(5000, 800_000 // max(1, quarters**2)))
 
-    def begin_cycle(self) -> None:
+    def lay_out_cycle(self, horizon: int) -> None:
+        left, least = max(1, horizon - self.cycle_begin), self.effort()
+        wanted = max(least * self.n, min(max(least, 5000) * self.n, horizon // self.params.cycles))
+        count = left // wanted
+        self.cycle_length = left if count < (4 if self.cycle_begin == 0 else 2) else left // count
+        members = (max(0, self.cycle - 1) + count) // 3
+        self.wanted_members = max(1, min(self.params.population, members))
+
+    def begin_cycle(self, horizon: int) -> None:
         assert self.best is not None
         self.cycle_begin = self.evaluations if self.cycle else 0
-        fastest = [min(e for e in row if e >= 0) for row in self.exec]
-        guess = 1 + min(self.best.makespan >> 8, sum(fastest) // self.n >> 2)
+        guess = 1 + min(self.best.makespan >> 8, self.mean_exec >> 2)
         self.temperature = self.hot if self.hot > 0 else guess
         self.worse_seen = self.worse_taken = self.since_sort = self.hot = 0
         self.take_individual()
         self.cycle += 1
+        self.lay_out_cycle(horizon)
 
     def end_cycle(self) -> None:
         self.sort()
         plan = Chromosome(self.order, self.device, self.makespan)
-        if len(self.members) < self.params.population:
+        if len(self.members) < self.wanted_members:
             self.members.append(plan)
             return
         values = [member.makespan for member in self.members]
@@ -376,12 +388,13 @@ class Twin:
 
     def run(self, max_evaluations: int, horizon: int) -> None:
         end = min(self.evaluations + max_evaluations, horizon)
+        self.lay_out_cycle(horizon)
         while self.evaluations < end:
-            if self.cycle == 0 or self.evaluations - self.cycle_begin >= self.cycle_length(horizon):
+            if self.cycle == 0 or self.evaluations - self.cycle_begin >= self.cycle_length:
                 if self.cycle:
                     self.end_cycle()
-                self.begin_cycle()
-            length, done = self.cycle_length(horizon), self.evaluations - self.cycle_begin
+                self.begin_cycle(horizon)
+            length, done = self.cycle_length, self.evaluations - self.cycle_begin
             progress = min(65536, (done << 16) // length)
             if self.hot == 0 and progress > 6554:
                 self.hot = self.temperature

@@ -1,7 +1,7 @@
 /* The type Search: a search that runs in bounded calls with the GIL released. */
 #include "binding.h"
 
-enum { NUM_PARAMS = 16 };
+enum { NUM_PARAMS = 17 };
 
 static int read_params(PyObject *object, cpga_params *params) {
     Py_ssize_t extents[1] = {NUM_PARAMS};
@@ -10,30 +10,33 @@ static int read_params(PyObject *object, cpga_params *params) {
         return -1;
     const int64_t *values = view.buf;
     cpga_anneal_params *anneal = &params->anneal;
-    int32_t *fields[NUM_PARAMS] = {&params->population,
-                                   &params->effort,
-                                   &params->accept_first,
-                                   &params->accept_again,
-                                   &params->accept_last,
-                                   &params->tied_percent,
-                                   &params->keep_critical,
-                                   &anneal->critical_percent,
-                                   &anneal->focus,
-                                   &anneal->visit,
-                                   &anneal->sort_every,
-                                   &anneal->moves.block_percent,
-                                   &anneal->moves.swap_percent,
-                                   &anneal->moves.gather_percent,
-                                   &anneal->moves.max_block_bits,
-                                   &anneal->moves.max_span_bits};
-    static const int64_t lowest[NUM_PARAMS] = {1, 1, 1, 1, 1, 0, 0, 0, 2, 1, 1, 0, 0, 0, 1, 1};
-    static const int64_t highest[NUM_PARAMS] = {
-        CPGA_MAX_POPULATION, 1000000, 1 << 20, 1 << 20, 1 << 20, 100, 1,  100,
-        INT32_MAX / 2,       1000000, 1000000, 100,     100,     100, 16, 16};
+    const struct {
+        int32_t *field;
+        int64_t lowest;
+        int64_t highest;
+    } fields[NUM_PARAMS] = {
+        {&params->population, 1, CPGA_MAX_POPULATION},
+        {&params->cycles, 1, 1000000},
+        {&params->effort, 0, 1000000},
+        {&params->accept_first, 1, 1 << 20},
+        {&params->accept_again, 1, 1 << 20},
+        {&params->accept_last, 1, 1 << 20},
+        {&params->tied_percent, 0, 100},
+        {&params->keep_critical, 0, 1},
+        {&anneal->critical_percent, 0, 100},
+        {&anneal->focus, 2, INT32_MAX / 2},
+        {&anneal->visit, 1, 1000000},
+        {&anneal->sort_every, 1, 1000000},
+        {&anneal->moves.block_percent, 0, 100},
+        {&anneal->moves.swap_percent, 0, 100},
+        {&anneal->moves.gather_percent, 0, 100},
+        {&anneal->moves.max_block_bits, 1, 16},
+        {&anneal->moves.max_span_bits, 1, 16},
+    };
     int ok = 1;
     for (int i = 0; i < NUM_PARAMS; i++) {
-        ok = ok && values[i] >= lowest[i] && values[i] <= highest[i];
-        *fields[i] = ok ? (int32_t)values[i] : 0;
+        ok = ok && values[i] >= fields[i].lowest && values[i] <= fields[i].highest;
+        *fields[i].field = ok ? (int32_t)values[i] : 0;
     }
     PyBuffer_Release(&view);
     if (!ok)

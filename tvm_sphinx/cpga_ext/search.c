@@ -7,6 +7,11 @@
 
 /* With fewer cycles than this a population is not worth it: one long annealing is better. */
 #define MIN_CYCLES 4
+/* The population grows to one member for so many cycles of the whole search. */
+#define CYCLES_PER_MEMBER 3
+/* Evaluations per task of a cycle beyond which there are more cycles instead of longer ones. */
+#define MAX_EFFORT 5000
+#define MIN_EFFORT 300
 
 /* One per heuristic and single device, and one that is given. */
 static int32_t num_seed_slots(const cpga_problem *problem) {
@@ -28,6 +33,25 @@ static int64_t mean_exec_ns(const cpga_problem *problem) {
         sum += fastest;
     }
     return problem->num_tasks > 0 ? sum / problem->num_tasks : 0;
+}
+
+/* Evaluations per task that a cycle takes at least. Where copies are short, slow annealing finds
+ * what no crossover does. Where they are long, only clusters of tasks can move, every annealing
+ * ends in a valley of its own, and many short ones with their crossovers get further. So it falls
+ * with the square of the communication-to-computation ratio, here of the longest copy of an edge to
+ * a task on its fastest device. */
+static int64_t effort_for(const cpga_problem *problem, int64_t exec_ns) {
+    int64_t table = (int64_t)problem->num_devices * problem->num_devices, sum = 0;
+    for (int32_t i = 0; i < problem->num_edges; i++) {
+        int64_t longest = 0;
+        for (int64_t k = 0; k < table; k++)
+            longest = cpga_max(longest, problem->copy_ns[problem->pred[i].copy + k]);
+        sum += longest;
+    }
+    int64_t copy_ns = problem->num_edges > 0 ? sum / problem->num_edges : 0;
+    int64_t quarters = cpga_min(1000, copy_ns / cpga_max(1, exec_ns / 4));
+    int64_t effort = MAX_EFFORT * INT64_C(160) / cpga_max(1, quarters * quarters);
+    return cpga_max(MIN_EFFORT, cpga_min(MAX_EFFORT, effort));
 }
 
 static int init_chromosomes(cpga_chromosome **to, int32_t count, const cpga_problem *problem) {
@@ -79,6 +103,7 @@ int cpga_search_init(cpga_search *self, const cpga_problem *problem, const cpga_
     self->tied = tied;
     self->params = *params;
     self->mean_exec_ns = mean_exec_ns(problem);
+    self->effort = effort_for(problem, self->mean_exec_ns);
     int status = cpga_annealer_init(&self->annealer, problem, &params->anneal, seed);
     if (status == CPGA_OK)
         status = init_chromosomes(&self->member, params->population, problem);
@@ -173,7 +198,7 @@ static void cross(cpga_search *self) {
 /* Take the next individual: a heuristic's plan, its order with random devices, or a child. */
 static void take_individual(cpga_search *self) {
     cpga_annealer *annealer = &self->annealer;
-    self->is_child = self->num_members == self->params.population && self->num_members > 1;
+    self->is_child = self->num_members >= self->wanted_members && self->num_members > 1;
     if (self->is_child) {
         cross(self);
     } else {
@@ -186,20 +211,29 @@ static void take_individual(cpga_search *self) {
     cpga_plan_sort(&annealer->plan);
 }
 
+/* How many cycles the whole budget allows, by the present plan for it. */
+static int64_t count_cycles(const cpga_search *self, int64_t left, int64_t wanted) {
+    return cpga_max(0, self->cycle - 1) + left / wanted;
+}
+
 /* Set the length of the present cycle so that a whole number of them fills what is left: all of it,
- * if there is not enough for several. Depends on nothing but the horizon and where the cycle began.
- */
+ * if there is not enough for several; and the members that so many cycles are good for. Depends on
+ * nothing but the horizon and where the cycle began. */
 static void lay_out_cycle(cpga_search *self, int64_t horizon) {
-    int64_t left = cpga_max(1, horizon - self->cycle_begin);
-    int64_t count = left / cpga_max(1, (int64_t)self->params.effort * self->problem->num_tasks);
-    int32_t enough = self->cycle_begin == 0 ? MIN_CYCLES : 2;
+    const cpga_params *params = &self->params;
+    int64_t tasks = self->problem->num_tasks, left = cpga_max(1, horizon - self->cycle_begin);
+    int64_t least = params->effort > 0 ? params->effort : self->effort;
+    int64_t most = cpga_max(least, MAX_EFFORT) * tasks;
+    int64_t wanted = cpga_max(least * tasks, cpga_min(most, horizon / params->cycles));
+    int64_t count = left / wanted, enough = self->cycle_begin == 0 ? MIN_CYCLES : 2;
     self->cycle_length = count < enough ? left : left / count;
+    int64_t members = count_cycles(self, left, wanted) / CYCLES_PER_MEMBER;
+    self->wanted_members = (int32_t)cpga_max(1, cpga_min(params->population, members));
 }
 
 static void begin_cycle(cpga_search *self, int64_t horizon) {
     cpga_annealer *annealer = &self->annealer;
     self->cycle_begin = self->cycle == 0 ? 0 : annealer->evaluations;
-    lay_out_cycle(self, horizon);
     annealer->temperature =
         self->hot > 0 ? self->hot
                       : 1 + cpga_min(annealer->best.makespan >> 8, self->mean_exec_ns >> 2);
@@ -208,6 +242,7 @@ static void begin_cycle(cpga_search *self, int64_t horizon) {
     self->hot = 0;
     take_individual(self);
     self->cycle++;
+    lay_out_cycle(self, horizon);
 }
 
 /* Put the plan of a cycle that is over into the population, unless its like is there already. */
@@ -215,7 +250,7 @@ static void end_cycle(cpga_search *self) {
     cpga_annealer *annealer = &self->annealer;
     int32_t worst = 0;
     cpga_plan_sort(&annealer->plan);
-    if (self->num_members < self->params.population) {
+    if (self->num_members < self->wanted_members) {
         cpga_annealer_store(annealer, &self->member[self->num_members++]);
         return;
     }

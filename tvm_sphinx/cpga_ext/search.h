@@ -14,7 +14,8 @@
 
 typedef struct cpga_params {
     int32_t population;
-    int32_t effort;        /* evaluations per task of a cycle */
+    int32_t cycles;        /* that a budget is cut into, if their length allows it: */
+    int32_t effort;        /* a cycle's least evaluations per task; 0: by the problem */
     int32_t accept_first;  /* changes for the worse accepted, in 2**-20: by a new individual, */
     int32_t accept_again;  /* by the child of a crossover, */
     int32_t accept_last;   /* and at the end of either's annealing */
@@ -32,12 +33,14 @@ typedef struct cpga_search {
     int32_t num_seeds;
     cpga_chromosome *member; /* params.population */
     int32_t num_members;
-    int32_t is_child;     /* the individual at hand comes from a crossover */
-    int64_t cycle;        /* cycles begun */
-    int64_t cycle_begin;  /* evaluations when it began */
-    int64_t cycle_length; /* evaluations that it takes */
-    int64_t hot;          /* temperature that a tenth of a cycle settled at */
-    int64_t mean_exec_ns; /* over the tasks, each on its fastest device */
+    int32_t wanted_members; /* the population grows up to here */
+    int32_t is_child;       /* the individual at hand comes from a crossover */
+    int64_t cycle;          /* cycles begun */
+    int64_t cycle_begin;    /* evaluations when it began */
+    int64_t cycle_length;   /* evaluations that it takes */
+    int64_t hot;            /* temperature that a tenth of a cycle settled at */
+    int64_t effort;         /* evaluations per task that a cycle of this problem takes at least */
+    int64_t mean_exec_ns;   /* over the tasks, each on its fastest device */
 } cpga_search;
 
 /* Run the heuristics. The problem and the units must outlive the search. */

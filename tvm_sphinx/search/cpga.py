@@ -37,9 +37,13 @@ class CpgaParams:
     Parameters
     ----------
     population
-        Members, 1 .. 64. Individuals beyond them are children of crossovers.
+        Members at most, 1 .. 64; one for every three cycles that the budget allows. Individuals beyond
+        them are children of crossovers.
+    cycles
+        Annealings that a budget is cut into, if that leaves each of them enough evaluations.
     effort
-        Evaluations per task that one individual's annealing takes, where the budget allows several.
+        Evaluations per task that one annealing takes at least; 0 chooses by the problem: 5,000 where
+        copies are short, down to 300 where they are long (communication-to-computation ratio 13).
     accept_first, accept_again, accept_last
         Changes for the worse that are accepted at first in a new individual, in a child, and at last.
     tied_percent
@@ -62,8 +66,9 @@ class CpgaParams:
         Blocks have at most about 2**bits tasks; tasks move at most 2**bits places.
     """
 
-    population: int = 8
-    effort: int = 5000
+    population: int = 16
+    cycles: int = 48
+    effort: int = 0
     accept_first: int = 104_858
     accept_again: int = 52_429
     accept_last: int = 1_049
