@@ -57,6 +57,17 @@ def test_schedule_to_standard_output(problem_path: Path, capsys: pytest.CaptureF
     assert json.loads(capsys.readouterr().out)["algorithm"] == "heft"
 
 
+def test_a_small_problem_without_a_budget_is_proven_optimal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    problem, out = draw_problem(7, 12, ccr=2.0), tmp_path / "schedule.json"
+    write_problem(problem, tmp_path / "problem.json")
+    assert command("search", str(tmp_path / "problem.json"), "-o", str(out)) == 0
+    content = json.loads(out.read_text())
+    assert content["lower_bound_ns"] == content["makespan_ns"]
+    assert "gap 0.00%, proven optimal" in capsys.readouterr().out
+
+
 def test_time_limit_is_kept(problem_path: Path) -> None:
     assert command("search", str(problem_path), "--time-limit", "0.1") == 0
 

@@ -11,8 +11,10 @@ from tests.search.twin import Twin
 from tests.strategies import draw_problem
 from tvm_sphinx.problem import CANNOT_RUN, NO_GROUP, SchedulingProblem
 from tvm_sphinx.schedule import validate
-from tvm_sphinx.search import CpgaParams, Stop, search_schedule
-from tvm_sphinx.search.exact import ExactParams, polish_windows
+from tvm_sphinx.search import CpgaParams, SearchSpace, Stop, choose_algorithm, search_schedule
+from tvm_sphinx.search import exact as exact_search
+from tvm_sphinx.search.exact import PROVABLE_TASKS, ExactParams, polish_windows
+from tvm_sphinx.search.exact_model import ExactModel
 
 
 def topcuoglu() -> SchedulingProblem:
@@ -123,3 +125,33 @@ def test_windows_are_never_worse_than_what_they_start_from() -> None:
     )
     validate(problem, found.best)
     assert found.best.makespan_ns <= search_schedule(problem).best.makespan_ns
+
+
+def test_cp_sat_keeps_tied_tasks_together() -> None:
+    problem = draw_problem(302, 10, 3, layout=1)
+    space = SearchSpace.from_labels(np.arange(10) // 3)
+    free = search_schedule(problem, algorithm="exact").best
+    tied, bound_ns = ExactModel(problem, space=space).solve(30.0, 1, 0)
+    assert tied is not None
+    validate(problem, tied)
+    assert all(len(set(tied.device[list(gene)])) == 1 for gene in space.genes)
+    assert bound_ns == tied.makespan_ns > free.makespan_ns
+
+
+def test_without_a_name_small_problems_are_proven_where_that_is_possible(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    small, large = draw_problem(0, PROVABLE_TASKS), draw_problem(0, PROVABLE_TASKS + 1)
+    assert choose_algorithm(small, None) == "exact"
+    assert choose_algorithm(large, None) == "cpga"
+    assert choose_algorithm(small, Stop(max_evaluations=10)) == "cpga"
+    monkeypatch.setattr(exact_search, "find_spec", lambda _: None)
+    assert choose_algorithm(small, None) == "cpga"
+
+
+def test_two_proofs_end_with_the_same_schedule() -> None:
+    problem = draw_problem(303, 16, 3, ccr=3.0)
+    first, again = (search_schedule(problem, algorithm="exact") for _ in range(2))
+    assert first.stop_reason == "optimal"
+    assert np.array_equal(first.best.device, again.best.device)
+    assert np.array_equal(first.best.start_ns, again.best.start_ns)

@@ -90,6 +90,17 @@ def test_default_parameters_agree_with_one_long_annealing() -> None:
     assert_agree(search, twin)
 
 
+def test_long_copies_make_for_short_cycles() -> None:
+    problem = draw_problem(6, 8, 3, ccr=20.0)
+    search, twin = native_search(problem, None, CpgaParams(), 1), Twin(problem, None, CpgaParams(), 1)
+    for _ in range(3):
+        search.run(5_000, 15_000)
+        twin.run(5_000, 15_000)
+        assert_agree(search, twin)
+    assert twin.effort() == 300
+    assert twin.is_child, "the run must have reached crossover"
+
+
 @settings(max_examples=80, deadline=None)
 @given(problems(max_tasks=16))
 def test_heuristics_agree(problem: SchedulingProblem) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 from ..errors import SphinxError
 from ..problem_file import read_problem
-from ..search import ALGORITHMS, SearchResult, Stop, search_schedule
+from ..search import ALGORITHMS, SearchResult, Stop, choose_algorithm, search_schedule
+from ..search.exact import PROVABLE_TASKS
 
 
 def add_parser(subparsers: Any) -> None:
@@ -30,7 +31,10 @@ def add_parser(subparsers: Any) -> None:
         help="schedules valued; gives the same result everywhere (the default, by number of tasks)",
     )
     parser.add_argument(
-        "--algorithm", default="cpga", metavar="NAME", help=f"one of {', '.join(sorted(ALGORITHMS))}"
+        "--algorithm",
+        metavar="NAME",
+        help=f"one of {', '.join(sorted(ALGORITHMS))}; default: cpga, and without a budget on up to "
+        f"{PROVABLE_TASKS} tasks exact, which proves the optimum, where OR-Tools is installed",
     )
     parser.add_argument("-o", "--output", metavar="schedule.json", help="'-' writes to stdout")
     parser.set_defaults(run=run)
@@ -42,12 +46,14 @@ def run(args: argparse.Namespace) -> int:
     stop = None
     if args.time_limit is not None or args.max_evaluations is not None:
         stop = Stop(max_evaluations=args.max_evaluations, time_limit_s=args.time_limit)
-    result = search_schedule(problem, algorithm=args.algorithm, seed=args.seed, stop=stop)
+    algorithm = args.algorithm or choose_algorithm(problem, stop)
+    result = search_schedule(problem, algorithm=algorithm, seed=args.seed, stop=stop)
     best = result.best
     summary = (
         f"{problem.name}: {problem.num_tasks} tasks, {problem.num_edges} edges, "
         f"{problem.num_devices} devices\n"
-        f"makespan_ns {best.makespan_ns}  lower_bound_ns {best.lower_bound_ns}  gap {best.gap:.2%}\n"
+        f"makespan_ns {best.makespan_ns}  lower_bound_ns {best.lower_bound_ns}  gap {best.gap:.2%}"
+        f"{', proven optimal' if result.stop_reason == 'optimal' else ''}\n"
         f"{result.algorithm}: {result.evaluations} evaluations in {result.runtime_s:.2f} s, "
         f"stopped by {result.stop_reason}"
     )

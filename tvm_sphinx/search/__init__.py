@@ -1,6 +1,6 @@
 """Search: spaces, heuristics, CPGA and exact search over a scheduling problem."""
 
-from .algorithms import ALGORITHMS, UnknownAlgorithmError, search_schedule
+from .algorithms import ALGORITHMS, UnknownAlgorithmError, choose_algorithm, search_schedule
 from .cpga import CpgaParams, CpgaSearch, NoRoomError, ParamsError
 from .result import HistoryPoint, SearchResult
 from .space import SearchSpace
@@ -17,5 +17,6 @@ __all__ = [
     "SearchSpace",
     "Stop",
     "UnknownAlgorithmError",
+    "choose_algorithm",
     "search_schedule",
 ]

@@ -10,7 +10,7 @@ from ..problem import SchedulingProblem
 from ..schedule import Schedule, validate
 from .baselines import annealing, greedy_correction, plain_ga, random_search
 from .cpga import Progress, cpga
-from .exact import exact
+from .exact import can_prove, exact
 from .heuristics import Heuristic
 from .result import SearchResult
 from .space import SearchSpace
@@ -38,6 +38,15 @@ ALGORITHMS: dict[str, Callable[..., SearchResult]] = {
     "exact": exact,
     **{name: _heuristic(name) for name in ("heft", "cpop", "peft", "fastest", "single")},
 }
+
+
+def choose_algorithm(problem: SchedulingProblem, stop: Stop | None) -> str:
+    """Return the algorithm for somebody who names none.
+
+    ``"exact"``, which starts from CPGA, for a problem of up to 40 tasks where OR-Tools is installed and
+    no budget asks for less; ``"cpga"`` otherwise.
+    """
+    return "exact" if stop is None and can_prove(problem) else "cpga"
 
 
 def search_schedule(

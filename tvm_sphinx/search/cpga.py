@@ -67,7 +67,7 @@ class CpgaParams:
     """
 
     population: int = 16
-    cycles: int = 48
+    cycles: int = 96
     effort: int = 0
     accept_first: int = 104_858
     accept_again: int = 52_429
