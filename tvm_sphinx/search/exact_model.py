@@ -2,8 +2,8 @@
 
 The model is the disjunctive one of job-shop scheduling with unrelated machines: an optional interval for
 each task on each device, no overlap on any resource, and a copy wherever an edge crosses devices. With
-memory limits, weights and live tensors are intervals of a cumulative constraint per device. Durations and
-the load of each resource are stated a second time as linear sums: with them the relaxation proves in
+memory limits, weights and live tensors are intervals of a cumulative constraint per device. Durations
+and the load of each resource are stated a second time as linear sums: with them the relaxation proves in
 seconds what intervals alone did not prove in minutes.
 """
 
