@@ -91,7 +91,8 @@ static void draw(drawn *self, uint64_t seed, int32_t tasks, int memory) {
 }
 
 static cpga_params quick_params(void) {
-    return (cpga_params){3, 1000, 20, 104858, 52429, 1049, 20, 1, {50, 16, 16, 3, {25, 35, 50, 4, 6}}};
+    return (cpga_params){
+        3, 1000, 20, 104858, 52429, 1049, 20, 1, {50, 50, 16, 16, 3, {25, 35, 50, 4, 6}}};
 }
 
 static void test_rng_is_unbiased_and_repeats(void) {

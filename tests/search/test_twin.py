@@ -56,7 +56,7 @@ def test_search_agrees_generation_by_generation(seed: int, tie: bool) -> None:
         seed, 14 + 3 * seed, 2 + seed % 3, ccr=(0.1, 1.0, 10.0)[seed % 3], layout=seed, special=seed > 1
     )
     space = SearchSpace.from_labels(np.arange(problem.num_tasks) // 3) if tie else None
-    params = replace(QUICK, keep_critical=seed % 2)
+    params = replace(QUICK, keep_critical=seed % 2, late_percent=20 * seed)
     search = native_search(problem, space, params, seed)
     twin = Twin(problem, space, params, seed)
     assert_agree(search, twin)

@@ -184,7 +184,7 @@ class Twin:
     # Changes: each returns the order and the devices after it, or None if nothing changes.
 
     def draw_task(self) -> int:
-        if self.rng.below(100) < self.params.critical_percent:
+        if self.rng.below(100) < self.critical_percent:
             critical = self.critical()
             if critical:
                 return critical[self.rng.below(len(critical))]
@@ -405,6 +405,8 @@ class Twin:
             )
             first = self.params.accept_again if self.is_child else self.params.accept_first
             first = max(self.params.accept_last, first * min(length // self.n, 256) // 256)
+            late = progress >= 32768
+            self.critical_percent = self.params.late_percent if late else self.params.critical_percent
             target = temperature_at(first, self.params.accept_last, progress)
             units = self.tied if tied and self.tied is not None else self.units
             self.visit(units, tied, target, min(length - done, horizon - self.evaluations))

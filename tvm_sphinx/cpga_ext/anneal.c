@@ -83,10 +83,11 @@ void cpga_annealer_load(cpga_annealer *self, const int32_t *order, const int32_t
     keep_best(self);
 }
 
-/* A task to change: of a critical path as often as params say, any task in focus otherwise. */
+/* A task to change: of a critical path as often as is wanted at present, any task in focus
+ * otherwise. */
 static int32_t draw_task(cpga_annealer *self) {
     const cpga_plan *plan = &self->plan;
-    if (cpga_rng_index(&self->rng, 100) < self->params.critical_percent) {
+    if (cpga_rng_index(&self->rng, 100) < self->critical_percent) {
         if (self->num_critical < 0)
             self->num_critical = cpga_plan_critical(plan, self->critical);
         if (self->num_critical > 0)

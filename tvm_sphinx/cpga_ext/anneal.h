@@ -12,7 +12,8 @@
 #include "moves.h"
 
 typedef struct cpga_anneal_params {
-    int32_t critical_percent; /* changes that start from a task of a critical path */
+    int32_t critical_percent; /* changes that start from a task of a critical path: while hot, */
+    int32_t late_percent;     /* and in the colder half of an annealing, a local search */
     int32_t focus;            /* places that a visit may change */
     int32_t visit;            /* evaluations of a visit, for up to some hundred tasks */
     int32_t sort_every;       /* visits between sorts of the order by start time */
@@ -38,6 +39,7 @@ typedef struct cpga_annealer {
     cpga_chromosome best; /* of all plans since init */
     int64_t overflow;     /* of the present plan */
     int64_t temperature;
+    int32_t critical_percent; /* at present */
     int64_t evaluations;
     int64_t last_improvement; /* value of evaluations when best last improved */
     int64_t worse_seen;       /* since the temperature was last steered */

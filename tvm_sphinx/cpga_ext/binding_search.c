@@ -1,7 +1,7 @@
 /* The type Search: a search that runs in bounded calls with the GIL released. */
 #include "binding.h"
 
-enum { NUM_PARAMS = 17 };
+enum { NUM_PARAMS = 18 };
 
 static int read_params(PyObject *object, cpga_params *params) {
     Py_ssize_t extents[1] = {NUM_PARAMS};
@@ -24,6 +24,7 @@ static int read_params(PyObject *object, cpga_params *params) {
         {&params->tied_percent, 0, 100},
         {&params->keep_critical, 0, 1},
         {&anneal->critical_percent, 0, 100},
+        {&anneal->late_percent, 0, 100},
         {&anneal->focus, 2, INT32_MAX / 2},
         {&anneal->visit, 1, 1000000},
         {&anneal->sort_every, 1, 1000000},

@@ -274,20 +274,23 @@ static void prepare_peft(lister *self) {
     int32_t devices = problem->num_devices;
     for (int32_t task = problem->num_tasks - 1; task >= 0; task--) {
         int64_t *row = self->bias + (int64_t)task * devices, mean = 0, left = 0, count = 0;
-        for (int32_t on = 0; on < devices; on++) {
-            for (int32_t i = problem->succ_begin[task]; i < problem->succ_begin[task + 1]; i++) {
-                cpga_edge edge = problem->succ[i];
-                int64_t copy = mean_copy(problem, edge.copy, 0), best = INT64_MAX;
-                for (int32_t to = 0; to < devices; to++) {
-                    int64_t cell = (int64_t)edge.task * devices + to;
-                    if (problem->exec_ns[cell] != CPGA_CANNOT_RUN)
-                        best = cpga_min(best, self->bias[cell] + problem->exec_ns[cell] +
-                                                  (to == on ? 0 : copy));
-                }
+        for (int32_t i = problem->succ_begin[task]; i < problem->succ_begin[task + 1]; i++) {
+            cpga_edge edge = problem->succ[i];
+            int64_t first = (int64_t)edge.task * devices, elsewhere = INT64_MAX;
+            for (int64_t cell = first; cell < first + devices; cell++) {
+                if (problem->exec_ns[cell] != CPGA_CANNOT_RUN)
+                    elsewhere = cpga_min(elsewhere, self->bias[cell] + problem->exec_ns[cell]);
+            }
+            elsewhere += mean_copy(problem, edge.copy, 0);
+            for (int32_t on = 0; on < devices; on++) {
+                int64_t best = elsewhere;
+                if (problem->exec_ns[first + on] != CPGA_CANNOT_RUN)
+                    best = cpga_min(best, self->bias[first + on] + problem->exec_ns[first + on]);
                 row[on] = cpga_max(row[on], best);
             }
-            count += cpga_exec(problem, task, on) != CPGA_CANNOT_RUN;
         }
+        for (int32_t on = 0; on < devices; on++)
+            count += cpga_exec(problem, task, on) != CPGA_CANNOT_RUN;
         for (int32_t on = 0; on < devices; on++) {
             if (cpga_exec(problem, task, on) != CPGA_CANNOT_RUN) {
                 mean += (row[on] << self->shift) / count;

@@ -295,6 +295,8 @@ void cpga_search_run(cpga_search *self, int64_t max_evaluations, int64_t horizon
             self->hot = annealer->temperature;
         int tied = self->tied != NULL && !self->is_child &&
                    progress * 100 < (int64_t)self->params.tied_percent << 16;
+        annealer->critical_percent =
+            progress < 32768 ? annealer->params.critical_percent : annealer->params.late_percent;
         int64_t left = cpga_min(self->cycle_length - done, horizon - annealer->evaluations);
         cpga_annealer_visit(annealer, tied ? self->tied : &self->problem->units, tied,
                             target_share(self, progress), left);

@@ -250,6 +250,8 @@ def annealing(
 
     Kirkpatrick, Gelatt, Vecchi: "Optimization by simulated annealing", Science 220, 1983.
     """
-    plain = replace(params or CpgaParams(), critical_percent=0, population=1, effort=1_000_000)
+    plain = replace(
+        params or CpgaParams(), critical_percent=0, late_percent=0, population=1, effort=1_000_000
+    )
     found = cpga(problem, space=space, seed=seed, params=plain, stop=stop, progress=progress)
     return replace(found, algorithm="annealing")

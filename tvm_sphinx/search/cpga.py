@@ -53,8 +53,9 @@ class CpgaParams:
         10 seeds it made no difference (mean makespan without it 0.9994 of that with it), whereas
         changes that start from the critical path are worth 1.5 % at equal evaluations, and crossover
         itself 1.5 %.
-    critical_percent
-        Changes that start from a task of a critical path.
+    critical_percent, late_percent
+        Changes that start from a task of a critical path: in the hotter half of an annealing, and in
+        the colder one, which is a local search.
     focus, visit, sort_every
         Places of the order that are changed in a row, evaluations there, and visits between sorts of
         the order by start time.
@@ -75,6 +76,7 @@ class CpgaParams:
     tied_percent: int = 20
     keep_critical: int = 0
     critical_percent: int = 80
+    late_percent: int = 80
     focus: int = 64
     visit: int = 128
     sort_every: int = 8
