@@ -1,6 +1,6 @@
 """Measure the search: rates, quality, peers, ablations; tables on stdout, JSON beside them.
 
-    python benchmarks/search.py --data ../shared/data/generated rates quality peers ablation optima
+    python benchmarks/search.py --data ../shared/data/generated [PART ...]
 
 CPU seconds of one thread throughout. Makespans are divided by the best value known for the problem: the
 one in ``PUBLISHED_BEST``, or the best of this run for a problem that has none. Better ones are printed.
@@ -9,6 +9,7 @@ one in ``PUBLISHED_BEST``, or the best of this run for a problem that has none. 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -21,15 +22,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 sys.path.insert(0, str(Path(__file__).parent))
-from drawn import draw_problems
+from drawn import draw_layered, draw_problems
 from peers import PEERS
 
 from tvm_sphinx.problem import SchedulingProblem
 from tvm_sphinx.problem_file import read_problem
 from tvm_sphinx.schedule import validate
-from tvm_sphinx.search import CpgaParams, SearchResult, Stop, search_schedule
+from tvm_sphinx.search import CpgaParams, CpgaSearch, SearchResult, Stop, search_schedule
 from tvm_sphinx.search.native import native_problem, to_int64
 
 # As published with the problems; what is found since is printed.
@@ -148,21 +150,26 @@ def peers(problems: list[SchedulingProblem], args: argparse.Namespace) -> Table:
 
 ABLATIONS: dict[str, dict[str, int]] = {
     "default": {},
-    "critical path off: mutation": {"critical_percent": 0},
+    "critical path off in mutation": {"critical_percent": 0},
+    "critical path off in local search": {"late_percent": 0},
+    "critical path off in both": {"critical_percent": 0, "late_percent": 0},
+    "short cycles": {"effort": 40},
     "short cycles, critical path kept in crossover": {"effort": 40, "keep_critical": 1},
-    "short cycles, critical path not kept": {"effort": 40},
-    "short cycles, no crossover": {"effort": 40, "population": 64},
+    "short cycles, no crossover": {"effort": 40, "population": 1},
     "no swaps": {"swap_percent": 0},
     "no blocks": {"block_percent": 0},
     "blocks from one device only": {"gather_percent": 0},
-    "no population": {"effort": 1_000_000},
+    "one long annealing": {"effort": 1_000_000},
     "no focus": {"focus": 1_000_000},
     "no sorting": {"sort_every": 1_000_000},
 }
 
 
 def ablation(problems: list[SchedulingProblem], args: argparse.Namespace) -> Table:
-    """Each operator off, at equal evaluations: makespan over that of the default, per problem."""
+    """Each operator off, at equal evaluations: makespan over that of the default, per problem.
+
+    Rows of short cycles are to be compared with each other: they bring crossover into play early.
+    """
     chosen = [*problems, *draw_problems()][: args.ablation_problems]
     values: dict[str, list[list[int]]] = {}
     for name, change in ABLATIONS.items():
@@ -216,6 +223,45 @@ def optima(_: list[SchedulingProblem], args: argparse.Namespace) -> Table:
     return rows
 
 
+def proofs(_: list[SchedulingProblem], args: argparse.Namespace) -> Table:
+    """Graphs of 40 tasks, proven optimal by CP-SAT on one thread: seconds in all, and CPGA alone."""
+    rows = []
+    for ccr, devices in itertools.product((0.1, 1.0, 10.0), (3, 8)):
+        for seed in range(args.optima):
+            problem = draw_layered(seed, 40, devices, ccr)
+            stop = Stop(time_limit_s=args.exact_s)
+            proven = search_schedule(problem, algorithm="exact", stop=stop)
+            found = search_schedule(problem, stop=Stop(cpu_limit_s=args.cpu))
+            row: dict[str, Any] = {"problem": problem.name, "proven": proven.stop_reason == "optimal"}
+            row["seconds"] = round(proven.runtime_s, 1)
+            row["gap"] = round(proven.best.gap, 4)
+            row["cpga / exact"] = round(found.best.makespan_ns / proven.best.makespan_ns, 4)
+            rows.append(row)
+    return rows
+
+
+def scale(_: list[SchedulingProblem], args: argparse.Namespace) -> Table:
+    """Large graphs on 8 devices: HEFT's time, memory per edge, and the makespan over the best seed's."""
+    rows = []
+    for tasks in (1_000, 10_000, 20_000):
+        problem = draw_layered(1, tasks, 8, 1.0)
+        native = native_problem(problem)
+        before = resident_bytes()
+        search = CpgaSearch(problem)
+        row: dict[str, Any] = {"tasks": tasks, "edges": problem.num_edges}
+        row["heft ms"] = round(1e3 / rate(1, native.heuristic, 0), 2)
+        row["bytes / edge"] = round((resident_bytes() - before) / problem.num_edges)
+        found = search.run(Stop(cpu_limit_s=args.cpu))
+        row["found / seed"] = round(found.best.makespan_ns / found.history[0].makespan_ns, 4)
+        rows.append(row)
+    return rows
+
+
+def resident_bytes() -> int:
+    """Return the memory that this process holds."""
+    return psutil.Process().memory_info().rss
+
+
 def print_table(rows: Table) -> None:
     columns = list(dict.fromkeys(key for row in rows for key in row))
     cells = [[str(row.get(column, "")) for column in columns] for row in rows]
@@ -225,7 +271,7 @@ def print_table(rows: Table) -> None:
 
 
 def main() -> None:
-    parts = {part.__name__: part for part in (rates, quality, peers, ablation, optima)}
+    parts = {part.__name__: part for part in (rates, quality, peers, ablation, optima, proofs, scale)}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(
         "parts", nargs="*", default=list(parts), help=f"of {', '.join(parts)}; default: all"
