@@ -338,6 +338,9 @@ class Twin:
         self.is_child = len(self.members) >= self.wanted_members and len(self.members) > 1
         if self.is_child:
             self.cross()
+        elif self.is_one and self.cycle > 0:
+            assert self.best is not None
+            self.set_plan(self.best.order, self.best.device)
         else:
             seed = self.seeds[self.cycle % len(self.seeds)]
             self.set_plan(seed.order, seed.device)
@@ -362,9 +365,14 @@ class Twin:
         left, least = max(1, horizon - self.cycle_begin), self.effort()
         wanted = max(least * self.n, min(max(least, 5000) * self.n, horizon // self.params.cycles))
         count = left // wanted
-        self.cycle_length = left if count < (4 if self.cycle_begin == 0 else 2) else left // count
         members = (max(0, self.cycle - 1) + count) // 3
         self.wanted_members = max(1, min(self.params.population, members))
+        self.is_one = horizon // wanted < 4
+        self.cycle_length = left if count < 2 else left // count
+        if self.is_one and self.cycle_begin == 0:
+            self.cycle_length = max(1, horizon // 32)
+        elif self.is_one:
+            self.cycle_length = max(1, horizon // 8) if self.cycle_begin < horizon // 16 else left
 
     def begin_cycle(self, horizon: int) -> None:
         assert self.best is not None

@@ -201,6 +201,8 @@ static void take_individual(cpga_search *self) {
     self->is_child = self->num_members >= self->wanted_members && self->num_members > 1;
     if (self->is_child) {
         cross(self);
+    } else if (self->is_one && self->cycle > 0) {
+        cpga_plan_load(&annealer->plan, annealer->best.order, annealer->best.device);
     } else {
         const cpga_chromosome *seed = &self->seed[self->cycle % self->num_seeds];
         cpga_plan_load(&annealer->plan, seed->order, seed->device);
@@ -216,19 +218,25 @@ static int64_t count_cycles(const cpga_search *self, int64_t left, int64_t wante
     return cpga_max(0, self->cycle - 1) + left / wanted;
 }
 
-/* Set the length of the present cycle so that a whole number of them fills what is left: all of it,
- * if there is not enough for several; and the members that so many cycles are good for. Depends on
- * nothing but the horizon and where the cycle began. */
+/* Set the length of the present cycle so that a whole number of them fills what is left, and the
+ * members that so many cycles are good for. A budget that is too short for several gets one long
+ * annealing, after two short ones that find something good early. Depends on nothing but the
+ * horizon and where the cycle began. */
 static void lay_out_cycle(cpga_search *self, int64_t horizon) {
     const cpga_params *params = &self->params;
     int64_t tasks = self->problem->num_tasks, left = cpga_max(1, horizon - self->cycle_begin);
     int64_t least = params->effort > 0 ? params->effort : self->effort;
     int64_t most = cpga_max(least, MAX_EFFORT) * tasks;
     int64_t wanted = cpga_max(least * tasks, cpga_min(most, horizon / params->cycles));
-    int64_t count = left / wanted, enough = self->cycle_begin == 0 ? MIN_CYCLES : 2;
-    self->cycle_length = count < enough ? left : left / count;
+    int64_t count = left / wanted;
     int64_t members = count_cycles(self, left, wanted) / CYCLES_PER_MEMBER;
     self->wanted_members = (int32_t)cpga_max(1, cpga_min(params->population, members));
+    self->is_one = horizon / wanted < MIN_CYCLES;
+    self->cycle_length = count < 2 ? left : left / count;
+    if (self->is_one && self->cycle_begin == 0)
+        self->cycle_length = cpga_max(1, horizon / 32);
+    else if (self->is_one)
+        self->cycle_length = self->cycle_begin < horizon / 16 ? cpga_max(1, horizon / 8) : left;
 }
 
 static void begin_cycle(cpga_search *self, int64_t horizon) {

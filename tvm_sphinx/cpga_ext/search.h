@@ -35,6 +35,7 @@ typedef struct cpga_search {
     int32_t num_members;
     int32_t wanted_members; /* the population grows up to here */
     int32_t is_child;       /* the individual at hand comes from a crossover */
+    int32_t is_one;         /* one long annealing after two short ones, not many of one length */
     int64_t cycle;          /* cycles begun */
     int64_t cycle_begin;    /* evaluations when it began */
     int64_t cycle_length;   /* evaluations that it takes */
