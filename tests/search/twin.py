@@ -411,7 +411,8 @@ class Twin:
                 and not self.is_child
                 and progress * 100 < self.params.tied_percent << 16
             )
-            first = self.params.accept_again if self.is_child else self.params.accept_first
+            again = self.is_child or (self.is_one and self.cycle > 1)
+            first = self.params.accept_again if again else self.params.accept_first
             first = max(self.params.accept_last, first * min(length // self.n, 256) // 256)
             late = progress >= 32768
             self.critical_percent = self.params.late_percent if late else self.params.critical_percent

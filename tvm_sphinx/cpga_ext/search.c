@@ -278,7 +278,8 @@ static void end_cycle(cpga_search *self) {
 /* The share of changes for the worse that the annealer should accept now. */
 static int64_t target_share(const cpga_search *self, int64_t progress) {
     const cpga_params *params = &self->params;
-    int64_t first = self->is_child ? params->accept_again : params->accept_first;
+    int again = self->is_child || (self->is_one && self->cycle > 1);
+    int64_t first = again ? params->accept_again : params->accept_first;
     int64_t effort = self->cycle_length / self->problem->num_tasks;
     first = cpga_max(params->accept_last, first * cpga_min(effort, HOT_EFFORT) / HOT_EFFORT);
     return cpga_temperature(&self->annealer.cooling, first, params->accept_last, progress);

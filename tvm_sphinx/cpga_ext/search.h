@@ -17,7 +17,7 @@ typedef struct cpga_params {
     int32_t cycles;        /* that a budget is cut into, if their length allows it: */
     int32_t effort;        /* a cycle's least evaluations per task; 0: by the problem */
     int32_t accept_first;  /* changes for the worse accepted, in 2**-20: by a new individual, */
-    int32_t accept_again;  /* by the child of a crossover, */
+    int32_t accept_again;  /* by the child of a crossover, or the best that is annealed again, */
     int32_t accept_last;   /* and at the end of either's annealing */
     int32_t tied_percent;  /* share of a new individual's annealing with tied genes, if any */
     int32_t keep_critical; /* crossover leaves the better parent's critical path alone */

@@ -45,7 +45,8 @@ class CpgaParams:
         Evaluations per task that one annealing takes at least; 0 chooses by the problem: 5,000 where
         copies are short, down to 300 where they are long (communication-to-computation ratio 13).
     accept_first, accept_again, accept_last
-        Changes for the worse that are accepted at first in a new individual, in a child, and at last.
+        Changes for the worse that are accepted at first in a new individual, in a child or an
+        annealing that goes on from the best, and at last.
     tied_percent
         Share of a new individual's annealing in which tied genes move as one.
     keep_critical
