@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from tvm_sphinx.problem import SchedulingProblem
@@ -37,15 +35,11 @@ def draw_layered(seed: int, num_tasks: int, num_devices: int, ccr: float) -> Sch
     )
 
 
-def draw_problems(
-    num_tasks: int | None = None, ccrs: Sequence[float] = (0.1, 1.0, 10.0), count: int | None = None
-) -> list[SchedulingProblem]:
-    """Return a mix of sizes at each ratio, or ``count`` problems of one size."""
-    if num_tasks is not None:
-        return [draw_layered(seed, num_tasks, 3, ccr) for ccr in ccrs for seed in range(count or 1)]
+def draw_problems() -> list[SchedulingProblem]:
+    """Return a mix of sizes at communication-to-computation ratios of 0.1, 1 and 10."""
     sizes = ((50, 3), (150, 4), (334, 8))
     return [
         draw_layered(10 * place + index, tasks, devices, ccr)
         for place, (tasks, devices) in enumerate(sizes)
-        for index, ccr in enumerate(ccrs)
+        for index, ccr in enumerate((0.1, 1.0, 10.0))
     ]
