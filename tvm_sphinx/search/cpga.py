@@ -40,7 +40,8 @@ class CpgaParams:
         Members at most, 1 .. 64; one for every three cycles that the budget allows. Individuals beyond
         them are children of crossovers.
     cycles
-        Annealings that a budget is cut into, if that leaves each of them enough evaluations.
+        Annealings that a budget is cut into, if that leaves each of them enough evaluations; a budget
+        for fewer than four goes into one long annealing after two short ones.
     effort
         Evaluations per task that one annealing takes at least; 0 chooses by the problem: 5,000 where
         copies are short, down to 300 where they are long (communication-to-computation ratio 13).
