@@ -11,10 +11,9 @@ from tests.search.twin import Twin
 from tests.strategies import draw_problem
 from tvm_sphinx.problem import CANNOT_RUN, NO_GROUP, SchedulingProblem
 from tvm_sphinx.schedule import validate
-from tvm_sphinx.search import CpgaParams, SearchSpace, Stop, choose_algorithm, search_schedule
+from tvm_sphinx.search import CpgaParams, Stop, choose_algorithm, search_schedule
 from tvm_sphinx.search import exact as exact_search
 from tvm_sphinx.search.exact import PROVABLE_TASKS, ExactParams, polish_windows
-from tvm_sphinx.search.exact_model import ExactModel
 
 
 def topcuoglu() -> SchedulingProblem:
@@ -125,17 +124,6 @@ def test_windows_are_never_worse_than_what_they_start_from() -> None:
     )
     validate(problem, found.best)
     assert found.best.makespan_ns <= search_schedule(problem).best.makespan_ns
-
-
-def test_cp_sat_keeps_tied_tasks_together() -> None:
-    problem = draw_problem(302, 10, 3, layout=1)
-    space = SearchSpace.from_labels(np.arange(10) // 3)
-    free = search_schedule(problem, algorithm="exact").best
-    tied, bound_ns = ExactModel(problem, space=space).solve(30.0, 1, 0)
-    assert tied is not None
-    validate(problem, tied)
-    assert all(len(set(tied.device[list(gene)])) == 1 for gene in space.genes)
-    assert bound_ns == tied.makespan_ns > free.makespan_ns
 
 
 def test_without_a_name_small_problems_are_proven_where_that_is_possible(

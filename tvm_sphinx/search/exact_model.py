@@ -17,7 +17,6 @@ from ..bounds import lower_bound_ns
 from ..errors import EnvironmentMismatchError
 from ..problem import CANNOT_RUN, NO_GROUP, UNLIMITED, Int64Array, SchedulingProblem
 from ..schedule import Schedule
-from .space import SearchSpace
 
 #: CP-SAT's searches that take turns: with and without linear relaxations, each best on some problems.
 _SUBSOLVERS = ("no_lp", "default_lp")
@@ -52,8 +51,6 @@ class ExactModel:
     fixed_device, free
         For a window: the device of every task, and the tasks, as a boolean array, whose device may
         still change; all by default.
-    space
-        Tasks that have to share a device, beyond those that the problem colocates.
     """
 
     def __init__(
@@ -62,7 +59,6 @@ class ExactModel:
         horizon_ns: int | None = None,
         fixed_device: Int64Array | None = None,
         free: Any = None,
-        space: SearchSpace | None = None,
     ) -> None:
         self.problem = problem
         self.cp = cp_model_module()
@@ -77,7 +73,7 @@ class ExactModel:
         self.on: list[dict[int, Any]] = []
         self._add_tasks(fixed_device, free)
         self._add_edges()
-        self._add_ties(space)
+        self._add_colocation()
         self._add_linear_sums()
         if (problem.memory_bytes != UNLIMITED).any():
             self._add_memory()
@@ -128,10 +124,10 @@ class ExactModel:
                         arrival = self.finish[src] + copy
                         model.add(self.start[dst] >= arrival).only_enforce_if([sends, receives])
 
-    def _add_ties(self, space: SearchSpace | None) -> None:
+    def _add_colocation(self) -> None:
         groups = self.problem.colocation
-        tied = [np.flatnonzero(groups == g).tolist() for g in np.unique(groups[groups != NO_GROUP])]
-        for members in tied if space is None else [*tied, *space.genes]:
+        for group in np.unique(groups[groups != NO_GROUP]).tolist():
+            members = np.flatnonzero(groups == group).tolist()
             for device in range(self.problem.num_devices):
                 literals = [self.on[task].get(device, 0) for task in members]
                 for other in literals[1:]:
