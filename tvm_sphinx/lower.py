@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ._tvm import relax, tvm
+from .constants import FoldConstants
 from .frontend import entry_function, public_functions
 from .kernels import prepare_layouts
 
@@ -39,14 +40,12 @@ def lower_to_kernels(
         transform.DecomposeOpsForInference(),
         transform.CanonicalizeBindings(),
         transform.RemoveRedundantReshape(),
-        transform.FoldConstant(),
-        *([PrepareLayouts(targets)] if targets else []),
-        transform.FoldConstant(),
         transform.ConvertToDataflow(),
+        FoldConstants(),
+        *([PrepareLayouts(targets)] if targets else []),
         # Kernel level: one PrimFunc per operator, then one per fused group.
         transform.LegalizeOps(),
         transform.AnnotateTIROpPattern(),
-        transform.FoldConstant(),
         transform.FuseOps(),
         transform.FuseTIR(),
         # Clean up: kernels that only rename their input become views.
