@@ -173,10 +173,10 @@ def _where(_call: Any, args: Sequence[Any]) -> Any:
 def _gather_elements(call: Any, args: Sequence[Any]) -> Any:
     data, indices = args
     axis = int(call.attrs.axis)
-    others = [
-        d == i for n, (d, i) in enumerate(zip(data.shape, indices.shape, strict=True)) if n != axis
-    ]
-    if not all(others) or not indices.size or indices.min() < 0 or indices.max() >= data.shape[axis]:
+    across = [extent for number, extent in enumerate(data.shape) if number != axis]
+    if across != [extent for number, extent in enumerate(indices.shape) if number != axis]:
+        return None
+    if not indices.size or indices.min() < 0 or indices.max() >= data.shape[axis]:
         return None
     return np.take_along_axis(data, indices, axis)
 
@@ -225,10 +225,10 @@ def _filled(value: int) -> Operator:
 
 
 def _arange(call: Any, args: Sequence[Any]) -> Any:
-    bounds = [_integer(arg) for arg in args]
-    if any(bound is None for bound in bounds):
+    first, last, step = (_integer(arg) for arg in args)
+    if first is None or last is None or step is None:
         return None
-    return np.arange(*bounds, dtype=str(call.ty.dtype))
+    return np.arange(first, last, step, dtype=str(call.ty.dtype))
 
 
 #: By the operator's name without ``relax.``.
