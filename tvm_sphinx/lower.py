@@ -8,7 +8,7 @@ from typing import Any
 from ._tvm import relax, tvm
 from .constants import FoldConstants
 from .frontend import entry_function, public_functions
-from .kernels import prepare_layouts
+from .kernels import prepare_layouts, sink_reshapes
 
 
 def lower_to_kernels(
@@ -66,7 +66,7 @@ class PrepareLayouts:
 
     def transform_module(self, mod: Any, _ctx: Any) -> Any:
         """Return the module with packed layouts, or as it is where a target does not know them."""
-        return prepare_layouts(mod, self.targets)
+        return prepare_layouts(sink_reshapes(mod), self.targets)
 
 
 @relax.transform.function_pass(opt_level=0, name="SimplifyDropout")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tvm import te, tirx
 
-from tests.kernels.reference import check, draw
-from tvm_sphinx.kernels import compute, packing
+from tests.kernels.reference import TARGET, check, draw
+from tvm_sphinx.kernels import compute, packing, schedule_kernel
 
 CONVOLUTIONS = [
     # data NHWC, out channels, kernel, strides, padding, dilation, groups
@@ -132,3 +132,19 @@ def test_an_epilogue_is_merged_and_keeps_its_numbers(rows: int, columns: int) ->
     inputs = [draw((rows, 9), "float32", rng), weight, draw((columns,), "float32", rng)]
     func = with_epilogue(rows, columns, 9)
     check(func, [*inputs, draw((rows, columns), "float32", rng)])
+
+
+@pytest.mark.parametrize(
+    ("lead", "inner", "columns", "shared"),
+    [((1,), 64, 64, False), ((49,), 16, 32, False), ((1,), 512, 512, True), ((128,), 64, 96, True)],
+)
+def test_threads_are_started_only_for_work_that_is_worth_them(
+    lead: tuple[int, ...], inner: int, columns: int, shared: bool
+) -> None:
+    func = compute.matmul(lead, inner, columns, "float32", "float32")
+    scheduled = schedule_kernel(func, TARGET, 2)
+    assert scheduled is not None
+    assert ("T.parallel" in scheduled.script()) == shared
+    many = schedule_kernel(func, TARGET, 64)
+    assert many is not None
+    assert "T.parallel" not in many.script()

@@ -1,6 +1,7 @@
 """CPU kernels: channels-last packed layouts, schedule rules, and their measurement."""
 
 from .layouts import prepare_layouts
+from .reshapes import sink_reshapes
 from .schedule import ScheduleKernels, default_rules, rule_of, schedule_kernel
 from .target_info import CpuInfo, cpu_info
 
@@ -12,4 +13,5 @@ __all__ = [
     "prepare_layouts",
     "rule_of",
     "schedule_kernel",
+    "sink_reshapes",
 ]

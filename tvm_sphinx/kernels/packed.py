@@ -9,6 +9,7 @@ register tile; padding and packing run ahead.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from tvm import s_tir, tirx
@@ -27,7 +28,7 @@ from .blocks import (
     vectorize_last,
 )
 from .injective import schedule_injective
-from .target_info import PANEL_LANES, CpuInfo
+from .target_info import MULTIPLY_ADDS_PER_NS, PANEL_LANES, WEIGHT_BYTES_PER_NS, CpuInfo
 from .tiling import Tile, choose_tile
 
 _ACCUMULATORS = ("conv2d", "depthwise_conv2d", "matmul", "batch_matmul")
@@ -58,6 +59,8 @@ class PackedKernel:
         if len(found) != 1:
             return None
         acc = found[0]
+        if self.info.cores > 1 and not self.info.shares(_work_ns(sch, acc)):
+            return PackedKernel(replace(self.info, cores=1))._schedule(func, merged)
         position = blocks.index(acc)
         after = blocks[position + 1 :]
         epilogue = inline_consumers(sch, acc, after) if merged else None
@@ -184,6 +187,15 @@ class PackedKernel:
             loops = sch.get_loops(block)
             vectorize_last(sch, block, self.info.lanes(4))
             self._parallel(sch, sch.get_loops(block)[: max(1, len(loops) - 2)])
+
+
+def _work_ns(sch: s_tir.Schedule, acc: SBlockRV) -> float:
+    """Estimate the time of an accumulating block on one core: its arithmetic, or reading its weights."""
+    block = sch.get(acc)
+    products = math.prod(int(it.dom.extent) for it in block.iter_vars)
+    weight = block.reads[-1].source
+    weight_bytes = math.prod(int(extent) for extent in weight.shape) * int(weight.dtype.bits) // 8
+    return max(products / MULTIPLY_ADDS_PER_NS, weight_bytes / WEIGHT_BYTES_PER_NS)
 
 
 def _pixel_bytes(sch: s_tir.Schedule, acc: SBlockRV, axis: int) -> int:

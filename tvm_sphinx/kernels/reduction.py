@@ -26,8 +26,8 @@ from .blocks import (
     try_inline,
     vectorize_last,
 )
-from .injective import PARALLEL_ELEMENTS, schedule_injective
-from .target_info import CpuInfo
+from .injective import schedule_injective
+from .target_info import ELEMENTS_PER_NS, CpuInfo
 
 _REDUCED = tirx.IterVar.CommReduce
 _MIN_LANES = 4  # fewer partial results than this are not worth a vector
@@ -108,7 +108,7 @@ class Reduction:
         _vectorize_copy(sch, epilogue, chunk, lanes)
         if extent % min(lanes, extent):
             sch.annotate(chunk, PARTITION_HINT, True)
-        if self.info.cores > 1 and work >= PARALLEL_ELEMENTS:
+        if self.info.shares(work / ELEMENTS_PER_NS):
             rows = math.prod(extent_of(sch, loop) for loop in outer)
             sch.parallel(fuse_all(sch, outer) if rows >= self.info.cores else chunk)
         sch.decompose_reduction(block, reduced[0])
@@ -134,7 +134,7 @@ class Reduction:
         row = fuse_all(sch, sch.get_loops(parts[-1].block)[:lead])
         for part in reversed(parts[:-1]):
             sch.compute_at(part.block, row)
-        if self.info.cores > 1 and work >= PARALLEL_ELEMENTS:
+        if self.info.shares(work / ELEMENTS_PER_NS):
             sch.parallel(row)
         for part in parts:
             self._inner(sch, part, 1)
