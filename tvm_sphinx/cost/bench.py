@@ -170,7 +170,7 @@ def bench_kernels(
 
 
 def _row_name(kinds: Sequence[str], kernel: Kernel) -> str:
-    shape = "x".join(str(extent) for extent in kernel.argument_types[-1].shape.values)
+    shape = "x".join(str(int(extent)) for extent in kernel.argument_types[-1].shape.values)
     return f"{'+'.join(kinds)} -> {shape or 'scalar'} [{kernel.id[:8]}]"
 
 

@@ -24,6 +24,7 @@ from .blocks import (
     is_output,
     role_of,
     root_blocks,
+    simplify_indices,
     try_inline,
     vectorize_last,
 )
@@ -71,6 +72,8 @@ class PackedKernel:
             for block in [b for b in after if is_output(sch, b) or not try_inline(sch, b)]:
                 schedule_injective(sch, block, self.info)
         role = role_of(sch, acc)
+        if merged and role == "matmul" and _flatten_rows(sch, acc, epilogue):
+            return self._schedule(simplify_indices(sch.mod["main"]), merged)
         plan = {
             "conv2d": self._conv2d,
             "depthwise_conv2d": self._depthwise,
@@ -112,7 +115,6 @@ class PackedKernel:
 
     def _matmul(self, sch: s_tir.Schedule, acc: SBlockRV, epilogue: SBlockRV) -> bool:
         m, o, i, k = sch.get_loops(acc)
-        _flatten_rows(sch, epilogue, extent_of(sch, m))
         stride = extent_of(sch, k) * 4
         tile = choose_tile(
             extent_of(sch, m), extent_of(sch, o), stride, self.info, extent_of(sch, k) * 4 * PANEL_LANES
@@ -204,12 +206,13 @@ def _pixel_bytes(sch: s_tir.Schedule, acc: SBlockRV, axis: int) -> int:
     return int(math.prod(int(extent) for extent in read.shape[axis + 1 :])) * 4
 
 
-def _flatten_rows(sch: s_tir.Schedule, epilogue: SBlockRV, rows: int) -> None:
-    """Give the epilogue one loop over all rows, as the accumulating block has."""
+def _flatten_rows(sch: s_tir.Schedule, acc: SBlockRV, epilogue: SBlockRV) -> bool:
+    """Give the epilogue one loop over all rows, as the accumulating block has; tell if it had more."""
+    rows = extent_of(sch, sch.get_loops(acc)[0])
     extents = [extent_of(sch, loop) for loop in sch.get_loops(epilogue)]
     lead = extents[:-1]
     if len(lead) < 2 or rows == 1 or math.prod(lead) != rows:
-        return
+        return False
 
     def flatten(*indices: Any) -> list[Any]:
         flat: Any = 0
@@ -220,6 +223,7 @@ def _flatten_rows(sch: s_tir.Schedule, epilogue: SBlockRV, rows: int) -> None:
 
     index_map = tirx.IndexMap.from_func(flatten, ndim=len(extents), index_dtype="int64")
     sch.transform_block_layout(epilogue, index_map)
+    return True
 
 
 def _attach(sch: s_tir.Schedule, epilogue: SBlockRV, rows: LoopRV, tile: Tile) -> bool:

@@ -60,7 +60,8 @@ class Reduction:
         for plan in (self._single, self._rows):
             sch = s_tir.Schedule(func)
             blocks = _inline_around_reductions(sch)
-            if not any(is_reduction(sch, block) for block in blocks):
+            reductions = [block for block in blocks if is_reduction(sch, block)]
+            if not reductions or any(_is_of_truth_values(sch, block) for block in reductions):
                 return None
             try:
                 if plan(sch, blocks):
@@ -197,6 +198,11 @@ def _inline_around_reductions(sch: s_tir.Schedule) -> list[SBlockRV]:
         if keep:
             remaining.append(block)
     return remaining
+
+
+def _is_of_truth_values(sch: s_tir.Schedule, block: SBlockRV) -> bool:
+    """Whether a reduction writes booleans, whose vectors TVM 0.27 stores as those of int8, and fails."""
+    return str(sch.get(block).writes[0].source.dtype) == "bool"
 
 
 def _volume(sch: s_tir.Schedule, block: SBlockRV) -> int:
