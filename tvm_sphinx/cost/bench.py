@@ -20,7 +20,8 @@ from ..kernels import compute, rule_of
 from ..platform import Device
 from ..report.placement import format_table
 from ..targets import device_target
-from .measure import MeasureConfig, Progress, measure_kernels, weight_footprint_bytes
+from .measure import MeasureConfig, measure_kernels, weight_footprint_bytes
+from .progress import Progress
 from .records import RecordStore, median_and_spread
 
 # A matrix product whose operands stay in the nearest caches, and a copy of more than the caches hold.
