@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from pathlib import Path
 
 import pytest
@@ -54,12 +55,16 @@ def test_every_kind_of_device_has_a_table(
     assert f"{model} on device1" in printed
 
 
+OTHER = "x86_64" if platform.machine() == "aarch64" else "aarch64"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--cores", "0"], f"--cores from 1 to {len(usable_cores())}; got 0"),
         (["--cores", "999"], f"--cores from 1 to {len(usable_cores())}; got 999"),
         (["--platform", "nowhere.toml"], "Cannot read platform file 'nowhere.toml'"),
+        (["--target", f"llvm -mtriple={OTHER}-linux-gnu"], f"'device0' is {OTHER}; this machine"),
         (["--json", "no-such-folder/rows.json"], "existing folder"),
         (["--entry", "missing"], "missing"),
     ],

@@ -53,8 +53,11 @@ def run(args: argparse.Namespace) -> int:
     from ..extract import extract_task_graph
     from ..frontend import entry_function, load_model
     from ..lower import lower_to_kernels
+    from ..runtime.kernels import check_processor
     from ..targets import device_target
 
+    for device in devices:
+        check_processor(device)
     store = RecordStore(default_record_path() if args.records == "default" else args.records)
     module = load_model(args.FILE, input_shapes=input_shapes)
     entry = entry_function(module, args.entry)
