@@ -17,7 +17,7 @@ from tvm_sphinx.machine import usable_cores
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("bench") / "model.json"
-    path.write_text(tvm.ir.save_json(recurrent_net(steps=3)))
+    path.write_text(tvm.ir.save_json(recurrent_net(steps=2)))
     return str(path)
 
 
