@@ -59,10 +59,10 @@ class Reduction:
         """Return the schedule, or None where no plan fits."""
         for plan in (self._single, self._rows):
             sch = s_tir.Schedule(func)
-            blocks = _inline_around_reductions(sch)
-            reductions = [block for block in blocks if is_reduction(sch, block)]
+            reductions = [block for block in root_blocks(sch) if is_reduction(sch, block)]
             if not reductions or any(_is_of_truth_values(sch, block) for block in reductions):
-                return None
+                return None  # before anything is inlined, which takes milliseconds for each block
+            blocks = _inline_around_reductions(sch)
             try:
                 if plan(sch, blocks):
                     return sch
