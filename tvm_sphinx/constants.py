@@ -56,7 +56,8 @@ class _Folder(PyExprMutator):  # type: ignore[misc]
     def __init__(self, mod: Any) -> None:
         super().__init__(mod)
         self._values: dict[Any, Any] = {}
-        self._constants: dict[Any, Any] = {}
+        self._constants: dict[int, Any] = {}  # by the id of an array that is kept in `_values`
+        self._computed: dict[Any, Any] = {}  # values by operator, attributes and operands
         self.is_left = False
 
     def visit_var_binding_(self, binding: Any) -> None:
@@ -74,9 +75,9 @@ class _Folder(PyExprMutator):  # type: ignore[misc]
         value = self._values.get(op)
         if not isinstance(value, np.ndarray):
             return super().visit_dataflow_var_(op)
-        if op not in self._constants:
-            self._constants[op] = relax.const(value, str(value.dtype))
-        return self._constants[op]
+        if id(value) not in self._constants:
+            self._constants[id(value)] = relax.const(value, str(value.dtype))
+        return self._constants[id(value)]
 
     def _is_constant(self, expr: Any) -> bool:
         """Whether a tensor, or each of a tuple of them, has a known value; shapes and numbers have."""
@@ -84,6 +85,16 @@ class _Folder(PyExprMutator):  # type: ignore[misc]
             return all(map(self._is_constant, expr.fields))
         known = isinstance(expr, tvm.ir.GenericConst) or expr in self._values
         return known or not _is_tensor(expr)
+
+    def _identity(self, expr: Any) -> Any:
+        """Return a key that equal operands of a constant operator share."""
+        if isinstance(expr, tvm.ir.GenericConst):
+            return expr
+        if isinstance(expr, relax.Var):
+            return id(self._values[expr])
+        if isinstance(expr, relax.Tuple):
+            return tuple(map(self._identity, expr.fields))
+        return str(expr)
 
     def _evaluate(self, expr: Any) -> Any:
         """Return an array, or a tuple of values; None where the expression is not constant."""
@@ -111,9 +122,13 @@ class _Folder(PyExprMutator):  # type: ignore[misc]
             return None
         operator = OPERATORS.get(name)
         if operator is not None:
+            place = (name, str(call.attrs), str(call.ty), *map(self._identity, call.args))
+            if place in self._computed:
+                return self._computed[place]
             arrays = [self._evaluate(arg) if _is_tensor(arg) else arg for arg in call.args]
             value = operator(call, arrays)
             if value is not None and _has_type(value, call.ty):
+                self._computed[place] = value
                 return value
         self.is_left = True
         return None
