@@ -108,6 +108,30 @@ def test_groups_come_from_caches_and_nodes(tmp_path: Path, monkeypatch: pytest.M
     assert core_groups((0, 1, 2, 3)) == ((0,), (1,), (2,), (3,), (0, 1), (2, 3), (0, 1, 2, 3))
 
 
+def test_clusters_come_from_capacities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An Arm system of two small and two large cores."""
+    for core in range(4):
+        (tmp_path / f"cpu{core}").mkdir()
+        (tmp_path / f"cpu{core}/cpu_capacity").write_text("446\n" if core < 2 else "1024\n")
+    monkeypatch.setattr(machine, "_SYSFS_CPU", tmp_path)
+    assert core_groups((0, 1, 2, 3))[4:] == ((0, 1), (2, 3), (0, 1, 2, 3))
+    assert core_groups((1, 2, 3))[3:] == ((2, 3), (1, 2, 3))
+
+
+def test_clusters_come_from_lists_of_a_make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An x86 system of cores of two makes, over two nodes."""
+    for make, members in {"cpu_core": "0-1", "cpu_atom": "2-5"}.items():
+        (tmp_path / make).mkdir()
+        (tmp_path / make / "cpus").write_text(members + "\n")
+    for core in range(6):
+        node = tmp_path / f"system/cpu/cpu{core}/node{core // 3}"
+        node.mkdir(parents=True)
+        (node / "cpulist").write_text("0-2\n" if core < 3 else "3-5\n")
+    monkeypatch.setattr(machine, "_SYSFS_CPU", tmp_path / "system/cpu")
+    groups = core_groups(tuple(range(6)))
+    assert groups[6:] == ((0, 1), (0, 1, 2), (3, 4, 5), (2, 3, 4, 5), (0, 1, 2, 3, 4, 5))
+
+
 def test_one_logical_processor_for_each_physical_core(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

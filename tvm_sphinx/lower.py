@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ._tvm import relax, tvm
+from .constants import FoldConstants
 from .frontend import entry_function, public_functions
-from .kernels import prepare_layouts
+from .kernels import prepare_layouts, sink_reshapes
 
 
 def lower_to_kernels(
@@ -39,14 +40,12 @@ def lower_to_kernels(
         transform.DecomposeOpsForInference(),
         transform.CanonicalizeBindings(),
         transform.RemoveRedundantReshape(),
-        transform.FoldConstant(),
-        *([PrepareLayouts(targets)] if targets else []),
-        transform.FoldConstant(),
         transform.ConvertToDataflow(),
+        FoldConstants(),
+        *([PrepareLayouts(targets)] if targets else []),
         # Kernel level: one PrimFunc per operator, then one per fused group.
         transform.LegalizeOps(),
         transform.AnnotateTIROpPattern(),
-        transform.FoldConstant(),
         transform.FuseOps(),
         transform.FuseTIR(),
         # Clean up: kernels that only rename their input become views.
@@ -67,7 +66,7 @@ class PrepareLayouts:
 
     def transform_module(self, mod: Any, _ctx: Any) -> Any:
         """Return the module with packed layouts, or as it is where a target does not know them."""
-        return prepare_layouts(mod, self.targets)
+        return prepare_layouts(sink_reshapes(mod), self.targets)
 
 
 @relax.transform.function_pass(opt_level=0, name="SimplifyDropout")

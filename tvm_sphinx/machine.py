@@ -63,7 +63,14 @@ def _numa_node(core: int) -> tuple[int, ...]:
 
 
 def _equal_cores(core: int, cores: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the cores of the same capacity, where the kernel tells capacities (big.LITTLE)."""
+    """Return the cores of the same make, where the kernel tells them apart.
+
+    Arm systems give each core a capacity; x86 systems of unlike cores list those of each make.
+    """
+    for makes in sorted(_SYSFS_CPU.parents[1].glob("cpu_*/cpus")):
+        members = _read_list(makes)
+        if core in members:
+            return members
     capacity = {other: _read_text(_SYSFS_CPU / f"cpu{other}/cpu_capacity") for other in cores}
     if not capacity.get(core):
         return ()

@@ -17,6 +17,8 @@ from .errors import UnsupportedError
 from .extract import Extraction, extract_task_graph
 from .frontend import entry_function, load_model
 from .graph import TaskGraph
+from .implement import implement_kernel
+from .kernels import rule_of
 from .lower import lower_to_kernels
 from .patterns import (
     find_patterns,
@@ -199,7 +201,23 @@ def _report(
         algorithm=found.algorithm,
         seed=found.seed,
         evaluations=found.evaluations,
+        default_kernels=_default_kernels(extraction, platform, found.best),
     )
+
+
+def _default_kernels(extraction: Extraction, platform: Platform, schedule: Schedule) -> list[str]:
+    """Name the kernels that run on a CPU device without a schedule rule, by operators and first task."""
+    found: dict[tuple[str, str], str] = {}
+    seen = set()
+    for number, task in enumerate(extraction.graph.tasks):
+        device, kernel = platform.devices[schedule.device[number]], extraction.kernels[task.kernel]
+        place = (task.kernel, device.cost_class)
+        if place in seen or kernel.is_external or not device.is_cpu:
+            continue
+        seen.add(place)
+        if not rule_of(implement_kernel(kernel.function, device_target(device))):
+            found[place] = f"{'+'.join(task.op_kinds)} ({task.name} on {device.name})"
+    return list(found.values())
 
 
 class _StageClock:

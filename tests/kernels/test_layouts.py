@@ -12,6 +12,7 @@ from tvm import relax
 from tvm_ffi import structural_equal
 
 from tests.kernels.reference import TARGET, compare
+from tvm_sphinx.constants import fold_constants
 from tvm_sphinx.kernels import ScheduleKernels, prepare_layouts
 
 PASSES = relax.transform
@@ -115,3 +116,23 @@ def test_channels_last_tensors_are_transposed_once() -> None:
 def test_a_module_for_other_devices_stays_as_it_is() -> None:
     mod = build(branches)
     assert prepare_layouts(mod, [TARGET, tvm.target.Target("cuda")]).same_as(mod)
+
+
+def recurrent(x: Any, emit: Callable[[Any], Any]) -> Any:
+    """Steps that share one weight, each of which the importer transposes anew."""
+    weight = const(7, 7)
+    y = emit(relax.op.reshape(x, (54, 7)))
+    for _ in range(3):
+        y = emit(relax.op.tanh(emit(relax.op.matmul(y, emit(relax.op.permute_dims(weight))))))
+    return y
+
+
+def test_kernels_that_share_a_weight_share_its_packed_form() -> None:
+    prepared = prepare_layouts(fold_constants(build(recurrent)), [TARGET])
+    used = []
+    for binding in prepared["main"].body.blocks[0].bindings:
+        call = binding.value
+        if isinstance(call, relax.Call) and call.op.name == "relax.call_tir":
+            used.append(call.args[1].fields[1])
+    assert len(used) == 3
+    assert all(weight.same_as(used[0]) for weight in used)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tvm
+import tvm_ffi
 from tvm import te, tirx
 
-from tests.kernels.reference import check, draw
-from tvm_sphinx.kernels import compute, packing
+from tests.kernels.reference import TARGET, check, draw
+from tvm_sphinx.kernels import compute, packing, schedule_kernel
 
 CONVOLUTIONS = [
     # data NHWC, out channels, kernel, strides, padding, dilation, groups
@@ -132,3 +134,60 @@ def test_an_epilogue_is_merged_and_keeps_its_numbers(rows: int, columns: int) ->
     inputs = [draw((rows, 9), "float32", rng), weight, draw((columns,), "float32", rng)]
     func = with_epilogue(rows, columns, 9)
     check(func, [*inputs, draw((rows, columns), "float32", rng)])
+
+
+def test_rows_of_several_axes_stay_in_a_tile_where_the_last_panel_is_partial() -> None:
+    """Else the tile's accumulators would be the whole product, in memory."""
+    func = compute.matmul((1, 13, 13), 64, 1000, "float32", "float32")
+    scheduled = schedule_kernel(func, TARGET, 1)
+    assert scheduled is not None
+    transform = tvm.s_tir.transform
+    passes = [transform.PlanAndUpdateBufferAllocationLocation(), transform.ConvertBlocksToOpaque()]
+    passes.append(transform.CompactBufferAllocation())
+    lowered = tvm.transform.Sequential(passes)(tvm.IRModule({"main": scheduled}))
+    sizes: list[int] = []
+
+    def visit(block: tvm.s_tir.SBlock) -> None:
+        for buffer in block.alloc_buffers:
+            sizes.append(int(np.prod([int(extent) for extent in buffer.shape])))
+
+    tvm_ffi.structural_walk(lowered["main"].body, (tvm.s_tir.SBlock, visit))
+    (size,) = sizes
+    assert size <= 256, f"accumulators of {size} elements"
+
+
+@pytest.mark.parametrize(
+    ("lead", "inner", "columns", "shared"),
+    [((1,), 64, 64, False), ((49,), 16, 32, False), ((1,), 512, 512, True), ((128,), 64, 96, True)],
+)
+def test_threads_are_started_only_for_work_that_is_worth_them(
+    lead: tuple[int, ...], inner: int, columns: int, shared: bool
+) -> None:
+    func = compute.matmul(lead, inner, columns, "float32", "float32")
+    scheduled = schedule_kernel(func, TARGET, 2)
+    assert scheduled is not None
+    assert ("T.parallel" in scheduled.script()) == shared
+    many = schedule_kernel(func, TARGET, 64)
+    assert many is not None
+    assert "T.parallel" not in many.script()
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+@pytest.mark.parametrize(
+    ("dtype", "out"), [("float16", "float16"), ("int8", "int32"), ("uint8", "int32")]
+)
+def test_products_of_other_types_keep_their_numbers(dtype: str, out: str, cores: int) -> None:
+    rng = np.random.default_rng(13)
+    low = 0 if dtype == "uint8" else None
+
+    def values(*shape: int) -> np.ndarray:
+        return rng.integers(0, 8, shape).astype(dtype) if low == 0 else draw(shape, dtype, rng)
+
+    flat = compute.matmul((3, 11), 24, 37, dtype, out)
+    check(flat, [values(3, 11, 24), packing.pack_matmul(values(24, 37))], cores)
+    shape = compute.BatchMatmulShape((3,), (1,), 7, 19, 33)
+    check(compute.batch_matmul(shape, dtype, out), [values(3, 7, 19), values(1, 19, 33)], cores)
+    data, *rest = DEPTHWISE[1]
+    deep = conv_shape((data, data[3], *rest, data[3]))
+    weight = packing.pack_depthwise(values(data[3], 1, *deep.kernel))
+    check(compute.depthwise_conv2d(deep, dtype, out), [values(*data), weight], cores)

@@ -58,6 +58,36 @@ def test_a_reduction_keeps_its_numbers(axis: tuple[int, ...], keepdims: bool, na
     check(func, [draw(shape, "float32", rng)])
 
 
+@pytest.mark.parametrize("dtype", ["float16", "int8", "int32"])
+@pytest.mark.parametrize("axis", [(2,), (1,), (0, 1, 2)])
+def test_a_reduction_of_another_type_keeps_its_numbers(dtype: str, axis: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(8)
+    shape = (3, 16, 96)
+    check(unary(shape, lambda data: topi.max(data, axis=axis), dtype), [draw(shape, dtype, rng)])
+    if dtype == "int32":
+        check(unary(shape, lambda data: topi.sum(data, axis=axis), dtype), [draw(shape, dtype, rng)])
+
+
+@pytest.mark.parametrize("axis", [(2,), (1,), (0, 1, 2)])
+def test_a_reduction_of_truth_values_keeps_tvm_s_loops(axis: tuple[int, ...]) -> None:
+    """TVM cannot vectorize its accumulator: the scheduled kernel would not compile."""
+    func = unary((3, 16, 96), lambda data: topi.any(data, axis=axis), "bool")
+    assert schedule_kernel(func, TARGET, 1) is None
+
+
+@pytest.mark.parametrize("shape", [(4, 33), (2, 5, 64)])
+def test_float16_softmax_and_pooling_keep_their_numbers(shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(9)
+    check(unary(shape, topi.nn.softmax, "float16"), [draw(shape, "float16", rng)])
+    image = (1, 9, 9, shape[-1])
+
+    def pool(data: Any) -> Any:
+        return topi.nn.pool2d(data, (3, 3), (2, 2), (1, 1), (0, 0, 0, 0), "max", layout="NHWC")
+
+    for dtype in ("float16", "int8"):
+        check(unary(image, pool, dtype), [draw(image, dtype, rng)])
+
+
 @pytest.mark.parametrize(("extent", "channels"), [(13, 32), (8, 5), (7, 83), (3, 1)])
 @pytest.mark.parametrize("kind", ["max", "avg"])
 def test_pooling_keeps_its_numbers(extent: int, channels: int, kind: str) -> None:

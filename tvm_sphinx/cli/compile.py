@@ -27,6 +27,27 @@ def add_parser(subparsers: Any) -> None:
             "target was the host)."
         ),
     )
+    add_model_arguments(parser)
+    parser.add_argument("-o", "--output", metavar="OUT", help="write the program to this file")
+    parser.add_argument("--algorithm", default="cpga", help="search algorithm; default: cpga")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the search; default: 0")
+    parser.add_argument("--time-limit", type=float, help="seconds to search, in place of evaluations")
+    parser.add_argument(
+        "--prune",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="start the search from a schedule of the recurring layers folded together; default: yes",
+    )
+    parser.add_argument(
+        "--no-reference", action="store_true", help="leave out the build for the best single device"
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="also print where each task runs")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print no progress")
+    parser.set_defaults(run=run)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what says which model, on which devices, by which measured times."""
     parser.add_argument(
         "FILE",
         nargs="?",
@@ -46,34 +67,18 @@ def add_parser(subparsers: Any) -> None:
         help="a TVM target, such as 'llvm -mcpu=znver4'; repeat it for more. The n-th CPU target owns "
         "the n-th core of this machine",
     )
-    parser.add_argument("-o", "--output", metavar="OUT", help="write the program to this file")
     parser.add_argument(
         "--input-shapes", help="shapes of ONNX inputs that the file leaves open: 'x:[1,3],y:[1]'"
     )
     parser.add_argument("--entry", help="Relax function to schedule; default: main, or the only one")
     parser.add_argument("--records", default="default", help="file of measured times to use and extend")
-    parser.add_argument("--algorithm", default="cpga", help="search algorithm; default: cpga")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the search; default: 0")
-    parser.add_argument("--time-limit", type=float, help="seconds to search, in place of evaluations")
-    parser.add_argument(
-        "--prune",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="start the search from a schedule of the recurring layers folded together; default: yes",
-    )
-    parser.add_argument(
-        "--no-reference", action="store_true", help="leave out the build for the best single device"
-    )
-    parser.add_argument("-v", "--verbose", action="store_true", help="also print where each task runs")
-    parser.add_argument("-q", "--quiet", action="store_true", help="print no progress")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the subcommand."""
     input_shapes = parse_input_shapes(args.input_shapes)
     check_writable(args.output)
-    platform = _platform(args)
+    platform = chosen_platform(args)
     from ..pipeline import compile
     from ..search import Stop
 
@@ -124,7 +129,8 @@ def parse_input_shapes(text: str | None) -> dict[str, list[int]] | None:
     }
 
 
-def _platform(args: argparse.Namespace) -> Platform:
+def chosen_platform(args: argparse.Namespace) -> Platform:
+    """Return the platform that the arguments of `add_model_arguments` name."""
     if not args.target:
         return Platform.named(args.platform)
     return Platform.of_targets(args.target)

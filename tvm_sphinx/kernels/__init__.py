@@ -1,7 +1,8 @@
 """CPU kernels: channels-last packed layouts, schedule rules, and their measurement."""
 
 from .layouts import prepare_layouts
-from .schedule import ScheduleKernels, default_rules, schedule_kernel
+from .reshapes import sink_reshapes
+from .schedule import ScheduleKernels, default_rules, rule_of, schedule_kernel
 from .target_info import CpuInfo, cpu_info
 
 __all__ = [
@@ -10,5 +11,7 @@ __all__ = [
     "cpu_info",
     "default_rules",
     "prepare_layouts",
+    "rule_of",
     "schedule_kernel",
+    "sink_reshapes",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import tvm
+import tvm_ffi
 from tvm import s_tir, tirx
 from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
 
@@ -26,6 +27,20 @@ def root_blocks(sch: s_tir.Schedule) -> list[SBlockRV]:
 def role_of(sch: s_tir.Schedule, block: SBlockRV) -> str:
     """Return the role that `compute.py` gave a block, or an empty string."""
     return str(sch.get(block).annotations.get(ROLE, ""))
+
+
+def simplify_indices(func: tirx.PrimFunc) -> tirx.PrimFunc:
+    """Return a function whose sums of quotients and remainders are simplified.
+
+    A change of layout leaves ``v // 13 * 13 + v % 13``; beside a condition, TVM does not see that this
+    stays within a tile of v, and keeps the whole accumulator in memory.
+    """
+    analyzer = tvm.sym.Analyzer()
+
+    def simplify(total: tirx.Add) -> Any:
+        return analyzer.simplify(total) if str(total.ty).startswith("int") else total
+
+    return func.with_body(tvm_ffi.structural_map(func.body, (tirx.Add, simplify)))
 
 
 def extent_of(sch: s_tir.Schedule, loop: LoopRV) -> int:

@@ -233,7 +233,7 @@ def _squeeze_leaving(rewriter: Any, call: relax.Call) -> relax.Expr | None:
     return relax.op.reshape(rewriter.twin_of(call.args[0], order), target)
 
 
-_UNARY = [
+UNARY = [
     "nn.relu",
     "nn.leakyrelu",
     "nn.gelu",
@@ -260,11 +260,11 @@ _UNARY = [
     "cos",
     "sin",
 ]
-_BINARY = ["add", "subtract", "multiply", "divide", "maximum", "minimum", "power", "floor_divide"]
+BINARY = ["add", "subtract", "multiply", "divide", "maximum", "minimum", "power", "floor_divide"]
 
 RULES: dict[str, Callable[[Any, relax.Call], Result | None]] = {
-    **dict.fromkeys(_UNARY, _unary),
-    **dict.fromkeys(_BINARY, _binary),
+    **dict.fromkeys(UNARY, _unary),
+    **dict.fromkeys(BINARY, _binary),
     **dict.fromkeys(_REDUCTIONS, _reduce_keeping),
     "nn.max_pool2d": _pool,
     "nn.avg_pool2d": _pool,

@@ -17,10 +17,7 @@ from .blocks import (
     try_inline,
     vectorize_last,
 )
-from .target_info import CpuInfo
-
-# Elements below which starting the threads costs more than they save.
-PARALLEL_ELEMENTS = 1 << 14
+from .target_info import ELEMENTS_PER_NS, CpuInfo
 
 
 class Injective:
@@ -53,7 +50,7 @@ def schedule_injective(sch: s_tir.Schedule, block: SBlockRV, info: CpuInfo) -> N
     if outer:
         sch.reorder(*outer, inner)
     vectorize_last(sch, block, lanes)
-    if info.cores > 1 and elements >= PARALLEL_ELEMENTS:
+    if info.shares(elements / ELEMENTS_PER_NS):
         shared = outer if outer else sch.get_loops(block)[:-1]
         if shared:
             sch.parallel(fuse_all(sch, shared))

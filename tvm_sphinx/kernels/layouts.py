@@ -13,6 +13,7 @@ weight transposes are compiled and run one by one by FoldConstant.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import tvm
@@ -76,6 +77,8 @@ class _LayoutRewriter(PyExprMutator):  # type: ignore[misc]
         self._values: dict[Any, relax.Expr] = {}
         self._settled: set[Any] = set()
         self._moved: dict[Any, relax.Var] = {}
+        # One packed copy of a weight for all kernels that use it: recurrent networks do in each step.
+        self._packed: dict[Any, relax.Expr] = {}
 
     def rewrite_function(self, gvar: tvm.ir.GlobalVar, func: relax.Function) -> None:
         self._twins.clear()
@@ -180,6 +183,16 @@ class _LayoutRewriter(PyExprMutator):  # type: ignore[misc]
         gvar = self.builder_.add_func(func, name)
         return self.builder_.emit(relax.call_tir(gvar, args, out))
 
+    def packed(
+        self, expr: relax.Expr, layout: str, array: Any, pack: Callable[[Any], Any]
+    ) -> relax.Expr:
+        """Return a weight packed for a kernel, as a constant."""
+        if not isinstance(expr, tvm.ir.GenericConst):
+            return relax.const(pack(array))
+        if (expr, layout) not in self._packed:
+            self._packed[expr, layout] = relax.const(pack(array))
+        return self._packed[expr, layout]
+
     # -- rewrites
 
     def _rewrite_twin(self, name: str, call: relax.Call) -> tuple[relax.Var, channels_last.Order] | None:
@@ -223,18 +236,21 @@ class _LayoutRewriter(PyExprMutator):  # type: ignore[misc]
         tensor = self.twin_of(call.args[0], channels_last.NHWC)
         out = relax.TensorType((batch, *shape.out_hw, shape.out_channels), out_dtype)
         if shape.is_depthwise:
-            func, packed = compute.depthwise_conv2d, packing.pack_depthwise(weight)
+            func, pack = compute.depthwise_conv2d, packing.pack_depthwise
         elif shape.is_pointwise:
-            matrix = packing.pack_matmul(weight[:, :, 0, 0].T)
+            matrix = self.packed(
+                call.args[1], "1x1", weight, lambda w: packing.pack_matmul(w[:, :, 0, 0].T)
+            )
             lead = (batch, height, width)
             kernel = compute.matmul(lead, depth, shape.out_channels, dtype, out_dtype)
-            args = [tensor, relax.const(matrix)]
+            args = [tensor, matrix]
             return self.emit_kernel(kernel, "conv2d_1x1", args, out), channels_last.NHWC
         else:
-            func, packed = compute.conv2d, packing.pack_conv2d(weight, shape.groups)
+            func, pack = compute.conv2d, partial(packing.pack_conv2d, groups=shape.groups)
         kernel = func(shape, dtype, out_dtype)
         name = func.__name__
-        args = [tensor, relax.const(packed)]
+        layout = f"{name} {shape.groups}"
+        args = [tensor, self.packed(call.args[1], layout, weight, pack)]
         return self.emit_kernel(kernel, name, args, out), channels_last.NHWC
 
     def _matmul(self, call: relax.Call) -> relax.Expr | None:
@@ -247,7 +263,8 @@ class _LayoutRewriter(PyExprMutator):  # type: ignore[misc]
         weight = self.constant(call.args[1])
         if weight is not None and len(right) == 2:
             kernel = compute.matmul(left[:-1], left[-1], right[1], dtype, out_dtype)
-            args = [self.visit_expr(call.args[0]), relax.const(packing.pack_matmul(weight))]
+            matrix = self.packed(call.args[1], "matmul", weight, packing.pack_matmul)
+            args = [self.visit_expr(call.args[0]), matrix]
             return self.emit_kernel(kernel, "matmul", args, call.ty)
         shape = compute.BatchMatmulShape(left[:-2], right[:-2], left[-2], left[-1], right[-1])
         kernel = compute.batch_matmul(shape, dtype, out_dtype)

@@ -9,6 +9,7 @@ register tile; padding and packing run ahead.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from tvm import s_tir, tirx
@@ -23,11 +24,12 @@ from .blocks import (
     is_output,
     role_of,
     root_blocks,
+    simplify_indices,
     try_inline,
     vectorize_last,
 )
 from .injective import schedule_injective
-from .target_info import PANEL_LANES, CpuInfo
+from .target_info import MULTIPLY_ADDS_PER_NS, PANEL_LANES, WEIGHT_BYTES_PER_NS, CpuInfo
 from .tiling import Tile, choose_tile
 
 _ACCUMULATORS = ("conv2d", "depthwise_conv2d", "matmul", "batch_matmul")
@@ -58,6 +60,8 @@ class PackedKernel:
         if len(found) != 1:
             return None
         acc = found[0]
+        if self.info.cores > 1 and not self.info.shares(_work_ns(sch, acc)):
+            return PackedKernel(replace(self.info, cores=1))._schedule(func, merged)
         position = blocks.index(acc)
         after = blocks[position + 1 :]
         epilogue = inline_consumers(sch, acc, after) if merged else None
@@ -68,6 +72,8 @@ class PackedKernel:
             for block in [b for b in after if is_output(sch, b) or not try_inline(sch, b)]:
                 schedule_injective(sch, block, self.info)
         role = role_of(sch, acc)
+        if merged and role == "matmul" and _flatten_rows(sch, acc, epilogue):
+            return self._schedule(simplify_indices(sch.mod["main"]), merged)
         plan = {
             "conv2d": self._conv2d,
             "depthwise_conv2d": self._depthwise,
@@ -109,7 +115,6 @@ class PackedKernel:
 
     def _matmul(self, sch: s_tir.Schedule, acc: SBlockRV, epilogue: SBlockRV) -> bool:
         m, o, i, k = sch.get_loops(acc)
-        _flatten_rows(sch, epilogue, extent_of(sch, m))
         stride = extent_of(sch, k) * 4
         tile = choose_tile(
             extent_of(sch, m), extent_of(sch, o), stride, self.info, extent_of(sch, k) * 4 * PANEL_LANES
@@ -186,18 +191,28 @@ class PackedKernel:
             self._parallel(sch, sch.get_loops(block)[: max(1, len(loops) - 2)])
 
 
+def _work_ns(sch: s_tir.Schedule, acc: SBlockRV) -> float:
+    """Estimate the time of an accumulating block on one core: its arithmetic, or reading its weights."""
+    block = sch.get(acc)
+    products = math.prod(int(it.dom.extent) for it in block.iter_vars)
+    weight = block.reads[-1].source
+    weight_bytes = math.prod(int(extent) for extent in weight.shape) * int(weight.dtype.bits) // 8
+    return max(products / MULTIPLY_ADDS_PER_NS, weight_bytes / WEIGHT_BYTES_PER_NS)
+
+
 def _pixel_bytes(sch: s_tir.Schedule, acc: SBlockRV, axis: int) -> int:
     """Return the distance in bytes of the pixels that neighbouring output columns read."""
     read = sch.get(acc).reads[0].source
     return int(math.prod(int(extent) for extent in read.shape[axis + 1 :])) * 4
 
 
-def _flatten_rows(sch: s_tir.Schedule, epilogue: SBlockRV, rows: int) -> None:
-    """Give the epilogue one loop over all rows, as the accumulating block has."""
+def _flatten_rows(sch: s_tir.Schedule, acc: SBlockRV, epilogue: SBlockRV) -> bool:
+    """Give the epilogue one loop over all rows, as the accumulating block has; tell if it had more."""
+    rows = extent_of(sch, sch.get_loops(acc)[0])
     extents = [extent_of(sch, loop) for loop in sch.get_loops(epilogue)]
     lead = extents[:-1]
     if len(lead) < 2 or rows == 1 or math.prod(lead) != rows:
-        return
+        return False
 
     def flatten(*indices: Any) -> list[Any]:
         flat: Any = 0
@@ -208,6 +223,7 @@ def _flatten_rows(sch: s_tir.Schedule, epilogue: SBlockRV, rows: int) -> None:
 
     index_map = tirx.IndexMap.from_func(flatten, ndim=len(extents), index_dtype="int64")
     sch.transform_block_layout(epilogue, index_map)
+    return True
 
 
 def _attach(sch: s_tir.Schedule, epilogue: SBlockRV, rows: LoopRV, tile: Tile) -> bool:

@@ -26,8 +26,8 @@ from .blocks import (
     try_inline,
     vectorize_last,
 )
-from .injective import PARALLEL_ELEMENTS, schedule_injective
-from .target_info import CpuInfo
+from .injective import schedule_injective
+from .target_info import ELEMENTS_PER_NS, CpuInfo
 
 _REDUCED = tirx.IterVar.CommReduce
 _MIN_LANES = 4  # fewer partial results than this are not worth a vector
@@ -59,9 +59,10 @@ class Reduction:
         """Return the schedule, or None where no plan fits."""
         for plan in (self._single, self._rows):
             sch = s_tir.Schedule(func)
+            reductions = [block for block in root_blocks(sch) if is_reduction(sch, block)]
+            if not reductions or any(_is_of_truth_values(sch, block) for block in reductions):
+                return None  # before anything is inlined, which takes milliseconds for each block
             blocks = _inline_around_reductions(sch)
-            if not any(is_reduction(sch, block) for block in blocks):
-                return None
             try:
                 if plan(sch, blocks):
                     return sch
@@ -108,7 +109,7 @@ class Reduction:
         _vectorize_copy(sch, epilogue, chunk, lanes)
         if extent % min(lanes, extent):
             sch.annotate(chunk, PARTITION_HINT, True)
-        if self.info.cores > 1 and work >= PARALLEL_ELEMENTS:
+        if self.info.shares(work / ELEMENTS_PER_NS):
             rows = math.prod(extent_of(sch, loop) for loop in outer)
             sch.parallel(fuse_all(sch, outer) if rows >= self.info.cores else chunk)
         sch.decompose_reduction(block, reduced[0])
@@ -134,7 +135,7 @@ class Reduction:
         row = fuse_all(sch, sch.get_loops(parts[-1].block)[:lead])
         for part in reversed(parts[:-1]):
             sch.compute_at(part.block, row)
-        if self.info.cores > 1 and work >= PARALLEL_ELEMENTS:
+        if self.info.shares(work / ELEMENTS_PER_NS):
             sch.parallel(row)
         for part in parts:
             self._inner(sch, part, 1)
@@ -197,6 +198,11 @@ def _inline_around_reductions(sch: s_tir.Schedule) -> list[SBlockRV]:
         if keep:
             remaining.append(block)
     return remaining
+
+
+def _is_of_truth_values(sch: s_tir.Schedule, block: SBlockRV) -> bool:
+    """Whether a reduction writes booleans, whose vectors TVM 0.27 stores as those of int8, and fails."""
+    return str(sch.get(block).writes[0].source.dtype) == "bool"
 
 
 def _volume(sch: s_tir.Schedule, block: SBlockRV) -> int:

@@ -16,6 +16,11 @@ PANEL_LANES = 16
 # TVM's LLVM backend keeps a buffer on the stack, where LLVM can promote it to registers, only below
 # this size (runtime::kMaxStackAlloca); a register tile above it would live in memory.
 _STACK_LIMIT_BYTES = 1024
+# Work below which a thread costs more than it saves, and how fast one core does which kind of work.
+_MIN_THREAD_NS = 2000
+ELEMENTS_PER_NS = 4.0  # of an elementwise kernel
+MULTIPLY_ADDS_PER_NS = 32.0
+WEIGHT_BYTES_PER_NS = 16.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,10 @@ class CpuInfo:
     def __post_init__(self) -> None:
         if self.cores < 1:
             raise PlatformError(f"Expected cores >= 1; got cores = {self.cores}.")
+
+    def shares(self, work_ns: float) -> bool:
+        """Whether work of this estimated time is worth the start of all threads."""
+        return self.cores > 1 and work_ns >= self.cores * _MIN_THREAD_NS
 
     def lanes(self, dtype_bytes: int) -> int:
         """Return how many elements of `dtype_bytes` bytes one vector register holds."""

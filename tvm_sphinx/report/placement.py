@@ -10,6 +10,8 @@ from ..graph import FROM_INPUT, Operand, TaskGraph
 from ..platform import Platform
 from ..schedule import Schedule
 
+_MOST_NAMED = 8  # kernels that the report names in a line
+
 
 class Crossing(NamedTuple):
     """A tensor that another device reads than the one that it is on."""
@@ -47,7 +49,11 @@ class TaskRow:
 
 @dataclass(frozen=True)
 class PlacementReport:
-    """The numbers of a schedule. Times are predictions, in ns."""
+    """The numbers of a schedule. Times are predictions, in ns.
+
+    ``num_kernels`` counts distinct kernels; ``default_kernels`` names those that no schedule rule fits,
+    and that therefore run as the plain loops that TVM makes by default.
+    """
 
     devices: tuple[DeviceRow, ...]
     tasks: tuple[TaskRow, ...]
@@ -59,6 +65,8 @@ class PlacementReport:
     algorithm: str
     seed: int
     evaluations: int
+    num_kernels: int = 0
+    default_kernels: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-serialisable form."""
@@ -69,7 +77,8 @@ class PlacementReport:
         """Rebuild a report from `to_json`."""
         rows = tuple(DeviceRow(**row) for row in content["devices"])
         tasks = tuple(TaskRow(**row) for row in content["tasks"])
-        return cls(**{**content, "devices": rows, "tasks": tasks})
+        default = tuple(content.get("default_kernels", ()))
+        return cls(**{**content, "devices": rows, "tasks": tasks, "default_kernels": default})
 
 
 def placement_report(
@@ -82,6 +91,7 @@ def placement_report(
     algorithm: str,
     seed: int,
     evaluations: int,
+    default_kernels: Sequence[str] = (),
 ) -> PlacementReport:
     """Return the report of a schedule beside the best schedule on a single device."""
     names = [device.name for device in platform.devices]
@@ -116,6 +126,8 @@ def placement_report(
         algorithm=algorithm,
         seed=seed,
         evaluations=evaluations,
+        num_kernels=len({task.kernel for task in graph.tasks}),
+        default_kernels=tuple(default_kernels),
     )
 
 
@@ -168,6 +180,7 @@ def format_report(report: PlacementReport, *, verbose: bool = False) -> str:
         f"lower bound          {format_ns(report.lower_bound_ns)} (certified gap {gap:.1%})",
         f"search               {report.algorithm}, seed {report.seed}, {report.evaluations} evaluations",
         f"costs                {report.measured_share:.0%} measured",
+        f"kernels              {report.num_kernels} distinct, {_format_default(report.default_kernels)}",
     ]
     if verbose:
         table = [("task", "kernel", "device", "start", "finish")]
@@ -177,6 +190,13 @@ def format_report(report: PlacementReport, *, verbose: bool = False) -> str:
         ]
         lines += ["", format_table(table)]
     return "\n".join(lines)
+
+
+def _format_default(names: Sequence[str]) -> str:
+    if not names:
+        return "each scheduled by a rule"
+    shown = ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")
+    return f"{len(names)} as TVM's default loops, since no rule fits: {shown}"
 
 
 def format_table(rows: Sequence[Sequence[str]]) -> str:

@@ -1,0 +1,97 @@
+"""``tvm-sphinx bench kernels``: each kernel of a model beside what the machine reaches at best."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from typing import Any
+
+from ..errors import PlatformError
+from ..machine import group_name, usable_cores
+from ..platform import Device, Platform
+from .compile import add_model_arguments, chosen_platform, parse_input_shapes
+from .files import check_writable, write_text
+from .progress import ProgressLine
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "bench",
+        help="measure the kernels of a model beside the machine's peak",
+        description="Measure parts of a model on this machine.",
+    )
+    parts = parser.add_subparsers(title="parts", metavar="PART", required=True)
+    kernels = parts.add_parser(
+        "kernels",
+        help="each distinct kernel beside the machine's peak, what loses most time first",
+        description=(
+            "Measure each distinct kernel of a model on each kind of CPU device, and print it beside\n"
+            "the peak of that device, measured too. What loses most time against the peak comes first.\n"
+            "Measured times are kept, and shared with 'tvm-sphinx compile'."
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_model_arguments(kernels)
+    kernels.add_argument(
+        "--cores", type=int, metavar="N", help="take the first N cores, in place of the platform's own"
+    )
+    kernels.add_argument("--limit", type=int, metavar="ROWS", help="kernels to print; default: all")
+    kernels.add_argument("--json", metavar="OUT", help="write all rows to this file")
+    kernels.add_argument("-q", "--quiet", action="store_true", help="print no progress")
+    kernels.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the subcommand."""
+    input_shapes = parse_input_shapes(args.input_shapes)
+    check_writable(args.json)
+    devices = bench_devices(chosen_platform(args), args.cores)
+    from ..cost.bench import bench_kernels, format_rows, measure_peak, to_json
+    from ..cost.records import RecordStore, default_record_path
+    from ..extract import extract_task_graph
+    from ..frontend import entry_function, load_model
+    from ..lower import lower_to_kernels
+    from ..runtime.kernels import check_processor
+    from ..targets import device_target
+
+    for device in devices:
+        check_processor(device)
+    store = RecordStore(default_record_path() if args.records == "default" else args.records)
+    module = load_model(args.FILE, input_shapes=input_shapes)
+    entry = entry_function(module, args.entry)
+    targets = [device_target(device) for device in devices]
+    extraction = extract_task_graph(lower_to_kernels(module, targets[0], entry, targets=targets), entry)
+    results = []
+    for device in devices:
+        peak = measure_peak(device)
+        progress = ProgressLine(quiet=args.quiet)
+        rows = bench_kernels(extraction, device, store, peak, progress=progress)
+        results.append(to_json(rows, device, peak))
+        print(f"{args.FILE} on {device.name}, {device.target}\n")
+        print(format_rows(rows, peak, args.limit), "\n")
+    if args.json:
+        content = {"model": str(args.FILE), "devices": results}
+        write_text(args.json, json.dumps(content, indent=1) + "\n")
+        print(f"wrote                {args.json}")
+    return 0
+
+
+def bench_devices(platform: Platform, cores: int | None) -> list[Device]:
+    """Return one device of each kind of CPU device, or of each target, on the first cores.
+
+    Raises
+    ------
+    PlatformError
+        If this machine has fewer cores than that, or a device claims one that it lacks.
+    """
+    platform.check_machine()
+    cpus = [device for device in platform.devices if device.is_cpu]
+    if cores is not None:
+        present = usable_cores()
+        if not 1 <= cores <= len(present):
+            raise PlatformError(f"Expected --cores from 1 to {len(present)}; got {cores}.")
+        taken = present[:cores]
+        cpus = [replace(device, name=group_name(taken), cores=taken) for device in cpus]
+    return list({device.cost_class: device for device in reversed(cpus)}.values())[::-1]
