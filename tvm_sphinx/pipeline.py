@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from .compiled import CompiledModel, random_inputs
+from .cost.candidates import KernelChoices, choose_kernels
 from .cost.measure import MeasureConfig, measure_costs
 from .cost.progress import Progress
-from .cost.records import RecordStore, default_record_path
+from .cost.records import RecordStore
 from .cost.table import CostTable, build_problem
 from .errors import UnsupportedError
 from .extract import Extraction, extract_task_graph
@@ -27,6 +28,8 @@ from .schedule import Schedule, validate
 from .search import SearchResult, Stop, search_schedule
 from .single import build_on_single_device, input_specs
 from .targets import device_target
+from .tune.apply import TunedKernels
+from .tune.paths import record_path, tuning_root
 
 
 def compile(
@@ -56,7 +59,8 @@ def compile(
     function
         Relax function to schedule; by default ``main`` or the only one.
     records
-        File of measured times to use and to extend; None keeps them in memory.
+        File of measured times to use and to extend, or its folder (see `tvm_sphinx.tune.paths`); what
+        `tvm-sphinx tune` has found lies beside it. None keeps times in memory and uses no tuning records.
     algorithm, seed, stop
         See `tvm_sphinx.search.search_schedule`.
     measure
@@ -75,7 +79,9 @@ def compile(
     clock = _StageClock()
     if not isinstance(platform, Platform):
         platform = Platform.named(str(platform))
-    store = RecordStore(default_record_path() if records == "default" else records)
+    path = record_path(records)
+    store = RecordStore(path)
+    sources = [] if path is None else [TunedKernels(tuning_root(path))]
     with clock("load"):
         module = load_model(model, input_shapes=input_shapes)
         entry = entry_function(module, function)
@@ -88,21 +94,29 @@ def compile(
     except UnsupportedError as error:
         return build_on_single_device(module, entry, platform, str(error), clock.stages_s)
     with clock("measure"):
-        costs = measure_costs(extraction, platform, store, config=measure, progress=progress)
+        choices = choose_kernels(extraction, platform, store, sources, config=measure, progress=progress)
+        costs = measure_costs(
+            extraction,
+            platform,
+            store,
+            config=measure,
+            progress=progress,
+            implement=choices.function,
+        )
     with clock("search"):
         problem = build_problem(extraction.graph, platform, costs)
         single = search_schedule(problem, algorithm="single")
         found = search_schedule(problem, algorithm=algorithm, seed=seed, stop=stop)
         validate(problem, found.best)
     with clock("annotate"):
-        annotated = annotate_schedule(extraction, found.best, platform)
+        annotated = annotate_schedule(extraction, found.best, platform, choices.function)
     with clock("build"):
         program, note = _build(annotated, platform, found.best, entry)
     inputs = input_specs(module[entry])
     reference = None
     if with_reference:
         with clock("build reference"):
-            alone = annotate_schedule(extraction, single.best, platform)
+            alone = annotate_schedule(extraction, single.best, platform, choices.function)
             reference, _ = _build(alone, platform, single.best, entry)
         with clock("race"):
             ratio = speedup(program, reference, random_inputs(inputs))
@@ -117,7 +131,7 @@ def compile(
         platform=platform,
         program=program,
         reference=reference,
-        report=_report(extraction, platform, costs, found, single),
+        report=_report(extraction, platform, costs, found, single, choices),
         note=note,
         stages_s=clock.stages_s,
     )
@@ -138,6 +152,7 @@ def _report(
     costs: CostTable,
     found: SearchResult,
     single: SearchResult,
+    choices: KernelChoices,
 ) -> PlacementReport:
     return placement_report(
         extraction.graph,
@@ -148,7 +163,20 @@ def _report(
         algorithm=found.algorithm,
         seed=found.seed,
         evaluations=found.evaluations,
+        implementations=_implementations(extraction, platform, found.best, choices),
     )
+
+
+def _implementations(
+    extraction: Extraction, platform: Platform, schedule: Schedule, choices: KernelChoices
+) -> dict[str, int]:
+    """Count the distinct kernels that a schedule runs, each once on each device, by where they are from."""
+    placed = {
+        (task.kernel, int(device))
+        for task, device in zip(extraction.graph.tasks, schedule.device, strict=True)
+    }
+    origins = [choices.origin(kernel, platform.devices[device]) for kernel, device in placed]
+    return {origin: origins.count(origin) for origin in sorted(set(origins) - {""})}
 
 
 class _StageClock:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from ..graph import FROM_INPUT, Operand, TaskGraph
@@ -47,7 +47,11 @@ class TaskRow:
 
 @dataclass(frozen=True)
 class PlacementReport:
-    """The numbers of a schedule. Times are predictions, in ns."""
+    """The numbers of a schedule. Times are predictions, in ns.
+
+    ``implementations`` counts the distinct kernels that run, each once on each device, by where their
+    code comes from: ``rule``, ``tuned``, ``default``.
+    """
 
     devices: tuple[DeviceRow, ...]
     tasks: tuple[TaskRow, ...]
@@ -59,6 +63,7 @@ class PlacementReport:
     algorithm: str
     seed: int
     evaluations: int
+    implementations: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-serialisable form."""
@@ -82,6 +87,7 @@ def placement_report(
     algorithm: str,
     seed: int,
     evaluations: int,
+    implementations: Mapping[str, int] | None = None,
 ) -> PlacementReport:
     """Return the report of a schedule beside the best schedule on a single device."""
     names = [device.name for device in platform.devices]
@@ -116,6 +122,7 @@ def placement_report(
         algorithm=algorithm,
         seed=seed,
         evaluations=evaluations,
+        implementations=dict(implementations or {}),
     )
 
 
@@ -169,6 +176,9 @@ def format_report(report: PlacementReport, *, verbose: bool = False) -> str:
         f"search               {report.algorithm}, seed {report.seed}, {report.evaluations} evaluations",
         f"costs                {report.measured_share:.0%} measured",
     ]
+    if report.implementations:
+        counts = ", ".join(f"{count} {name}" for name, count in report.implementations.items())
+        lines.append(f"kernels              {counts}")
     if verbose:
         table = [("task", "kernel", "device", "start", "finish")]
         table += [

@@ -35,9 +35,9 @@ def repair_files(workloads: Path, records: Path, placeholder: Callable[[int], An
     workload_lines = workloads.read_bytes().split(b"\n")
     record_lines = records.read_bytes().split(b"\n")
     good = [is_workload(line) for line in workload_lines[:-1]]
-    lost_records = [
-        line for line in record_lines[:-1] if not is_record(line, good)
-    ] + _torn(record_lines)
+    lost_records = [line for line in record_lines[:-1] if not is_record(line, good)] + _torn(
+        record_lines
+    )
     lost_workloads = [
         line for line, fine in zip(workload_lines, good, strict=False) if not fine
     ] + _torn(workload_lines)

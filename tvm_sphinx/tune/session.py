@@ -12,7 +12,7 @@ import time
 import warnings
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -232,9 +232,7 @@ def find_tunable(
     found = []
     for device in reversed(by_class.values()):
         stage = f"measure on {device.name}"
-        measured = measure_kernels(
-            chosen, device, records, MeasureConfig(), stage, progress, footprint
-        )
+        measured = measure_kernels(chosen, device, records, MeasureConfig(), stage, progress, footprint)
         for kernel, record in zip(chosen, measured, strict=True):
             if not record.samples_ns:
                 continue
@@ -269,7 +267,9 @@ def _select_by_name(
     known = sorted({kind for kernel in kernels for kind in kinds[kernel.id]})
     for name in tasks:
         if not any(name in kind for kind in known):
-            raise SphinxError(f"No kernel has an operator {name!r}; known: {', '.join(known) or 'none'}.")
+            raise SphinxError(
+                f"No kernel has an operator {name!r}; known: {', '.join(known) or 'none'}."
+            )
     return [
         kernel for kernel in kernels if any(name in kind for kind in kinds[kernel.id] for name in tasks)
     ]
@@ -447,9 +447,7 @@ class _Search:
             self.model.update(self.context, candidates, results)
 
 
-def _seconds_left(
-    begin: float, result: TuneResult, left: int, config: TuneConfig
-) -> float | None:
+def _seconds_left(begin: float, result: TuneResult, left: int, config: TuneConfig) -> float | None:
     """Return an estimate of the time left: to the limit, or at the pace so far."""
     spent = time.monotonic() - begin
     remaining = left - _BATCH

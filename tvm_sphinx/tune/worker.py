@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,8 @@ SYMBOL = "candidate"
 _PR_SET_PDEATHSIG = 1
 # A candidate this many times slower than the fastest is timed no further.
 _GIVE_UP = 3.0
+# Samples that are kept of each candidate, an odd number.
+_QUANTILES = 9
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def measure(key: str, library: bytes, best_s: float) -> tuple[list[float], str]:
     if not agree([operand.numpy() for operand in operands], ready.expected):
         return [], "it computes other numbers than the schedule rule's kernel"
     if min(probe) > _GIVE_UP * best_s * 1e9:
-        return [1e-9 * ns for ns in probe], ""
+        return _thin(probe), ""
     samples = time_in_lane(
         function,
         operands,
@@ -123,7 +126,15 @@ def measure(key: str, library: bytes, best_s: float) -> tuple[list[float], str]:
         cold=bench.cold,
         footprint_bytes=bench.footprint_bytes,
     )
-    return [1e-9 * ns for ns in samples], ""
+    return _thin(samples), ""
+
+
+def _thin(samples_ns: Sequence[int]) -> list[float]:
+    """Return the quantiles of samples in ns, their median among them, in s: a record holds no thousands."""
+    count = min(len(samples_ns), _QUANTILES)
+    ordered = sorted(samples_ns)
+    places = [round(number * (len(ordered) - 1) / max(1, count - 1)) for number in range(count)]
+    return [1e-9 * ordered[place] for place in places]
 
 
 def _copies(tensors: list[Any]) -> list[Any]:
