@@ -10,8 +10,8 @@ from .extract import Kernel
 from .kernels import schedule_kernel
 from .platform import Device
 
-#: Gives the PrimFunc that implements a kernel on a device, scheduled and with the device's target; None for
-#: what `implement_kernel` makes of it.
+#: Gives the PrimFunc that implements a kernel on a device, scheduled and with the device's target; None
+#: stands for what `implement_kernel` makes of it.
 Implement = Callable[[Kernel, Device], Any | None]
 
 

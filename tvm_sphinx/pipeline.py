@@ -60,7 +60,7 @@ def compile(
         Relax function to schedule; by default ``main`` or the only one.
     records
         File of measured times to use and to extend, or its folder (see `tvm_sphinx.tune.paths`); what
-        `tvm-sphinx tune` has found lies beside it. None keeps times in memory and uses no tuning records.
+        `tvm-sphinx tune` has found lies beside it. None keeps times in memory and takes no tuned kernels.
     algorithm, seed, stop
         See `tvm_sphinx.search.search_schedule`.
     measure
@@ -170,7 +170,7 @@ def _report(
 def _implementations(
     extraction: Extraction, platform: Platform, schedule: Schedule, choices: KernelChoices
 ) -> dict[str, int]:
-    """Count the distinct kernels that a schedule runs, each once on each device, by where they are from."""
+    """Count the distinct kernels that a schedule runs, each once on each device, by their origin."""
     placed = {
         (task.kernel, int(device))
         for task, device in zip(extraction.graph.tasks, schedule.device, strict=True)

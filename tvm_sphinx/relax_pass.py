@@ -81,8 +81,8 @@ def annotate_schedule(
     - ``vdevice`` lists one virtual device for each device of the platform, in its order.
     - Kernel calls stand in schedule order, each result on the virtual device of its task.
     - A tensor that another device reads gets one ``to_vdevice`` for each such device.
-    - Each kernel is cloned per target that runs it; the clone carries that target. ``implement`` may give
-      the clone, scheduled already; None leaves that to `tvm_sphinx.implement.ImplementKernels`.
+    - Each kernel is cloned per target that runs it; the clone carries that target. ``implement`` may
+      give it, scheduled already; None leaves that to `tvm_sphinx.implement.ImplementKernels`.
     - Weights of devices with their own memory become trailing arguments, so that they are placed
       once, by the function that the attribute ``sphinx.weights`` names, and not once per inference.
 

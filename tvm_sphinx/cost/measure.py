@@ -71,6 +71,7 @@ def measure_costs(
     platform.check_machine()
     kernels = list(extraction.kernels.values())
     by_class: dict[str, Device] = {}
+    config = config or MeasureConfig()
     for device in platform.devices:
         by_class.setdefault(device.cost_class, device)
     found: dict[tuple[str, str], Record] = {}
@@ -86,7 +87,7 @@ def measure_costs(
                 kernels,
                 device,
                 records,
-                config or MeasureConfig(),
+                config,
                 stage,
                 progress,
                 footprint,
@@ -125,8 +126,8 @@ def measure_kernels(
     """Return a record for each kernel on a device; those that the store lacks are measured.
 
     ``footprint_bytes`` is what a model reads between two uses of the same weight: on a CPU, weights are
-    measured as far away as that puts them. ``implement`` gives the PrimFunc to measure for a kernel, with
-    the device's target; None, by default always, is what `tvm_sphinx.implement.implement_kernel` makes.
+    measured as far away as that puts them. ``implement`` gives the PrimFunc to measure for a kernel,
+    with the device's target; None stands for what `tvm_sphinx.implement.implement_kernel` makes.
     """
     implemented = [
         (implement(kernel, device) if implement else None) or _implement(kernel, device)

@@ -10,8 +10,8 @@ from ..cost.records import default_record_path
 def record_path(records: str | Path | None) -> Path | None:
     """Return the file of measured times that an option ``--records`` means.
 
-    ``"default"`` is `default_record_path`, None is none. A path that is a folder, or has no suffix and is
-    no file, is the folder of ``records.jsonl``; any other is the file itself.
+    ``"default"`` is `default_record_path`, None is none. A path that is a folder, or has no suffix and
+    is no file, is the folder of ``records.jsonl``; any other is the file itself.
     """
     if records is None:
         return None

@@ -1,9 +1,9 @@
 """Tune the kernels of a model with MetaSchedule, where their time is. [TVM]
 
-The search is MetaSchedule's evolutionary search under its XGBoost cost model (Shao et al., Tensor Program
-Optimization with Probabilistic Programs, NeurIPS 2022). What is our own is what surrounds it: which kernel
-gets the next trials, how candidates are compiled and timed, and that every result is on disk before the
-next one is measured.
+The search is MetaSchedule's evolutionary search under its XGBoost cost model (Shao et al., Tensor
+Program Optimization with Probabilistic Programs, NeurIPS 2022). What is our own is what surrounds it:
+which kernel gets the next trials, how candidates are compiled and timed, and that every result is on
+disk before the next one is measured.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tvm.s_tir.meta_schedule.runner import RunnerResult
 from ..cost.measure import MeasureConfig, measure_kernels, weight_footprint_bytes
 from ..cost.progress import Progress
 from ..cost.records import RecordStore, median_and_spread
-from ..errors import SphinxError
+from ..errors import SphinxError, known_choices
 from ..extract import Extraction, Kernel
 from ..implement import implement_kernel
 from ..machine import usable_cores
@@ -34,7 +34,7 @@ from .store import FAILED_S, TuningStore, class_folder, trace_key
 from .worker import Bench
 from .workers import Workers
 
-# Candidates that are generated, compiled and timed together. MetaSchedule's 64 suits thousands of trials.
+# Candidates that are generated, compiled and timed together; MetaSchedule's 64 suit thousands of trials.
 _BATCH = 16
 # Measurements from which the cost model predicts; before that candidates are random.
 _WARM_UP = 32
@@ -168,7 +168,7 @@ def tune_kernels(
     extraction, platform
         The model's kernels, and the devices to tune them for.
     root
-        Folder of the tuning records, see `tvm_sphinx.tune.store.class_folder`; None keeps them in memory.
+        Folder of the tuning records, see `tvm_sphinx.tune.store.class_folder`; None is memory.
     records
         Measured times, where those of our rules are looked up and added.
     tasks
@@ -218,7 +218,7 @@ def find_tunable(
     tasks: Sequence[str] | int | None,
     progress: Progress | None = None,
 ) -> list[KernelTuning]:
-    """Return the kernels to tune on each CPU device class; parameters and errors as in `tune_kernels`."""
+    """Return the kernels to tune on each CPU device class; arguments and errors as in `tune_kernels`."""
     platform.check_machine()
     calls: dict[str, int] = {}
     kinds: dict[str, tuple[str, ...]] = {}
@@ -314,8 +314,9 @@ class _Session:
     ) -> int:
         """Measure up to ``count`` new candidates of a kernel; return how many it were."""
         search = self._search(kernel, workers)
-        candidates = search.generate(count) if search.bench is not None else None
-        if not candidates:
+        bench = search.bench
+        candidates = [] if bench is None else search.generate(count)
+        if bench is None or not candidates:
             kernel.exhausted = True
             return 0
         libraries = workers.build([search.function(candidate) for candidate in candidates])
@@ -326,7 +327,7 @@ class _Session:
             samples: list[float] = []
             if isinstance(library, bytes):
                 best = min(kernel.rule_ns, kernel.best_ns or kernel.rule_ns)
-                samples, wrong = workers.measure(search.bench, library, best * 1e-9)
+                samples, wrong = workers.measure(bench, library, best * 1e-9)
                 if wrong.startswith("it computes"):
                     warnings.warn(
                         f"A candidate of {'+'.join(kernel.op_kinds)} is dropped: {wrong}.", stacklevel=2

@@ -39,8 +39,8 @@ _JOBS_PER_CORE = 16
 _NO_PARALLEL = -1
 # Unrolling further (MetaSchedule goes to 512) makes code that LLVM takes seconds to compile.
 _UNROLL_STEPS = [0, 16, 64, 256]
-# MetaSchedule's own: 512 candidates over 4 generations, some 10 s a batch on one core. Its cost model tells
-# candidates of one kernel apart after a few dozen measurements; a small population is searched as well then.
+# MetaSchedule's own are 512 candidates over 4 generations, some 10 s a batch on one core: more than it
+# takes to compile and time them.
 _POPULATION = 96
 _GENERATIONS = 3
 _LEAST_RANDOM = 24

@@ -1,10 +1,10 @@
-"""Tuning records on disk: the files of MetaSchedule's `JSONDatabase`, safe against kills and full disks. [TVM]
+"""Tuning records on disk: MetaSchedule's `JSONDatabase` files, safe against kills and full disks. [TVM]
 
 One folder for each device class and TVM version holds ``database_workload.json`` and
 ``database_tuning_record.json``, one JSON value a line, which
-``tvm.s_tir.meta_schedule.database.JSONDatabase(work_dir=folder)`` opens. That class itself replays every
-trace when it opens, refuses a file with a torn line, and does not notice a full disk; so the lines are read
-and written here.
+``tvm.s_tir.meta_schedule.database.JSONDatabase(work_dir=folder)`` opens. That class itself replays
+every trace when it opens, refuses a file with a torn line, and does not notice a full disk; so the lines
+are read and written here.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class TuningStore:
         return {trace_key(entry[0]): median_s(entry) for entry in entries}
 
     def best(self, module: Any, limit: int) -> list[Any]:
-        """Return the fastest records of a workload as ``TuningRecord``, at most ``limit``, fastest first.
+        """Return the fastest records of a workload as ``TuningRecord``, at most ``limit``, best first.
 
         Failed candidates are left out, and so, with a warning, are records that TVM cannot replay.
         """

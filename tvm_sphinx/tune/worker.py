@@ -130,7 +130,7 @@ def measure(key: str, library: bytes, best_s: float) -> tuple[list[float], str]:
 
 
 def _thin(samples_ns: Sequence[int]) -> list[float]:
-    """Return the quantiles of samples in ns, their median among them, in s: a record holds no thousands."""
+    """Return some quantiles of samples in ns, their median among them, in s."""
     count = min(len(samples_ns), _QUANTILES)
     ordered = sorted(samples_ns)
     places = [round(number * (len(ordered) - 1) / max(1, count - 1)) for number in range(count)]

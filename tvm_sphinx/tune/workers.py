@@ -15,7 +15,7 @@ from .worker import Bench
 # LLVM takes this long on no kernel that is any good.
 _BUILD_TIMEOUT_S = 30.0
 _LEAST_RUN_TIMEOUT_S = 20.0
-# An upper bound on how often a candidate is called, and how much slower than the best it may be: beyond it
+# How often a candidate is called at most, times how much slower than the best it may be; beyond that it
 # counts as hung.
 _CALLS_TIMES_SLOWDOWN = 4000
 
