@@ -60,7 +60,7 @@ def compile(
         Relax function to schedule; by default ``main`` or the only one.
     records
         File of measured times to use and to extend, or its folder (see `tvm_sphinx.tune.paths`); what
-        `tvm-sphinx tune` has found lies beside it. None keeps times in memory and takes no tuned kernels.
+        `tvm-sphinx tune` has found lies beside it. None keeps times in memory, without tuned kernels.
     algorithm, seed, stop
         See `tvm_sphinx.search.search_schedule`.
     measure

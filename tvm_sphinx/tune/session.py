@@ -267,9 +267,7 @@ def _select_by_name(
     known = sorted({kind for kernel in kernels for kind in kinds[kernel.id]})
     for name in tasks:
         if not any(name in kind for kind in known):
-            raise SphinxError(
-                f"No kernel has an operator {name!r}; known: {', '.join(known) or 'none'}."
-            )
+            raise SphinxError(known_choices("kind of operator", name, known))
     return [
         kernel for kernel in kernels if any(name in kind for kind in kinds[kernel.id] for name in tasks)
     ]
