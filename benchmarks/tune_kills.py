@@ -1,8 +1,8 @@
 """Kill `tune` with SIGKILL at random moments, again and again, and count the records that are lost.
 
-A child is forked for each kill, so that it tunes at once and does not import first. After each kill the
-files are repaired as the next run does it, and compared with what they held: no complete line may be gone,
-MetaSchedule has to open them, and the next run has to add to them.
+A child is forked for each kill, so that it tunes at once and does not import first. After each kill
+the files are repaired as the next run does it, and compared with what they held: no complete line may be
+gone, MetaSchedule has to open them, and the next run has to add to them.
 
 Usage: python -m benchmarks.tune_kills [--kills 50] [--longest 8] [--seed 0]
 """
@@ -70,8 +70,8 @@ def main() -> None:
             before = repaired
         records = sum(len(c) - 1 for p, c in before.items() if p.name.endswith("record.json"))
     print(
-        f"{args.kills} kills: {records} records, {fruitful} runs added to them, {torn} left a torn line, "
-        f"{lost} files lost a complete line"
+        f"{args.kills} kills: {records} records, {fruitful} runs added to them, {torn} left a torn "
+        f"line, {lost} files lost a complete line"
     )
 
 

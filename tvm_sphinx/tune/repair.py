@@ -11,6 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+# TVM writes a string in base64 with its length before it.
+_LENGTH_BYTES = 8
+
 
 def repair_files(workloads: Path, records: Path, placeholder: Callable[[int], Any]) -> None:
     """Bring both files into a state that MetaSchedule opens; lines that are lost go to ``*.damaged``.
@@ -63,11 +66,13 @@ def repair_files(workloads: Path, records: Path, placeholder: Callable[[int], An
 
 
 def is_workload(line: bytes) -> bool:
-    """Return whether a line is a workload: its hash and its module, JSON in base64."""
+    """Return whether a line is a workload: its hash and its module, base64 of a length and JSON."""
     try:
         digest, module = json.loads(line)
-        json.loads(base64.b64decode(module, validate=True))
-        return isinstance(digest, str)
+        content = base64.b64decode(module, validate=True)
+        length = int.from_bytes(content[:_LENGTH_BYTES], "little")
+        json.loads(content[_LENGTH_BYTES:])
+        return isinstance(digest, str) and length == len(content) - _LENGTH_BYTES
     except (ValueError, TypeError, binascii.Error):
         return False
 
