@@ -116,6 +116,11 @@ def default_loops(kernel: Kernel, rule_ns: int) -> Candidate | None:
     return Candidate("default", kernel.function.with_attr("tirx.is_scheduled", True))
 
 
+def is_faster(found_ns: int, best_ns: int, rule_ns: int) -> bool:
+    """Return whether a candidate beats the best so far, and the rules' kernel by more than noise."""
+    return found_ns < min(best_ns, (1 - _MARGIN) * rule_ns)
+
+
 def serial_sum_ns(function: Any) -> float:
     """Return a lower bound of an unscheduled PrimFunc's time: of its sums of floats, step after step.
 
@@ -200,7 +205,7 @@ class _Chooser:
             self._vet(tried, candidates, best, rule_ns)
             stage = f"candidates on {self.device.name} ({number + 1}/{len(rounds)})"
             for name, found_ns in self._measure(tried, candidates, stage).items():
-                if found_ns < min(best_ns[name], (1 - _MARGIN) * rule_ns[name]):
+                if is_faster(found_ns, best_ns[name], rule_ns[name]):
                     best_ns[name], best[name] = found_ns, candidates_of[name]
         return {(name, self.device.cost_class): candidate for name, candidate in best.items()}
 
