@@ -12,7 +12,6 @@ from .compiled import CompiledModel, random_inputs
 from .cost.candidates import KernelChoices, choose_kernels
 from .cost.measure import MeasureConfig, measure_costs
 from .cost.progress import Progress
-from .cost.records import RecordStore
 from .cost.table import CostTable, build_problem
 from .errors import UnsupportedError
 from .extract import Extraction, extract_task_graph
@@ -28,8 +27,7 @@ from .schedule import Schedule, validate
 from .search import SearchResult, Stop, search_schedule
 from .single import build_on_single_device, input_specs
 from .targets import device_target
-from .tune.apply import TunedKernels
-from .tune.paths import record_path, tuning_root
+from .tune.apply import open_records
 
 
 def compile(
@@ -79,9 +77,7 @@ def compile(
     clock = _StageClock()
     if not isinstance(platform, Platform):
         platform = Platform.named(str(platform))
-    path = record_path(records)
-    store = RecordStore(path)
-    sources = [] if path is None else [TunedKernels(tuning_root(path))]
+    store, sources = open_records(records)
     with clock("load"):
         module = load_model(model, input_shapes=input_shapes)
         entry = entry_function(module, function)

@@ -5,14 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..cost.candidates import Candidate
+from ..cost.candidates import Candidate, CandidateSource
+from ..cost.records import RecordStore
 from ..extract import Kernel
 from ..platform import Device
+from .paths import record_path, tuning_root
 from .space import scheduled_function, workload_module
 from .store import TuningStore, class_folder
 
 # The fastest of a search is often the luckiest, so the next ones get a chance too.
 _BEST = 2
+
+
+def open_records(records: str | Path | None) -> tuple[RecordStore, list[CandidateSource]]:
+    """Return the measured times that an option ``--records`` means, and what was tuned beside them.
+
+    Raises
+    ------
+    SphinxError
+        If a file cannot be read or created.
+    """
+    path = record_path(records)
+    return RecordStore(path), [] if path is None else [TunedKernels(tuning_root(path))]
 
 
 class TunedKernels:

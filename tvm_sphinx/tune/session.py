@@ -122,15 +122,20 @@ class TuneResult:
     ----------
     kernels
         Every tuned kernel on every device class.
-    new_trials
-        Candidates measured in this run.
+    trials_before
+        Candidates that were on record when it began.
     stop_reason
         ``"trials"``, ``"time limit"``, ``"exhausted"`` or ``"interrupted"``.
     """
 
     kernels: list[KernelTuning]
-    new_trials: int = 0
+    trials_before: int = 0
     stop_reason: str = "trials"
+
+    @property
+    def new_trials(self) -> int:
+        """Candidates measured in this run."""
+        return sum(kernel.trials for kernel in self.kernels) - self.trials_before
 
     @property
     def before_ns(self) -> int:
@@ -189,7 +194,7 @@ def tune_kernels(
     begin = time.monotonic()
     kernels = find_tunable(extraction, platform, records, tasks, progress)
     session = _Session(kernels, extraction, root, config)
-    result = TuneResult(kernels)
+    result = TuneResult(kernels, sum(kernel.trials for kernel in kernels))
     try:
         with Workers(max(1, len(usable_cores()))) as workers:
             while True:
@@ -203,7 +208,7 @@ def tune_kernels(
                     result.stop_reason = "trials" if left <= 0 else "exhausted"
                     break
                 deadline = None if config.time_limit_s is None else begin + config.time_limit_s
-                result.new_trials += session.tune_batch(kernel, min(left, _BATCH), workers, deadline)
+                session.tune_batch(kernel, min(left, _BATCH), workers, deadline)
                 if on_batch is not None:
                     on_batch(result, _seconds_left(begin, result, left, config))
     except KeyboardInterrupt:
@@ -309,14 +314,14 @@ class _Session:
 
     def tune_batch(
         self, kernel: KernelTuning, count: int, workers: Workers, deadline: float | None
-    ) -> int:
-        """Measure up to ``count`` new candidates of a kernel; return how many it were."""
+    ) -> None:
+        """Measure up to ``count`` new candidates of a kernel, or find that there are no more."""
         search = self._search(kernel, workers)
         bench = search.bench
         candidates = [] if bench is None else search.generate(count)
         if bench is None or not candidates:
             kernel.exhausted = True
-            return 0
+            return
         libraries = workers.build([search.function(candidate) for candidate in candidates])
         results = []
         for candidate, library in zip(candidates, libraries, strict=True):
@@ -337,7 +342,6 @@ class _Session:
                 found = median_and_spread([1e9 * sample for sample in samples])[0]
                 kernel.best_ns = min(found, kernel.best_ns or found)
         search.learn(candidates[: len(results)], results)
-        return len(results)
 
     def _search(self, kernel: KernelTuning, workers: Workers) -> _Search:
         number = self.kernels.index(kernel)
