@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ._tvm import tirx, tvm
+from .extract import Kernel
 from .kernels import schedule_kernel
+from .platform import Device
+
+#: Gives the PrimFunc that implements a kernel on a device, scheduled and with the device's target; None
+#: stands for what `implement_kernel` makes of it.
+Implement = Callable[[Kernel, Device], Any | None]
 
 
 def implement_kernel(function: Any, target: Any) -> Any:

@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from .compiled import CompiledModel, random_inputs
+from .cost.candidates import KernelChoices, choose_kernels
 from .cost.measure import MeasureConfig, measure_costs
 from .cost.progress import Progress
-from .cost.records import RecordStore, default_record_path
 from .cost.table import CostTable, build_problem
 from .errors import UnsupportedError
 from .extract import Extraction, extract_task_graph
 from .frontend import entry_function, load_model
 from .graph import TaskGraph
-from .implement import implement_kernel
-from .kernels import rule_of
 from .lower import lower_to_kernels
 from .patterns import (
     find_patterns,
@@ -37,6 +35,7 @@ from .schedule import Schedule, validate
 from .search import SearchResult, Stop, search_schedule
 from .single import build_on_single_device, input_specs
 from .targets import device_target
+from .tune.apply import open_records
 
 
 def compile(
@@ -67,7 +66,8 @@ def compile(
     function
         Relax function to schedule; by default ``main`` or the only one.
     records
-        File of measured times to use and to extend; None keeps them in memory.
+        File of measured times to use and to extend, or its folder (see `tvm_sphinx.tune.paths`); what
+        `tvm-sphinx tune` has found lies beside it. None keeps times in memory, without tuned kernels.
     algorithm, seed, stop
         See `tvm_sphinx.search.search_schedule`.
     prune
@@ -89,7 +89,7 @@ def compile(
     clock = _StageClock()
     if not isinstance(platform, Platform):
         platform = Platform.named(str(platform))
-    store = RecordStore(default_record_path() if records == "default" else records)
+    store, sources = open_records(records)
     with clock("load"):
         module = load_model(model, input_shapes=input_shapes)
         entry = entry_function(module, function)
@@ -101,7 +101,15 @@ def compile(
     except UnsupportedError as error:
         return build_on_single_device(module, entry, platform, str(error), clock.stages_s)
     with clock("measure"):
-        costs = measure_costs(extraction, platform, store, config=measure, progress=progress)
+        choices = choose_kernels(extraction, platform, store, sources, config=measure, progress=progress)
+        costs = measure_costs(
+            extraction,
+            platform,
+            store,
+            config=measure,
+            progress=progress,
+            implement=choices.function,
+        )
     with clock("search"):
         problem = build_problem(extraction.graph, platform, costs)
         single = search_schedule(problem, algorithm="single")
@@ -116,14 +124,14 @@ def compile(
         space = prune_search_space(extraction.graph, hierarchy, problem)
         pruning = report_pruning(extraction.graph, hierarchy, space, problem)
     with clock("annotate"):
-        annotated = annotate_schedule(extraction, found.best, platform)
+        annotated = annotate_schedule(extraction, found.best, platform, choices.function)
     with clock("build"):
         program, note = _build(annotated, platform, found.best, entry)
     inputs = input_specs(module[entry])
     reference = None
     if with_reference:
         with clock("build reference"):
-            alone = annotate_schedule(extraction, single.best, platform)
+            alone = annotate_schedule(extraction, single.best, platform, choices.function)
             reference, _ = _build(alone, platform, single.best, entry)
         with clock("race"):
             ratio = speedup(program, reference, random_inputs(inputs))
@@ -138,7 +146,7 @@ def compile(
         platform=platform,
         program=program,
         reference=reference,
-        report=_report(extraction, platform, costs, found, single),
+        report=_report(extraction, platform, costs, found, single, choices),
         note=note,
         stages_s=clock.stages_s,
         graph=extraction.graph,
@@ -191,6 +199,7 @@ def _report(
     costs: CostTable,
     found: SearchResult,
     single: SearchResult,
+    choices: KernelChoices,
 ) -> PlacementReport:
     return placement_report(
         extraction.graph,
@@ -201,22 +210,33 @@ def _report(
         algorithm=found.algorithm,
         seed=found.seed,
         evaluations=found.evaluations,
-        default_kernels=_default_kernels(extraction, platform, found.best),
+        implementations=_implementations(extraction, platform, found.best, choices),
+        default_kernels=_default_kernels(extraction, platform, found.best, choices),
     )
 
 
-def _default_kernels(extraction: Extraction, platform: Platform, schedule: Schedule) -> list[str]:
-    """Name the kernels that run on a CPU device without a schedule rule, by operators and first task."""
+def _implementations(
+    extraction: Extraction, platform: Platform, schedule: Schedule, choices: KernelChoices
+) -> dict[str, int]:
+    """Count the distinct kernels that a schedule runs, each once on each device, by their origin."""
+    placed = {
+        (task.kernel, int(device))
+        for task, device in zip(extraction.graph.tasks, schedule.device, strict=True)
+    }
+    origins = [choices.origin(kernel, platform.devices[device]) for kernel, device in placed]
+    return {origin: origins.count(origin) for origin in sorted(set(origins) - {""})}
+
+
+def _default_kernels(
+    extraction: Extraction, platform: Platform, schedule: Schedule, choices: KernelChoices
+) -> list[str]:
+    """Name the kernels that run on a CPU device in TVM's default loops, by operators and first task."""
     found: dict[tuple[str, str], str] = {}
-    seen = set()
-    for number, task in enumerate(extraction.graph.tasks):
-        device, kernel = platform.devices[schedule.device[number]], extraction.kernels[task.kernel]
-        place = (task.kernel, device.cost_class)
-        if place in seen or kernel.is_external or not device.is_cpu:
-            continue
-        seen.add(place)
-        if not rule_of(implement_kernel(kernel.function, device_target(device))):
-            found[place] = f"{'+'.join(task.op_kinds)} ({task.name} on {device.name})"
+    for task, number in zip(extraction.graph.tasks, schedule.device.tolist(), strict=True):
+        device = platform.devices[number]
+        if choices.origin(task.kernel, device) == "default":
+            name = f"{'+'.join(task.op_kinds)} ({task.name} on {device.name})"
+            found.setdefault((task.kernel, device.cost_class), name)
     return list(found.values())
 
 

@@ -11,9 +11,10 @@ from typing import Any
 from ._tvm import relax, tvm
 from .dataflow import Dataflow
 from .errors import InvalidScheduleError
-from .extract import Extraction, extract_task_graph
+from .extract import Extraction, Kernel, extract_task_graph
 from .frontend import public_functions
 from .graph import FROM_INPUT, Operand, TaskGraph
+from .implement import Implement
 from .platform import Device, Platform
 from .schedule import Schedule
 from .targets import device_target
@@ -69,13 +70,19 @@ def is_scheduled(module: Any) -> bool:
     )
 
 
-def annotate_schedule(extraction: Extraction, schedule: Schedule, platform: Platform) -> Any:
+def annotate_schedule(
+    extraction: Extraction,
+    schedule: Schedule,
+    platform: Platform,
+    implement: Implement | None = None,
+) -> Any:
     """Return a new module with the schedule written into the extracted function.
 
     - ``vdevice`` lists one virtual device for each device of the platform, in its order.
     - Kernel calls stand in schedule order, each result on the virtual device of its task.
     - A tensor that another device reads gets one ``to_vdevice`` for each such device.
-    - Each kernel is cloned per target that runs it; the clone carries that target.
+    - Each kernel is cloned per target that runs it; the clone carries that target. ``implement`` may
+      give it, scheduled already; None leaves that to `tvm_sphinx.implement.ImplementKernels`.
     - Weights of devices with their own memory become trailing arguments, so that they are placed
       once, by the function that the attribute ``sphinx.weights`` names, and not once per inference.
 
@@ -89,7 +96,7 @@ def annotate_schedule(extraction: Extraction, schedule: Schedule, platform: Plat
     """
     graph = extraction.graph
     _check_fits(graph, schedule, platform)
-    writer = _Writer(extraction, schedule, platform)
+    writer = _Writer(extraction, schedule, platform, implement)
     return writer.write()
 
 
@@ -115,7 +122,15 @@ def _check_fits(graph: TaskGraph, schedule: Schedule, platform: Platform) -> Non
 class _Writer:
     """Emits the placed function; a tensor comes to a device when its first reader there needs it."""
 
-    def __init__(self, extraction: Extraction, schedule: Schedule, platform: Platform) -> None:
+    def __init__(
+        self,
+        extraction: Extraction,
+        schedule: Schedule,
+        platform: Platform,
+        implement: Implement | None = None,
+    ) -> None:
+        self.kernels = extraction.kernels
+        self.implement = implement
         self.dataflow: Dataflow = extraction.dataflow
         self.graph = extraction.graph
         self.schedule = schedule
@@ -173,7 +188,8 @@ class _Writer:
         arguments = relax.Tuple([self._on_device(argument, device) for argument in source.arguments])
         callee = source.call.args[0]
         if not source.is_external:
-            callee = self._clone(callee, self.platform.devices[device])
+            kernel = self.kernels[self.graph.tasks[task].kernel]
+            callee = self._clone(callee, kernel, self.platform.devices[device])
         types = [_placed_type(output, vdevice) for output in source.outputs]
         is_tuple = isinstance(source.call.ty, relax.TupleType)
         ty_args = [relax.TupleType(types)] if is_tuple else types
@@ -183,15 +199,17 @@ class _Writer:
             item = self.builder.emit(relax.TupleGetItem(var, output)) if is_tuple else var
             self.placed[Operand(task, output), device] = item
 
-    def _clone(self, kernel: Any, device: Device) -> Any:
+    def _clone(self, callee: Any, kernel: Kernel, device: Device) -> Any:
         """Return the clone of a kernel for a device's target; devices of one target share it."""
         target = device_target(device)
-        key = (kernel, str(target))
+        key = (callee, str(target))
         if key not in self.clones:
-            function = self.dataflow.module[kernel].with_attr("target", target)
+            function = self.implement(kernel, device) if self.implement else None
+            if function is None:
+                function = self.dataflow.module[callee].with_attr("target", target)
             if "global_symbol" in function.attrs:
                 function = function.without_attr("global_symbol")
-            name = f"{kernel.name_hint}_{device.name}".replace("-", "_").replace(",", "_")
+            name = f"{callee.name_hint}_{device.name}".replace("-", "_").replace(",", "_")
             self.clones[key] = self.builder.add_func(function, name)
         return self.clones[key]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from ._tvm import relax, tvm
 from .build import lower_scheduled
+from .cost.candidates import choose_kernels
 from .cost.measure import measure_costs
-from .cost.records import RecordStore, default_record_path
 from .cost.table import build_problem
 from .errors import UnsupportedError
 from .extract import extract_task_graph
@@ -19,6 +19,7 @@ from .platform import Device, Platform
 from .relax_pass import annotate_schedule, is_scheduled
 from .search import search_schedule
 from .targets import device_target
+from .tune.apply import open_records
 
 
 @tvm.transform.module_pass(opt_level=0, name="ScheduleForVM")
@@ -43,7 +44,7 @@ class ScheduleForVM:
         self, platform: Platform | str | None = None, *, records: str | None = None, seed: int = 0
     ) -> None:
         self.platform = Platform.named(platform) if isinstance(platform, str) else platform
-        self.records = default_record_path() if records == "default" else records
+        self.records = records
         self.seed = seed
 
     def transform_module(self, mod: Any, _ctx: Any) -> Any:
@@ -56,7 +57,9 @@ class ScheduleForVM:
         host_target = targets[platform.host_index]
         try:
             extraction = extract_task_graph(lower_to_kernels(mod, host_target, targets=targets))
-            costs = measure_costs(extraction, platform, RecordStore(self.records))
+            store, sources = open_records(self.records)
+            choices = choose_kernels(extraction, platform, store, sources)
+            costs = measure_costs(extraction, platform, store, implement=choices.function)
         except UnsupportedError as error:
             warnings.warn(f"tvm-sphinx leaves the module to TVM's pipeline: {error}", stacklevel=2)
             fallback = target or host_target
@@ -64,7 +67,8 @@ class ScheduleForVM:
                 return relax.get_default_pipeline(fallback)(mod)
         problem = build_problem(extraction.graph, platform, costs, concurrent=False)
         found = search_schedule(problem, seed=self.seed)
-        return lower_scheduled()(annotate_schedule(extraction, found.best, platform))
+        annotated = annotate_schedule(extraction, found.best, platform, choices.function)
+        return lower_scheduled()(annotated)
 
 
 def platform_for_target(target: Any) -> Platform:

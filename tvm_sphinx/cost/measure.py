@@ -18,7 +18,7 @@ from .._tvm import tvm, tvm_ffi
 from ..errors import SphinxError, UnsupportedError
 from ..extract import Extraction, Kernel
 from ..graph import TaskGraph
-from ..implement import implement_kernel
+from ..implement import Implement, implement_kernel
 from ..platform import Device, Platform
 from ..runtime.timing import load_for_lanes, time_in_lane
 from ..targets import device_target, runtime_device
@@ -55,10 +55,11 @@ def measure_costs(
     *,
     config: MeasureConfig | None = None,
     progress: Progress | None = None,
+    implement: Implement | None = None,
 ) -> CostTable:
     """Return the cost table of a task graph, from records where there are any, else measured now.
 
-    Each new measurement is on record before the next one starts.
+    Each new measurement is on record before the next one starts. ``implement`` as in `measure_kernels`.
 
     Raises
     ------
@@ -70,6 +71,7 @@ def measure_costs(
     platform.check_machine()
     kernels = list(extraction.kernels.values())
     by_class: dict[str, Device] = {}
+    config = config or MeasureConfig()
     for device in platform.devices:
         by_class.setdefault(device.cost_class, device)
     found: dict[tuple[str, str], Record] = {}
@@ -82,7 +84,14 @@ def measure_costs(
         for kernel, record in zip(
             kernels,
             measure_kernels(
-                kernels, device, records, config or MeasureConfig(), stage, progress, footprint
+                kernels,
+                device,
+                records,
+                config,
+                stage,
+                progress,
+                footprint,
+                implement,
             ),
             strict=True,
         ):
@@ -112,13 +121,18 @@ def measure_kernels(
     stage: str = "measure",
     progress: Progress | None = None,
     footprint_bytes: int = 0,
+    implement: Implement | None = None,
 ) -> list[Record]:
     """Return a record for each kernel on a device; those that the store lacks are measured.
 
     ``footprint_bytes`` is what a model reads between two uses of the same weight: on a CPU, weights are
-    measured as far away as that puts them.
+    measured as far away as that puts them. ``implement`` gives the PrimFunc to measure for a kernel,
+    with the device's target; None stands for what `tvm_sphinx.implement.implement_kernel` makes.
     """
-    implemented = [_implement(kernel, device) for kernel in kernels]
+    implemented = [
+        (implement(kernel, device) if implement else None) or _implement(kernel, device)
+        for kernel in kernels
+    ]
     version = str(tvm.__version__)
     far = footprint_bytes if device.is_cpu else 0
     keys = [implementation_id(*pair, far) for pair in zip(kernels, implemented, strict=True)]

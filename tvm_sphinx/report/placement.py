@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from ..graph import FROM_INPUT, Operand, TaskGraph
@@ -51,8 +51,10 @@ class TaskRow:
 class PlacementReport:
     """The numbers of a schedule. Times are predictions, in ns.
 
-    ``num_kernels`` counts distinct kernels; ``default_kernels`` names those that no schedule rule fits,
-    and that therefore run as the plain loops that TVM makes by default.
+    ``num_kernels`` counts distinct kernels; ``default_kernels`` names those that run in the plain loops
+    that TVM makes by default, because no schedule rule fits or because these were measured faster.
+    ``implementations`` counts the distinct kernels that run, each once on each device, by where their
+    code comes from: ``rule``, ``tuned``, ``default``.
     """
 
     devices: tuple[DeviceRow, ...]
@@ -67,6 +69,7 @@ class PlacementReport:
     evaluations: int
     num_kernels: int = 0
     default_kernels: tuple[str, ...] = ()
+    implementations: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-serialisable form."""
@@ -92,6 +95,7 @@ def placement_report(
     seed: int,
     evaluations: int,
     default_kernels: Sequence[str] = (),
+    implementations: Mapping[str, int] | None = None,
 ) -> PlacementReport:
     """Return the report of a schedule beside the best schedule on a single device."""
     names = [device.name for device in platform.devices]
@@ -128,6 +132,7 @@ def placement_report(
         evaluations=evaluations,
         num_kernels=len({task.kernel for task in graph.tasks}),
         default_kernels=tuple(default_kernels),
+        implementations=dict(implementations or {}),
     )
 
 
@@ -180,7 +185,7 @@ def format_report(report: PlacementReport, *, verbose: bool = False) -> str:
         f"lower bound          {format_ns(report.lower_bound_ns)} (certified gap {gap:.1%})",
         f"search               {report.algorithm}, seed {report.seed}, {report.evaluations} evaluations",
         f"costs                {report.measured_share:.0%} measured",
-        f"kernels              {report.num_kernels} distinct, {_format_default(report.default_kernels)}",
+        f"kernels              {_format_kernels(report)}",
     ]
     if verbose:
         table = [("task", "kernel", "device", "start", "finish")]
@@ -192,11 +197,16 @@ def format_report(report: PlacementReport, *, verbose: bool = False) -> str:
     return "\n".join(lines)
 
 
-def _format_default(names: Sequence[str]) -> str:
-    if not names:
-        return "each scheduled by a rule"
-    shown = ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")
-    return f"{len(names)} as TVM's default loops, since no rule fits: {shown}"
+def _format_kernels(report: PlacementReport) -> str:
+    """Return how many kernels there are, where their code comes from, and which are TVM's own loops."""
+    text = f"{report.num_kernels} distinct"
+    if report.implementations:
+        text += "; " + ", ".join(f"{count} {name}" for name, count in report.implementations.items())
+    names = report.default_kernels
+    if names:
+        shown = ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")
+        text += f"; {len(names)} in TVM's default loops: {shown}"
+    return text
 
 
 def format_table(rows: Sequence[Sequence[str]]) -> str:

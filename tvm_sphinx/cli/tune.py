@@ -1,0 +1,146 @@
+"""``tvm-sphinx tune``: search for faster kernels of a model where its time is."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ..errors import SphinxError
+from ..platform import NAMED_PLATFORMS, Platform
+from ..report.placement import format_ns, format_table
+from .compile import parse_input_shapes
+from .progress import ProgressLine
+
+if TYPE_CHECKING:
+    from ..tune.session import TuneResult
+
+_MOST_ROWS = 12
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "tune",
+        help="search for faster kernels of a model, and keep them for 'compile'",
+        description=(
+            "Tune the kernels of a model with TVM's MetaSchedule for each kind of CPU device of a "
+            "platform. Every result is on disk at once: stop it at any time, and run it again to go on. "
+            "'compile' with the same --records then takes, for each kernel, what measures the fastest."
+        ),
+    )
+    parser.add_argument("FILE", help="what 'tvm-sphinx compile' takes")
+    parser.add_argument(
+        "--platform",
+        default="detect",
+        help=f"a platform file (TOML), or one of {', '.join(NAMED_PLATFORMS)}; default: detect",
+    )
+    parser.add_argument(
+        "--trials",
+        type=int,
+        default=1000,
+        help="candidates to measure over all kernels; those on record, of this or another model, count. "
+        "Default: 1000",
+    )
+    parser.add_argument("--time-limit", type=float, help="seconds after which to stop")
+    parser.add_argument(
+        "--tasks",
+        help="the number of kernels to tune, those with the most time first; or kinds of operators, "
+        "'conv2d,matmul'; default: all",
+    )
+    parser.add_argument(
+        "--records",
+        default="default",
+        help="folder of records.jsonl, with tuning/ beside it, or that file; default: the user's cache",
+    )
+    parser.add_argument("--input-shapes", help="shapes of ONNX inputs that the file leaves open")
+    parser.add_argument("--entry", help="Relax function to tune; default: main, or the only one")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the search; default: 0")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print no progress")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the subcommand."""
+    input_shapes = parse_input_shapes(args.input_shapes)
+    tasks = parse_tasks(args.tasks)
+    platform = Platform.named(args.platform)
+    from ..tune import tune_model
+    from ..tune.session import TuneConfig
+
+    config = TuneConfig(args.trials, args.time_limit, args.seed)
+    result = tune_model(
+        args.FILE,
+        platform,
+        config,
+        input_shapes=input_shapes,
+        function=args.entry,
+        records=args.records,
+        tasks=tasks,
+        progress=ProgressLine(quiet=args.quiet),
+        on_batch=None if args.quiet else _print_progress,
+    )
+    if not args.quiet and sys.stderr.isatty():
+        print(file=sys.stderr)
+    print(format_result(result))
+    return 130 if result.stop_reason == "interrupted" else 0
+
+
+def parse_tasks(text: str | None) -> list[str] | int | None:
+    """Return the number, or the names, that ``--tasks`` gives.
+
+    Raises
+    ------
+    SphinxError
+        If it is empty.
+    """
+    if text is None:
+        return None
+    if text.strip().lstrip("-").isdigit():
+        return int(text)
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise SphinxError(f"Expected --tasks as a number or names 'conv2d,matmul'; got {text!r}.")
+    return names
+
+
+def _print_progress(result: TuneResult, seconds_left: float | None) -> None:
+    trials = sum(kernel.trials for kernel in result.kernels)
+    gain = result.before_ns / max(1, result.now_ns)
+    left = "" if seconds_left is None else f", about {seconds_left:.0f} s left"
+    line = (
+        f"tune: {trials} trials, kernels {format_ns(result.before_ns)} -> {format_ns(result.now_ns)} "
+        f"({gain:.2f}x){left}"
+    )
+    if sys.stderr.isatty():
+        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+    else:
+        print(line, file=sys.stderr, flush=True)
+
+
+def format_result(result: TuneResult) -> str:
+    """Return the kernels with the most time, and the gain on each device class, as text."""
+    rows = [("kernel", "device", "calls", "rule", "tuned", "trials", "failed")]
+    for kernel in sorted(result.kernels, key=lambda kernel: -kernel.before_ns)[:_MOST_ROWS]:
+        rows.append(
+            (
+                "+".join(kernel.op_kinds),
+                kernel.device.name,
+                str(kernel.calls),
+                format_ns(kernel.rule_ns),
+                "-" if kernel.best_ns is None else format_ns(kernel.best_ns),
+                str(kernel.trials),
+                str(kernel.failed),
+            )
+        )
+    lines = [format_table(rows), ""]
+    for device in dict.fromkeys(kernel.device.name for kernel in result.kernels):
+        own = [kernel for kernel in result.kernels if kernel.device.name == device]
+        before, now = sum(k.before_ns for k in own), sum(k.now_ns for k in own)
+        faster = sum(k.best_ns is not None and k.best_ns < k.rule_ns for k in own)
+        lines.append(
+            f"{device:<20} kernel time {format_ns(before)} -> {format_ns(now)} "
+            f"({before / max(1, now):.2f}x), {faster} of {len(own)} kernels faster than the rules"
+        )
+    lines.append(f"{'trials':<20} {result.new_trials} new; stopped by: {result.stop_reason}")
+    return "\n".join(lines)

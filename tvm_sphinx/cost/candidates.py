@@ -1,0 +1,285 @@
+"""Choose the implementation of each kernel on each kind of device: the fastest that was measured. [TVM]
+
+Candidates are the schedule rules' kernel, TVM's default loops, and what `CandidateSource`s add, such
+as tuned schedules. A library call would be one more source: the PrimFunc that calls it. The apache-tvm
+wheel registers none (neither CBLAS nor MKL nor DNNL), so there is none here.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .._tvm import tirx, tvm
+from ..extract import Extraction, Kernel
+from ..implement import implement_kernel
+from ..platform import Device, Platform
+from ..runtime.timing import load_for_lanes, time_in_lane
+from ..targets import device_target, runtime_device
+from .agreement import agree
+from .measure import (
+    MeasureConfig,
+    implementation_id,
+    measure_kernels,
+    random_tensor,
+    weight_footprint_bytes,
+)
+from .progress import Progress
+from .records import Record, RecordStore, median_and_spread
+
+# A candidate has to be faster than the rules' kernel by this much, which is more than their noise.
+_MARGIN = 0.03
+# One that exceeds the rules' kernel by this factor in its first calls is measured no further.
+_GIVE_UP = 3.0
+# A serial sum of floats takes at least two cycles a step, which no processor does in less than this.
+_LEAST_NS_PER_STEP = 0.33
+_REDUCTION = 2  # tirx.IterVar.CommReduce
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An implementation of a kernel.
+
+    Parameters
+    ----------
+    origin
+        ``"rule"``, ``"default"`` (the loops as TVM lowers them), ``"tuned"``, or what a source says.
+    function
+        The PrimFunc, which is compiled as it is.
+    """
+
+    origin: str
+    function: Any
+
+
+#: Gives further implementations of a kernel for a CPU device.
+CandidateSource = Callable[[Kernel, Device], Sequence[Candidate]]
+
+
+@dataclass(frozen=True)
+class KernelChoices:
+    """The implementation of each kernel on each device class, by (kernel id, class).
+
+    A kernel that is not listed takes what `tvm_sphinx.implement.implement_kernel` makes of it.
+    """
+
+    chosen: Mapping[tuple[str, str], Candidate] = field(default_factory=dict)
+
+    def function(self, kernel: Kernel, device: Device) -> Any | None:
+        """Return the chosen PrimFunc of a kernel with the device's target, None if none was chosen."""
+        candidate = self.chosen.get((kernel.id, device.cost_class))
+        return candidate and candidate.function.with_attr("target", device_target(device))
+
+    def origin(self, kernel: str, device: Device) -> str:
+        """Return where the implementation of a kernel on a device comes from; "" if it is not listed."""
+        candidate = self.chosen.get((kernel, device.cost_class))
+        return candidate.origin if candidate else ""
+
+
+def choose_kernels(
+    extraction: Extraction,
+    platform: Platform,
+    records: RecordStore,
+    sources: Sequence[CandidateSource] = (),
+    *,
+    config: MeasureConfig | None = None,
+    progress: Progress | None = None,
+) -> KernelChoices:
+    """Measure the candidates of every kernel on each CPU device class, and choose the fastest.
+
+    What is on record is not measured again. A candidate that is new is run beside the rules' kernel
+    first, and dropped with a warning if it computes other numbers.
+
+    Raises
+    ------
+    PlatformError
+        If the platform claims cores that this machine lacks.
+    """
+    platform.check_machine()
+    chosen: dict[tuple[str, str], Candidate] = {}
+    footprint = weight_footprint_bytes(extraction.graph)
+    kernels = [kernel for kernel in extraction.kernels.values() if not kernel.is_external]
+    for device in {device.cost_class: device for device in reversed(platform.devices)}.values():
+        if device.is_cpu and runtime_device(device.runtime).exist:
+            chooser = _Chooser(device, records, config or MeasureConfig(), footprint, progress)
+            chosen.update(chooser.choose(kernels, sources))
+    return KernelChoices(chosen)
+
+
+def default_loops(kernel: Kernel, rule_ns: int) -> Candidate | None:
+    """Return TVM's default loops as a candidate; None where they cannot beat a kernel of that time."""
+    if serial_sum_ns(kernel.function) >= rule_ns:
+        return None
+    return Candidate("default", kernel.function.with_attr("tirx.is_scheduled", True))
+
+
+def is_faster(found_ns: int, best_ns: int, rule_ns: int) -> bool:
+    """Return whether a candidate beats the best so far, and the rules' kernel by more than noise."""
+    return found_ns < min(best_ns, (1 - _MARGIN) * rule_ns)
+
+
+def serial_sum_ns(function: Any) -> float:
+    """Return a lower bound of an unscheduled PrimFunc's time: of its sums of floats, step after step.
+
+    Where the innermost loop of a block runs over a reduction, each step adds to what the one before it
+    has left, and LLVM keeps that order.
+    """
+
+    def visit(statement: Any, loops: list[Any]) -> float:
+        if isinstance(statement, tirx.For):
+            return visit(statement.body, [*loops, statement])
+        if isinstance(statement, tirx.SeqStmt):
+            return sum(visit(child, loops) for child in statement)
+        if not isinstance(statement, tvm.s_tir.SBlockRealize):
+            return 0.0
+        block = statement.block
+        bound = visit(block.body, []) if not loops else 0.0
+        return max(bound, _serial_steps(statement, loops) * _LEAST_NS_PER_STEP)
+
+    return float(visit(function.body, []))
+
+
+def _serial_steps(realize: Any, loops: list[Any]) -> int:
+    """Return the steps of a block that sums floats in its innermost loop, else 0."""
+    store = realize.block.body
+    if not loops or not isinstance(store, tirx.BufferStore) or not isinstance(store.value, tirx.Add):
+        return 0
+    if not str(store.buffer.dtype).startswith("float"):
+        return 0
+    reduced = [
+        value
+        for iter_var, value in zip(realize.block.iter_vars, realize.iter_values, strict=True)
+        if int(iter_var.iter_type) == _REDUCTION
+    ]
+    if not any(loops[-1].loop_var.same_as(value) for value in reduced):
+        return 0
+    steps = 1
+    for loop in loops:
+        if not isinstance(loop.extent, tirx.IntImm):
+            return 0
+        steps *= int(loop.extent)
+    return steps
+
+
+class _Chooser:
+    """Chooses for one device class."""
+
+    def __init__(
+        self,
+        device: Device,
+        records: RecordStore,
+        config: MeasureConfig,
+        footprint: int,
+        progress: Progress | None,
+    ) -> None:
+        self.device, self.records, self.config = device, records, config
+        self.footprint, self.progress = footprint, progress
+        self.target = device_target(device)
+
+    def choose(
+        self, kernels: Sequence[Kernel], sources: Sequence[CandidateSource]
+    ) -> dict[tuple[str, str], Candidate]:
+        kernels = [k for k in kernels if k.target_kind in (None, str(self.target.kind.name))]
+        rules = [self._rule(kernel) for kernel in kernels]
+        best_ns = self._measure(kernels, rules, f"measure on {self.device.name}")
+        best = dict(zip((kernel.id for kernel in kernels), rules, strict=True))
+        rule_ns = dict(best_ns)
+        rounds: list[dict[str, Candidate]] = []
+        for kernel in kernels:
+            if kernel.id not in rule_ns:
+                continue
+            candidates = [c for source in sources for c in source(kernel, self.device)]
+            if best[kernel.id].origin != "default":
+                loops = default_loops(kernel, rule_ns[kernel.id])
+                candidates += [loops] if loops else []
+            for number, candidate in enumerate(candidates):
+                if number == len(rounds):
+                    rounds.append({})
+                rounds[number][kernel.id] = candidate
+        for number, candidates_of in enumerate(rounds):
+            tried = [kernel for kernel in kernels if kernel.id in candidates_of]
+            candidates = [candidates_of[kernel.id] for kernel in tried]
+            self._vet(tried, candidates, best, rule_ns)
+            stage = f"candidates on {self.device.name} ({number + 1}/{len(rounds)})"
+            for name, found_ns in self._measure(tried, candidates, stage).items():
+                if is_faster(found_ns, best_ns[name], rule_ns[name]):
+                    best_ns[name], best[name] = found_ns, candidates_of[name]
+        return {(name, self.device.cost_class): candidate for name, candidate in best.items()}
+
+    def _rule(self, kernel: Kernel) -> Candidate:
+        function = implement_kernel(kernel.function, self.target)
+        is_scheduled = bool(function.attrs.get("tirx.is_scheduled", 0))
+        return Candidate("rule" if is_scheduled else "default", function)
+
+    def _measure(
+        self, kernels: Sequence[Kernel], candidates: Sequence[Candidate], stage: str
+    ) -> dict[str, int]:
+        """Return the median time of those candidates that run, by kernel."""
+        functions = {k.id: c.function for k, c in zip(kernels, candidates, strict=True)}
+        found = measure_kernels(
+            kernels,
+            self.device,
+            self.records,
+            self.config,
+            stage,
+            self.progress,
+            self.footprint,
+            implement=lambda kernel, _: functions[kernel.id].with_attr("target", self.target),
+        )
+        return {
+            kernel.id: median_and_spread(record.samples_ns)[0]
+            for kernel, record in zip(kernels, found, strict=True)
+            if record.samples_ns
+        }
+
+    def _vet(
+        self,
+        kernels: Sequence[Kernel],
+        candidates: Sequence[Candidate],
+        reference: Mapping[str, Candidate],
+        rule_ns: Mapping[str, int],
+    ) -> None:
+        """Put on record, so that nobody measures them, candidates that are wrong or far too slow."""
+        for kernel, candidate in zip(kernels, candidates, strict=True):
+            key = implementation_id(kernel, candidate.function, self.footprint)
+            if self.records.get(key, self.device.cost_class, str(tvm.__version__)) is not None:
+                continue
+            samples = self._try(kernel, candidate, reference[kernel.id])
+            if samples is None:
+                warnings.warn(
+                    f"The {candidate.origin} candidate of kernel {kernel.id} on {self.device.name} is "
+                    f"dropped: it cannot be built, or computes other numbers than our rule's.",
+                    stacklevel=2,
+                )
+            elif min(samples) <= _GIVE_UP * rule_ns[kernel.id]:
+                continue
+            self.records.add(
+                Record(
+                    key,
+                    self.device.cost_class,
+                    str(tvm.__version__),
+                    samples or (),
+                    os.getloadavg()[0],
+                )
+            )
+
+    def _try(self, kernel: Kernel, candidate: Candidate, reference: Candidate) -> tuple[int, ...] | None:
+        """Return the times of its first calls, None if it fails or disagrees with the reference."""
+        functions = {
+            name: one.function.with_attr("target", self.target)
+            for name, one in (("candidate", candidate), ("reference", reference))
+        }
+        try:
+            module = load_for_lanes(functions)
+        except Exception:  # TVM raises many types; whatever it is, there is no such kernel
+            return None
+        results = []
+        samples: tuple[int, ...] = ()
+        for name in ("reference", "candidate"):
+            operands = [random_tensor(ty, runtime_device("cpu:0")) for ty in kernel.argument_types]
+            samples = time_in_lane(module.get_function(name), operands, self.device, min_ns=1)
+            results.append([operand.numpy() for operand in operands])
+        return samples if agree(results[1], results[0]) else None

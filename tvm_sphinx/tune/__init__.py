@@ -1,0 +1,68 @@
+"""Tune kernels with TVM's MetaSchedule, and find what was tuned again. [TVM]
+
+`tune_model` searches; `store.TuningStore` keeps what it measures in MetaSchedule's own JSON files;
+`apply.TunedKernels` gives `tvm_sphinx.compile` the fastest schedules on record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..cost.progress import Progress
+from ..platform import Platform
+
+if TYPE_CHECKING:
+    from .session import TuneConfig, TuneProgress, TuneResult
+
+
+def tune_model(
+    model: Any,
+    platform: Platform,
+    config: TuneConfig,
+    *,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    function: str | None = None,
+    records: str | Path | None = "default",
+    tasks: Sequence[str] | int | None = None,
+    progress: Progress | None = None,
+    on_batch: TuneProgress | None = None,
+) -> TuneResult:
+    """Tune the kernels of a model; see `tvm_sphinx.tune.session.tune_kernels`.
+
+    Parameters
+    ----------
+    model, input_shapes, function
+        As in `tvm_sphinx.compile`.
+    records
+        As in `tvm_sphinx.compile`; tuning records go into ``tuning/`` beside the measured times.
+
+    Raises
+    ------
+    SphinxError
+        With one sentence; what was measured before is on disk.
+    """
+    from ..cost.records import RecordStore
+    from ..extract import extract_task_graph
+    from ..frontend import entry_function, load_model
+    from ..lower import lower_to_kernels
+    from ..targets import device_target
+    from .paths import record_path, tuning_root
+    from .session import tune_kernels
+
+    module = load_model(model, input_shapes=input_shapes)
+    entry = entry_function(module, function)
+    targets = [device_target(device) for device in platform.devices]
+    lowered = lower_to_kernels(module, targets[platform.host_index], entry, targets=targets)
+    path = record_path(records)
+    return tune_kernels(
+        extract_task_graph(lowered, entry),
+        platform,
+        None if path is None else tuning_root(path),
+        RecordStore(path),
+        config,
+        tasks=tasks,
+        progress=progress,
+        on_batch=on_batch,
+    )

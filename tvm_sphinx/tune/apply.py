@@ -1,0 +1,57 @@
+"""The tuned schedules on record, for `compile` to choose from. [TVM]"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..cost.candidates import Candidate, CandidateSource
+from ..cost.records import RecordStore
+from ..extract import Kernel
+from ..platform import Device
+from .paths import record_path, tuning_root
+from .space import scheduled_function, workload_module
+from .store import TuningStore, class_folder
+
+# The fastest of a search is often the luckiest, so the next ones get a chance too.
+_BEST = 2
+
+
+def open_records(records: str | Path | None) -> tuple[RecordStore, list[CandidateSource]]:
+    """Return the measured times that an option ``--records`` means, and what was tuned beside them.
+
+    Raises
+    ------
+    SphinxError
+        If a file cannot be read or created.
+    """
+    path = record_path(records)
+    return RecordStore(path), [] if path is None else [TunedKernels(tuning_root(path))]
+
+
+class TunedKernels:
+    """A `tvm_sphinx.cost.candidates.CandidateSource`: the fastest tuned schedules of a kernel.
+
+    Parameters
+    ----------
+    root
+        Folder of the tuning records, see `tvm_sphinx.tune.store.class_folder`; where there are none for
+        a device class, there are no candidates.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        self._stores: dict[str, TuningStore | None] = {}
+
+    def __call__(self, kernel: Kernel, device: Device) -> Sequence[Candidate]:
+        """Return the candidates of a kernel on a device."""
+        name = device.cost_class
+        if name not in self._stores:
+            folder = class_folder(self.root, name)
+            self._stores[name] = TuningStore(folder) if folder.is_dir() else None
+        store = self._stores[name]
+        module = workload_module(kernel) if store is not None else None
+        if store is None or module is None:
+            return []
+        candidates = [record.as_measure_candidate() for record in store.best(module, _BEST)]
+        return [Candidate("tuned", scheduled_function(c.sch)) for c in candidates]
