@@ -4,7 +4,7 @@ A child is forked for each kill, so that it tunes at once and does not import fi
 the files are repaired as the next run does it, and compared with what they held: no complete line may be
 gone, MetaSchedule has to open them, and the next run has to add to them.
 
-Usage: python -m benchmarks.tune_kills [--kills 50] [--longest 8] [--seed 0]
+Usage: python -m benchmarks.tune_kills [--kills 50] [--longest 3] [--seed 0]
 """
 
 from __future__ import annotations
@@ -34,10 +34,16 @@ def lines(folder: Path) -> dict[Path, list[bytes]]:
     return {path: path.read_bytes().split(b"\n") for path in folder.glob("tuning/*/database_*.json")}
 
 
+def size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("tuning/*/*_record.json"))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--longest", type=float, default=8.0, help="seconds from start to kill, at most")
+    parser.add_argument(
+        "--longest", type=float, default=3.0, help="seconds from a new record to the kill"
+    )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     rng = random.Random(args.seed)
@@ -47,8 +53,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for number in range(args.kills):
+            held = size(folder)
             child = context.Process(target=tune, args=(folder, number))
             child.start()
+            while number % 5 and child.is_alive() and size(folder) <= held:  # every fifth: at its start
+                time.sleep(0.01)
             time.sleep(rng.uniform(0, args.longest))
             child.kill()
             child.join()
@@ -68,6 +77,7 @@ def main() -> None:
                 lost += opened != len(repaired[place / "database_tuning_record.json"]) - 1
             fruitful += sum(map(len, repaired.values())) > sum(map(len, before.values()))
             before = repaired
+            print(f"{number + 1} kills, {sum(map(len, before.values()))} lines", flush=True)
         records = sum(len(c) - 1 for p, c in before.items() if p.name.endswith("record.json"))
     print(
         f"{args.kills} kills: {records} records, {fruitful} runs added to them, {torn} left a torn "

@@ -21,28 +21,30 @@ _CALLS_TIMES_SLOWDOWN = 4000
 
 
 class Workers:
-    """Children that compile, side by side, and one that times, alone. Use it in a ``with`` block.
+    """Children that compile, side by side; the first of them also times, when the others are idle.
+
+    Use it in a ``with`` block. A child takes seconds to start, so it starts with its first work.
 
     Parameters
     ----------
-    builders
-        Processes that compile.
+    count
+        Number of children.
     """
 
-    def __init__(self, builders: int) -> None:
-        make = [os.getpid()]
+    def __init__(self, count: int) -> None:
+        parent = [os.getpid()]
         # What LLVM says about a candidate is of no use to anyone, and would tear the progress line.
         self._builders = [
-            PopenWorker(worker.start, make, stderr=subprocess.DEVNULL) for _ in range(builders)
+            PopenWorker(worker.start, parent, stderr=subprocess.DEVNULL) for _ in range(count)
         ]
-        self._runner = PopenWorker(worker.start, make, stderr=subprocess.DEVNULL)
+        self._runner = self._builders[0]
         self._prepared = ""
 
     def __enter__(self) -> Workers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for child in (*self._builders, self._runner):
+        for child in self._builders:
             child.kill()
 
     def build(self, functions: Sequence[Any]) -> list[bytes | str]:
