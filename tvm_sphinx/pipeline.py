@@ -60,7 +60,7 @@ def compile(
     algorithm, seed, stop
         See `tvm_sphinx.search.search_schedule`.
     measure
-        How long to measure.
+        How long to measure, and through which RPC tracker where the platform is of another machine.
     with_reference
         Also build the model for the best single device, and race the two: where the schedule turns out
         to be slower, the model runs on the single device.
@@ -86,7 +86,7 @@ def compile(
         with clock("extract"):
             extraction = extract_task_graph(kernels, entry)
     except UnsupportedError as error:
-        return build_on_single_device(module, entry, platform, str(error), clock.stages_s)
+        return build_on_single_device(module, entry, platform, str(error), clock.stages_s, measure)
     with clock("measure"):
         costs = measure_costs(extraction, platform, store, config=measure, progress=progress)
     with clock("search"):
@@ -108,8 +108,10 @@ def compile(
         with clock("build reference"):
             on_one = annotate_schedule(extraction, single.best, platform)
             reference, _ = _build(on_one, platform, single.best, entry)
-        with clock("race"):
-            ratio = speedup(program, reference, random_inputs(inputs))
+        ratio = None
+        if not platform.is_remote:
+            with clock("race"):
+                ratio = speedup(program, reference, random_inputs(inputs))
         if ratio is not None and ratio < 1.0 and (found.best.device != single.best.device).any():
             note = (
                 f"The schedule, predicted at {format_ns(found.best.makespan_ns)}, measured {ratio:.2f}x "

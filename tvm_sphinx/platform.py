@@ -7,7 +7,7 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +190,16 @@ class Platform:
             if device.name == name:
                 return device
         raise PlatformError(known_choices("device", name, [d.name for d in self.devices]))
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a device is one of another machine."""
+        return any(device.rpc_key is not None for device in self.devices)
+
+    def with_rpc_key(self, rpc_key: str) -> Platform:
+        """Return the platform with this RPC key for every device that has none of its own."""
+        devices = [d if d.rpc_key is not None else replace(d, rpc_key=rpc_key) for d in self.devices]
+        return replace(self, devices=tuple(devices))
 
     def check_machine(self) -> None:
         """Check that this machine has every core that the platform names, but for remote devices.

@@ -52,6 +52,15 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--entry", help="Relax function to schedule; default: main, or the only one")
     parser.add_argument("--records", default="default", help="file of measured times to use and extend")
+    parser.add_argument(
+        "--rpc-tracker", metavar="HOST:PORT", help="TVM's RPC tracker, to measure on another machine"
+    )
+    parser.add_argument(
+        "--rpc-key",
+        metavar="KEY",
+        help="the platform is that of the machines which the tracker lists under this key; devices with "
+        "an rpc_key of their own in the platform file keep it",
+    )
     parser.add_argument("--algorithm", default="cpga", help="search algorithm; default: cpga")
     parser.add_argument("--seed", type=int, default=0, help="seed of the search; default: 0")
     parser.add_argument("--time-limit", type=float, help="seconds to search, in place of evaluations")
@@ -68,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
     input_shapes = parse_input_shapes(args.input_shapes)
     check_writable(args.output)
     platform = _platform(args)
+    from ..cost.measure import MeasureConfig
     from ..pipeline import compile
     from ..search import Stop
 
@@ -80,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
         algorithm=args.algorithm,
         seed=args.seed,
         stop=None if args.time_limit is None else Stop(time_limit_s=args.time_limit),
+        measure=MeasureConfig(rpc_tracker=args.rpc_tracker),
         with_reference=not args.no_reference,
         progress=ProgressLine(quiet=args.quiet),
     )
@@ -118,6 +129,11 @@ def parse_input_shapes(text: str | None) -> dict[str, list[int]] | None:
 
 
 def _platform(args: argparse.Namespace) -> Platform:
-    if not args.target:
-        return Platform.named(args.platform)
-    return Platform.of_targets(args.target)
+    if args.rpc_key is not None and args.rpc_tracker is None:
+        raise SphinxError(f"Expected --rpc-tracker HOST:PORT with --rpc-key {args.rpc_key}.")
+    if args.rpc_key is not None and not args.target and args.platform in NAMED_PLATFORMS:
+        raise SphinxError(
+            f"Expected a platform file or --target with --rpc-key; {args.platform!r} is this machine."
+        )
+    platform = Platform.of_targets(args.target) if args.target else Platform.named(args.platform)
+    return platform if args.rpc_key is None else platform.with_rpc_key(args.rpc_key)
