@@ -19,7 +19,7 @@ from ..extract import Extraction, Kernel
 from ..graph import TaskGraph
 from ..implement import implement_kernel
 from ..platform import Device, Platform
-from ..runtime.sampling import Samples, cpu_ticks, half_width, host_load, stolen_share
+from ..runtime.sampling import Goal, Samples, cpu_ticks, host_load, is_narrow, stolen_share
 from ..targets import device_target, runtime_device
 from .classes import class_of
 from .kernel_timing import (
@@ -232,11 +232,11 @@ def _doubt(samples: Samples) -> float:
 
 
 def _is_doubtful(samples: Samples) -> bool:
+    if not samples.ns:
+        return False
     # A slow kernel has few samples, and no interval; then their spread has to do.
-    width = samples.half_width
-    if 2 <= len(samples.ns) < 6:
-        width = half_width(sorted(samples.ns) * 3)
-    return bool(samples.ns) and (width > _WIDE or samples.disturbed > _DISTURBED)
+    enough = samples.ns if len(samples.ns) >= 6 else samples.ns * 6
+    return not is_narrow(enough, Goal(half_width=_WIDE)) or samples.disturbed > _DISTURBED
 
 
 def implementation_id(kernel: Kernel, function: Any, footprint_bytes: int = 0) -> str:

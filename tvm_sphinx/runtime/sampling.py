@@ -26,11 +26,17 @@ class Goal:
         Samples sum up to this at least.
     max_ns
         No more once they sum up to this, however wide the interval is.
+    resolution_ns
+        Half of an interval in ns that is narrow enough for any kernel: that of the clock.
+    max_samples
+        No more than these, for kernels that take less than a microsecond.
     """
 
     half_width: float = 0.02
     min_ns: int = 5_000_000
     max_ns: int = 60_000_000
+    resolution_ns: int = 25
+    max_samples: int = 2000
 
     def __post_init__(self) -> None:
         if not 0 <= self.half_width < math.inf or not 0 < self.min_ns <= self.max_ns:
@@ -57,7 +63,7 @@ class Samples:
 
 
 def collect_samples(
-    batch: Callable[[], Sequence[int]], goal: Goal, switches: Callable[[], int] | None = None
+    batch: Callable[[], Sequence[int]], goal: Goal, switches: Callable[[], int]
 ) -> Samples:
     """Call ``batch`` until its samples (in ns) meet a goal.
 
@@ -71,9 +77,8 @@ def collect_samples(
         Returns some new samples.
     goal
     switches
-        Returns how often a core was taken away so far; by default the operating system's count.
+        Returns how often a core was taken away so far, see `involuntary_switches`.
     """
-    switches = switches or involuntary_switches
     clean: list[int] = []
     disturbed: list[int] = []
     spent = 0
@@ -82,14 +87,21 @@ def collect_samples(
         new = batch()
         (clean if switches() == before else disturbed).extend(new)
         spent += sum(new)
-        width = half_width(clean)
-        enough = sum(clean) >= goal.min_ns and width <= goal.half_width
-        if enough or spent >= goal.max_ns or not new:
+        most = len(clean) + len(disturbed) >= goal.max_samples or spent >= goal.max_ns
+        if most or not new or (sum(clean) >= goal.min_ns and is_narrow(clean, goal)):
             break
     share = len(disturbed) / max(1, len(clean) + len(disturbed))
     # Too few clean ones are no better than all of them.
     kept = clean if len(clean) >= min(6, len(disturbed)) and clean else clean + disturbed
     return Samples(tuple(kept), half_width(kept), share)
+
+
+def is_narrow(samples: Sequence[float], goal: Goal) -> bool:
+    """Return whether the median of samples is known as well as a goal asks."""
+    width = half_width(samples)
+    if width == math.inf:
+        return False
+    return width <= goal.half_width or width * sorted(samples)[len(samples) // 2] <= goal.resolution_ns
 
 
 def half_width(samples: Sequence[float]) -> float:

@@ -6,7 +6,7 @@ of a team costs a tenth; costs measured with it would predict another runtime th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,10 +23,11 @@ from .tensors import aligned_bytes
 
 # Calls in one run, each of which is a sample; a slow kernel is called once a run.
 _MOST_CALLS_PER_RUN = 16
+_MOST_SAMPLES = 16_000
 # Calls in one run of a kernel that is timed beside a neighbour.
 _CALLS_BESIDE = 6
 # Rounds beside a neighbour are repeated this many times until enough were not disturbed.
-_MOST_TRIES = 4
+_MOST_TRIES = 2
 # Touching more than this between two calls empties the caches no further.
 _MOST_SWEEP_BYTES = 64 << 20
 
@@ -57,13 +58,15 @@ def time_in_lane(
     cold: Sequence[int] = (),
     footprint_bytes: int = 8 << 20,
 ) -> tuple[int, ...]:
-    """Return how long single calls of a kernel take on a device, in ns, until they sum up to ``min_ns``.
+    """Return how long single calls of a kernel take on a device, in ns.
+
+    There are as many as sum up to ``min_ns``, at most some 16,000, however disturbed.
 
     The other parameters are those of `sample_in_lane`.
     """
-    goal = Goal(0.0, min_ns, min_ns)
+    goal = Goal(0.0, min_ns, min_ns, max_samples=_MOST_SAMPLES)
     call = Call(function, operands, device)
-    return sample_in_lane(call, goal, cold=cold, footprint_bytes=footprint_bytes).ns
+    return _collect(call, goal, cold, footprint_bytes, switches=lambda: 0).ns
 
 
 def sample_in_lane(
@@ -84,11 +87,17 @@ def sample_in_lane(
     footprint_bytes
         Memory that is touched between two uses of a cold operand: the size of the model's weights.
     """
+    return _collect(call, goal, cold, footprint_bytes, switches=involuntary_switches)
+
+
+def _collect(
+    call: Call, goal: Goal, cold: Sequence[int], footprint_bytes: int, switches: Callable[[], int]
+) -> Samples:
     sweep_bytes = min(footprint_bytes, _MOST_SWEEP_BYTES) if cold else 0
     timer = _Timer(call, frozenset(cold), sweep_bytes)
     once_ns = max(1, timer.runs(1).sample()[0])
     num_calls = min(_MOST_CALLS_PER_RUN, max(1, goal.min_ns // (2 * once_ns)))
-    return collect_samples(timer.runs(num_calls).sample, goal)
+    return collect_samples(timer.runs(num_calls).sample, goal, switches)
 
 
 def time_beside(
