@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from tvm_sphinx.cost import load
-from tvm_sphinx.cost.kernel_timing import MeasureConfig
 from tvm_sphinx.cost.load import (
     CLASSES,
     PairLoad,
@@ -76,13 +75,13 @@ def test_only_devices_that_work_side_by_side_are_expected_to_be_slower(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(load, "measure_pair", lambda *_: LOAD)
-    records, config = RecordStore(None), MeasureConfig()
-    side_by_side = expected_slowdown(_graph(chain=False), PLATFORM, EXEC_NS, records, config)
+    records = RecordStore(None)
+    side_by_side = expected_slowdown(_graph(chain=False), PLATFORM, EXEC_NS, records)
     # Half of what the neighbour does is bound by memory, the other half by arithmetic.
     np.testing.assert_allclose(side_by_side[:, 0], [1 + 0.5 * 1.0, 1 + 0.5 * 0.2 + 0.5 * 0.4])
     np.testing.assert_array_equal(side_by_side[:, 0], side_by_side[:, 1])
     np.testing.assert_array_equal(side_by_side[:, 2:], 1.0)
-    chain = expected_slowdown(_graph(chain=True), PLATFORM, EXEC_NS, records, config)
+    chain = expected_slowdown(_graph(chain=True), PLATFORM, EXEC_NS, records)
     np.testing.assert_array_equal(chain, 1.0)
 
 

@@ -24,6 +24,8 @@ from .table import LinkFit, fit_link
 
 _COPY_BYTES = (1 << 12, 1 << 16, 1 << 20, 1 << 23)
 _COPIES = 9
+# DLPack's number for host memory that is pinned for CUDA; it has no name in TVM.
+_CUDA_HOST = 3
 _HANDOVER = "hand-over"
 
 
@@ -82,7 +84,8 @@ def _fit(src: Device, dst: Device, records: RecordStore) -> LinkFit:
     times = [
         median_and_spread(_record(_name(size, False), src, dst, records))[0] for size in _COPY_BYTES
     ]
-    if "cuda" in src.runtime + dst.runtime and (src.is_cpu or dst.is_cpu):
+    uses_cuda = "cuda" in src.runtime + dst.runtime and (src.is_cpu or dst.is_cpu)
+    if uses_cuda and tvm.device(_CUDA_HOST, 0).exist:
         for size in _COPY_BYTES:
             _record(_name(size, True), src, dst, records)
     return fit_link(_COPY_BYTES, times)
@@ -134,14 +137,15 @@ def _measure(name: str, src: Device, dst: Device) -> tuple[float, ...]:
 
 def _memory(device: Device, pinned: bool) -> Any:
     """Return the TVM device that tensors of a device lie on; pinned host memory is one of its own."""
-    return tvm.device("cuda_host", 0) if pinned and device.is_cpu else runtime_device(device.runtime)
+    return tvm.device(_CUDA_HOST, 0) if pinned and device.is_cpu else runtime_device(device.runtime)
 
 
 def time_copies(source: Any, target: Any, size: int) -> tuple[float, ...]:
     """Return the times in ns of copies of ``size`` bytes between two TVM devices, after a first one."""
     data = tvm.runtime.empty((size,), "uint8", source)
     copied = tvm.runtime.empty((size,), "uint8", target)
-    gpu = target if source.dlpack_device_type() == tvm.cpu().dlpack_device_type() else source
+    on_host = (tvm.cpu().dlpack_device_type(), _CUDA_HOST)
+    gpu = target if source.dlpack_device_type() in on_host else source
     samples = []
     for _ in range(_COPIES + 1):
         begin = time.perf_counter_ns()

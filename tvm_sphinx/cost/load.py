@@ -23,7 +23,7 @@ from ..runtime.sampling import host_load
 from ..runtime.timing import Call, load_for_lanes, time_beside
 from ..targets import device_target, runtime_device
 from .classes import class_of_pair
-from .kernel_timing import MeasureConfig, random_tensor, shape_texts
+from .kernel_timing import random_tensor, shape_texts
 from .progress import Progress
 from .records import Record, RecordStore, median_and_spread
 from .roofline import moved_bytes
@@ -65,7 +65,6 @@ def expected_slowdown(
     platform: Platform,
     exec_ns: Int64Array,
     records: RecordStore,
-    config: MeasureConfig,
     progress: Progress | None = None,
 ) -> FloatArray:
     """Return how many times longer each task is expected to take than alone, shape (N, D), at least 1.

@@ -105,7 +105,7 @@ def measure_costs(
                 exec_ns[task, column], spread_ns[task, column] = median_and_spread(samples)
     slowdown = np.ones(shape)
     if config.under_load:
-        slowdown = expected_slowdown(graph, platform, exec_ns, records, config, progress)
+        slowdown = expected_slowdown(graph, platform, exec_ns, records, progress)
     return CostTable(
         exec_ns,
         spread_ns,
