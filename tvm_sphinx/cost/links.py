@@ -12,11 +12,12 @@ import numpy.typing as npt
 
 from .._tvm import tvm
 from ..errors import UnsupportedError
+from ..machine import usable_cores
 from ..platform import Device, Platform
 from ..problem import Int64Array
 from ..runtime.handover import handover_samples
 from ..runtime.sampling import host_load
-from ..targets import runtime_device
+from ..targets import host_target, runtime_device
 from .classes import class_of_pair
 from .progress import Progress
 from .records import DeviceClass, Record, RecordStore, median_and_spread
@@ -93,16 +94,16 @@ def _fit(src: Device, dst: Device, records: RecordStore) -> LinkFit:
 
 def _stand_ins(src: Device, dst: Device) -> tuple[Device, Device]:
     """Return devices of this machine whose hand-over stands for that of two remote ones."""
-    cores = Platform.detect().devices[0].cores
+    cores = usable_cores()
     warnings.warn(
         f"The hand-over between remote devices {src.name!r} and {dst.name!r} cannot be measured from "
         f"here; that between lanes of this machine is taken. Give the link in the platform file.",
         stacklevel=2,
     )
-    target = Platform.detect().devices[0].target
-    others = [d for d in Platform.detect().devices if d.is_cpu and not set(d.cores) & set(cores)]
-    second = others[0].cores if others and not set(src.cores) & set(dst.cores) else cores
-    return Device("first", target, "cpu:0", cores), Device("second", target, "cpu:0", second)
+    shared = bool(set(src.cores) & set(dst.cores))
+    ends = (cores[0], cores[0] if shared else cores[-1])
+    first, second = (Device(f"end{i}", host_target(), "cpu:0", (core,)) for i, core in enumerate(ends))
+    return first, second
 
 
 def _name(size: int, pinned: bool) -> str:
