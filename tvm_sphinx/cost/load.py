@@ -6,6 +6,7 @@ stands for kernels of their class: bound by memory, by arithmetic, or by neither
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .._tvm import tvm, tvm_ffi
-from ..extract import Kernel, kernel_flops
+from ..extract import Kernel
 from ..graph import TaskGraph
 from ..implement import implement_kernel
+from ..kernels import compute
 from ..platform import Device, Platform
 from ..problem import Int64Array
 from ..runtime.sampling import host_load
@@ -35,9 +37,9 @@ NEIGHBOURS = ("memory", "compute")
 
 # Beyond the last-level cache, read and written together.
 _STREAM_FLOATS = 6 << 20
-# (rows, depth, columns) of products: one out of the caches of a core; one that reads 4 MiB of weights
-# at a few operations for each byte.
-_COMPUTE_PRODUCT = (192, 192, 192)
+# (rows, depth, columns) of products of packed weights: one out of the caches of a core; one that reads
+# 4 MiB of weights at a few operations for each byte.
+_COMPUTE_PRODUCT = (448, 256, 64)
 _MIXED_PRODUCT = (16, 1024, 1024)
 
 FloatArray = npt.NDArray[np.float64]
@@ -71,23 +73,21 @@ def expected_slowdown(
 
     A device's neighbours are the other CPU devices that it shares no core with, the smallest first, as
     many as fit beside each other: a device of all cores has none, and its times stay as they are. Each
-    neighbour is taken to work for the share of time that the graph's average parallelism (total work
-    over the critical path; Brent, JACM 21(2), 1974) lets it, on what the graph consists of; what the
-    neighbours cost adds up.
+    neighbour is taken to work for the share of time that the graph's average parallelism on the device
+    and its neighbours (total work over the critical path; Brent, JACM 21(2), 1974) lets it, on what the
+    graph consists of; what the neighbours cost adds up.
     """
     factors = np.ones(exec_ns.shape)
     measured = [neighbours(platform, index) for index in range(len(platform.devices))]
     pairs = [(index, other) for index, others in enumerate(measured) for other in others]
     loads: dict[str, PairLoad] = {}
-    parallelism = average_parallelism(graph, exec_ns)
-    if parallelism <= 1.0:
-        return factors
     for done, (index, other) in enumerate(pairs):
         first, second = platform.devices[index], platform.devices[other]
         kind = str(class_of_pair(first, second))
         if kind not in loads:
             loads[kind] = measure_pair(first, second, records)
         load = loads[kind]
+        parallelism = average_parallelism(graph, exec_ns[:, [index, *measured[index]]])
         classes = task_classes(graph, load)
         busy = min(1.0, (parallelism - 1.0) / len(measured[index]))
         extra = neighbour_shares(classes, exec_ns[:, other]) @ (load.slowdown - 1.0)
@@ -178,11 +178,10 @@ def measure_pair(device: Device, neighbour: Device, records: RecordStore) -> Pai
         median[pair] = max(1, median_and_spread(record.samples_ns)[0]) if record.samples_ns else None
     alone = {name: median[name, "nothing"] or 1 for name in CLASSES}
     slowdown = [[max(1.0, (median[c, n] or alone[c]) / alone[c]) for c in CLASSES] for n in NEIGHBOURS]
-    streamed, computed = mine["memory"], mine["compute"]
     return PairLoad(
         np.array(slowdown),
-        kernel_flops(computed.function) / alone["compute"],
-        _operand_bytes(streamed) / alone["memory"],
+        2.0 * math.prod(_COMPUTE_PRODUCT) / alone["compute"],
+        _operand_bytes(mine["memory"]) / alone["memory"],
     )
 
 
@@ -218,11 +217,9 @@ def _stream() -> tuple[Sequence[tuple[int, ...]], Any]:
 
 def _product(name: str) -> tuple[Sequence[tuple[int, ...]], Any]:
     rows, depth, columns = _COMPUTE_PRODUCT if name == "compute" else _MIXED_PRODUCT
-    left = tvm.te.placeholder((rows, depth), name="left")
-    right = tvm.te.placeholder((depth, columns), name="right")
-    product = tvm.topi.matmul(left, right)
-    shapes = ((rows, depth), (depth, columns), (rows, columns))
-    return shapes, tvm.te.create_prim_func([left, right, product])
+    product = compute.matmul((rows,), depth, columns, "float32", "float32")
+    shapes = [tuple(int(extent) for extent in param.shape) for param in product.params]
+    return shapes, product
 
 
 def _operand_bytes(kernel: Kernel) -> int:

@@ -25,7 +25,7 @@ from .tensors import aligned_bytes
 _MOST_CALLS_PER_RUN = 16
 _MOST_SAMPLES = 16_000
 # Calls in one run of a kernel that is timed beside a neighbour.
-_CALLS_BESIDE = 6
+_CALLS_BESIDE = 4
 # Rounds beside a neighbour are repeated this many times until enough were not disturbed.
 _MOST_TRIES = 2
 # Touching more than this between two calls empties the caches no further.
