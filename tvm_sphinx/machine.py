@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import platform
 from pathlib import Path
 
 _SYSFS_CPU = Path("/sys/devices/system/cpu")
@@ -91,3 +93,26 @@ def _read_list(path: Path) -> tuple[int, ...]:
         first, _, last = part.partition("-")
         members.extend(range(int(first), int(last or first) + 1))
     return tuple(members)
+
+
+@functools.cache
+def machine_id() -> str:
+    """Return what tells machines apart that run a kernel unequally fast: processor, cores, cache.
+
+    Equal machines have equal ids. The processor's name alone would not do: virtual machines give short
+    ones, and one processor is sold with several numbers of cores.
+    """
+    fields: dict[str, str] = {}
+    for line in _read_text(Path("/proc/cpuinfo")).splitlines():
+        key, _, value = line.partition(":")
+        fields.setdefault(key.strip().lower(), value.strip())
+    name = fields.get("model name") or fields.get("cpu model") or platform.machine()
+    numbers = [
+        fields[key]
+        for key in ("cpu family", "model", "stepping", "cpu implementer", "cpu part", "cpu variant")
+        if key in fields
+    ]
+    caches = sorted((_SYSFS_CPU / "cpu0/cache").glob("index*"), key=lambda path: path.name)
+    last = _read_text(caches[-1] / "size") if caches else ""
+    parts = [" ".join([name, "-".join(numbers)]).strip(), f"{os.cpu_count()} CPUs"]
+    return ", ".join([*parts, *([f"{last} cache"] if last else [])])

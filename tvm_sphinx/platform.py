@@ -7,7 +7,7 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ _DEVICE_KEYS = (
     "memory_bytes",
     "peak_gflop_per_s",
     "peak_gb_per_s",
+    "rpc_key",
 )
 _LINK_KEYS = ("src", "dst", "latency_ns", "bandwidth_bytes_per_s")
 
@@ -59,6 +60,9 @@ class Device:
     peak_gflop_per_s, peak_gb_per_s
         What the device can reach at most. Where both are given, a device that is not at hand gets
         roofline estimates in the place of measured costs.
+    rpc_key
+        Where given, the device is one of another machine: its kernels are measured on a server that
+        TVM's RPC tracker lists under this key, and its cores are that machine's.
     """
 
     name: str
@@ -68,6 +72,7 @@ class Device:
     memory_bytes: int | None = None
     peak_gflop_per_s: float | None = None
     peak_gb_per_s: float | None = None
+    rpc_key: str | None = None
 
     def __post_init__(self) -> None:
         where = f"device {self.name!r}"
@@ -89,6 +94,8 @@ class Device:
             value = getattr(self, key)
             if value is not None and not 0 < value < float("inf"):
                 raise PlatformError(f"Expected {key} > 0 for {where}; got {value}.")
+        if self.rpc_key is not None and (not self.rpc_key or not isinstance(self.rpc_key, str)):
+            raise PlatformError(f"Expected rpc_key of {where} as a name; got {self.rpc_key!r}.")
 
     @property
     def is_cpu(self) -> bool:
@@ -110,7 +117,8 @@ class Device:
     def cost_class(self) -> str:
         """Devices of one class run a kernel equally fast, so one measurement serves them all."""
         place = f"{len(self.cores)} cores" if self.is_cpu else self.runtime
-        return f"{self.target} on {place}"
+        remote = "" if self.rpc_key is None else f" of RPC key {self.rpc_key}"
+        return f"{self.target} on {place}{remote}"
 
 
 @dataclass(frozen=True)
@@ -183,8 +191,18 @@ class Platform:
                 return device
         raise PlatformError(known_choices("device", name, [d.name for d in self.devices]))
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether a device is one of another machine."""
+        return any(device.rpc_key is not None for device in self.devices)
+
+    def with_rpc_key(self, rpc_key: str) -> Platform:
+        """Return the platform with this RPC key for every device that has none of its own."""
+        devices = [d if d.rpc_key is not None else replace(d, rpc_key=rpc_key) for d in self.devices]
+        return replace(self, devices=tuple(devices))
+
     def check_machine(self) -> None:
-        """Check that this machine has every core that the platform names.
+        """Check that this machine has every core that the platform names, but for remote devices.
 
         Raises
         ------
@@ -194,7 +212,7 @@ class Platform:
         present = allowed_cores()
         for device in self.devices:
             missing = sorted(set(device.cores) - set(present))
-            if missing:
+            if missing and device.rpc_key is None:
                 raise PlatformError(
                     f"Device {device.name!r} claims core {missing[0]}, which this machine lacks; "
                     f"known: {', '.join(map(str, present))}."
@@ -208,7 +226,7 @@ class Platform:
             entry["runtime"] = device.runtime
             if device.cores:
                 entry["cores"] = list(device.cores)
-            for key in ("memory_bytes", "peak_gflop_per_s", "peak_gb_per_s"):
+            for key in ("memory_bytes", "peak_gflop_per_s", "peak_gb_per_s", "rpc_key"):
                 if getattr(device, key) is not None:
                     entry[key] = getattr(device, key)
             devices.append(entry)
@@ -389,7 +407,14 @@ def _device_from_json(entry: Mapping[str, Any], source: str) -> Device:
         for key in ("memory_bytes", "peak_gflop_per_s", "peak_gb_per_s")
         if key in entry
     }
-    return Device(str(entry["name"]), target, str(runtime), tuple(cores), **limits)
+    return Device(
+        str(entry["name"]),
+        target,
+        str(runtime),
+        tuple(cores),
+        **limits,
+        rpc_key=entry.get("rpc_key"),
+    )
 
 
 def _check_keys(entry: object, known: tuple[str, ...], needed: tuple[str, ...], where: str) -> None:

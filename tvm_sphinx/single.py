@@ -18,7 +18,12 @@ _PROBE_EXTENT = 128
 
 
 def build_on_single_device(
-    module: Any, function: str, platform: Platform, reason: str, stages_s: dict[str, float]
+    module: Any,
+    function: str,
+    platform: Platform,
+    reason: str,
+    stages_s: dict[str, float],
+    config: MeasureConfig | None = None,
 ) -> CompiledModel:
     """Return a module compiled for one device, with TVM's own pipeline for its target.
 
@@ -30,7 +35,7 @@ def build_on_single_device(
     PlatformError
         If no device of the platform is at hand.
     """
-    device = fastest_device(platform)
+    device = fastest_device(platform, config)
     target = device_target(device)
     executable = tvm.compile(module, target=target, relax_pipeline=relax.get_default_pipeline(target))
     return CompiledModel(
@@ -44,7 +49,7 @@ def build_on_single_device(
     )
 
 
-def fastest_device(platform: Platform) -> Device:
+def fastest_device(platform: Platform, config: MeasureConfig | None = None) -> Device:
     """Return the device that multiplies two matrices the fastest.
 
     Raises
@@ -55,9 +60,8 @@ def fastest_device(platform: Platform) -> Device:
     platform.check_machine()
     times = {}
     for device in platform.devices:
-        if runtime_device(device.runtime).exist:
-            config = MeasureConfig()
-            (record,) = measure_kernels([_probe()], device, RecordStore(None), config)
+        if device.rpc_key is not None or runtime_device(device.runtime).exist:
+            (record,) = measure_kernels([_probe()], device, RecordStore(None), config or MeasureConfig())
             if record.samples_ns:
                 times[device] = median_and_spread(record.samples_ns)[0]
     if not times:

@@ -75,14 +75,17 @@ def test_costs_of_another_graph_are_refused() -> None:
 
 def test_link_fit_finds_latency_and_bandwidth() -> None:
     sizes = [1 << 12, 1 << 16, 1 << 20, 1 << 23]
-    latency, bandwidth = fit_link(sizes, [9000 + size * 1e9 / 12e9 for size in sizes])
+    times = [9000 + size * 1e9 / 12e9 for size in sizes]
+    latency, bandwidth, error = fit_link(sizes, times)
     assert latency == pytest.approx(9000, rel=1e-3)
     assert bandwidth == pytest.approx(12e9, rel=1e-3)
+    assert error < 1e-6
+    assert fit_link(sizes, [times[0] * 1.2, times[1], times[2] * 0.8, times[3]]).error > 0.05
 
 
 def test_link_fit_of_flat_and_of_steep_times() -> None:
     assert fit_link([1, 100], [50, 50])[0] == 50
-    latency, bandwidth = fit_link([1000, 2000], [900, 2000])
+    latency, bandwidth, _ = fit_link([1000, 2000], [900, 2000])
     assert latency == 0
     assert bandwidth == pytest.approx(1e9, rel=0.1)
     with pytest.raises(ProblemError, match="at least two sizes"):

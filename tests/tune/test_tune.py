@@ -23,7 +23,7 @@ from tests.tune.networks import extract, one_core, product_net, write_model
 from tvm_sphinx.cli import main
 from tvm_sphinx.cost.agreement import agree
 from tvm_sphinx.cost.candidates import Candidate, choose_kernels, default_loops, serial_sum_ns
-from tvm_sphinx.cost.measure import MeasureConfig, random_tensor
+from tvm_sphinx.cost.kernel_timing import MeasureConfig, random_tensor
 from tvm_sphinx.cost.records import RecordStore
 from tvm_sphinx.errors import SphinxError
 from tvm_sphinx.extract import Kernel

@@ -72,6 +72,15 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--entry", help="Relax function to schedule; default: main, or the only one")
     parser.add_argument("--records", default="default", help="file of measured times to use and extend")
+    parser.add_argument(
+        "--rpc-tracker", metavar="HOST:PORT", help="TVM's RPC tracker, to measure on another machine"
+    )
+    parser.add_argument(
+        "--rpc-key",
+        metavar="KEY",
+        help="the platform is that of the machines which the tracker lists under this key; devices with "
+        "an rpc_key of their own in the platform file keep it",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -79,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
     input_shapes = parse_input_shapes(args.input_shapes)
     check_writable(args.output)
     platform = chosen_platform(args)
+    from ..cost.measure import MeasureConfig
     from ..pipeline import compile
     from ..search import Stop
 
@@ -92,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
         stop=None if args.time_limit is None else Stop(time_limit_s=args.time_limit),
         prune=args.prune,
+        measure=MeasureConfig(rpc_tracker=args.rpc_tracker),
         with_reference=not args.no_reference,
         progress=ProgressLine(quiet=args.quiet),
     )
@@ -131,6 +142,11 @@ def parse_input_shapes(text: str | None) -> dict[str, list[int]] | None:
 
 def chosen_platform(args: argparse.Namespace) -> Platform:
     """Return the platform that the arguments of `add_model_arguments` name."""
-    if not args.target:
-        return Platform.named(args.platform)
-    return Platform.of_targets(args.target)
+    if args.rpc_key is not None and args.rpc_tracker is None:
+        raise SphinxError(f"Expected --rpc-tracker HOST:PORT with --rpc-key {args.rpc_key}.")
+    if args.rpc_key is not None and not args.target and args.platform in NAMED_PLATFORMS:
+        raise SphinxError(
+            f"Expected a platform file or --target with --rpc-key; {args.platform!r} is this machine."
+        )
+    platform = Platform.of_targets(args.target) if args.target else Platform.named(args.platform)
+    return platform if args.rpc_key is None else platform.with_rpc_key(args.rpc_key)

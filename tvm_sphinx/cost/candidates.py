@@ -7,7 +7,6 @@ wheel registers none (neither CBLAS nor MKL nor DNNL), so there is none here.
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,16 +16,13 @@ from .._tvm import tirx, tvm
 from ..extract import Extraction, Kernel
 from ..implement import implement_kernel
 from ..platform import Device, Platform
+from ..runtime.sampling import host_load
 from ..runtime.timing import load_for_lanes, time_in_lane
 from ..targets import device_target, runtime_device
 from .agreement import agree
-from .measure import (
-    MeasureConfig,
-    implementation_id,
-    measure_kernels,
-    random_tensor,
-    weight_footprint_bytes,
-)
+from .classes import class_of
+from .kernel_timing import MeasureConfig, random_tensor, shape_texts
+from .measure import implementation_id, measure_kernels, weight_footprint_bytes
 from .progress import Progress
 from .records import Record, RecordStore, median_and_spread
 
@@ -103,7 +99,7 @@ def choose_kernels(
     footprint = weight_footprint_bytes(extraction.graph)
     kernels = [kernel for kernel in extraction.kernels.values() if not kernel.is_external]
     for device in {device.cost_class: device for device in reversed(platform.devices)}.values():
-        if device.is_cpu and runtime_device(device.runtime).exist:
+        if device.is_cpu and device.rpc_key is None and runtime_device(device.runtime).exist:
             chooser = _Chooser(device, records, config or MeasureConfig(), footprint, progress)
             chosen.update(chooser.choose(kernels, sources))
     return KernelChoices(chosen)
@@ -243,9 +239,10 @@ class _Chooser:
         rule_ns: Mapping[str, int],
     ) -> None:
         """Put on record, so that nobody measures them, candidates that are wrong or far too slow."""
+        where = class_of(self.device)
         for kernel, candidate in zip(kernels, candidates, strict=True):
             key = implementation_id(kernel, candidate.function, self.footprint)
-            if self.records.get(key, self.device.cost_class, str(tvm.__version__)) is not None:
+            if self.records.get(key, str(where), str(tvm.__version__)) is not None:
                 continue
             samples = self._try(kernel, candidate, reference[kernel.id])
             if samples is None:
@@ -259,10 +256,11 @@ class _Chooser:
             self.records.add(
                 Record(
                     key,
-                    self.device.cost_class,
+                    where,
                     str(tvm.__version__),
                     samples or (),
-                    os.getloadavg()[0],
+                    host_load(),
+                    shapes=shape_texts(kernel),
                 )
             )
 

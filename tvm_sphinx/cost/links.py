@@ -4,28 +4,46 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
+import warnings
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from .._tvm import tvm
 from ..errors import UnsupportedError
-from ..platform import Device, Link, Platform
-from ..runtime.handover import measure_handover
-from ..targets import runtime_device
+from ..machine import usable_cores
+from ..platform import Device, Platform
+from ..problem import Int64Array
+from ..runtime.handover import handover_samples
+from ..runtime.sampling import host_load
+from ..targets import host_target, runtime_device
+from .classes import class_of_pair
 from .progress import Progress
-from .records import median_and_spread
-from .table import fit_link
+from .records import DeviceClass, Record, RecordStore, median_and_spread
+from .table import LinkFit, fit_link
 
 _COPY_BYTES = (1 << 12, 1 << 16, 1 << 20, 1 << 23)
+_COPIES = 9
+# DLPack's number for host memory that is pinned for CUDA; it has no name in TVM.
+_CUDA_HOST = 3
+_HANDOVER = "hand-over"
 
 
-def measure_links(platform: Platform, progress: Progress | None = None) -> tuple[Any, Any]:
-    """Return the latency (ns) and the bandwidth (bytes/s) of every ordered pair of devices, each (D, D).
+class Links(NamedTuple):
+    """Latency (ns), bandwidth (bytes/s) and relative error of each ordered pair of devices, (D, D)."""
 
-    Links that the platform gives are taken from it; others are measured, once for each kind of pair.
-    CPU devices share their memory: handing a tensor over takes the time to wake the lane that waits for
-    it, and no copy.
+    latency_ns: Int64Array
+    bandwidth_bytes_per_s: npt.NDArray[np.float64]
+    error: npt.NDArray[np.float64]
+
+
+def measure_links(platform: Platform, records: RecordStore, progress: Progress | None = None) -> Links:
+    """Return what copies and hand-overs between every ordered pair of devices cost.
+
+    Links that the platform gives are taken from it, others from the records; what is on neither is
+    measured, once for each kind of pair, and recorded. CPU devices share their memory: handing a tensor
+    over takes the time to wake the lane that waits for it, and no copy.
 
     Raises
     ------
@@ -35,54 +53,104 @@ def measure_links(platform: Platform, progress: Progress | None = None) -> tuple
     num_devices = len(platform.devices)
     latency = np.zeros((num_devices, num_devices), dtype=np.int64)
     bandwidth = np.full((num_devices, num_devices), math.inf)
+    error = np.zeros((num_devices, num_devices))
     given = {(link.src, link.dst): link for link in platform.links}
-    measured: dict[tuple[object, ...], Link] = {}
+    fits: dict[str, LinkFit] = {}
     pairs = [(i, j) for i in range(num_devices) for j in range(num_devices) if i != j]
     for done, (i, j) in enumerate(pairs):
         src, dst = platform.devices[i], platform.devices[j]
         link = given.get((src.name, dst.name))
-        if link is None:
-            kind = _kind_of_pair(src, dst)
-            if kind not in measured:
-                measured[kind] = _measure_link(src, dst)
-            link = measured[kind]
-        latency[i, j], bandwidth[i, j] = link.latency_ns, link.bandwidth_bytes_per_s
+        if link is not None:
+            fit = LinkFit(link.latency_ns, link.bandwidth_bytes_per_s, 0.0)
+        else:
+            kind = str(class_of_pair(src, dst))
+            if kind not in fits:
+                fits[kind] = _fit(src, dst, records)
+            fit = fits[kind]
+        latency[i, j], bandwidth[i, j], error[i, j] = fit
         if progress:
             progress("measure copies", done + 1, len(pairs))
-    return latency, bandwidth
+    return Links(latency, bandwidth, error)
 
 
-def _kind_of_pair(src: Device, dst: Device) -> tuple[object, ...]:
-    """Return what pairs whose copies cost the same have in common."""
+def _fit(src: Device, dst: Device, records: RecordStore) -> LinkFit:
+    """Return what is known of a kind of pair, from records or measured now."""
+    if src.memory_space == dst.memory_space == "host" and src.rpc_key == dst.rpc_key:
+        if src.rpc_key is not None:
+            src, dst = _stand_ins(src, dst)
+        samples = _record(_HANDOVER, src, dst, records)
+        middle, spread = median_and_spread(samples)
+        return LinkFit(middle, math.inf, spread / max(1, middle))
+    # The VM keeps host tensors in pageable memory; what pinned memory would give stays on record.
+    times = [
+        median_and_spread(_record(_name(size, False), src, dst, records))[0] for size in _COPY_BYTES
+    ]
+    uses_cuda = "cuda" in src.runtime + dst.runtime and (src.is_cpu or dst.is_cpu)
+    if uses_cuda and tvm.device(_CUDA_HOST, 0).exist:
+        for size in _COPY_BYTES:
+            _record(_name(size, True), src, dst, records)
+    return fit_link(_COPY_BYTES, times)
+
+
+def _stand_ins(src: Device, dst: Device) -> tuple[Device, Device]:
+    """Return devices of this machine whose hand-over stands for that of two remote ones."""
+    cores = usable_cores()
+    warnings.warn(
+        f"The hand-over between remote devices {src.name!r} and {dst.name!r} cannot be measured from "
+        f"here; that between lanes of this machine is taken. Give the link in the platform file.",
+        stacklevel=2,
+    )
     shared = bool(set(src.cores) & set(dst.cores))
-    return src.memory_space, dst.memory_space, len(src.cores), len(dst.cores), shared
+    ends = (cores[0], cores[0] if shared else cores[-1])
+    first, second = (Device(f"end{i}", host_target(), "cpu:0", (core,)) for i, core in enumerate(ends))
+    return first, second
 
 
-def _measure_link(src: Device, dst: Device) -> Link:
-    """Measure a hand-over in shared memory, else copies at several sizes, as the VM makes them."""
+def _name(size: int, pinned: bool) -> str:
+    return f"copy of {size} bytes{', pinned' if pinned else ''}"
+
+
+def _record(name: str, src: Device, dst: Device, records: RecordStore) -> tuple[float, ...]:
+    """Return the samples of a copy or hand-over, from the records or measured and recorded now."""
+    where: DeviceClass = class_of_pair(src, dst)
+    version = str(tvm.__version__)
+    known = records.get(name, str(where), version)
+    if known is None:
+        samples = _measure(name, src, dst)
+        known = Record(name, where, version, samples, host_load(), kind="copy")
+        records.add(known)
+    return known.samples_ns
+
+
+def _measure(name: str, src: Device, dst: Device) -> tuple[float, ...]:
     for device in (src, dst):
-        if not runtime_device(device.runtime).exist:
+        if device.rpc_key is not None or not runtime_device(device.runtime).exist:
             raise UnsupportedError(
                 f"Device {device.name!r} ({device.runtime}) is not at hand to measure copies from "
                 f"{src.name!r} to {dst.name!r}; give this link in the platform file."
             )
-    if src.memory_space == dst.memory_space == "host":
-        handover_ns = measure_handover(Platform((src, dst)))[src.name, dst.name]
-        return Link(src.name, dst.name, handover_ns, math.inf)
-    source, target = runtime_device(src.runtime), runtime_device(dst.runtime)
-    times = []
-    for size in _COPY_BYTES:
-        data = tvm.runtime.empty((size,), "uint8", source)
-        times.append(_time_copy(data, target))
-    latency, bandwidth = fit_link(_COPY_BYTES, times)
-    return Link(src.name, dst.name, latency, bandwidth)
+    if name == _HANDOVER:
+        return handover_samples(Platform((src, dst)), 0, 1)
+    size = int(name.split()[2])
+    pinned = name.endswith("pinned")
+    return time_copies(_memory(src, pinned), _memory(dst, pinned), size)
 
 
-def _time_copy(data: Any, target: Any) -> float:
+def _memory(device: Device, pinned: bool) -> Any:
+    """Return the TVM device that tensors of a device lie on; pinned host memory is one of its own."""
+    return tvm.device(_CUDA_HOST, 0) if pinned and device.is_cpu else runtime_device(device.runtime)
+
+
+def time_copies(source: Any, target: Any, size: int) -> tuple[float, ...]:
+    """Return the times in ns of copies of ``size`` bytes between two TVM devices, after a first one."""
+    data = tvm.runtime.empty((size,), "uint8", source)
+    copied = tvm.runtime.empty((size,), "uint8", target)
+    on_host = (tvm.cpu().dlpack_device_type(), _CUDA_HOST)
+    gpu = target if source.dlpack_device_type() in on_host else source
     samples = []
-    for _ in range(9):
+    for _ in range(_COPIES + 1):
         begin = time.perf_counter_ns()
-        data.copyto(target)
-        target.sync()
+        data.copyto(copied)
+        gpu.sync()
         samples.append(float(time.perf_counter_ns() - begin))
-    return median_and_spread(samples)[0]
+    return tuple(samples[1:])

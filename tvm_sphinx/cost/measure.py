@@ -1,4 +1,4 @@
-"""Measure kernels on this machine. [TVM]
+"""Measure what a task graph costs on a platform: kernels, links, and what they cost side by side. [TVM]
 
 Every distinct kernel is measured once for each kind of device, on the device's own cores, with as many
 threads as it has cores.
@@ -6,46 +6,49 @@ threads as it has cores.
 
 from __future__ import annotations
 
-import math
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from .._tvm import tvm, tvm_ffi
-from ..errors import SphinxError, UnsupportedError
+from ..errors import UnsupportedError
 from ..extract import Extraction, Kernel
 from ..graph import TaskGraph
 from ..implement import Implement, implement_kernel
 from ..platform import Device, Platform
-from ..runtime.timing import load_for_lanes, time_in_lane
+from ..runtime.sampling import Goal, Samples, cpu_ticks, host_load, is_narrow, stolen_share
 from ..targets import device_target, runtime_device
+from .classes import class_of
+from .kernel_timing import (
+    NO_SAMPLES,
+    Bench,
+    LocalBench,
+    MeasureConfig,
+    build_kernels,
+    kernel_symbol,
+    shape_texts,
+)
 from .links import measure_links
+from .load import expected_slowdown
 from .progress import Progress
 from .records import Record, RecordStore, median_and_spread
+from .remote import RemoteBench
 from .roofline import needs_estimate, roofline_ns
 from .table import CostTable
 
-_GPU_REPEATS = 7
+__all__ = ["MeasureConfig", "measure_costs", "measure_kernels"]
 
-
-@dataclass(frozen=True)
-class MeasureConfig:
-    """How long to measure each kernel.
-
-    Parameters
-    ----------
-    sample_ms
-        Calls of a kernel are timed until they sum up to this; a slow kernel is called at least twice.
-    """
-
-    sample_ms: float = 20.0
-
-    def __post_init__(self) -> None:
-        if not self.sample_ms > 0:
-            raise SphinxError(f"Expected sample_ms > 0; got sample_ms = {self.sample_ms}.")
+# A median known worse than this, or most samples of which were disturbed, is measured a second time.
+_WIDE = 0.05
+_DISTURBED = 0.5
+# The second time takes no more than this share of the first.
+_RETRY_SHARE = 0.25
+# More time than this that a hypervisor gave to others, or kernels known badly, make a warning.
+_STOLEN = 0.02
+_WIDE_SHARE = 0.1
 
 
 def measure_costs(
@@ -64,14 +67,14 @@ def measure_costs(
     Raises
     ------
     PlatformError
-        If the platform claims cores that this machine lacks.
+        If the platform claims cores that this machine lacks, or a remote device cannot be reached.
     UnsupportedError
         If a device is not at hand and its kernels are not on record.
     """
     platform.check_machine()
+    config = config or MeasureConfig()
     kernels = list(extraction.kernels.values())
     by_class: dict[str, Device] = {}
-    config = config or MeasureConfig()
     for device in platform.devices:
         by_class.setdefault(device.cost_class, device)
     found: dict[tuple[str, str], Record] = {}
@@ -96,7 +99,7 @@ def measure_costs(
             strict=True,
         ):
             found[kernel.id, device.cost_class] = record
-    latency, bandwidth = measure_links(platform, progress)
+    links = measure_links(platform, records, progress)
     graph = extraction.graph
     shape = (graph.num_tasks, len(platform.devices))
     exec_ns, spread_ns = np.full(shape, -1, dtype=np.int64), np.zeros(shape, dtype=np.int64)
@@ -110,7 +113,19 @@ def measure_costs(
             samples = found[entry.kernel, device.cost_class].samples_ns
             if samples:
                 exec_ns[task, column], spread_ns[task, column] = median_and_spread(samples)
-    return CostTable(exec_ns, spread_ns, measured, latency, bandwidth, graph.fingerprint)
+    slowdown = np.ones(shape)
+    if config.under_load:
+        slowdown = expected_slowdown(graph, platform, exec_ns, records, progress)
+    return CostTable(
+        exec_ns,
+        spread_ns,
+        measured,
+        links.latency_ns,
+        links.bandwidth_bytes_per_s,
+        graph.fingerprint,
+        slowdown,
+        links.error,
+    )
 
 
 def measure_kernels(
@@ -135,25 +150,108 @@ def measure_kernels(
     ]
     version = str(tvm.__version__)
     far = footprint_bytes if device.is_cpu else 0
+    where = class_of(device)
     keys = [implementation_id(*pair, far) for pair in zip(kernels, implemented, strict=True)]
-    missing = [i for i, key in enumerate(keys) if records.get(key, device.cost_class, version) is None]
-    report = progress or (lambda *_: None)
-    report(stage, len(kernels) - len(missing), len(kernels))
+    missing = [i for i, key in enumerate(keys) if records.get(key, str(where), version) is None]
     if missing:
-        if not runtime_device(device.runtime).exist:
-            raise UnsupportedError(
-                f"Device {device.name!r} ({device.runtime}) is not at hand, and {len(missing)} of "
-                f"{len(kernels)} kernels are not on record for it. Give peak_gflop_per_s and "
-                f"peak_gb_per_s in the platform file to have its costs estimated."
+        for reason, count in records.foreign([keys[i] for i in missing], where, version).items():
+            warnings.warn(
+                f"{count} of {len(keys)} kernels were measured {reason}; these times are not used.",
+                stacklevel=2,
             )
-        modules = _build_kernels({keys[i]: implemented[i] for i in missing}, device)
-        for done, i in enumerate(missing):
-            samples = _time_kernel(kernels[i], keys[i], modules.get(keys[i]), device, config, far)
-            record = Record(keys[i], device.cost_class, version, samples, os.getloadavg()[0])
-            records.add(record)
-            report(stage, len(kernels) - len(missing) + done + 1, len(kernels))
-    found = [records.get(key, device.cost_class, version) for key in keys]
+        bench = _open_bench(device, config, f"{len(missing)} of {len(kernels)} kernels")
+        symbols = {kernel_symbol(keys[i]): implemented[i] for i in missing}
+        missing_kernels = {keys[i]: kernels[i] for i in missing}
+        session = _Session(bench, build_kernels(bench, symbols), far)
+        known = len(kernels) - len(missing)
+        report = progress or (lambda *_: None)
+        stage = f"{stage}, {known} on record" if known else stage
+        report(stage, known, len(kernels))
+        for done, (key, kernel) in enumerate(missing_kernels.items()):
+            samples = session.time(key, kernel)
+            shapes = shape_texts(kernel)
+            records.add(Record(key, where, version, samples.ns, host_load(), shapes=shapes))
+            report(stage, known + done + 1, len(kernels))
+        for key, samples in session.time_again():
+            shapes = shape_texts(missing_kernels[key])
+            records.add(Record(key, where, version, samples.ns, host_load(), shapes=shapes))
+        session.warn_if_busy(device)
+        report(stage, len(kernels), len(kernels))
+    elif progress:
+        progress(f"{stage}, all on record", len(kernels), len(kernels))
+    found = [records.get(key, str(where), version) for key in keys]
     return [record for record in found if record is not None]
+
+
+def _open_bench(device: Device, config: MeasureConfig, wanted: str) -> Bench:
+    if device.rpc_key is not None:
+        return RemoteBench(device, config)
+    if not runtime_device(device.runtime).exist:
+        raise UnsupportedError(
+            f"Device {device.name!r} ({device.runtime}) is not at hand, and {wanted} are not on record "
+            f"for it. Give peak_gflop_per_s and peak_gb_per_s in the platform file to have its costs "
+            f"estimated."
+        )
+    return LocalBench(device, config)
+
+
+class _Session:
+    """Times kernels one after the other, and those again that another load disturbed."""
+
+    def __init__(self, bench: Bench, modules: dict[str, Any], footprint_bytes: int) -> None:
+        self.bench = bench
+        self.modules = modules
+        self.footprint_bytes = footprint_bytes
+        self.timed: dict[str, tuple[Kernel, Samples]] = {}
+        self._begin_s = time.monotonic()
+        self._ticks = cpu_ticks()
+
+    def time(self, key: str, kernel: Kernel) -> Samples:
+        """Time a kernel; without samples if it cannot run."""
+        symbol = kernel_symbol(key)
+        samples = NO_SAMPLES
+        if kernel.is_external or symbol in self.modules:
+            module = self.modules.get(symbol)
+            samples = self.bench.time(module, symbol, kernel, self.footprint_bytes)
+        self.timed[key] = (kernel, samples)
+        return samples
+
+    def time_again(self) -> Iterator[tuple[str, Samples]]:
+        """Yield better samples of kernels that are known badly, the worst first, while time allows."""
+        end_s = time.monotonic() + _RETRY_SHARE * (time.monotonic() - self._begin_s)
+        for key, (kernel, first) in sorted(self.timed.items(), key=lambda item: -_doubt(item[1][1])):
+            if not _is_doubtful(first) or time.monotonic() > end_s:
+                continue
+            again = self.time(key, kernel)
+            if _doubt(again) < _doubt(first):
+                yield key, again
+            else:
+                self.timed[key] = (kernel, first)
+
+    def warn_if_busy(self, device: Device) -> None:
+        """Warn where the machine did too much else to tell what kernels take."""
+        wide = [s.half_width for _, s in self.timed.values() if _is_doubtful(s)]
+        stolen = stolen_share(self._ticks, cpu_ticks())
+        if len(wide) <= _WIDE_SHARE * len(self.timed) and stolen <= _STOLEN:
+            return
+        warnings.warn(
+            f"The machine was busy while kernels were timed on {device.name!r}: {len(wide)} of "
+            f"{len(self.timed)} medians are known to no better than {_WIDE:.0%} or were disturbed, load "
+            f"{host_load():.1f}, {stolen:.1%} of the time was taken by the hypervisor.",
+            stacklevel=3,
+        )
+
+
+def _doubt(samples: Samples) -> float:
+    return samples.half_width + samples.disturbed if samples.ns else 0.0
+
+
+def _is_doubtful(samples: Samples) -> bool:
+    if not samples.ns:
+        return False
+    # A slow kernel has few samples, and no interval; then their spread has to do.
+    enough = samples.ns if len(samples.ns) >= 6 else samples.ns * 6
+    return not is_narrow(enough, Goal(half_width=_WIDE)) or samples.disturbed > _DISTURBED
 
 
 def implementation_id(kernel: Kernel, function: Any, footprint_bytes: int = 0) -> str:
@@ -182,85 +280,3 @@ def _implement(kernel: Kernel, device: Device) -> Any:
     if kernel.target_kind not in (None, str(target.kind.name)):
         return None
     return implement_kernel(kernel.function, target)
-
-
-def _build_kernels(functions: dict[str, Any], device: Device) -> dict[str, Any]:
-    """Build kernels together, which is fast; if one fails, each alone, and leave out those that fail."""
-    named = {key: function for key, function in functions.items() if function is not None}
-    if not named:
-        return {}
-    try:
-        return dict.fromkeys(named, _build(named, device))
-    except Exception:  # TVM raises many types; which kernel is at fault shows when each is built alone
-        built = {}
-        for key, function in named.items():
-            try:
-                built[key] = _build({key: function}, device)
-            except Exception:  # as above: this kernel has no code for this device
-                continue
-        return built
-
-
-def _build(functions: dict[str, Any], device: Device) -> Any:
-    """Compile kernels; those of a CPU device for the lanes, as they will run."""
-    symbols = {_symbol(key): function for key, function in functions.items()}
-    if device.is_cpu:
-        return load_for_lanes(symbols)
-    return tvm.tirx.build(
-        tvm.IRModule({name: f.with_attr("global_symbol", name) for name, f in symbols.items()})
-    )
-
-
-def _symbol(key: str) -> str:
-    return "kernel_" + "".join(char if char.isalnum() else "_" for char in key)
-
-
-def _time_kernel(
-    kernel: Kernel, key: str, module: Any, device: Device, config: MeasureConfig, far: int
-) -> tuple[float, ...]:
-    """Return samples in ns; none if the kernel cannot run on the device."""
-    if kernel.is_external:
-        function = tvm_ffi.get_global_func(kernel.function, allow_missing=True)
-        if function is None or not device.is_cpu:
-            return ()
-    elif module is None:
-        return ()
-    runtime = runtime_device(device.runtime)
-    arguments = [random_tensor(ty, runtime) for ty in kernel.argument_types]
-    if device.is_cpu:
-        callee = function if kernel.is_external else module.get_function(_symbol(key))
-        cold = kernel.weights if far else ()
-        min_ns = round(config.sample_ms * 1e6)
-        return time_in_lane(callee, arguments, device, min_ns=min_ns, cold=cold, footprint_bytes=far)
-    return _time_on_gpu(module, _symbol(key), arguments, runtime, config)
-
-
-def _time_on_gpu(
-    module: Any, symbol: str, arguments: Sequence[Any], runtime: Any, config: MeasureConfig
-) -> tuple[float, ...]:
-    """Return samples of TVM's time evaluator, which times a GPU with events."""
-
-    def sample(number: int, repeat: int) -> Sequence[float]:
-        evaluator = module.time_evaluator(symbol, runtime, number=number, repeat=repeat)
-        return [float(seconds) for seconds in evaluator(*arguments).results]
-
-    sample(1, 1)  # first touch of code and data
-    once_s = max(sample(1, 1)[0], 1e-9)
-    number = max(1, math.ceil(config.sample_ms / 1e3 / _GPU_REPEATS / once_s))
-    return tuple(1e9 * seconds for seconds in sample(number, _GPU_REPEATS))
-
-
-def random_tensor(ty: Any, device: Any) -> Any:
-    """Return a tensor of a Relax type: floats in [0.5, 1), so that none is denormal; integers are 0.
-
-    Zero is a valid index into any tensor, so kernels that gather stay inside their operands.
-    """
-    shape = [int(extent) for extent in ty.shape.values]
-    dtype = str(ty.dtype)
-    if dtype.startswith("float"):
-        rng = np.random.default_rng(0)
-        values = rng.uniform(0.5, 1.0, shape).astype(dtype)
-        return tvm.runtime.tensor(values, device)
-    tensor = tvm.runtime.empty(shape, dtype, device)
-    tensor.copyfrom(np.zeros(shape, dtype="uint8" if dtype == "bool" else dtype).astype(dtype))
-    return tensor

@@ -1,4 +1,29 @@
-"""Measured times on disk: append-only JSON lines that survive a kill at any byte."""
+"""Measured times on disk: append-only JSON lines that survive a kill at any byte.
+
+A line, of schema 2, is an object with these keys:
+
+``schema``
+    2.
+``kind``
+    What was timed: ``"kernel"``, ``"copy"`` (a copy or a hand-over between two devices), or ``"load"``
+    (a probe kernel on one device beside another that works).
+``kernel``
+    Hash of the scheduled function's structure; for the other kinds, what was moved or which probe ran.
+``shapes``
+    The operands, inputs before outputs, such as ``"float32[1, 64, 56, 56]"``.
+``target``, ``device``, ``cores``, ``machine``
+    Where: the TVM target, the kind of device (``"2 cores"``, ``"cuda:0"``), how many cores, and the
+    machine. Times of another machine are not used, even where its target is the same.
+``tvm``
+    Version of apache-tvm that built the kernel.
+``samples_ns``
+    Every sample in the order measured; empty if the kernel cannot be built for the device.
+``host_load``, ``time``
+    One-minute load average, and seconds since 1970, when it was measured.
+
+Schema 1 had ``device_class`` in the place of the four keys that say where, and named no machine:
+`tvm_sphinx.cost.record_files.merge_files` can adopt such lines.
+"""
 
 from __future__ import annotations
 
@@ -6,53 +31,91 @@ import contextlib
 import errno
 import fcntl
 import json
+import math
 import os
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ..errors import SphinxError
 
 #: Version of the line format. A line of another version is left alone and not used.
-SCHEMA = 1
+SCHEMA = 2
 
-_FIELDS = {"schema": int, "kernel": str, "device_class": str, "tvm": str, "samples_ns": list}
+#: What a record can be of.
+KINDS = ("kernel", "copy", "load")
+
+_STRINGS = ("kind", "kernel", "target", "device", "machine", "tvm")
+
+
+@dataclass(frozen=True)
+class DeviceClass:
+    """What devices have in common that run a kernel equally fast.
+
+    ``str`` of it is what records are looked up by.
+    """
+
+    target: str
+    device: str
+    cores: int
+    machine: str
+
+    def __str__(self) -> str:
+        return f"{self.target} on {self.device} of {self.machine}"
 
 
 @dataclass(frozen=True)
 class Record:
-    """One measurement of one kernel on one kind of device.
+    """One measurement; the fields are those of a line, see the module.
 
-    Parameters
-    ----------
-    kernel
-        Structural hash of the scheduled function that was measured.
-    device_class
-        Target and number of cores, see `tvm_sphinx.platform.Device.cost_class`.
-    tvm
-        Version of apache-tvm that built it.
-    samples_ns
-        Every sample, in the order measured; empty if the kernel cannot be built for the device.
-    host_load
-        One-minute load average when it was measured.
-    time
-        Seconds since 1970.
+    Raises
+    ------
+    SphinxError
+        If a sample is not a time.
     """
 
     kernel: str
-    device_class: str
+    where: DeviceClass
     tvm: str
     samples_ns: tuple[float, ...]
     host_load: float = 0.0
     time: float = field(default_factory=time.time)
+    kind: str = "kernel"
+    shapes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for sample in self.samples_ns:
+            if not _is_time(sample):
+                raise SphinxError(f"Expected samples of {self.kernel!r} in [0, 1e15) ns; got {sample}.")
+
+    @property
+    def device_class(self) -> str:
+        """Target, kind of device, and machine, as one string."""
+        return str(self.where)
 
     @property
     def key(self) -> tuple[str, str, str]:
         """What a measurement is looked up by."""
         return self.kernel, self.device_class, self.tvm
+
+    def to_line(self) -> str:
+        """Return the line of a record file, with its line break."""
+        content = {
+            "schema": SCHEMA,
+            "kind": self.kind,
+            "kernel": self.kernel,
+            "shapes": list(self.shapes),
+            **self.where.__dict__,
+            "tvm": self.tvm,
+            "samples_ns": list(self.samples_ns),
+            "host_load": self.host_load,
+            "time": self.time,
+        }
+        return json.dumps(content, separators=(",", ":"), allow_nan=False) + "\n"
 
 
 class RecordStore:
@@ -69,35 +132,78 @@ class RecordStore:
     def __init__(self, path: str | Path | None) -> None:
         self.path = None if path is None else Path(path)
         self._records: dict[tuple[str, str, str], Record] = {}
+        self._by_kernel: dict[str, list[Record]] = {}
+        #: How many records were added since the store was opened.
+        self.num_added = 0
         if self.path is not None:
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self.path.touch(exist_ok=True)
                 for record in read_records(self.path):
-                    self._records[record.key] = record
+                    self._keep(record)
             except OSError as error:
                 raise SphinxError(f"Cannot use record file {str(path)!r}: {error.strerror}.") from error
 
     def __len__(self) -> int:
         return len(self._records)
 
+    def _keep(self, record: Record) -> None:
+        self._records[record.key] = record
+        self._by_kernel.setdefault(record.kernel, []).append(record)
+
     def get(self, kernel: str, device_class: str, tvm: str) -> Record | None:
         """Return the newest record of a kernel on a kind of device, None if there is none."""
         return self._records.get((kernel, device_class, tvm))
+
+    def foreign(self, kernels: Sequence[str], where: DeviceClass, tvm: str) -> Counter[str]:
+        """Return how many of these kernels are on record for such a device, but not as asked, and why.
+
+        The keys read "on another machine (NAME)" and "by TVM VERSION".
+        """
+        reasons: Counter[str] = Counter()
+        for kernel in kernels:
+            for record in self._by_kernel.get(kernel, ()):
+                if (record.where.target, record.where.device) != (where.target, where.device):
+                    continue
+                if record.where.machine != where.machine:
+                    reasons[f"on another machine ({record.where.machine})"] += 1
+                    break
+                if record.tvm != tvm:
+                    reasons[f"by TVM {record.tvm}"] += 1
+                    break
+        return reasons
 
     def add(self, record: Record) -> None:
         """Keep a record, and append it to the file in one write that other writers cannot split.
 
         A full disk costs the line, with a warning, and not the run: the record stays in memory.
         """
-        self._records[record.key] = record
+        self._keep(record)
+        self.num_added += 1
         if self.path is None:
             return
-        line = json.dumps({"schema": SCHEMA, **record.__dict__}, separators=(",", ":")) + "\n"
         try:
-            append_line(self.path, line)
+            append_line(self.path, record.to_line())
         except OSError as error:
             warnings.warn(f"Cannot append to {self.path}: {error.strerror}.", stacklevel=2)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file to read and append, and hold the lock of its writers.
+
+    A writer that waited while another one replaced the file opens the new one.
+    """
+    while True:
+        with open(path, "ab+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                is_current = os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+            except FileNotFoundError:
+                is_current = False
+            if is_current:
+                yield file
+                return
 
 
 def append_line(path: Path, line: str) -> None:
@@ -108,8 +214,7 @@ def append_line(path: Path, line: str) -> None:
     OSError
         If the line could not be written; the file is then as it was.
     """
-    with open(path, "ab+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(path) as file:
         end = file.seek(0, os.SEEK_END)
         if end:
             file.seek(end - 1)
@@ -117,7 +222,7 @@ def append_line(path: Path, line: str) -> None:
                 line = "\n" + line
         try:
             if os.write(file.fileno(), line.encode()) < len(line.encode()):
-                raise OSError(errno.ENOSPC, "the line was written in part")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(file.fileno())
         except OSError:
             with contextlib.suppress(OSError):
@@ -127,43 +232,56 @@ def append_line(path: Path, line: str) -> None:
 
 def read_records(path: Path) -> Iterator[Record]:
     """Yield the records of a file, oldest first; lines that are none are counted in one warning."""
-    bad = 0
-    with open(path, encoding="utf-8", errors="replace") as file:
-        for line in file:
-            if not line.strip():
-                continue
-            record = parse_record(line)
-            if record is None:
-                bad += 1
-            else:
-                yield record
-    if bad:
-        warnings.warn(
-            f"{path}: {bad} lines are torn, or of another schema, and are not used.", stacklevel=2
-        )
+    refused: Counter[str] = Counter()
+    for line in path.read_bytes().split(b"\n"):
+        if not line.strip():
+            continue
+        record = parse_line(line)
+        if isinstance(record, str):
+            refused[record] += 1
+        else:
+            yield record
+    if refused:
+        counts = ", ".join(f"{count} {reason}" for reason, count in sorted(refused.items()))
+        warnings.warn(f"{path}: lines that are not used: {counts}.", stacklevel=2)
 
 
-def parse_record(line: str) -> Record | None:
-    """Return the record of a line, None if it is torn, malformed, or of another schema."""
+def parse_line(line: str | bytes) -> Record | str:
+    """Return the record of a line, or why it is none: "torn or malformed", or "of schema N"."""
+    malformed = "torn or malformed"
+    content = parse_object(line)
+    if content is None:
+        return malformed
+    schema = content.get("schema")
+    if schema != SCHEMA or isinstance(schema, bool):
+        return f"of schema {schema} (this version reads {SCHEMA})" if type(schema) is int else malformed
+    if any(not isinstance(content.get(name), str) for name in _STRINGS) or content["kind"] not in KINDS:
+        return malformed
+    shapes, samples, cores = (content.get(name) for name in ("shapes", "samples_ns", "cores"))
+    if not isinstance(shapes, list) or not all(isinstance(shape, str) for shape in shapes):
+        return malformed
+    if not isinstance(samples, list) or not all(map(_is_time, samples)) or type(cores) is not int:
+        return malformed
+    load, when = content.get("host_load"), content.get("time")
+    if load is None or when is None or not _is_time(load) or not _is_time(when):
+        return malformed
+    where = DeviceClass(content["target"], content["device"], cores, content["machine"])
+    kernel, tvm, kind = (content[name] for name in ("kernel", "tvm", "kind"))
+    return Record(kernel, where, tvm, tuple(samples), float(load), float(when), kind, tuple(shapes))
+
+
+def parse_object(line: str | bytes) -> dict[str, Any] | None:
+    """Return the JSON object of a line, None if it is none."""
     try:
-        content: Any = json.loads(line)
-    except json.JSONDecodeError:
+        content = json.loads(line)
+    except (ValueError, RecursionError):  # not JSON, not UTF-8, a number of too many digits, too deep
         return None
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        return None
-    if any(not isinstance(content.get(name), kind) for name, kind in _FIELDS.items()):
-        return None
-    samples = content["samples_ns"]
-    if not all(isinstance(sample, (int, float)) and 0 <= sample < 1e15 for sample in samples):
-        return None
-    return Record(
-        content["kernel"],
-        content["device_class"],
-        content["tvm"],
-        tuple(samples),
-        float(content.get("host_load", 0.0)),
-        float(content.get("time", 0.0)),
-    )
+    return content if isinstance(content, dict) else None
+
+
+def _is_time(value: Any) -> bool:
+    """Return whether a value is a number in [0, 1e15), which NaN is not."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e15
 
 
 def default_record_path() -> Path:
@@ -181,6 +299,6 @@ def median_and_spread(samples_ns: Sequence[float]) -> tuple[int, int]:
 
 def _quantile(ordered: Sequence[float], share: float) -> float:
     position = share * (len(ordered) - 1)
-    low = int(position)
+    low = math.floor(position)
     high = min(low + 1, len(ordered) - 1)
     return ordered[low] + (position - low) * (ordered[high] - ordered[low])

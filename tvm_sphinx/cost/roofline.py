@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from ..graph import TaskGraph
 from ..platform import Device
@@ -13,7 +14,8 @@ from ..targets import runtime_device
 def needs_estimate(device: Device) -> bool:
     """Return whether a device is not at hand, so that its costs can only be estimated."""
     peaks = (device.peak_gflop_per_s, device.peak_gb_per_s)
-    return not runtime_device(device.runtime).exist and None not in peaks
+    absent = device.rpc_key is None and not runtime_device(device.runtime).exist
+    return absent and None not in peaks
 
 
 def roofline_ns(graph: TaskGraph, device: Device) -> Int64Array:
@@ -24,6 +26,13 @@ def roofline_ns(graph: TaskGraph, device: Device) -> Int64Array:
     """
     assert device.peak_gflop_per_s is not None
     assert device.peak_gb_per_s is not None
+    flops = np.array([task.flops for task in graph.tasks], dtype=np.float64)
+    times = np.maximum(flops / device.peak_gflop_per_s, moved_bytes(graph) / device.peak_gb_per_s)
+    return np.ceil(times).astype(np.int64)
+
+
+def moved_bytes(graph: TaskGraph) -> npt.NDArray[np.float64]:
+    """Return the bytes that each task reads and writes, shape (N,)."""
     moved = np.array(
         [
             graph.input_bytes(number) + task.weight_bytes + sum(task.output_bytes)
@@ -33,6 +42,4 @@ def roofline_ns(graph: TaskGraph, device: Device) -> Int64Array:
     )
     for edge in graph.edges:
         moved[edge.dst] += edge.bytes
-    flops = np.array([task.flops for task in graph.tasks], dtype=np.float64)
-    times = np.maximum(flops / device.peak_gflop_per_s, moved / device.peak_gb_per_s)
-    return np.ceil(times).astype(np.int64)
+    return moved

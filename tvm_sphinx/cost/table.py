@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,10 @@ class CostTable:
         Bytes over what a copy takes beyond its latency; infinite where memory is shared.
     graph_fingerprint
         The task graph that the rows belong to.
+    slowdown : (N, D) float64
+        How many times longer a task is expected to take while other devices work; 1 by default.
+    link_error : (D, D) float64
+        Root mean square of the relative errors of the fit of a link; 0 by default.
 
     Raises
     ------
@@ -46,15 +51,21 @@ class CostTable:
     latency_ns: Int64Array
     bandwidth_bytes_per_s: npt.NDArray[np.float64]
     graph_fingerprint: str
+    slowdown: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    link_error: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     def __post_init__(self) -> None:
         num_devices = self.exec_ns.shape[1]
-        for name in ("spread_ns", "measured"):
+        if not self.slowdown.size:
+            object.__setattr__(self, "slowdown", np.ones(self.exec_ns.shape))
+        if not self.link_error.size:
+            object.__setattr__(self, "link_error", np.zeros((num_devices, num_devices)))
+        for name in ("spread_ns", "measured", "slowdown"):
             if getattr(self, name).shape != self.exec_ns.shape:
                 raise ProblemError(
                     f"Expected {name} of shape {self.exec_ns.shape}; got {getattr(self, name).shape}."
                 )
-        for name in ("latency_ns", "bandwidth_bytes_per_s"):
+        for name in ("latency_ns", "bandwidth_bytes_per_s", "link_error"):
             if getattr(self, name).shape != (num_devices, num_devices):
                 raise ProblemError(
                     f"Expected {name} of shape {(num_devices, num_devices)}; "
@@ -64,6 +75,14 @@ class CostTable:
             raise ProblemError("Expected times >= 0, or -1 for a device that cannot run a task.")
         if not (self.bandwidth_bytes_per_s > 0).all():
             raise ProblemError("Expected bandwidth_bytes_per_s > 0.")
+        if not ((self.slowdown >= 1) & (self.slowdown < math.inf)).all():
+            raise ProblemError(f"Expected slowdown >= 1; got {self.slowdown.min(initial=1)}.")
+
+    @property
+    def loaded_ns(self) -> Int64Array:
+        """Execution times beside devices that work, shape (N, D), int64 ns; -1 as in ``exec_ns``."""
+        loaded = np.ceil(self.exec_ns * self.slowdown).astype(np.int64)
+        return np.where(self.exec_ns < 0, self.exec_ns, loaded)
 
     def copy_ns(self, num_bytes: Sequence[int] | Int64Array) -> Int64Array:
         """Return the time of copies of these sizes, shape (len(num_bytes), D, D), int64 ns."""
@@ -76,7 +95,12 @@ class CostTable:
 
 
 def build_problem(
-    graph: TaskGraph, platform: Platform, costs: CostTable, *, concurrent: bool = True
+    graph: TaskGraph,
+    platform: Platform,
+    costs: CostTable,
+    *,
+    concurrent: bool = True,
+    loaded: bool = True,
 ) -> SchedulingProblem:
     """Return the scheduling problem of a graph on a platform.
 
@@ -88,6 +112,9 @@ def build_problem(
     concurrent
         Whether the devices work at the same time. If not, all CPU devices take turns, as they do in the
         stock Relax VM, which issues their kernels from one thread.
+    loaded
+        Whether tasks take as long as beside devices that work. If not, or if devices take turns, they
+        take as long as alone: for a schedule that uses one device only.
 
     Raises
     ------
@@ -113,7 +140,7 @@ def build_problem(
         name=graph.name,
         devices=tuple(device.name for device in platform.devices),
         device_cores=_exclusive_cores(platform, concurrent),
-        exec_ns=costs.exec_ns,
+        exec_ns=costs.loaded_ns if concurrent and loaded else costs.exec_ns,
         edges=np.array([(edge.src, edge.dst) for edge in graph.edges], dtype=np.int64).reshape(-1, 2),
         copy_class=copy_class,
         copy_ns=costs.copy_ns(sizes),
@@ -150,17 +177,19 @@ def _exclusive_cores(platform: Platform, concurrent: bool) -> tuple[tuple[int, .
     return tuple(cores)
 
 
-def fit_link(num_bytes: Sequence[int], times_ns: Sequence[float]) -> tuple[int, float]:
+class LinkFit(NamedTuple):
+    """Latency and bandwidth (bytes/s) of a link, and the root mean square of their relative error."""
+
+    latency_ns: int
+    bandwidth_bytes_per_s: float
+    error: float
+
+
+def fit_link(num_bytes: Sequence[int], times_ns: Sequence[float]) -> LinkFit:
     """Fit latency + bytes / bandwidth to measured copies.
 
-    Least squares on the relative error, so that small copies count as much as large ones.
-
-    Returns
-    -------
-    latency_ns : int
-        At least 0.
-    bandwidth_bytes_per_s : float
-        Infinite where the time does not grow with the size.
+    Least squares on the relative error, so that small copies count as much as large ones. The latency
+    is at least 0, and the bandwidth infinite where the time does not grow with the size.
 
     Raises
     ------
@@ -174,9 +203,10 @@ def fit_link(num_bytes: Sequence[int], times_ns: Sequence[float]) -> tuple[int, 
     ones = np.ones(len(num_bytes))
     (latency, per_byte), *_ = np.linalg.lstsq(columns * weights[:, None], ones, rcond=None)
     if per_byte <= 0:
-        return max(0, round(float(np.median(times_ns)))), math.inf
-    if latency < 0:
-        latency = 0.0
+        latency, per_byte = float(np.median(times_ns)), 0.0
+    elif latency < 0:
         scaled = columns[:, 1] * weights
-        per_byte = float(scaled @ ones / (scaled @ scaled))
-    return round(float(latency)), 1e9 / float(per_byte)
+        latency, per_byte = 0.0, float(scaled @ ones / (scaled @ scaled))
+    residuals = (latency + per_byte * columns[:, 1]) * weights - 1.0
+    error = float(np.sqrt(np.mean(residuals**2)))
+    return LinkFit(round(float(latency)), 1e9 / per_byte if per_byte > 0 else math.inf, error)

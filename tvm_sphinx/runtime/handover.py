@@ -28,7 +28,7 @@ def measure_handover(platform: Platform) -> dict[tuple[str, str], int]:
     cpus = [index for index, device in enumerate(platform.devices) if device.is_cpu]
     for position, first in enumerate(cpus):
         for second in cpus[position + 1 :]:
-            latency = _measure_pair(platform, first, second)
+            latency = round(float(np.median(handover_samples(platform, first, second))))
             names = (platform.devices[first].name, platform.devices[second].name)
             measured[names] = measured[names[::-1]] = latency
     return measured
@@ -45,7 +45,8 @@ def ping_pong(first: int, second: int, num_rounds: int = _NUM_ROUNDS) -> LanePro
     return LaneProgram(tuple(buffers), tuple(tensors), tuple(steps), ("x",), (0,), (), [])
 
 
-def _measure_pair(platform: Platform, first: int, second: int) -> int:
+def handover_samples(platform: Platform, first: int, second: int) -> tuple[float, ...]:
+    """Return the latency in ns of hand-overs between two devices, the median of each of several runs."""
     program = ping_pong(first, second)
     executable = ConcurrentExecutable(Image(program, platform, None, aligned_bytes(0), b""))
     inputs = [np.zeros(1, dtype=np.int32)]
@@ -54,5 +55,5 @@ def _measure_pair(platform: Platform, first: int, second: int) -> int:
         _, trace = executable.run_traced(inputs)
         # From the end of a step to the begin of the next: the hand-over without the steps.
         gaps = [later.begin_ns - earlier.end_ns for earlier, later in pairwise(trace.steps)]
-        between.append(np.median(gaps))
-    return max(0, round(float(np.median(between))))
+        between.append(max(0.0, float(np.median(gaps))))
+    return tuple(between)

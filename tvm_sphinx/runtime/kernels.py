@@ -56,7 +56,7 @@ def compile_kernels(
             objects.append(os.path.join(folder, f"kernels{number}.o"))
             _build(functions, kernel_pass).write_to_file(objects[-1])
         library = os.path.join(folder, "kernels.so")
-        compiler = linker or _find_linker(next(iter(kernels.values())).attrs["target"])
+        compiler = linker or find_linker(next(iter(kernels.values())).attrs["target"])
         try:
             tvm.support.cc.create_shared(library, objects, options=["-lm"], cc=compiler)
         except (RuntimeError, OSError) as error:
@@ -74,7 +74,7 @@ def _build(functions: Mapping[str, Any], kernel_pass: KernelPass) -> Any:
         raise UnsupportedError(f"Kernels cannot be compiled for {target}: {error}") from error
 
 
-def _find_linker(target: Any) -> str:
+def find_linker(target: Any) -> str:
     """Return a C compiler that links for a target's architecture."""
     wanted, ours = _architecture(target), _architecture(tvm.target.Target(host_target()))
     names = _LINKERS if wanted == ours else (f"{wanted}-linux-gnu-gcc",)

@@ -6,22 +6,28 @@ of a team costs a tenth; costs measured with it would predict another runtime th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .._tvm import tvm, tvm_ffi
 from ..platform import Device, Platform
+from ..problem import Int64Array
 from .encode import Opcode, make_lanes
 from .kernels import KernelPass, compile_kernels, load_kernels
-from .plan import LanePlan, make_plan
+from .plan import make_plan
 from .program import Buffer, LaneProgram, Step, TensorView
+from .sampling import Goal, Samples, collect_samples, involuntary_switches
 from .tensors import aligned_bytes
 
 # Calls in one run, each of which is a sample; a slow kernel is called once a run.
 _MOST_CALLS_PER_RUN = 16
-_MOST_RUNS = 1000
+_MOST_SAMPLES = 16_000
+# Calls in one run of a kernel that is timed beside a neighbour.
+_CALLS_BESIDE = 4
+# Rounds beside a neighbour are repeated this many times until enough were not disturbed.
+_MOST_TRIES = 2
 # Touching more than this between two calls empties the caches no further.
 _MOST_SWEEP_BYTES = 64 << 20
 
@@ -35,6 +41,14 @@ def load_for_lanes(kernels: Mapping[str, Any], kernel_pass: KernelPass | None = 
     return load_kernels(compile_kernels(kernels, kernel_pass or (lambda module: module)))
 
 
+class Call(NamedTuple):
+    """A kernel to time: a function of `load_for_lanes`, its operands, and the device that runs it."""
+
+    function: Any
+    operands: Sequence[Any]
+    device: Device
+
+
 def time_in_lane(
     function: Any,
     operands: Sequence[Any],
@@ -46,46 +60,158 @@ def time_in_lane(
 ) -> tuple[int, ...]:
     """Return how long single calls of a kernel take on a device, in ns.
 
+    There are as many as sum up to ``min_ns``, at most some 16,000, however disturbed.
+
+    The other parameters are those of `sample_in_lane`.
+    """
+    goal = Goal(0.0, min_ns, min_ns, max_samples=_MOST_SAMPLES)
+    call = Call(function, operands, device)
+    return _collect(call, goal, cold, footprint_bytes, switches=lambda: 0).ns
+
+
+def sample_in_lane(
+    call: Call, goal: Goal, *, cold: Sequence[int] = (), footprint_bytes: int = 8 << 20
+) -> Samples:
+    """Time single calls of a kernel on a device until a goal is met; the first run is not counted.
+
     Parameters
     ----------
-    function
-        Of a module that `load_for_lanes` returns, or a packed function of TVM's registry.
-    operands
-        Host tensors, inputs and outputs in the order of its arguments, aligned to 64 bytes.
-    device
-        A CPU device of this machine.
-    min_ns
-        Call it until the samples sum up to this; the first run is not counted.
+    call
+        A function of a module that `load_for_lanes` returns, or a packed function of TVM's registry;
+        host tensors, inputs and outputs in the order of its arguments, aligned to 64 bytes; a CPU
+        device of this machine.
+    goal
     cold
         Positions of operands that are not in the core's own caches at a call, such as weights, which a
         model reads once in each inference; all others are. By default none is cold.
     footprint_bytes
         Memory that is touched between two uses of a cold operand: the size of the model's weights.
     """
+    return _collect(call, goal, cold, footprint_bytes, switches=involuntary_switches)
+
+
+def _collect(
+    call: Call, goal: Goal, cold: Sequence[int], footprint_bytes: int, switches: Callable[[], int]
+) -> Samples:
     sweep_bytes = min(footprint_bytes, _MOST_SWEEP_BYTES) if cold else 0
-    timer = _Timer(function, list(operands), device, frozenset(cold), sweep_bytes)
-    once_ns = max(1, timer.sample(1, 0)[0])
-    num_calls = min(_MOST_CALLS_PER_RUN, max(1, min_ns // (2 * once_ns)))
-    return tuple(timer.sample(num_calls, min_ns))
+    timer = _Timer(call, frozenset(cold), sweep_bytes)
+    once_ns = max(1, timer.runs(1).sample()[0])
+    num_calls = min(_MOST_CALLS_PER_RUN, max(1, goal.min_ns // (2 * once_ns)))
+    return collect_samples(timer.runs(num_calls).sample, goal, switches)
 
 
-class _Timer:
-    """Runs programs of repeated calls; where operands are cold it sweeps the caches before each call."""
+def time_beside(
+    call: Call, neighbours: Sequence[Call | None], *, num_rounds: int = 6
+) -> list[tuple[int, ...]]:
+    """Return how long calls of a kernel take, in ns, while another device works without a pause.
+
+    Calls that the neighbour was not there for from begin to end are left out, and so are runs that
+    another process took a core from, as long as there are others.
+
+    Parameters
+    ----------
+    call
+        What is timed, in calls right after each other.
+    neighbours
+        What the other device does, on cores of its own; None leaves it idle. There is one result for
+        each of them; all are timed in turn, so that what changes meanwhile is the same for all.
+    num_rounds
+        How often each has its turn.
+    """
+    runs = [_beside(call, neighbour) for neighbour in neighbours]
+    for made in runs:
+        made.sleep_when_idle()
+    clean: list[list[int]] = [[] for _ in runs]
+    disturbed: list[list[int]] = [[] for _ in runs]
+    wanted = num_rounds * _CALLS_BESIDE
+    for _ in range(_MOST_TRIES * num_rounds):
+        for number, made in enumerate(runs):
+            before = involuntary_switches()
+            taken = _within(made.stamps())
+            (clean if involuntary_switches() == before else disturbed)[number] += taken
+        if min(map(len, clean)) >= wanted:
+            break
+    return [tuple(kept or rest) for kept, rest in zip(clean, disturbed, strict=True)]
+
+
+def _within(stamps: Int64Array) -> list[int]:
+    """Return how long each call took that the neighbour's calls enclose."""
+    mine, others = stamps[:_CALLS_BESIDE], stamps[_CALLS_BESIDE:]
+    within = np.ones(len(mine), dtype=np.bool_)
+    if len(others):
+        within = (mine[:, 0] >= others[0, 0]) & (mine[:, 1] <= others[-1, 1])
+    durations: list[int] = (mine[within, 1] - mine[within, 0]).tolist()
+    return durations
+
+
+def _beside(call: Call, neighbour: Call | None) -> _Runs:
+    """Return runs of `_CALLS_BESIDE` calls on the first device, and enough on the other beside them."""
+    operands = tuple(range(len(call.operands)))
+    steps = [Step(f"call{i}", "kernel", 0, "timed", operands, 0) for i in range(_CALLS_BESIDE)]
+    if neighbour is None:
+        return _Runs({"timed": call.function}, call.operands, steps, (call.device,))
+    alone_ns = [max(1, _Timer(c, frozenset(), 0).runs(2).sample()[1]) for c in (call, neighbour)]
+    # Enough for a kernel that takes three times as long as alone, beside one that is not slowed.
+    count = 2 + 3 * _CALLS_BESIDE * alone_ns[0] // alone_ns[1]
+    tensors = [*call.operands, *neighbour.operands]
+    operands = tuple(range(len(call.operands), len(tensors)))
+    steps += [Step(f"beside{i}", "kernel", 1, "beside", operands, 0) for i in range(count)]
+    functions = {"timed": call.function, "beside": neighbour.function}
+    return _Runs(functions, tensors, steps, (call.device, neighbour.device))
+
+
+class _Runs:
+    """A program of steps on host tensors, to run again and again; making it runs it once."""
 
     def __init__(
         self,
-        function: Any,
-        operands: list[Any],
-        device: Device,
-        cold: frozenset[int],
-        sweep_bytes: int,
+        functions: Mapping[str, Any],
+        tensors: Sequence[Any],
+        steps: Sequence[Step],
+        devices: tuple[Device, ...],
     ) -> None:
-        self.function = function
-        self.device = device
-        self.num_operands = len(operands)
-        hot = [number for number in range(len(operands)) if number not in cold] if cold else []
+        views = [
+            TensorView(number, tuple(int(extent) for extent in tensor.shape), str(tensor.dtype))
+            for number, tensor in enumerate(tensors)
+        ]
+        numbers = tuple(range(len(tensors)))
+        # Every tensor is an argument of the program: the lanes need not know which ones are written.
+        buffers = tuple(Buffer("input", number, 0) for number in numbers)
+        names = tuple(f"operand{number}" for number in numbers)
+        program = LaneProgram(buffers, tuple(views), tuple(steps), names, numbers, (), [])
+        called = {("kernel", name): function for name, function in functions.items()}
+        self._lanes = make_lanes(make_plan(program, Platform(devices)), called, aligned_bytes(0), True)
+        self._tensors = list(tensors)
+        self._stamps = np.zeros((len(steps), 2), dtype=np.int64)
+        self._shared = tvm_ffi.from_dlpack(self._stamps)
+        self._is_call = np.array([step.kind == "kernel" for step in steps])
+        self.stamps()
+
+    def stamps(self) -> Int64Array:
+        """Run once; return begin and end of each call of a kernel in ns, shape (calls, 2)."""
+        self._lanes(int(Opcode.RUN_TRACED), self._shared, *self._tensors)
+        called: Int64Array = self._stamps[self._is_call]
+        return called
+
+    def sleep_when_idle(self) -> None:
+        """Let the workers sleep between runs: programs that take turns share cores."""
+        self._lanes(int(Opcode.SET_SPIN), 500_000, 0)
+
+    def sample(self) -> list[int]:
+        """Run once; return how long each call of a kernel took, in ns."""
+        stamps = self.stamps()
+        durations: list[int] = (stamps[:, 1] - stamps[:, 0]).tolist()
+        return durations
+
+
+class _Timer:
+    """Makes programs of repeated calls, which sweep the caches first where operands are cold."""
+
+    def __init__(self, call: Call, cold: frozenset[int], sweep_bytes: int) -> None:
+        self.call = call
+        hot = [number for number in range(len(call.operands)) if number not in cold] if cold else []
         # Copies before each call, as (from, to): one that sweeps the caches, one for each hot operand.
-        self.tensors = list(operands)
+        self.tensors = list(call.operands)
         self.copies: list[tuple[int, int]] = []
         if cold:
             self._add_copy(self._add(aligned_bytes(sweep_bytes // 2)))
@@ -100,36 +226,12 @@ class _Timer:
         tensor = self.tensors[source]
         self.copies.append((source, self._add(tvm.runtime.empty(tensor.shape, tensor.dtype))))
 
-    def sample(self, num_calls: int, min_ns: int) -> list[int]:
-        """Return how long each call of runs of ``num_calls`` took; the first run only warms up."""
-        plan = self._plan(num_calls)
-        lanes = make_lanes(plan, {("kernel", "timed"): self.function}, aligned_bytes(0), True)
-        stamps = np.zeros((len(plan.program.steps), 2), dtype=np.int64)
-        is_call = np.array([step.kind == "kernel" for step in plan.program.steps])
-        shared = tvm_ffi.from_dlpack(stamps)
-        samples: list[int] = []
-        for run in range(_MOST_RUNS):
-            lanes(int(Opcode.RUN_TRACED), shared, *self.tensors)
-            if run:
-                samples += (stamps[is_call, 1] - stamps[is_call, 0]).tolist()
-            if samples and sum(samples) >= min_ns:
-                break
-        return samples
-
-    def _plan(self, num_calls: int) -> LanePlan:
-        """Return the plan of some calls of the kernel, all on the same operands."""
-        views = [
-            TensorView(number, tuple(int(extent) for extent in tensor.shape), str(tensor.dtype))
-            for number, tensor in enumerate(self.tensors)
-        ]
-        numbers = tuple(range(len(self.tensors)))
-        buffers = tuple(Buffer("input", number, 0) for number in numbers)
-        # Every tensor is an argument of the program: the lanes need not know which ones are written.
+    def runs(self, num_calls: int) -> _Runs:
+        """Return runs of some calls of the kernel, all on the same operands."""
         steps = []
-        for call in range(num_calls):
-            for source, target in self.copies:
-                steps.append(Step(f"copy{call}", "copy", 0, "", (source, target), 0))
-            steps.append(Step(f"call{call}", "kernel", 0, "timed", numbers[: self.num_operands], 0))
-        names = tuple(f"operand{number}" for number in numbers)
-        program = LaneProgram(buffers, tuple(views), tuple(steps), names, numbers, (), [])
-        return make_plan(program, Platform((self.device,)))
+        operands = tuple(range(len(self.call.operands)))
+        for number in range(num_calls):
+            for pair in self.copies:
+                steps.append(Step(f"copy{number}", "copy", 0, "", pair, 0))
+            steps.append(Step(f"call{number}", "kernel", 0, "timed", operands, 0))
+        return _Runs({"timed": self.call.function}, self.tensors, steps, (self.call.device,))

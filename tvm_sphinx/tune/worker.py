@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..cost.agreement import agree
-from ..cost.measure import random_tensor
+from ..cost.kernel_timing import random_tensor
 from ..platform import Device
 from ..runtime.kernels import compile_kernels, load_kernels
 from ..runtime.timing import time_in_lane

@@ -1,0 +1,171 @@
+"""Measuring: what is on record is not measured again, whatever kind it is; what is foreign is told."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tvm
+from tvm import relax, te
+
+import tvm_sphinx
+from tests.relax_modules import random_module
+from tvm_sphinx.compiled import CompiledModel
+from tvm_sphinx.cost import links, measure
+from tvm_sphinx.cost.classes import class_of, class_of_pair
+from tvm_sphinx.cost.kernel_timing import MeasureConfig, shape_texts
+from tvm_sphinx.cost.links import measure_links, time_copies
+from tvm_sphinx.cost.measure import measure_kernels
+from tvm_sphinx.cost.records import RecordStore, read_records
+from tvm_sphinx.errors import SphinxError
+from tvm_sphinx.extract import Kernel
+from tvm_sphinx.machine import machine_id, usable_cores
+from tvm_sphinx.platform import Device, Link, Platform
+from tvm_sphinx.runtime.sampling import Samples
+from tvm_sphinx.targets import host_target
+
+QUICK = MeasureConfig(sample_ms=0.2)
+VERSION = str(tvm.__version__)
+
+
+def doubling_kernel(extent: int = 64) -> Kernel:
+    source = te.placeholder((extent,), name="source")
+    result = te.compute((extent,), lambda i: source[i] * 2.0, name="result")
+    ty = relax.TensorType([extent], "float32")
+    return Kernel(f"double{extent}", te.create_prim_func([source, result]), (ty, ty))
+
+
+def one_core() -> Device:
+    return Device("core", host_target(), "cpu:0", usable_cores()[:1])
+
+
+def test_a_second_compile_measures_nothing(tmp_path: Path) -> None:
+    """Kernels, hand-overs and what they lose side by side: after one compile all are on record."""
+    path = tmp_path / "records.jsonl"
+    stages: list[str] = []
+
+    def compiled() -> CompiledModel:
+        return tvm_sphinx.compile(
+            random_module(3),
+            "detect",
+            records=path,
+            measure=QUICK,
+            with_reference=False,
+            progress=lambda stage, *_: stages.append(stage),
+        )
+
+    first = compiled()
+    before = path.read_bytes()
+    assert before
+    stages.clear()
+    assert compiled().report == first.report
+    assert path.read_bytes() == before
+    assert all(stage.endswith("all on record") for stage in stages if stage.startswith("measure on"))
+    kinds = {record.kind for record in read_records(path)}
+    assert kinds == ({"kernel"} if len(usable_cores()) == 1 else {"kernel", "copy", "load"})
+
+
+def test_a_record_says_where_and_of_what_it_is() -> None:
+    store = RecordStore(None)
+    (record,) = measure_kernels([doubling_kernel()], one_core(), store, QUICK)
+    assert record.shapes == ("float32[64]", "float32[64]") == shape_texts(doubling_kernel())
+    assert record.where.machine == machine_id()
+    assert (record.where.device, record.where.cores) == ("1 cores", 1)
+    assert record.where.target == host_target()
+    assert record.kind == "kernel"
+    assert store.num_added == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"tvm": "0.26.0"}, r"by TVM 0\.26\.0"),
+        ({"where": replace(class_of(one_core()), machine="laptop")}, r"on another machine \(laptop\)"),
+    ],
+)
+def test_foreign_records_are_measured_anew_and_told(change: dict[str, object], reason: str) -> None:
+    own = RecordStore(None)
+    (record,) = measure_kernels([doubling_kernel()], one_core(), own, QUICK)
+    foreign = RecordStore(None)
+    foreign.add(replace(record, **change, samples_ns=(1e9,)))
+    with pytest.warns(UserWarning, match=f"1 of 1 kernels were measured {reason}"):
+        (found,) = measure_kernels([doubling_kernel()], one_core(), foreign, QUICK)
+    assert found.key == record.key
+    assert found.samples_ns != (1e9,)
+
+
+class ScriptedBench:
+    """Gives out prepared samples in the place of time."""
+
+    def __init__(self, *answers: Samples) -> None:
+        self.answers: Iterator[Samples] = iter(answers)
+
+    def build(self, functions: dict[str, object]) -> object:
+        return self
+
+    def time(self, *_: object) -> Samples:
+        return next(self.answers)
+
+
+def test_a_disturbed_kernel_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The better of both is what is used; both are on record."""
+    bad, good = Samples((100, 900) * 5, 0.4, 0.9), Samples((100,) * 10, 0.0, 0.0)
+    monkeypatch.setattr(measure, "_open_bench", lambda *_: ScriptedBench(bad, good))
+    monkeypatch.setattr(measure, "_RETRY_SHARE", 1e9)
+    store = RecordStore(None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # measured well in the end, so there is nothing to warn of
+        monkeypatch.setattr(measure, "_STOLEN", 1.0)
+        (record,) = measure_kernels([doubling_kernel()], one_core(), store, QUICK)
+    assert record.samples_ns == (100,) * 10
+    assert store.num_added == 2
+
+
+def test_a_machine_that_stays_busy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = Samples((100, 900) * 5, 0.4, 0.9)
+    monkeypatch.setattr(measure, "_open_bench", lambda *_: ScriptedBench(bad, bad))
+    monkeypatch.setattr(measure, "_RETRY_SHARE", 1e9)
+    with pytest.warns(UserWarning, match="The machine was busy .* on 'core': 1 of 1 medians"):
+        measure_kernels([doubling_kernel()], one_core(), RecordStore(None), QUICK)
+
+
+def test_measuring_less_than_nothing_is_refused() -> None:
+    for bad in ({"sample_ms": 0.0}, {"half_width": float("nan")}):
+        with pytest.raises(SphinxError, match=r"Expected .* > 0; got"):
+            MeasureConfig(**bad)
+
+
+@pytest.mark.skipif(len(usable_cores()) < 2, reason="a hand-over has two ends")
+def test_links_are_measured_once_for_each_kind_of_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = usable_cores()[:2]
+    devices = [Device(f"core{core}", host_target(), "cpu:0", (core,)) for core in (first, second)]
+    devices.append(Device("both", host_target(), "cpu:0", (first, second)))
+    given = Link("core0", "both", 7, 1e9)
+    platform = Platform(tuple(devices), links=(replace(given, src=devices[0].name),))
+    store = RecordStore(None)
+    found = measure_links(platform, store)
+    assert (found.latency_ns[0, 2], found.bandwidth_bytes_per_s[0, 2]) == (7, 1e9)
+    assert found.latency_ns[0, 1] == found.latency_ns[1, 0]
+    assert (found.error >= 0).all()
+    assert store.num_added == 3  # between cores, from a core to both, and back
+    monkeypatch.setattr(links, "_measure", lambda *_: pytest.fail("measured twice"))
+    again = measure_links(platform, store)
+    for left, right in zip(found, again, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_pairs_on_unlike_machines_or_that_share_cores_are_of_their_own_kind() -> None:
+    one, far = one_core(), replace(one_core(), rpc_key="board")
+    assert class_of(far).machine == "RPC key board"
+    kinds = {str(class_of_pair(*pair)) for pair in ((one, one), (one, far), (far, one), (far, far))}
+    assert len(kinds) == 4
+    assert "share cores" in str(class_of_pair(one, one))
+
+
+def test_copies_are_timed_at_every_size() -> None:
+    times = [min(time_copies(tvm.cpu(), tvm.cpu(), size)) for size in (1 << 12, 1 << 23)]
+    assert min(times) > 0

@@ -1,0 +1,113 @@
+"""Devices of another machine: measured through TVM's RPC tracker and server, here over loopback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tvm.rpc.server import Server
+
+import tvm_sphinx
+from tests.cost.test_measure import doubling_kernel, one_core
+from tests.relax_modules import random_module
+from tvm_sphinx.cli import main
+from tvm_sphinx.cost.kernel_timing import MeasureConfig
+from tvm_sphinx.cost.measure import measure_kernels
+from tvm_sphinx.cost.records import RecordStore
+from tvm_sphinx.cost.remote import parse_tracker
+from tvm_sphinx.errors import PlatformError
+from tvm_sphinx.platform import Device, Platform
+from tvm_sphinx.targets import host_target
+
+BOARD = replace(one_core(), name="board", rpc_key="board")
+
+
+@pytest.fixture(scope="module")
+def tracker() -> Iterator[str]:
+    """Start a tracker and one server of the key "board"; return the tracker's address."""
+    pytest.importorskip("tornado", reason="TVM's tracker needs tornado")
+    from tvm.rpc.tracker import Tracker
+
+    served = Tracker(host="127.0.0.1", port=9190, port_end=9290, silent=True)
+    server = Server(
+        host="127.0.0.1",
+        port=9091,
+        port_end=9190,
+        tracker_addr=("127.0.0.1", served.port),
+        key="board",
+        silent=True,
+    )
+    yield f"127.0.0.1:{served.port}"
+    server.terminate()
+    served.terminate()
+
+
+def test_remote_kernels_are_recorded_as_local_ones_are(tracker: str) -> None:
+    store, config = RecordStore(None), MeasureConfig(sample_ms=0.2, rpc_tracker=tracker)
+    weighted = replace(doubling_kernel(128), weights=(1,))
+    kernels = [doubling_kernel(), weighted]
+    found = measure_kernels(kernels, BOARD, store, config, footprint_bytes=1 << 20)
+    assert [record.where.machine for record in found] == ["RPC key board"] * 2
+    assert [record.shapes for record in found] == [("float32[64]",) * 2, ("float32[128]",) * 2]
+    assert all(min(record.samples_ns) > 0 for record in found)
+    added = store.num_added
+    no_tracker = MeasureConfig(sample_ms=0.2)
+    assert measure_kernels(kernels, BOARD, store, no_tracker, footprint_bytes=1 << 20) == found
+    assert store.num_added == added
+
+
+def test_a_platform_of_another_machine_is_compiled_for_it(tracker: str, tmp_path: Path) -> None:
+    """It is not raced here, and the cores that it names need not be there."""
+    devices = (
+        Device("one", host_target(), "cpu:0", (100,), rpc_key="board"),
+        Device("two", host_target(), "cpu:0", (100, 101), rpc_key="board"),
+    )
+    with pytest.warns(UserWarning, match="hand-over between remote devices"):
+        compiled = tvm_sphinx.compile(
+            random_module(3),
+            Platform(devices),
+            records=tmp_path / "records.jsonl",
+            measure=MeasureConfig(sample_ms=0.2, rpc_tracker=tracker),
+        )
+    assert "race" not in compiled.stages_s
+    compiled.save(tmp_path / "program.sphinx")
+    loaded = tvm_sphinx.load(tmp_path / "program.sphinx")
+    assert [device.rpc_key for device in loaded.platform.devices] == ["board", "board"]
+
+
+def test_a_remote_device_needs_a_tracker_that_knows_its_key(tracker: str) -> None:
+    with pytest.raises(PlatformError, match="give the tracker that lists it with --rpc-tracker"):
+        measure_kernels([doubling_kernel()], BOARD, RecordStore(None), MeasureConfig())
+    config = MeasureConfig(rpc_tracker=tracker)
+    with pytest.raises(PlatformError, match=r"Unknown RPC key 'phone' at tracker .*; known: board"):
+        measure_kernels([doubling_kernel()], replace(BOARD, rpc_key="phone"), RecordStore(None), config)
+
+
+@pytest.mark.parametrize("text", ["localhost", "host:", "host:0", "host:99999", ":9190"])
+def test_a_tracker_of_another_form_is_refused(text: str) -> None:
+    with pytest.raises(PlatformError, match="Expected the RPC tracker as HOST:PORT"):
+        parse_tracker(text)
+    assert parse_tracker("::1:9190") == ("::1", 9190)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rpc-key", "board"], "Expected --rpc-tracker HOST:PORT with --rpc-key board"),
+        (["--rpc-key", "board", "--rpc-tracker", "localhost:9"], "'detect' is this machine"),
+    ],
+)
+def test_options_that_do_not_fit_are_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compile", *arguments]) == 4
+    assert message in capsys.readouterr().err
+
+
+def test_keys_of_a_platform_file_win_over_the_command_line() -> None:
+    platform = Platform((BOARD, replace(BOARD, name="other", rpc_key=None))).with_rpc_key("phone")
+    assert [device.rpc_key for device in platform.devices] == ["board", "phone"]
+    assert Platform.from_json(platform.to_json()) == platform
+    assert platform.devices[0].cost_class != platform.devices[1].cost_class

@@ -1,0 +1,257 @@
+"""``tvm-sphinx records``: look at measured times, merge files of them, drop old ones, export them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import SphinxError
+from .files import check_writable, write_text
+
+if TYPE_CHECKING:
+    from ..cost.record_files import Selection
+    from ..cost.records import Record
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "records",
+        help="list, merge, prune or export measured times",
+        description="Work on files of measured times (JSON lines; see tvm_sphinx.cost.records).",
+    )
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    listing = actions.add_parser("list", help="print one line for each kernel, device and TVM version")
+    _add_file_and_filters(listing)
+    listing.add_argument("--limit", type=int, metavar="N", help="print the newest N only")
+    listing.set_defaults(run=run_list)
+    merge = actions.add_parser("merge", help="append to one file the records of others that it lacks")
+    merge.add_argument("SOURCES", nargs="+", metavar="FILE", help="record files")
+    merge.add_argument("-o", "--output", default="default", help="the file that takes them")
+    merge.add_argument(
+        "--adopt",
+        action="store_true",
+        help="take lines of schema 1, which name no machine, as measured on this machine",
+    )
+    merge.set_defaults(run=run_merge)
+    prune = actions.add_parser(
+        "prune",
+        help="drop the records that meet all conditions given",
+        description="Drop the records that meet all conditions given. The old file stays as FILE.bak.",
+    )
+    _add_file_and_filters(prune)
+    prune.add_argument("--other-machines", action="store_true", help="measured on another machine")
+    prune.add_argument("--other-tvm", action="store_true", help="of a TVM that is not installed here")
+    prune.add_argument("--unreadable", action="store_true", help="also lines torn or of another schema")
+    prune.add_argument("--superseded", action="store_true", help="also records that have a newer one")
+    prune.add_argument("--dry-run", action="store_true", help="only say what would go")
+    prune.set_defaults(run=run_prune)
+    export = actions.add_parser("export", help="write records as CSV or JSON")
+    _add_file_and_filters(export)
+    export.add_argument("-o", "--output", metavar="OUT", help="default: the terminal")
+    export.add_argument("--format", choices=("csv", "json"), help="default: by the name of OUT, or csv")
+    export.set_defaults(run=run_export)
+
+
+def _add_file_and_filters(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("FILE", nargs="?", default="default", help="default: the user's own records")
+    parser.add_argument("--kernel", metavar="TEXT", help="whose id contains this")
+    parser.add_argument(
+        "--device-class", metavar="TEXT", help="whose target, device or machine has this"
+    )
+    parser.add_argument("--tvm", metavar="VERSION", help="measured with this version of TVM")
+    parser.add_argument("--kind", help="kernel, copy or load")
+    parser.add_argument("--older-than", metavar="AGE", help="such as 12h, 30d or 8w")
+
+
+def run_list(args: argparse.Namespace) -> int:
+    """Print a table of records, newest last."""
+    selection = _selection(args)
+    groups: dict[tuple[str, str, str], list[Record]] = {}
+    for record in _selected(args.FILE, selection):
+        groups.setdefault(record.key, []).append(record)
+    rows = sorted(groups.values(), key=lambda group: group[-1].time)
+    if args.limit is not None:
+        rows = rows[-args.limit :] if args.limit > 0 else []
+    print(format_table(rows, time.time()))
+    return 0
+
+
+def format_table(groups: Sequence[Sequence[Record]], now: float) -> str:
+    """Return a table of records, one row for each group of records of one key, oldest first in each.
+
+    Age, median, spread and load are those of the newest of a group.
+    """
+    from ..cost.records import median_and_spread
+
+    head = ("kind", "kernel", "records", "samples", "median", "spread", "load", "age", "tvm", "device")
+    table = [head]
+    for group in groups:
+        newest = group[-1]
+        times = ("cannot run", "")
+        if newest.samples_ns:
+            median, spread = median_and_spread(newest.samples_ns)
+            times = (f"{median / 1e3:.1f} us", f"{spread / max(1, median):.1%}")
+        table.append(
+            (
+                newest.kind,
+                newest.kernel,
+                str(len(group)),
+                str(len(newest.samples_ns)),
+                *times,
+                f"{newest.host_load:.1f}",
+                format_age(now - newest.time),
+                newest.tvm,
+                f"{_short_target(newest.where.target)}, {newest.where.device}, {newest.where.machine}",
+            )
+        )
+    widths = [max(len(row[column]) for row in table) for column in range(len(head))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table
+    ]
+    lines.append(
+        f"{sum(map(len, groups))} records of {len({group[-1].kernel for group in groups})} kernels on "
+        f"{len({group[-1].device_class for group in groups})} kinds of device"
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def format_age(seconds: float) -> str:
+    """Return an age with its largest unit: ``"5d"``."""
+    for unit in ("d", "h", "m"):
+        if seconds >= _UNITS_S[unit]:
+            return f"{seconds / _UNITS_S[unit]:.0f}{unit}"
+    return f"{max(0.0, seconds):.0f}s"
+
+
+def parse_age(text: str | None) -> float | None:
+    """Return seconds of an age such as ``"12h"``.
+
+    Raises
+    ------
+    SphinxError
+        If it has another form.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text)
+    if match is None:
+        raise SphinxError(f"Expected --older-than as a number and s, m, h, d or w; got {text!r}.")
+    return float(match[1]) * _UNITS_S[match[2]]
+
+
+def _short_target(target: str) -> str:
+    """Return kind and processor of each target in a device class."""
+
+    def short(match: re.Match[str]) -> str:
+        try:
+            config = json.loads(match[0])
+        except json.JSONDecodeError:
+            return match[0]
+        return " ".join(str(config[key]) for key in ("kind", "mcpu", "arch") if key in config)
+
+    return re.sub(r"\{[^{}]*\}", short, target)
+
+
+def run_merge(args: argparse.Namespace) -> int:
+    """Merge files and print what came of each line."""
+    from ..cost.record_files import merge_files
+    from ..machine import machine_id
+
+    output = _path(args.output)
+    sources = [_path(source) for source in args.SOURCES]
+    counts = merge_files(sources, output, machine_id() if args.adopt else None)
+    print(
+        f"added {counts.pop('added')} records to {output}; {counts.pop('already', 0)} were there already"
+    )
+    for reason, count in sorted(counts.items()):
+        print(f"left out {count} lines {reason}", file=sys.stderr)
+    return 0
+
+
+def run_prune(args: argparse.Namespace) -> int:
+    """Drop records and print how many."""
+    from ..cost.record_files import prune_file
+    from ..machine import machine_id
+
+    extra: dict[str, Any] = {}
+    if args.other_machines:
+        extra["not_machine"] = machine_id()
+    if args.other_tvm:
+        from .._tvm import tvm
+
+        extra["not_tvm"] = str(tvm.__version__)
+    selection = _selection(args, **extra)
+    if selection.is_empty and not args.unreadable and not args.superseded:
+        raise SphinxError(
+            "Expected a condition, such as --older-than 30d; with none, nothing is dropped."
+        )
+    path = _path(args.FILE)
+    result = prune_file(
+        path,
+        selection,
+        unreadable=args.unreadable,
+        superseded=args.superseded,
+        dry_run=args.dry_run,
+    )
+    verb = "would drop" if args.dry_run else "dropped"
+    print(
+        f"{verb} {result.dropped} records, {result.superseded} superseded ones and {result.unreadable} "
+        f"unreadable lines; {result.kept} lines stay in {path}"
+    )
+    return 0
+
+
+def run_export(args: argparse.Namespace) -> int:
+    """Write records as CSV or JSON."""
+    from ..cost.record_files import export_records
+
+    check_writable(args.output)
+    form = args.format or ("json" if str(args.output).endswith(".json") else "csv")
+    text = export_records(_selected(args.FILE, _selection(args)), form)
+    if args.output is None:
+        sys.stdout.write(text)
+    else:
+        write_text(args.output, text)
+    return 0
+
+
+def _path(name: str) -> Path:
+    from ..cost.records import default_record_path
+
+    return default_record_path() if name == "default" else Path(name)
+
+
+def _selection(args: argparse.Namespace, **extra: Any) -> Selection:
+    from ..cost.record_files import Selection
+    from ..cost.records import KINDS
+    from ..errors import known_choices
+
+    if args.kind is not None and args.kind not in KINDS:
+        raise SphinxError(known_choices("kind of record", args.kind, KINDS))
+    return Selection(
+        kernel=args.kernel,
+        device_class=args.device_class,
+        tvm=args.tvm,
+        kind=args.kind,
+        older_than_s=parse_age(args.older_than),
+        **extra,
+    )
+
+
+def _selected(name: str, selection: Selection) -> list[Record]:
+    from ..cost.records import read_records
+
+    path, now = _path(name), time.time()
+    try:
+        return [record for record in read_records(path) if selection.meets(record, now)]
+    except OSError as error:
+        raise SphinxError(f"Cannot read record file {str(path)!r}: {error.strerror}.") from error

@@ -1,0 +1,171 @@
+"""Build kernels for a device at hand and time them as they will run. [TVM]"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from .._tvm import tvm, tvm_ffi
+from ..errors import SphinxError
+from ..extract import Kernel
+from ..platform import Device
+from ..runtime.sampling import Goal, Samples, half_width
+from ..runtime.timing import Call, load_for_lanes, sample_in_lane
+from ..targets import runtime_device
+
+_GPU_REPEATS = 7
+
+
+@dataclass(frozen=True)
+class MeasureConfig:
+    """How long to measure each kernel, and where.
+
+    Parameters
+    ----------
+    sample_ms
+        Calls of a kernel are timed until they sum up to a quarter of this and the median is known as
+        well as ``half_width`` says; no more once they sum up to three times this.
+    half_width
+        Half of the 95 % confidence interval of the median that is aimed at, as a share of it.
+    under_load
+        Whether to measure how much kernels slow each other down that run side by side.
+    rpc_tracker
+        ``"HOST:PORT"`` of TVM's RPC tracker, through which devices with an ``rpc_key`` are measured.
+    """
+
+    sample_ms: float = 20.0
+    half_width: float = 0.02
+    under_load: bool = True
+    rpc_tracker: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("sample_ms", "half_width"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise SphinxError(f"Expected {name} > 0; got {name} = {getattr(self, name)}.")
+
+    @property
+    def goal(self) -> Goal:
+        """When a kernel has been timed enough."""
+        unit_ns = 1e6 * self.sample_ms
+        return Goal(self.half_width, max(1, round(unit_ns / 4)), max(1, round(3 * unit_ns)))
+
+
+class Bench(Protocol):
+    """Where the kernels of one device are built and timed."""
+
+    def build(self, functions: Mapping[str, Any]) -> Any:
+        """Return a built module of PrimFuncs by symbol; raises where one cannot be built."""
+
+    def time(self, module: Any, symbol: str, kernel: Kernel, footprint_bytes: int) -> Samples:
+        """Time one of them; without samples if it cannot run on the device."""
+
+
+class LocalBench:
+    """A device of this machine: CPU kernels run on the lanes, GPU kernels are timed with events."""
+
+    def __init__(self, device: Device, config: MeasureConfig) -> None:
+        self.device = device
+        self.config = config
+
+    def build(self, functions: Mapping[str, Any]) -> Any:
+        """Compile kernels; those of a CPU device for the lanes, as they will run."""
+        if self.device.is_cpu:
+            return load_for_lanes(functions)
+        return tvm.tirx.build(
+            tvm.IRModule({name: f.with_attr("global_symbol", name) for name, f in functions.items()})
+        )
+
+    def time(self, module: Any, symbol: str, kernel: Kernel, footprint_bytes: int) -> Samples:
+        """Time a kernel; ``footprint_bytes`` as in `tvm_sphinx.cost.measure.measure_kernels`."""
+        function = None
+        if kernel.is_external:
+            function = tvm_ffi.get_global_func(kernel.function, allow_missing=True)
+            if function is None or not self.device.is_cpu:
+                return NO_SAMPLES
+        elif self.device.is_cpu:
+            function = module.get_function(symbol)
+        runtime = runtime_device(self.device.runtime)
+        operands = [random_tensor(ty, runtime) for ty in kernel.argument_types]
+        if not self.device.is_cpu:
+            return evaluate(module, symbol, operands, runtime, self.config.sample_ms)
+        return sample_in_lane(
+            Call(function, operands, self.device),
+            self.config.goal,
+            cold=kernel.weights if footprint_bytes else (),
+            footprint_bytes=footprint_bytes,
+        )
+
+
+#: Of a kernel that cannot run.
+NO_SAMPLES = Samples((), math.inf, 0.0)
+
+
+def evaluate(
+    module: Any, symbol: str, operands: Sequence[Any], runtime: Any, sample_ms: float, **options: Any
+) -> Samples:
+    """Return samples of TVM's time evaluator, which times a GPU with events."""
+
+    def sample(number: int, repeat: int) -> Sequence[float]:
+        evaluator = module.time_evaluator(symbol, runtime, number=number, repeat=repeat, **options)
+        return [float(seconds) for seconds in evaluator(*operands).results]
+
+    sample(1, 1)  # first touch of code and data
+    once_s = max(sample(1, 1)[0], 1e-9)
+    number, repeat = max(1, math.ceil(sample_ms / 1e3 / _GPU_REPEATS / once_s)), _GPU_REPEATS
+    if options:  # what is done before each repeat holds for one call only
+        number, repeat = 1, min(100, max(2, math.ceil(sample_ms / 1e3 / once_s)))
+    ns = tuple(round(1e9 * seconds) for seconds in sample(number, repeat))
+    return Samples(ns, half_width(ns), 0.0)
+
+
+def build_kernels(bench: Bench, functions: Mapping[str, Any]) -> dict[str, Any]:
+    """Build kernels together, which is fast; if one fails, each alone, and leave out those that fail.
+
+    Returns the module of each symbol that could be built.
+    """
+    named = {key: function for key, function in functions.items() if function is not None}
+    if not named:
+        return {}
+    try:
+        return dict.fromkeys(named, bench.build(named))
+    except Exception:  # TVM raises many types; which kernel is at fault shows when each is built alone
+        built = {}
+        for key, function in named.items():
+            try:
+                built[key] = bench.build({key: function})
+            except Exception:  # as above: this kernel has no code for this device
+                continue
+        return built
+
+
+def kernel_symbol(key: str) -> str:
+    """Return a C identifier for a kernel's id."""
+    return "kernel_" + "".join(char if char.isalnum() else "_" for char in key)
+
+
+def random_tensor(ty: Any, device: Any) -> Any:
+    """Return a tensor of a Relax type: floats in [0.5, 1), so that none is denormal; integers are 0.
+
+    Zero is a valid index into any tensor, so kernels that gather stay inside their operands.
+    """
+    shape = [int(extent) for extent in ty.shape.values]
+    dtype = str(ty.dtype)
+    if dtype.startswith("float"):
+        rng = np.random.default_rng(0)
+        values = rng.uniform(0.5, 1.0, shape).astype(dtype)
+        return tvm.runtime.tensor(values, device)
+    tensor = tvm.runtime.empty(shape, dtype, device)
+    tensor.copyfrom(np.zeros(shape, dtype="uint8" if dtype == "bool" else dtype).astype(dtype))
+    return tensor
+
+
+def shape_texts(kernel: Kernel) -> tuple[str, ...]:
+    """Return the operands of a kernel as records have them, such as ``"float32[1, 64]"``."""
+    return tuple(
+        f"{ty.dtype}[{', '.join(str(int(extent)) for extent in ty.shape.values)}]"
+        for ty in kernel.argument_types
+    )

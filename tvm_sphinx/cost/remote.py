@@ -1,0 +1,128 @@
+"""Kernels timed on another machine, through TVM's own RPC tracker and server. [TVM]"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import tvm.rpc
+
+from .._tvm import tvm as _tvm
+from ..errors import PlatformError, UnsupportedError
+from ..extract import Kernel
+from ..platform import Device
+from ..runtime.kernels import find_linker
+from ..runtime.sampling import Samples
+from ..targets import device_target
+from .kernel_timing import NO_SAMPLES, MeasureConfig, evaluate, random_tensor
+
+_SESSION_TIMEOUT_S = 600
+# TVM's thread pool takes the fastest cores first. A list of cores cannot be sent through RPC.
+_FASTEST_CORES = 1
+
+
+def parse_tracker(text: str) -> tuple[str, int]:
+    """Return host and port of ``"HOST:PORT"``.
+
+    Raises
+    ------
+    PlatformError
+        If it has another form.
+    """
+    match = re.fullmatch(r"(.+):(\d{1,5})", text)
+    if match is None or not 0 < int(match[2]) < 65536:
+        raise PlatformError(
+            f"Expected the RPC tracker as HOST:PORT, such as localhost:9190; got {text!r}."
+        )
+    return match[1], int(match[2])
+
+
+class RemoteBench:
+    """A device of a machine that TVM's tracker lists under the device's ``rpc_key``.
+
+    Kernels are built here, sent as a shared library, and timed there by TVM's time evaluator on TVM's
+    thread pool: a remote server knows nothing of our lanes, whose parallel loops start faster. It has as
+    many threads as the device has cores; on which cores they are is up to the server. Where all servers
+    of the key are lent, the tracker lets this one wait for its turn.
+
+    Raises
+    ------
+    PlatformError
+        If the tracker cannot be reached, or knows no server of the key.
+    UnsupportedError
+        If the server lacks the runtime device.
+    """
+
+    def __init__(self, device: Device, config: MeasureConfig) -> None:
+        if device.rpc_key is None or config.rpc_tracker is None:
+            raise PlatformError(
+                f"Device {device.name!r} is remote (rpc_key = {device.rpc_key!r}); give the "
+                f"tracker that lists it with --rpc-tracker HOST:PORT."
+            )
+        self.device = device
+        self.config = config
+        host, port = parse_tracker(config.rpc_tracker)
+        try:
+            tracker = tvm.rpc.connect_tracker(host, port)
+            self._check_listed(tracker, config.rpc_tracker)
+            self.session = tracker.request(
+                device.rpc_key, priority=1, session_timeout=_SESSION_TIMEOUT_S, max_retry=3
+            )
+        except (RuntimeError, OSError) as error:
+            reason = (str(error).strip().splitlines() or ["no answer"])[-1]
+            raise PlatformError(
+                f"Cannot get a machine of RPC key {device.rpc_key!r} from tracker "
+                f"{config.rpc_tracker!r}: {reason}"
+            ) from error
+        kind, _, index = device.runtime.partition(":")
+        self.runtime = self.session.device(kind, int(index))
+        if not self.runtime.exist:
+            raise UnsupportedError(
+                f"Device {device.name!r}: the machine of RPC key {device.rpc_key!r} lacks "
+                f"{device.runtime}."
+            )
+        self._uploads = 0
+        if device.is_cpu:
+            configure = self.session.get_function("runtime.config_threadpool")
+            configure(_FASTEST_CORES, len(device.cores))
+
+    def _check_listed(self, tracker: Any, address: str) -> None:
+        """Check that some server has the key: a request for another one would wait for ever."""
+        listed = sorted(
+            {server["key"].removeprefix("server:") for server in tracker.summary()["server_info"]}
+        )
+        if self.device.rpc_key not in listed:
+            raise PlatformError(
+                f"Unknown RPC key {self.device.rpc_key!r} at tracker {address!r}; "
+                f"known: {', '.join(listed) or 'none'}."
+            )
+
+    def build(self, functions: Mapping[str, Any]) -> Any:
+        """Compile kernels for the device, send them, and return the module over there."""
+        target = device_target(self.device)
+        named = {name: f.with_attr("global_symbol", name) for name, f in functions.items()}
+        built = _tvm.tirx.build(_tvm.IRModule(named), target=target)
+        self._uploads += 1
+        with tempfile.TemporaryDirectory(prefix="tvm-sphinx-") as folder:
+            name = f"kernels{os.getpid()}_{self._uploads}.so"
+            path = os.path.join(folder, name)
+            built.export_library(path, fcompile=_linker(find_linker(target)))
+            self.session.upload(path)
+        return self.session.load_module(name)
+
+    def time(self, module: Any, symbol: str, kernel: Kernel, footprint_bytes: int) -> Samples:
+        """Time a kernel; where it has weights, all operands but the first are out of the caches."""
+        if kernel.is_external:
+            return NO_SAMPLES
+        operands = [random_tensor(ty, self.runtime) for ty in kernel.argument_types]
+        options = {}
+        if self.device.is_cpu and footprint_bytes and kernel.weights:
+            options["f_preproc"] = "cache_flush_cpu_non_first_arg"
+        return evaluate(module, symbol, operands, self.runtime, self.config.sample_ms, **options)
+
+
+def _linker(compiler: str) -> Any:
+    return _tvm.support.cc.cross_compiler(compiler, options=["-lm"])
