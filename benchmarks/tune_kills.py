@@ -56,7 +56,8 @@ def main() -> None:
             held = size(folder)
             child = context.Process(target=tune, args=(folder, number))
             child.start()
-            while number % 5 and child.is_alive() and size(folder) <= held:  # every fifth: at its start
+            # Every fifth child is killed at its start, the others while they write.
+            while number % 5 and child.is_alive() and size(folder) <= held:
                 time.sleep(0.01)
             time.sleep(rng.uniform(0, args.longest))
             child.kill()

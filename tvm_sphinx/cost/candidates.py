@@ -45,10 +45,14 @@ class Candidate:
         ``"rule"``, ``"default"`` (the loops as TVM lowers them), ``"tuned"``, or what a source says.
     function
         The PrimFunc, which is compiled as it is.
+    found_ns
+        What it took where it was found, in the same conditions; 0 is not known. If that is more than the
+        rules' kernel takes, it is not measured again.
     """
 
     origin: str
     function: Any
+    found_ns: int = 0
 
 
 #: Gives further implementations of a kernel for a CPU device.
@@ -187,7 +191,12 @@ class _Chooser:
         for kernel in kernels:
             if kernel.id not in rule_ns:
                 continue
-            candidates = [c for source in sources for c in source(kernel, self.device)]
+            candidates = [
+                candidate
+                for source in sources
+                for candidate in source(kernel, self.device)
+                if candidate.found_ns <= rule_ns[kernel.id]
+            ]
             if best[kernel.id].origin != "default":
                 loops = default_loops(kernel, rule_ns[kernel.id])
                 candidates += [loops] if loops else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,5 +54,9 @@ class TunedKernels:
         module = workload_module(kernel) if store is not None else None
         if store is None or module is None:
             return []
-        candidates = [record.as_measure_candidate() for record in store.best(module, _BEST)]
-        return [Candidate("tuned", scheduled_function(c.sch)) for c in candidates]
+        candidates = []
+        for record in store.best(module, _BEST):
+            median_s = statistics.median(float(seconds) for seconds in record.run_secs)
+            function = scheduled_function(record.as_measure_candidate().sch)
+            candidates.append(Candidate("tuned", function, round(1e9 * median_s)))
+        return candidates
