@@ -116,6 +116,11 @@ def default_loops(kernel: Kernel, rule_ns: int) -> Candidate | None:
     return Candidate("default", kernel.function.with_attr("tirx.is_scheduled", True))
 
 
+def may_win(candidate: Candidate, rule_ns: int) -> bool:
+    """Return whether a candidate is worth measuring beside a rules' kernel of that time."""
+    return candidate.found_ns <= rule_ns
+
+
 def is_faster(found_ns: int, best_ns: int, rule_ns: int) -> bool:
     """Return whether a candidate beats the best so far, and the rules' kernel by more than noise."""
     return found_ns < min(best_ns, (1 - _MARGIN) * rule_ns)
@@ -195,7 +200,7 @@ class _Chooser:
                 candidate
                 for source in sources
                 for candidate in source(kernel, self.device)
-                if candidate.found_ns <= rule_ns[kernel.id]
+                if may_win(candidate, rule_ns[kernel.id])
             ]
             if best[kernel.id].origin != "default":
                 loops = default_loops(kernel, rule_ns[kernel.id])
