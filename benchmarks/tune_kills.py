@@ -78,12 +78,12 @@ def main() -> None:
                 lost += opened != len(repaired[place / "database_tuning_record.json"]) - 1
             fruitful += sum(map(len, repaired.values())) > sum(map(len, before.values()))
             before = repaired
-            print(f"{number + 1} kills, {sum(map(len, before.values()))} lines", flush=True)
-        records = sum(len(c) - 1 for p, c in before.items() if p.name.endswith("record.json"))
-    print(
-        f"{args.kills} kills: {records} records, {fruitful} runs added to them, {torn} left a torn "
-        f"line, {lost} files lost a complete line"
-    )
+            records = sum(len(c) - 1 for p, c in before.items() if p.name.endswith("record.json"))
+            print(
+                f"{number + 1} kills: {records} records, {fruitful} runs added to them, {torn} left a torn "
+                f"line, {lost} files lost a complete line",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
