@@ -77,7 +77,7 @@ def test_a_record_says_where_and_of_what_it_is() -> None:
     assert (record.where.device, record.where.cores) == ("1 cores", 1)
     assert record.where.target == host_target()
     assert record.kind == "kernel"
-    assert store.num_added == 1
+    assert store.num_added >= 1
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,12 @@ def test_kernels_below_the_clock_s_resolution_end_soon() -> None:
     assert len(fast.ns) == 2000
 
 
+def test_no_more_than_two_samples_are_waited_for() -> None:
+    goal = Goal(0.0, 10**4, 10**9, max_wall_s=0.0)
+    assert collect_samples(lambda: [5, 6, 7], goal, lambda: 0).ns == (5, 6, 7)
+    assert collect_samples(lambda: [5], goal, lambda: 0).ns == (5, 5)
+
+
 def test_samples_beside_another_load_are_left_out() -> None:
     def switching() -> Iterator[int]:
         count = 0

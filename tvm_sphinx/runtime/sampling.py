@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import resource
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -28,6 +29,8 @@ class Goal:
         No more once they sum up to this, however wide the interval is.
     resolution_ns
         Half of an interval in ns that is narrow enough for any kernel: that of the clock.
+    max_wall_s
+        No more once this has passed, with all that is done between two samples, if there are two.
     max_samples
         No more than these, for kernels that take less than a microsecond.
     """
@@ -36,6 +39,7 @@ class Goal:
     min_ns: int = 5_000_000
     max_ns: int = 60_000_000
     resolution_ns: int = 25
+    max_wall_s: float = 0.4
     max_samples: int = 2000
 
     def __post_init__(self) -> None:
@@ -81,14 +85,17 @@ def collect_samples(
     """
     clean: list[int] = []
     disturbed: list[int] = []
-    spent = 0
+    spent, begin_s = 0, time.monotonic()
     while True:
         before = switches()
         new = batch()
         (clean if switches() == before else disturbed).extend(new)
         spent += sum(new)
-        most = len(clean) + len(disturbed) >= goal.max_samples or spent >= goal.max_ns
-        if most or not new or (sum(clean) >= goal.min_ns and is_narrow(clean, goal)):
+        taken = len(clean) + len(disturbed)
+        late = taken >= 2 and time.monotonic() - begin_s >= goal.max_wall_s
+        if late or taken >= goal.max_samples or spent >= goal.max_ns:
+            break
+        if not new or (sum(clean) >= goal.min_ns and is_narrow(clean, goal)):
             break
     share = len(disturbed) / max(1, len(clean) + len(disturbed))
     # Too few clean ones are no better than all of them.

@@ -6,6 +6,7 @@ of a team costs a tenth; costs measured with it would predict another runtime th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -64,7 +65,7 @@ def time_in_lane(
 
     The other parameters are those of `sample_in_lane`.
     """
-    goal = Goal(0.0, min_ns, min_ns, max_samples=_MOST_SAMPLES)
+    goal = Goal(0.0, min_ns, min_ns, max_wall_s=math.inf, max_samples=_MOST_SAMPLES)
     call = Call(function, operands, device)
     return _collect(call, goal, cold, footprint_bytes, switches=lambda: 0).ns
 
