@@ -1,0 +1,127 @@
+"""Features of a kernel on a device: its terms, the device's rates, and how long each would take alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .profile import PROFILE_NAMES, DeviceProfile
+from .terms import TERM_NAMES, CoreShape, kernel_terms
+from .walk import read_nest
+
+FloatArray = npt.NDArray[np.float64]
+
+#: Version of what the features mean; a model of another version is refused.
+FEATURE_VERSION = 1
+_TIME_NAMES = ("compute", "near", "third", "memory", "cold", "overhead", "scalar")
+FEATURE_NAMES = (
+    "footprint_bytes",
+    *TERM_NAMES,
+    *PROFILE_NAMES,
+    *(f"{name}_ns" for name in _TIME_NAMES),
+    "roofline_ns",
+    "analytic_ns",
+    *(f"{name}_part" for name in _TIME_NAMES),
+    "intensity",
+)
+_TERM = {name: 1 + place for place, name in enumerate(TERM_NAMES)}
+_PROFILE = {name: 1 + len(TERM_NAMES) + place for place, name in enumerate(PROFILE_NAMES)}
+# Instructions that one issue slot for a multiply-add is worth, by rough throughput tables (uops.info).
+_WEIGHTS = {
+    "add": 0.5,
+    "mul": 0.5,
+    "div": 8.0,
+    "max": 0.5,
+    "compare": 0.5,
+    "select": 0.5,
+    "special": 20.0,
+    "bit": 0.5,
+    "cast": 0.5,
+    "index": 0.0,
+    "read_contiguous": 0.5,
+    "read_constant": 0.5,
+    "read_strided": 1.0,
+    "read_gather": 1.0,
+    "write_contiguous": 1.0,
+    "write_constant": 1.0,
+    "write_strided": 1.0,
+}
+
+
+def kernel_numbers(
+    function: Any, weights: Sequence[int], footprint_bytes: int, shape: CoreShape
+) -> list[float]:
+    """Return the footprint and the terms of a kernel that is scheduled for a device of this shape."""
+    footprint = float(min(footprint_bytes, 1 << 26)) if weights else 0.0
+    return [footprint, *kernel_terms(read_nest(function), weights, shape)]
+
+
+def feature_rows(numbers: FloatArray, profiles: FloatArray) -> FloatArray:
+    """Return the features of kernels on devices, shape (N, F) float64, logarithms of (1 + value).
+
+    Parameters
+    ----------
+    numbers : (N, K) float64
+        What `kernel_numbers` returns, one row for each kernel.
+    profiles : (N, P) float64
+        ``DeviceProfile.numbers`` of the device of each row.
+    """
+    raw = np.concatenate([numbers, profiles], axis=1)
+    times = _times_ns(raw)
+    roofline, analytic = _roofline_ns(raw), analytic_ns(times)
+    parts = times / np.maximum(analytic, 1e-9)[:, None]
+    moved = raw[:, _TERM["input_bytes"]] + raw[:, _TERM["output_bytes"]] + raw[:, _TERM["cold_bytes"]]
+    intensity = raw[:, _TERM["all_flops"]] / np.maximum(moved, 1.0)
+    logs = np.log1p(np.concatenate([raw, times], axis=1))
+    return np.concatenate(
+        [logs, np.log(roofline)[:, None], np.log(analytic)[:, None], parts, np.log1p(intensity)[:, None]],
+        axis=1,
+    )
+
+
+def analytic_ns(times: FloatArray) -> FloatArray:
+    """Return a sum of what each part of a kernel takes alone: the baseline that the model corrects."""
+    compute, near, third, memory, cold, overhead, scalar = times.T
+    return np.maximum.reduce([compute + scalar, near, third, memory]) + cold + overhead
+
+
+def _times_ns(raw: FloatArray) -> FloatArray:
+    """Return the time of each part of a kernel by the device's rates, shape (N, 7)."""
+    cores = np.maximum(raw[:, _PROFILE["cores"]], 1.0)
+    lanes = raw[:, _PROFILE["vector_bytes"]] / 4.0
+    per_ns = raw[:, _PROFILE["gflop_per_s"]] / (2.0 * cores * lanes)  # vector multiply-adds of a core
+    vector = sum(weight * raw[:, _TERM[f"vector_{name}"]] for name, weight in _WEIGHTS.items() if f"vector_{name}" in _TERM)
+    scalar = sum(weight * raw[:, _TERM[f"scalar_{name}"]] for name, weight in _WEIGHTS.items() if f"scalar_{name}" in _TERM)
+    parallel = np.where(raw[:, _TERM["launches"]] > 0, cores, 1.0)
+    near = raw[:, _PROFILE["near_gb_per_s"]] / cores
+    memory = raw[:, _PROFILE["memory_gb_per_s"]] / cores
+    cold = raw[:, _PROFILE["cold_gb_per_s"]] / cores * parallel
+    overhead = raw[:, _PROFILE["call_ns"]] + raw[:, _TERM["launches"]] * raw[:, _PROFILE["launch_ns"]]
+    return np.stack(
+        [
+            vector / per_ns,
+            raw[:, _TERM["l1_bytes"]] / near,
+            raw[:, _TERM["l2_bytes"]] / (2.0 * memory),
+            raw[:, _TERM["l3_bytes"]] * 0.0,
+            raw[:, _TERM["cold_bytes"]] / cold,
+            overhead,
+            scalar / per_ns,
+        ],
+        axis=1,
+    )
+
+
+def _roofline_ns(raw: FloatArray) -> FloatArray:
+    """Return operations over the peak rate or bytes over the bandwidth, the larger (Williams et al., 2009)."""
+    moved = raw[:, _TERM["input_bytes"]] + raw[:, _TERM["output_bytes"]] + raw[:, _TERM["cold_bytes"]]
+    compute = raw[:, _TERM["all_flops"]] / raw[:, _PROFILE["gflop_per_s"]]
+    result: FloatArray = np.maximum(compute, moved / raw[:, _PROFILE["memory_gb_per_s"]])
+    return np.maximum(result, 1.0)
+
+
+def profile_row(profile: DeviceProfile) -> list[float]:
+    """Return the numbers of a device."""
+    return profile.numbers
