@@ -56,7 +56,9 @@ def _pack(found: Extraction) -> dict[str, Any]:
         types = [
             ([int(extent) for extent in ty.shape.values], str(ty.dtype)) for ty in kernel.argument_types
         ]
-        kernels.append((kernel.id, kernel.is_external, function, types, kernel.target_kind, kernel.weights))
+        kernels.append(
+            (kernel.id, kernel.is_external, function, types, kernel.target_kind, kernel.weights)
+        )
     return {"graph": found.graph.to_json(), "kernels": kernels}
 
 

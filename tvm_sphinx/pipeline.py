@@ -8,8 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ._tvm import tvm
 from .compiled import CompiledModel, random_inputs
+from .cost.fill import fill_costs
 from .cost.measure import MeasureConfig, measure_costs
+from .cost.model.model_file import default_model_path, load_cost_model
 from .cost.progress import Progress
 from .cost.records import RecordStore, default_record_path
 from .cost.table import CostTable, build_problem
@@ -40,6 +43,8 @@ def compile(
     seed: int = 0,
     stop: Stop | None = None,
     measure: MeasureConfig | None = None,
+    measure_budget_s: float | None = None,
+    cost_model: str | Path = "default",
     with_reference: bool = True,
     progress: Progress | None = None,
 ) -> CompiledModel:
@@ -60,7 +65,12 @@ def compile(
     algorithm, seed, stop
         See `tvm_sphinx.search.search_schedule`.
     measure
-        How long to measure.
+        How long to measure each kernel.
+    measure_budget_s
+        Seconds to measure kernels that are not on record; the rest is predicted, see
+        `tvm_sphinx.cost.fill.fill_costs`. None measures all of them.
+    cost_model
+        File of the model that predicts; made by ``tvm-sphinx train``.
     with_reference
         Also build the model for the best single device, and race the two: where the schedule turns out
         to be slower, the model runs on the single device.
@@ -73,6 +83,10 @@ def compile(
         With one sentence that names the value, the rule and the choices; nothing is written.
     """
     clock = _StageClock()
+    predictor = None
+    if measure_budget_s is not None:
+        model_path = default_model_path() if cost_model == "default" else cost_model
+        predictor = load_cost_model(model_path, str(tvm.__version__))
     if not isinstance(platform, Platform):
         platform = Platform.named(str(platform))
     store = RecordStore(default_record_path() if records == "default" else records)
@@ -88,7 +102,18 @@ def compile(
     except UnsupportedError as error:
         return build_on_single_device(module, entry, platform, str(error), clock.stages_s)
     with clock("measure"):
-        costs = measure_costs(extraction, platform, store, config=measure, progress=progress)
+        if predictor is None or measure_budget_s is None:
+            costs = measure_costs(extraction, platform, store, config=measure, progress=progress)
+        else:
+            costs = fill_costs(
+                extraction,
+                platform,
+                store,
+                predictor,
+                measure_budget_s,
+                config=measure,
+                progress=progress,
+            )
     with clock("search"):
         problem = build_problem(extraction.graph, platform, costs)
         single = search_schedule(problem, algorithm="single")

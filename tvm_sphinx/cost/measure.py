@@ -23,6 +23,7 @@ from ..platform import Device, Platform
 from ..runtime.timing import load_for_lanes, time_in_lane
 from ..targets import device_target, runtime_device
 from .links import measure_links
+from .model.texts import KernelTexts
 from .progress import Progress
 from .records import Record, RecordStore, median_and_spread
 from .roofline import needs_estimate, roofline_ns
@@ -118,7 +119,7 @@ def measure_kernels(
     ``footprint_bytes`` is what a model reads between two uses of the same weight: on a CPU, weights are
     measured as far away as that puts them.
     """
-    implemented = [_implement(kernel, device) for kernel in kernels]
+    implemented = [implement_for(kernel, device) for kernel in kernels]
     version = str(tvm.__version__)
     far = footprint_bytes if device.is_cpu else 0
     keys = [implementation_id(*pair, far) for pair in zip(kernels, implemented, strict=True)]
@@ -133,7 +134,9 @@ def measure_kernels(
                 f"peak_gb_per_s in the platform file to have its costs estimated."
             )
         modules = _build_kernels({keys[i]: implemented[i] for i in missing}, device)
+        texts = KernelTexts.beside(records)
         for done, i in enumerate(missing):
+            texts.add(keys[i], kernels[i].id, implemented[i], kernels[i].weights, far)
             samples = _time_kernel(kernels[i], keys[i], modules.get(keys[i]), device, config, far)
             record = Record(keys[i], device.cost_class, version, samples, os.getloadavg()[0])
             records.add(record)
@@ -160,7 +163,7 @@ def weight_footprint_bytes(graph: TaskGraph) -> int:
     return 1 << (total - 1).bit_length()
 
 
-def _implement(kernel: Kernel, device: Device) -> Any:
+def implement_for(kernel: Kernel, device: Device) -> Any:
     """Return the kernel scheduled for a device, None where it is not made for it."""
     if kernel.is_external:
         return None

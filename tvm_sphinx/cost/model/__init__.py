@@ -1,1 +1,1 @@
-"""Predicted costs: kernels and their features, the XGBoost model that learns from records, and its use."""
+"""Predicted costs: drawn kernels, features, and the model that learns times from records."""

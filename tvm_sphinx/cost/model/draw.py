@@ -34,7 +34,8 @@ class Draw:
 
     def between(self, low: int, high: int) -> int:
         """Return an integer of [low, high], uniform in its logarithm."""
-        return min(high, max(low, round(math.exp(self.rng.uniform(math.log(low), math.log(high))))))
+        drawn = math.exp(float(self.rng.uniform(math.log(low), math.log(high))))
+        return min(high, max(low, round(drawn)))
 
     def channels(self, low: int = 8, high: int = 1280) -> int:
         """Return a number of channels: mostly a multiple of 8 or 16, as networks have them."""

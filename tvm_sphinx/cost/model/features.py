@@ -1,4 +1,4 @@
-"""Features of a kernel on a device: its terms, the device's rates, and how long each would take alone."""
+"""Features of a kernel on a device: its terms, the device's rates, and the time of each part alone."""
 
 from __future__ import annotations
 
@@ -76,16 +76,15 @@ def feature_rows(numbers: FloatArray, profiles: FloatArray) -> FloatArray:
     moved = raw[:, _TERM["input_bytes"]] + raw[:, _TERM["output_bytes"]] + raw[:, _TERM["cold_bytes"]]
     intensity = raw[:, _TERM["all_flops"]] / np.maximum(moved, 1.0)
     logs = np.log1p(np.concatenate([raw, times], axis=1))
-    return np.concatenate(
-        [logs, np.log(roofline)[:, None], np.log(analytic)[:, None], parts, np.log1p(intensity)[:, None]],
-        axis=1,
-    )
+    sums = np.log(roofline)[:, None], np.log(analytic)[:, None]
+    return np.concatenate([logs, *sums, parts, np.log1p(intensity)[:, None]], axis=1)
 
 
 def analytic_ns(times: FloatArray) -> FloatArray:
     """Return a sum of what each part of a kernel takes alone: the baseline that the model corrects."""
     compute, near, third, memory, cold, overhead, scalar = times.T
-    return np.maximum.reduce([compute + scalar, near, third, memory]) + cold + overhead
+    longest: FloatArray = np.maximum.reduce([compute + scalar, near, third, memory])
+    return longest + cold + overhead
 
 
 def _times_ns(raw: FloatArray) -> FloatArray:
@@ -93,8 +92,7 @@ def _times_ns(raw: FloatArray) -> FloatArray:
     cores = np.maximum(raw[:, _PROFILE["cores"]], 1.0)
     lanes = raw[:, _PROFILE["vector_bytes"]] / 4.0
     per_ns = raw[:, _PROFILE["gflop_per_s"]] / (2.0 * cores * lanes)  # vector multiply-adds of a core
-    vector = sum(weight * raw[:, _TERM[f"vector_{name}"]] for name, weight in _WEIGHTS.items() if f"vector_{name}" in _TERM)
-    scalar = sum(weight * raw[:, _TERM[f"scalar_{name}"]] for name, weight in _WEIGHTS.items() if f"scalar_{name}" in _TERM)
+    vector, scalar = _issue_slots(raw, "vector"), _issue_slots(raw, "scalar")
     parallel = np.where(raw[:, _TERM["launches"]] > 0, cores, 1.0)
     near = raw[:, _PROFILE["near_gb_per_s"]] / cores
     memory = raw[:, _PROFILE["memory_gb_per_s"]] / cores
@@ -114,14 +112,19 @@ def _times_ns(raw: FloatArray) -> FloatArray:
     )
 
 
+def _issue_slots(raw: FloatArray, prefix: str) -> FloatArray:
+    """Return the instructions of a kernel, weighted by what each costs, shape (N,)."""
+    total: FloatArray = np.zeros(len(raw))
+    for name, weight in _WEIGHTS.items():
+        place = _TERM.get(f"{prefix}_{name}")
+        if place is not None:
+            total += weight * raw[:, place]
+    return total
+
+
 def _roofline_ns(raw: FloatArray) -> FloatArray:
-    """Return operations over the peak rate or bytes over the bandwidth, the larger (Williams et al., 2009)."""
+    """Return operations over the peak rate, or bytes over the bandwidth where that is more."""
     moved = raw[:, _TERM["input_bytes"]] + raw[:, _TERM["output_bytes"]] + raw[:, _TERM["cold_bytes"]]
     compute = raw[:, _TERM["all_flops"]] / raw[:, _PROFILE["gflop_per_s"]]
     result: FloatArray = np.maximum(compute, moved / raw[:, _PROFILE["memory_gb_per_s"]])
     return np.maximum(result, 1.0)
-
-
-def profile_row(profile: DeviceProfile) -> list[float]:
-    """Return the numbers of a device."""
-    return profile.numbers

@@ -56,9 +56,7 @@ def _convolution(sketch: Sketch, value: Any, *, depthwise: bool = False) -> Any:
     if depthwise:
         out = depth
     weight = sketch.weight(out, depth // groups, *kernel)
-    made = sketch.emit(
-        relax.op.nn.conv2d(value, weight, [stride, stride], padding, [1, 1], groups)
-    )
+    made = sketch.emit(relax.op.nn.conv2d(value, weight, [stride, stride], padding, [1, 1], groups))
     if draw.chance(0.9):
         made = sketch.emit(relax.op.add(made, sketch.weight(1, out, 1, 1)))
     if draw.chance(0.2):
@@ -187,16 +185,19 @@ def _resize(sketch: Sketch, value: Any) -> Any:
 
 
 def _local_norm(sketch: Sketch, value: Any) -> Any:
-    """Local response normalisation, as ONNX importers write it: squares, a mean over channels, a power."""
+    """Local response normalisation, as ONNX importers write it: a mean of squares over channels."""
     _, depth, height, width = shape_of(value)
     square = sketch.emit(relax.op.multiply(value, value))
     side = sketch.emit(relax.op.reshape(square, (1, 1, depth, height, width)))
     padded = sketch.emit(relax.op.nn.pad(side, [0, 0, 0, 0, 2, 2, 0, 0, 0, 0]))
     pooled = sketch.emit(relax.op.nn.avg_pool3d(padded, [5, 1, 1], [1, 1, 1], [0] * 6))
     mean = sketch.emit(relax.op.reshape(pooled, (1, depth, height, width)))
-    scaled = sketch.emit(relax.op.add(
-        sketch.emit(relax.op.multiply(mean, relax.const(np.float32(1e-4)))), relax.const(np.float32(1.0))
-    ))
+    scaled = sketch.emit(
+        relax.op.add(
+            sketch.emit(relax.op.multiply(mean, relax.const(np.float32(1e-4)))),
+            relax.const(np.float32(1.0)),
+        )
+    )
     power = sketch.emit(relax.op.power(scaled, relax.const(np.float32(0.75))))
     return sketch.emit(relax.op.divide(value, power))
 

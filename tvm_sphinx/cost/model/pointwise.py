@@ -39,7 +39,17 @@ def _shape(draw: Draw) -> tuple[int, ...]:
 
 def _unary(sketch: Sketch, value: Any) -> Any:
     op = relax.op
-    functions = (op.nn.relu, op.sigmoid, op.tanh, op.exp, op.sqrt, op.rsqrt, op.abs, op.negative, op.nn.gelu)
+    functions = (
+        op.nn.relu,
+        op.sigmoid,
+        op.tanh,
+        op.exp,
+        op.sqrt,
+        op.rsqrt,
+        op.abs,
+        op.negative,
+        op.nn.gelu,
+    )
     return sketch.emit(sketch.draw.pick(functions, (4, 2, 2, 2, 1, 1, 0.5, 0.5, 1))(value))
 
 

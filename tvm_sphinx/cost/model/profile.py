@@ -18,6 +18,8 @@ from ...targets import device_target
 from ..records import RecordStore, median_and_spread
 from .terms import CoreShape
 
+#: Id of the probe kernels.
+PROBE = "probe"
 #: Names of the numbers of a device, see `DeviceProfile.numbers`.
 PROFILE_NAMES = (
     "cores",
@@ -146,10 +148,12 @@ def _product(lead: tuple[int, ...], inner: int, columns: int, weights: tuple[int
 
 def _scaled(shape: tuple[int, ...]) -> Kernel:
     source = tvm.te.placeholder(shape, name="source")
-    result = tvm.te.compute(shape, lambda *at: source[at] * tvm.tirx.const(1.5, "float32"), name="scaled")
+    result = tvm.te.compute(
+        shape, lambda *at: source[at] * tvm.tirx.const(1.5, "float32"), name="scaled"
+    )
     return _kernel(tvm.te.create_prim_func([source, result]), (shape, shape), ())
 
 
 def _kernel(function: Any, shapes: Any, weights: tuple[int, ...]) -> Kernel:
     types = tuple(relax.TensorType(list(shape), "float32") for shape in shapes)
-    return Kernel("probe", function, types, None, weights)
+    return Kernel(PROBE, function, types, None, weights)

@@ -51,7 +51,9 @@ def _linear(sketch: Sketch, value: Any, out: int | None = None) -> Any:
 def activation(sketch: Sketch, value: Any) -> Any:
     """Return a drawn activation of a tensor."""
     op = relax.op
-    name = sketch.draw.pick(("gelu", "relu", "silu", "tanh", "quick_gelu", "gelu_tanh"), (4, 3, 1, 2, 1, 1))
+    name = sketch.draw.pick(
+        ("gelu", "relu", "silu", "tanh", "quick_gelu", "gelu_tanh"), (4, 3, 1, 2, 1, 1)
+    )
     if name == "quick_gelu":
         gate = sketch.emit(op.sigmoid(sketch.emit(op.multiply(value, scalar(1.702)))))
         return sketch.emit(op.multiply(value, gate))
@@ -140,7 +142,9 @@ def _cell(sketch: Sketch, value: Any) -> Any:
     gates = sketch.emit(relax.op.matmul(flat, sketch.weight(width, 4 * hidden)))
     state, carry = sketch.input((1, hidden)), sketch.input((1, hidden))
     recurrent = sketch.emit(relax.op.matmul(state, sketch.weight(hidden, 4 * hidden)))
-    gates = sketch.emit(relax.op.add(sketch.emit(relax.op.add(gates, recurrent)), sketch.weight(4 * hidden)))
+    gates = sketch.emit(
+        relax.op.add(sketch.emit(relax.op.add(gates, recurrent)), sketch.weight(4 * hidden))
+    )
     parts = sketch.emit(relax.op.split(gates, 4, 1))
     i, f, g, o = (sketch.emit(relax.TupleGetItem(parts, number)) for number in range(4))
     sigmoid, tanh = relax.op.sigmoid, relax.op.tanh

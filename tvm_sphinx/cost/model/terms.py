@@ -176,9 +176,7 @@ def _touched(access: Access, buffer: Buffer, loops: Sequence[Loop], first: int) 
     return float(buffer.element_bytes)
 
 
-def _traffic(
-    statement: Statement, buffers: Sequence[Buffer], capacities: Sequence[int]
-) -> list[float]:
+def _traffic(statement: Statement, buffers: Sequence[Buffer], capacities: Sequence[int]) -> list[float]:
     """Return the bytes that move into a cache of each capacity while a statement runs.
 
     Data stays in a cache as long as all that a run of the inner loops touches fits into it (Wolf and

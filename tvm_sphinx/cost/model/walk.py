@@ -283,7 +283,9 @@ _COUNTED: dict[Any, str] = {
     tirx.Cast: "cast",
     tirx.FloorDiv: "index",
     tirx.FloorMod: "index",
-    **dict.fromkeys((tirx.LT, tirx.LE, tirx.GT, tirx.GE, tirx.EQ, tirx.NE, tirx.And, tirx.Or), "compare"),
+    **dict.fromkeys(
+        (tirx.LT, tirx.LE, tirx.GT, tirx.GE, tirx.EQ, tirx.NE, tirx.And, tirx.Or), "compare"
+    ),
 }
 
 _AFFINE: dict[Any, Callable[[_Reader, Any], Affine]] = {
