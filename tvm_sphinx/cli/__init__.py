@@ -11,9 +11,9 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import EnvironmentMismatchError, SphinxError
-from . import check, compile, explain, run, search
+from . import check, compile, explain, run, search, train
 
-_COMMANDS = (compile, run, explain, search, check)
+_COMMANDS = (compile, run, explain, search, check, train)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SphinxError
 from ..platform import NAMED_PLATFORMS, Platform
+from .durations import parse_duration
 from .files import check_writable
 from .progress import ProgressLine
 
@@ -52,6 +53,18 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--entry", help="Relax function to schedule; default: main, or the only one")
     parser.add_argument("--records", default="default", help="file of measured times to use and extend")
+    parser.add_argument(
+        "--measure-budget",
+        metavar="TIME",
+        help="measure kernels for at most this long (30s, 2m, 0), first those that matter most, and "
+        "predict the rest; default: measure all",
+    )
+    parser.add_argument(
+        "--cost-model",
+        default="default",
+        metavar="MODEL.json",
+        help="what predicts with --measure-budget; made by 'tvm-sphinx train'",
+    )
     parser.add_argument("--algorithm", default="cpga", help="search algorithm; default: cpga")
     parser.add_argument("--seed", type=int, default=0, help="seed of the search; default: 0")
     parser.add_argument("--time-limit", type=float, help="seconds to search, in place of evaluations")
@@ -67,6 +80,9 @@ def run(args: argparse.Namespace) -> int:
     """Run the subcommand."""
     input_shapes = parse_input_shapes(args.input_shapes)
     check_writable(args.output)
+    budget_s = None
+    if args.measure_budget is not None:
+        budget_s = parse_duration(args.measure_budget, "--measure-budget")
     platform = _platform(args)
     from ..pipeline import compile
     from ..search import Stop
@@ -80,6 +96,8 @@ def run(args: argparse.Namespace) -> int:
         algorithm=args.algorithm,
         seed=args.seed,
         stop=None if args.time_limit is None else Stop(time_limit_s=args.time_limit),
+        measure_budget_s=budget_s,
+        cost_model=args.cost_model,
         with_reference=not args.no_reference,
         progress=ProgressLine(quiet=args.quiet),
     )

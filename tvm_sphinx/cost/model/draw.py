@@ -41,7 +41,7 @@ class Draw:
         """Return a number of channels: mostly a multiple of 8 or 16, as networks have them."""
         drawn = self.between(low, high)
         step = self.pick((1, 2, 4, 8, 16, 32, 64), (1, 1, 2, 6, 6, 4, 2))
-        return max(low, round(drawn / step) * step)
+        return int(max(low, round(drawn / step) * step))
 
     def side(self) -> int:
         """Return the height or width of an image or a feature map."""

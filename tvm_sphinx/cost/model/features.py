@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .profile import PROFILE_NAMES, DeviceProfile
+from .profile import PROFILE_NAMES
 from .terms import TERM_NAMES, CoreShape, kernel_terms
 from .walk import read_nest
 
@@ -16,7 +16,7 @@ FloatArray = npt.NDArray[np.float64]
 
 #: Version of what the features mean; a model of another version is refused.
 FEATURE_VERSION = 1
-_TIME_NAMES = ("compute", "near", "third", "memory", "cold", "overhead", "scalar")
+_TIME_NAMES = ("arithmetic", "access", "scalar", "near", "third", "cold", "overhead")
 FEATURE_NAMES = (
     "footprint_bytes",
     *TERM_NAMES,
@@ -29,8 +29,8 @@ FEATURE_NAMES = (
 )
 _TERM = {name: 1 + place for place, name in enumerate(TERM_NAMES)}
 _PROFILE = {name: 1 + len(TERM_NAMES) + place for place, name in enumerate(PROFILE_NAMES)}
-# Instructions that one issue slot for a multiply-add is worth, by rough throughput tables (uops.info).
-_WEIGHTS = {
+# Issue slots of a multiply-add that one instruction is worth, by rough throughputs (uops.info).
+_ARITHMETIC = {
     "add": 0.5,
     "mul": 0.5,
     "div": 8.0,
@@ -40,14 +40,15 @@ _WEIGHTS = {
     "special": 20.0,
     "bit": 0.5,
     "cast": 0.5,
-    "index": 0.0,
-    "read_contiguous": 0.5,
-    "read_constant": 0.5,
+}
+_ACCESS = {
+    "read_contiguous": 1.0,
+    "read_constant": 1.0,
     "read_strided": 1.0,
     "read_gather": 1.0,
-    "write_contiguous": 1.0,
-    "write_constant": 1.0,
-    "write_strided": 1.0,
+    "write_contiguous": 2.0,
+    "write_constant": 2.0,
+    "write_strided": 2.0,
 }
 
 
@@ -81,10 +82,11 @@ def feature_rows(numbers: FloatArray, profiles: FloatArray) -> FloatArray:
 
 
 def analytic_ns(times: FloatArray) -> FloatArray:
-    """Return a sum of what each part of a kernel takes alone: the baseline that the model corrects."""
-    compute, near, third, memory, cold, overhead, scalar = times.T
-    longest: FloatArray = np.maximum.reduce([compute + scalar, near, third, memory])
-    return longest + cold + overhead
+    """Return the time of a kernel whose parts overlap ideally: what the model corrects, shape (N,)."""
+    arithmetic, access, scalar, near, third, cold, overhead = times.T
+    longest: FloatArray = np.maximum.reduce([np.maximum(arithmetic, access) + scalar, near, third])
+    total: FloatArray = longest + cold + overhead
+    return total
 
 
 def _times_ns(raw: FloatArray) -> FloatArray:
@@ -92,30 +94,29 @@ def _times_ns(raw: FloatArray) -> FloatArray:
     cores = np.maximum(raw[:, _PROFILE["cores"]], 1.0)
     lanes = raw[:, _PROFILE["vector_bytes"]] / 4.0
     per_ns = raw[:, _PROFILE["gflop_per_s"]] / (2.0 * cores * lanes)  # vector multiply-adds of a core
-    vector, scalar = _issue_slots(raw, "vector"), _issue_slots(raw, "scalar")
     parallel = np.where(raw[:, _TERM["launches"]] > 0, cores, 1.0)
     near = raw[:, _PROFILE["near_gb_per_s"]] / cores
     memory = raw[:, _PROFILE["memory_gb_per_s"]] / cores
     cold = raw[:, _PROFILE["cold_gb_per_s"]] / cores * parallel
-    overhead = raw[:, _PROFILE["call_ns"]] + raw[:, _TERM["launches"]] * raw[:, _PROFILE["launch_ns"]]
+    launch_ns = raw[:, _TERM["launches"]] * raw[:, _PROFILE["launch_ns"]]
     return np.stack(
         [
-            vector / per_ns,
-            raw[:, _TERM["l1_bytes"]] / near,
-            raw[:, _TERM["l2_bytes"]] / (2.0 * memory),
-            raw[:, _TERM["l3_bytes"]] * 0.0,
+            _issue_slots(raw, "vector", _ARITHMETIC) / per_ns,
+            _issue_slots(raw, "vector", _ACCESS) / per_ns,
+            _issue_slots(raw, "scalar", {**_ARITHMETIC, **_ACCESS}) / per_ns,
+            raw[:, _TERM["l1_bytes"]] / (4.0 * near),
+            raw[:, _TERM["l2_bytes"]] / (3.0 * memory),
             raw[:, _TERM["cold_bytes"]] / cold,
-            overhead,
-            scalar / per_ns,
+            raw[:, _PROFILE["call_ns"]] + launch_ns,
         ],
         axis=1,
     )
 
 
-def _issue_slots(raw: FloatArray, prefix: str) -> FloatArray:
+def _issue_slots(raw: FloatArray, prefix: str, weights: dict[str, float]) -> FloatArray:
     """Return the instructions of a kernel, weighted by what each costs, shape (N,)."""
     total: FloatArray = np.zeros(len(raw))
-    for name, weight in _WEIGHTS.items():
+    for name, weight in weights.items():
         place = _TERM.get(f"{prefix}_{name}")
         if place is not None:
             total += weight * raw[:, place]

@@ -14,6 +14,7 @@ _REGISTER_TILE_BYTES = 1024
 _ACCESSES = ("contiguous", "constant", "strided", "gather")
 _LEVELS = ("l1", "l2", "l3")
 
+_ROLES = ("conv2d", "depthwise_conv2d", "matmul", "batch_matmul", "pack", "pad")
 #: Sums over a kernel's statements, each on the thread that has the most to do.
 TERM_NAMES = (
     *(f"vector_{name}" for name in OPERATIONS),
@@ -46,6 +47,8 @@ TERM_NAMES = (
     "tile_statement_share",
     "window_bytes",
     "row_stride_bytes",
+    "parameters",
+    *(f"is_{role}" for role in _ROLES),
 )
 
 
@@ -84,8 +87,11 @@ def kernel_terms(nest: Nest, weights: Sequence[int], shape: CoreShape) -> list[f
             _LEVELS, _traffic(statement, nest.buffers, shape.cache_bytes), strict=True
         ):
             terms[f"{level}_bytes"] += moved * share
+    for role in nest.roles & set(_ROLES):
+        terms[f"is_{role}"] = 1.0
     terms["launches"] = float(len(launched))
     terms["statements"] = float(len(nest.statements))
+    terms["parameters"] = float(sum(buffer.parameter >= 0 for buffer in nest.buffers))
     _count_buffers(terms, nest, frozenset(weights), shape.cores if launched else 1)
     if heaviest is not None:
         _describe_heaviest(terms, heaviest, nest, shape)
@@ -113,7 +119,7 @@ def _count_statement(
     iterations = statement.iterations * share
     extent = math.prod(loop.extent for loop in statement.loops if loop.kind == "vectorized")
     width = max(buffers[access.buffer].element_bytes for access in statement.accesses)
-    is_vector = extent > 1
+    is_vector = extent > 1 and not statement.is_scalar
     per_vector = math.ceil(extent * width / shape.vector_bytes) / extent if is_vector else 1.0
     instructions = iterations * per_vector
     prefix = "vector" if is_vector else "scalar"
@@ -130,6 +136,7 @@ def _count_statement(
             continue
         how = _pattern(access, len(statement.loops) - 1, innermost)
         times = iterations if how in ("strided", "gather") else instructions
+        times /= _sharing(access, statement)
         kind = "write" if access.is_write else "read"
         if kind == "write" and how == "gather":
             how = "strided"
@@ -146,6 +153,16 @@ def _stays_in_registers(access: Access, statement: Statement, buffers: Sequence[
     if not depth:
         return False
     return _touched(access, buffers[access.buffer], statement.loops, depth) <= _REGISTER_TILE_BYTES
+
+
+def _sharing(access: Access, statement: Statement) -> int:
+    """Return how many iterations of unrolled loops share one load into a register."""
+    moving = {loop for affine in access.dims for loop, factor in affine.items() if factor}
+    return math.prod(
+        loop.extent
+        for place, loop in enumerate(statement.loops)
+        if loop.kind == "unrolled" and place not in moving
+    )
 
 
 def _pattern(access: Access, position: int, innermost: Loop | None) -> str:
@@ -204,7 +221,7 @@ def _traffic(statement: Statement, buffers: Sequence[Buffer], capacities: Sequen
             first -= 1
         outer = math.prod(loop.extent for loop in loops[:first]) * statement.share
         if first == 0:
-            results.append(sum(by_level[0]))
+            results.append(0.0)  # all of it is still there from the call before
             continue
         above, extent = by_level[first - 1], loops[first - 1].extent
         moved = sum(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..._tvm import tirx, tvm
+from ...kernels.compute import ROLE
 
 #: Coefficients of an index by the position of the loop in the nest; what is not affine is rounded so.
 Affine = dict[int, float]
@@ -57,13 +58,15 @@ class Statement:
     """One store with the loops round it, outermost first.
 
     ``share`` is the part of the iterations that a guard lets pass; ``operations`` counts what one
-    iteration computes.
+    iteration computes. ``is_scalar`` tells that a vectorized loop runs element by element all the same,
+    because a condition inside of it is not the same for all of them.
     """
 
     loops: tuple[Loop, ...]
     share: float
     operations: dict[str, int]
     accesses: list[Access] = field(default_factory=list)
+    is_scalar: bool = False
 
     @property
     def iterations(self) -> float:
@@ -77,6 +80,7 @@ class Nest:
 
     statements: list[Statement]
     buffers: list[Buffer]
+    roles: set[str] = field(default_factory=set)
 
 
 def read_nest(function: Any) -> Nest:
@@ -140,6 +144,9 @@ class _Reader:
     def _block(self, node: Any) -> None:
         for variable, value in zip(node.block.iter_vars, node.iter_values, strict=True):
             self.env[variable.var] = self._affine(value)
+        role = node.block.annotations.get(ROLE)
+        if role is not None:
+            self.nest.roles.add(str(role))
         before = self.share
         self.share *= self._passing(node.predicate)
         self._visit(node.block.body)
@@ -190,11 +197,19 @@ class _Reader:
             called = str(getattr(node.op, "name", ""))
             if called.endswith("if_then_else"):
                 statement.operations["select"] += 1
+                statement.is_scalar |= self._varies_in_vector(node.args[0])
             else:
                 bits = any(word in called for word in _SPECIAL_BITS)
                 statement.operations["bit" if bits else "special"] += 1
         for operand in _operands(node):
             self._count(statement, operand)
+
+    def _varies_in_vector(self, condition: Any) -> bool:
+        """Return whether a condition depends on a vectorized loop."""
+        if type(condition) is tirx.Var:
+            moving = self.env.get(condition, {})
+            return any(self.loops[loop].kind == "vectorized" for loop in moving)
+        return any(self._varies_in_vector(operand) for operand in _operands(condition))
 
     def _count_index(self, statement: Statement, node: Any) -> None:
         """Count what is dear in an index: quotients, remainders, and elements that are looked up."""
