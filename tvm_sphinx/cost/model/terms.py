@@ -219,16 +219,12 @@ def _traffic(statement: Statement, buffers: Sequence[Buffer], capacities: Sequen
         first = depth
         while first > 0 and sum(by_level[first - 1]) <= capacity:
             first -= 1
-        outer = math.prod(loop.extent for loop in loops[:first]) * statement.share
         if first == 0:
             results.append(0.0)  # all of it is still there from the call before
             continue
-        above, extent = by_level[first - 1], loops[first - 1].extent
-        moved = sum(
-            high / extent if high == low else low
-            for high, low in zip(above, by_level[first], strict=True)
-        )
-        results.append(max(moved * outer, sum(by_level[0])))
+        # What one run of the first loop that is too large touches; neighbouring iterations share lines.
+        outer = math.prod(loop.extent for loop in loops[: first - 1]) * statement.share
+        results.append(max(sum(by_level[first - 1]) * outer, sum(by_level[0])))
     return results
 
 

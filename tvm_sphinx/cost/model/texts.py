@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import warnings
+import weakref
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -66,8 +67,10 @@ class KernelTexts:
 
     @classmethod
     def beside(cls, records: RecordStore) -> KernelTexts:
-        """Return those of the file that belongs to a record file; in memory alone if there is none."""
-        return cls(None if records.path is None else text_path(records.path))
+        """Return those that belong to a record store; in memory alone if it has no file."""
+        if records not in _OF_STORE:
+            _OF_STORE[records] = cls(None if records.path is None else text_path(records.path))
+        return _OF_STORE[records]
 
     def __len__(self) -> int:
         return len(self._texts)
@@ -103,6 +106,10 @@ class KernelTexts:
             )
         except OSError as error:
             warnings.warn(f"Cannot append to {self.path}: {error.strerror}.", stacklevel=2)
+
+
+# A file is read once for each store, however many kernels are measured one after the other.
+_OF_STORE: weakref.WeakKeyDictionary[RecordStore, KernelTexts] = weakref.WeakKeyDictionary()
 
 
 def text_path(records: Path) -> Path:

@@ -85,7 +85,6 @@ def train_model(
     texts = KernelTexts.beside(records)
     if samples:
         measure_drawn(devices, records, samples, budget_s, seed, config, progress)
-        texts = KernelTexts.beside(records) if records.path is not None else texts
     data = training_set(devices, records, texts, profiles)
     if progress:
         progress("train", 0, 1)
