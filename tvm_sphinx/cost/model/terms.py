@@ -47,6 +47,9 @@ TERM_NAMES = (
     "tile_statement_share",
     "window_bytes",
     "row_stride_bytes",
+    "inner_stride_bytes",
+    "inner_stride_alignment",
+    "lane_guarded_share",
     "parameters",
     *(f"is_{role}" for role in _ROLES),
 )
@@ -259,6 +262,16 @@ def _count_buffers(terms: dict[str, float], nest: Nest, weights: frozenset[int],
     terms["cold_bytes_per_thread"] = terms["cold_bytes"] / threads
 
 
+def _stride_bytes(access: Access, buffers: Sequence[Buffer], position: int) -> float:
+    """Return how far apart in memory two neighbouring iterations of a loop are."""
+    buffer = buffers[access.buffer]
+    total, below = 0.0, float(buffer.element_bytes)
+    for affine, extent in zip(reversed(access.dims), reversed(buffer.shape), strict=True):
+        total += abs(affine.get(position, 0.0)) * below
+        below *= extent
+    return total
+
+
 def _describe_heaviest(
     terms: dict[str, float], statement: Statement, nest: Nest, shape: CoreShape
 ) -> None:
@@ -284,11 +297,15 @@ def _describe_heaviest(
     terms["guarded_share"] = statement.share
     shares = [other.share for other in nest.statements]
     terms["padded_share"] = min(shares)
+    terms["lane_guarded_share"] = min(other.lane_share for other in nest.statements)
     body = [n for n, loop in enumerate(loops) if loop.kind in ("vectorized", "unrolled")]
     first = min([*body, *reduced], default=len(loops))
     terms["window_bytes"] = sum(
         _touched(access, nest.buffers[access.buffer], loops, first) for access in statement.accesses
     )
+    stride = max(_stride_bytes(access, nest.buffers, len(loops) - 1) for access in statement.accesses)
+    terms["inner_stride_bytes"] = stride
+    terms["inner_stride_alignment"] = float(math.gcd(int(stride), 4096)) if stride else 0.0
     reads = [access for access in statement.accesses if not access.is_write]
     if reads and len(nest.buffers[reads[-1].buffer].shape) > 1:
         source = nest.buffers[reads[-1].buffer]

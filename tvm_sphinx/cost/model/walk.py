@@ -59,7 +59,8 @@ class Statement:
 
     ``share`` is the part of the iterations that a guard lets pass; ``operations`` counts what one
     iteration computes. ``is_scalar`` tells that a vectorized loop runs element by element all the same,
-    because a condition inside of it is not the same for all of them.
+    because a condition inside of it is not the same for all of them; ``lane_share`` is the share of a
+    guard that moves with a vectorized loop.
     """
 
     loops: tuple[Loop, ...]
@@ -67,6 +68,7 @@ class Statement:
     operations: dict[str, int]
     accesses: list[Access] = field(default_factory=list)
     is_scalar: bool = False
+    lane_share: float = 1.0
 
     @property
     def iterations(self) -> float:
@@ -99,6 +101,7 @@ class _Reader:
         self.loops: list[Loop] = []
         self.env: dict[Any, Affine] = {}
         self.share = 1.0
+        self.lane_share = 1.0
         self.numbers: dict[Any, int] = {}
         self.num_loops = 0
         self.gathers = False
@@ -147,18 +150,21 @@ class _Reader:
         role = node.block.annotations.get(ROLE)
         if role is not None:
             self.nest.roles.add(str(role))
-        before = self.share
+        before, before_lanes = self.share, self.lane_share
         self.share *= self._passing(node.predicate)
         self._visit(node.block.body)
-        self.share = before
+        self.share, self.lane_share = before, before_lanes
 
     def _passing(self, predicate: Any) -> float:
         """Return the share of the iterations in which a guard holds."""
         if type(predicate) is tirx.And:
             return self._passing(predicate.a) * self._passing(predicate.b)
         if type(predicate) is tirx.LT and isinstance(predicate.b, tirx.IntImm):
-            reach = self._reach(self._affine(predicate.a))
-            return min(1.0, int(predicate.b) / reach)
+            affine = self._affine(predicate.a)
+            passing = min(1.0, int(predicate.b) / self._reach(affine))
+            if self._lanes(affine):
+                self.lane_share *= passing
+            return passing
         return 1.0
 
     def _reach(self, affine: Affine) -> float:
@@ -166,6 +172,7 @@ class _Reader:
 
     def _store(self, node: Any) -> None:
         statement = Statement(tuple(self.loops), self.share, dict.fromkeys(OPERATIONS, 0))
+        statement.lane_share = self.lane_share
         self._access(statement, node.buffer, node.indices, True)
         self._count(statement, node.value)
         self.nest.statements.append(statement)
@@ -205,11 +212,23 @@ class _Reader:
             self._count(statement, operand)
 
     def _varies_in_vector(self, condition: Any) -> bool:
-        """Return whether a condition depends on a vectorized loop."""
+        """Return whether a condition may differ between the elements of a vector.
+
+        A bound that is a multiple of the vector's length does not divide one.
+        """
         if type(condition) is tirx.Var:
-            moving = self.env.get(condition, {})
-            return any(self.loops[loop].kind == "vectorized" for loop in moving)
+            return bool(self._lanes(self.env.get(condition, {})))
+        if type(condition) in _BOUNDS:
+            for index, bound in ((condition.a, condition.b), (condition.b, condition.a)):
+                if type(index) is tirx.Var and isinstance(bound, tirx.IntImm):
+                    lanes = self._lanes(self.env.get(index, {}))
+                    return bool(lanes and int(bound) % lanes)
         return any(self._varies_in_vector(operand) for operand in _operands(condition))
+
+    def _lanes(self, affine: Affine) -> int:
+        """Return the extent of the vectorized loops that an index moves with, 0 for none."""
+        extents = [self.loops[loop].extent for loop in affine if self.loops[loop].kind == "vectorized"]
+        return math.prod(extents) if extents else 0
 
     def _count_index(self, statement: Statement, node: Any) -> None:
         """Count what is dear in an index: quotients, remainders, and elements that are looked up."""
@@ -286,6 +305,8 @@ def _common(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, ...]:
         shared += 1
     return left[:shared]
 
+
+_BOUNDS = frozenset({tirx.LT, tirx.LE, tirx.GT, tirx.GE})
 
 _COUNTED: dict[Any, str] = {
     tirx.Add: "add",
