@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -106,7 +107,7 @@ def test_a_budget_measures_the_most_urgent_kernels_first(
         return kernels(chosen, device, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(fill, "measure_kernels", watch)
-    monkeypatch.setattr(fill.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(fill, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
     store = RecordStore(trained[1])
     store.path = None  # keep what this test measures from the others
     costs = fill_costs(extraction, PLATFORM, store, trained[0], 1.5, config=QUICK)
@@ -197,7 +198,7 @@ def stop(stage, done, total):
     if done:
         import os, signal
         os.kill(os.getpid(), signal.SIGKILL)
-train_model(Platform.unlike_cpus().devices[:1], RecordStore(sys.argv[1]), samples=64,
+train_model(Platform.unlike_cpus().devices[:1], RecordStore(sys.argv[1]), samples=20,
             config=MeasureConfig(sample_ms=0.02), progress=stop)
 """
 
@@ -207,10 +208,10 @@ def test_a_killed_training_loses_nothing_that_was_measured(tmp_path: Path) -> No
     killed = subprocess.run([sys.executable, "-c", _KILLED, str(path)], timeout=300, check=False)
     assert killed.returncode < 0
     kept = len(RecordStore(path))
-    assert kept > 20
+    assert kept > 10
     device = PLATFORM.devices[:1]
     model = train_model(device, RecordStore(path), samples=0, config=QUICK)
-    assert model.num_rows > 20
+    assert model.num_rows > 10
     assert len(RecordStore(path)) == kept
     save_cost_model(model, tmp_path / "model.json")
     assert load_cost_model(tmp_path / "model.json", model.tvm).num_rows == model.num_rows
