@@ -80,8 +80,8 @@ def main() -> None:
             before = repaired
             records = sum(len(c) - 1 for p, c in before.items() if p.name.endswith("record.json"))
             print(
-                f"{number + 1} kills: {records} records, {fruitful} runs added to them, {torn} left a torn "
-                f"line, {lost} files lost a complete line",
+                f"{number + 1} kills: {records} records, {fruitful} runs added to them, {torn} left a "
+                f"torn line, {lost} files lost a complete line",
                 flush=True,
             )
 

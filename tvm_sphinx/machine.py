@@ -116,3 +116,25 @@ def machine_id() -> str:
     last = _read_text(caches[-1] / "size") if caches else ""
     parts = [" ".join([name, "-".join(numbers)]).strip(), f"{os.cpu_count()} CPUs"]
     return ", ".join([*parts, *([f"{last} cache"] if last else [])])
+
+
+def cache_bytes(core: int) -> tuple[int, int, int]:
+    """Return the sizes of a core's first, second and third level data caches.
+
+    What the operating system does not tell is taken for 32 KiB, 512 KiB and 8 MiB; a level that is
+    not there is as large as the one below it.
+    """
+    sizes: dict[int, int] = {}
+    for path in sorted((_SYSFS_CPU / f"cpu{core}/cache").glob("index*")):
+        if _read_text(path / "type") in ("Data", "Unified"):
+            text = _read_text(path / "size")
+            unit = {"K": 1 << 10, "M": 1 << 20}.get(text[-1:], 1)
+            digits = text.rstrip("KM")
+            level = _read_text(path / "level")
+            if digits.isdigit() and level.isdigit():
+                sizes[int(level)] = int(digits) * unit
+    if not sizes:
+        return 32 << 10, 512 << 10, 8 << 20
+    first = sizes.get(1, 32 << 10)
+    second = sizes.get(2, first)
+    return first, second, sizes.get(3, second)

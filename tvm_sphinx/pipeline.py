@@ -8,10 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ._tvm import tvm
 from .compiled import CompiledModel, random_inputs
-from .cost.candidates import KernelChoices, choose_kernels
+from .cost.candidates import CandidateSource, KernelChoices, choose_kernels
+from .cost.fill import fill_costs
 from .cost.measure import MeasureConfig, measure_costs
+from .cost.model.model_file import CostModel, default_model_path, load_cost_model
 from .cost.progress import Progress
+from .cost.records import RecordStore
 from .cost.table import CostTable, build_problem
 from .errors import UnsupportedError
 from .extract import Extraction, extract_task_graph
@@ -32,7 +36,7 @@ from .relax_pass import annotate_schedule
 from .report.placement import PlacementReport, format_ns, placement_report
 from .runtime.build import build_image
 from .schedule import Schedule, validate
-from .search import SearchResult, Stop, search_schedule
+from .search import SearchResult, Stop, check_algorithm, search_schedule
 from .single import build_on_single_device, input_specs
 from .targets import device_target
 from .tune.apply import open_records
@@ -50,6 +54,8 @@ def compile(
     stop: Stop | None = None,
     prune: bool = True,
     measure: MeasureConfig | None = None,
+    measure_budget_s: float | None = None,
+    cost_model: str | Path = "default",
     with_reference: bool = True,
     progress: Progress | None = None,
 ) -> CompiledModel:
@@ -75,6 +81,11 @@ def compile(
         each other; see `tvm_sphinx.patterns.search_with_pruning`.
     measure
         How long to measure, and through which RPC tracker where the platform is of another machine.
+    measure_budget_s
+        Seconds to measure kernels that are not on record; the rest is predicted, see
+        `tvm_sphinx.cost.fill.fill_costs`. None measures all of them.
+    cost_model
+        File of the model that predicts; made by ``tvm-sphinx train``.
     with_reference
         Also build the model for the best single device, and race the two: where the schedule turns out
         to be slower, the model runs on the single device.
@@ -87,6 +98,11 @@ def compile(
         With one sentence that names the value, the rule and the choices; nothing is written.
     """
     clock = _StageClock()
+    check_algorithm(algorithm)
+    predictor = None
+    if measure_budget_s is not None:
+        model_path = default_model_path() if cost_model == "default" else cost_model
+        predictor = load_cost_model(model_path, str(tvm.__version__))
     if not isinstance(platform, Platform):
         platform = Platform.named(str(platform))
     store, sources = open_records(records)
@@ -101,14 +117,8 @@ def compile(
     except UnsupportedError as error:
         return build_on_single_device(module, entry, platform, str(error), clock.stages_s, measure)
     with clock("measure"):
-        choices = choose_kernels(extraction, platform, store, sources, config=measure, progress=progress)
-        costs = measure_costs(
-            extraction,
-            platform,
-            store,
-            config=measure,
-            progress=progress,
-            implement=choices.function,
+        choices, costs = _cost(
+            extraction, platform, store, sources, measure, predictor, measure_budget_s or 0.0, progress
         )
     with clock("search"):
         problem = build_problem(extraction.graph, platform, costs)
@@ -158,6 +168,29 @@ def compile(
         graph=extraction.graph,
         pruning=pruning,
     )
+
+
+def _cost(
+    extraction: Extraction,
+    platform: Platform,
+    store: RecordStore,
+    sources: Sequence[CandidateSource],
+    config: MeasureConfig | None,
+    predictor: CostModel | None,
+    budget_s: float,
+    progress: Progress | None,
+) -> tuple[KernelChoices, CostTable]:
+    """Measure all kernels and choose the fastest of each; with a predictor, measure within a budget."""
+    if predictor is not None:
+        costs = fill_costs(
+            extraction, platform, store, predictor, budget_s, config=config, progress=progress
+        )
+        return KernelChoices(), costs
+    choices = choose_kernels(extraction, platform, store, sources, config=config, progress=progress)
+    costs = measure_costs(
+        extraction, platform, store, config=config, progress=progress, implement=choices.function
+    )
+    return choices, costs
 
 
 def extract_graph(

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import EnvironmentMismatchError, SphinxError
-from . import bench, check, compile, explain, records, run, search, tune
+from . import bench, check, compile, explain, records, run, search, train, tune
 
-_COMMANDS = (tune, compile, run, explain, bench, search, check, records)
+_COMMANDS = (tune, train, compile, run, explain, bench, search, check, records)
 
 
 def make_parser() -> argparse.ArgumentParser:

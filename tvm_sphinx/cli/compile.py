@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SphinxError
 from ..platform import NAMED_PLATFORMS, Platform
+from .durations import parse_duration
 from .files import check_writable
 from .progress import ProgressLine
 
@@ -29,6 +30,18 @@ def add_parser(subparsers: Any) -> None:
     )
     add_model_arguments(parser)
     parser.add_argument("-o", "--output", metavar="OUT", help="write the program to this file")
+    parser.add_argument(
+        "--measure-budget",
+        metavar="TIME",
+        help="measure kernels for at most this long (30s, 2m, 0), first those that matter most, and "
+        "predict the rest; default: measure all",
+    )
+    parser.add_argument(
+        "--cost-model",
+        default="default",
+        metavar="MODEL.json",
+        help="what predicts with --measure-budget; made by 'tvm-sphinx train'",
+    )
     parser.add_argument("--algorithm", default="cpga", help="search algorithm; default: cpga")
     parser.add_argument("--seed", type=int, default=0, help="seed of the search; default: 0")
     parser.add_argument("--time-limit", type=float, help="seconds to search, in place of evaluations")
@@ -87,6 +100,9 @@ def run(args: argparse.Namespace) -> int:
     """Run the subcommand."""
     input_shapes = parse_input_shapes(args.input_shapes)
     check_writable(args.output)
+    budget_s = None
+    if args.measure_budget is not None:
+        budget_s = parse_duration(args.measure_budget, "--measure-budget")
     platform = chosen_platform(args)
     from ..cost.measure import MeasureConfig
     from ..pipeline import compile
@@ -103,6 +119,8 @@ def run(args: argparse.Namespace) -> int:
         stop=None if args.time_limit is None else Stop(time_limit_s=args.time_limit),
         prune=args.prune,
         measure=MeasureConfig(rpc_tracker=args.rpc_tracker),
+        measure_budget_s=budget_s,
+        cost_model=args.cost_model,
         with_reference=not args.no_reference,
         progress=ProgressLine(quiet=args.quiet),
     )

@@ -33,6 +33,7 @@ from .kernel_timing import (
 )
 from .links import measure_links
 from .load import expected_slowdown
+from .model.texts import KernelTexts
 from .progress import Progress
 from .records import Record, RecordStore, median_and_spread
 from .remote import RemoteBench
@@ -145,7 +146,7 @@ def measure_kernels(
     with the device's target; None stands for what `tvm_sphinx.implement.implement_kernel` makes.
     """
     implemented = [
-        (implement(kernel, device) if implement else None) or _implement(kernel, device)
+        (implement(kernel, device) if implement else None) or implement_for(kernel, device)
         for kernel in kernels
     ]
     version = str(tvm.__version__)
@@ -160,14 +161,17 @@ def measure_kernels(
                 stacklevel=2,
             )
         bench = _open_bench(device, config, f"{len(missing)} of {len(kernels)} kernels")
-        symbols = {kernel_symbol(keys[i]): implemented[i] for i in missing}
+        functions = {keys[i]: implemented[i] for i in missing}
+        symbols = {kernel_symbol(key): function for key, function in functions.items()}
         missing_kernels = {keys[i]: kernels[i] for i in missing}
         session = _Session(bench, build_kernels(bench, symbols), far)
+        texts = KernelTexts.beside(records)
         known = len(kernels) - len(missing)
         report = progress or (lambda *_: None)
         stage = f"{stage}, {known} on record" if known else stage
         report(stage, known, len(kernels))
         for done, (key, kernel) in enumerate(missing_kernels.items()):
+            texts.add(key, kernel.id, functions[key], kernel.weights, far)
             samples = session.time(key, kernel)
             shapes = shape_texts(kernel)
             records.add(Record(key, where, version, samples.ns, host_load(), shapes=shapes))
@@ -272,7 +276,7 @@ def weight_footprint_bytes(graph: TaskGraph) -> int:
     return 1 << (total - 1).bit_length()
 
 
-def _implement(kernel: Kernel, device: Device) -> Any:
+def implement_for(kernel: Kernel, device: Device) -> Any:
     """Return the kernel scheduled for a device, None where it is not made for it."""
     if kernel.is_external:
         return None

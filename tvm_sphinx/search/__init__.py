@@ -1,6 +1,12 @@
 """Search: spaces, heuristics, CPGA and exact search over a scheduling problem."""
 
-from .algorithms import ALGORITHMS, UnknownAlgorithmError, choose_algorithm, search_schedule
+from .algorithms import (
+    ALGORITHMS,
+    UnknownAlgorithmError,
+    check_algorithm,
+    choose_algorithm,
+    search_schedule,
+)
 from .cpga import CpgaParams, CpgaSearch, NoRoomError, ParamsError
 from .result import HistoryPoint, SearchResult
 from .space import SearchSpace
@@ -17,6 +23,7 @@ __all__ = [
     "SearchSpace",
     "Stop",
     "UnknownAlgorithmError",
+    "check_algorithm",
     "choose_algorithm",
     "search_schedule",
 ]

@@ -49,6 +49,12 @@ def choose_algorithm(problem: SchedulingProblem, stop: Stop | None) -> str:
     return "exact" if stop is None and can_prove(problem) else "cpga"
 
 
+def check_algorithm(algorithm: str) -> None:
+    """Raise `UnknownAlgorithmError`, with the known names, unless an algorithm of that name is there."""
+    if algorithm not in ALGORITHMS:
+        raise UnknownAlgorithmError(known_choices("algorithm", algorithm, sorted(ALGORITHMS)))
+
+
 def search_schedule(
     problem: SchedulingProblem,
     *,
@@ -98,8 +104,7 @@ def search_schedule(
     """
     if start is not None:
         validate(problem, start)
-    if algorithm not in ALGORITHMS:
-        raise UnknownAlgorithmError(known_choices("algorithm", algorithm, sorted(ALGORITHMS)))
+    check_algorithm(algorithm)
     given = {} if start is None or algorithm != "cpga" else {"start": start}
     result = ALGORITHMS[algorithm](
         problem, space=space, seed=seed, params=params, stop=stop, progress=progress, **given

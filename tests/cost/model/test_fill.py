@@ -1,0 +1,221 @@
+"""A cost table within a budget: predicted at first, measured first where it matters most."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tests.networks import recurrent_net
+from tvm_sphinx.cost import fill
+from tvm_sphinx.cost.fill import fill_costs
+from tvm_sphinx.cost.measure import MeasureConfig, measure_costs
+from tvm_sphinx.cost.model.model_file import CostModel, load_cost_model, save_cost_model
+from tvm_sphinx.cost.model.slack import criticality, slack_ns
+from tvm_sphinx.cost.model.training import train_model
+from tvm_sphinx.cost.records import RecordStore, read_records
+from tvm_sphinx.cost.table import build_problem
+from tvm_sphinx.errors import ArtifactError, SphinxError
+from tvm_sphinx.extract import Extraction, extract_task_graph
+from tvm_sphinx.lower import lower_to_kernels
+from tvm_sphinx.pipeline import compile
+from tvm_sphinx.platform import Platform
+from tvm_sphinx.problem import SchedulingProblem
+from tvm_sphinx.schedule import Schedule, validate
+from tvm_sphinx.search import search_schedule
+from tvm_sphinx.targets import device_target
+
+PLATFORM = Platform.unlike_cpus()
+QUICK = MeasureConfig(sample_ms=0.02)
+
+
+@pytest.fixture(scope="module")
+def extraction() -> Extraction:
+    targets = [device_target(device) for device in PLATFORM.devices]
+    return extract_task_graph(lower_to_kernels(recurrent_net(steps=2), targets[0], targets=targets))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[CostModel, Path]:
+    """Return a model of few kernels, and the records that it was made from."""
+    path = tmp_path_factory.mktemp("trained") / "records.jsonl"
+    return train_model(PLATFORM.devices, RecordStore(path), samples=12, config=QUICK), path
+
+
+def test_training_again_on_the_same_records_gives_the_same_model(
+    trained: tuple[CostModel, Path],
+) -> None:
+    model, path = trained
+    lines = path.read_text().count("\n")
+    again = train_model(PLATFORM.devices, RecordStore(path), samples=12, config=QUICK)
+    assert again.training_fingerprint == model.training_fingerprint
+    assert again.booster.save_raw("json") == model.booster.save_raw("json")
+    assert path.read_text().count("\n") == lines  # nothing was measured again
+    without = train_model(PLATFORM.devices, RecordStore(path), samples=0, config=QUICK)
+    assert without.training_fingerprint == model.training_fingerprint
+
+
+def test_a_budget_of_nothing_ends_training_without_a_kernel(tmp_path: Path) -> None:
+    with pytest.raises(SphinxError, match="none is on record"):
+        train_model(PLATFORM.devices[:1], RecordStore(None), samples=50, budget_s=0.0, config=QUICK)
+
+
+@pytest.mark.parametrize("argument", [{"samples": -1}, {"budget_s": -1.0}, {"seed": -1}])
+def test_training_refuses_what_is_out_of_range(argument: dict[str, float]) -> None:
+    with pytest.raises(SphinxError, match="got"):
+        train_model(PLATFORM.devices, RecordStore(None), **argument)  # type: ignore[arg-type]
+
+
+def test_without_a_budget_everything_is_predicted(
+    extraction: Extraction, trained: tuple[CostModel, Path]
+) -> None:
+    model, path = trained
+    store = RecordStore(path)
+    known = _kernels_on_record(path)
+    costs = fill_costs(extraction, PLATFORM, store, model, 0.0, config=QUICK)
+    assert not costs.measured.any()
+    assert (costs.exec_ns > 0).all()
+    assert (costs.spread_ns >= 0).all()
+    assert _kernels_on_record(path) == known
+    again = fill_costs(extraction, PLATFORM, store, model, 0.0, config=QUICK)
+    assert np.array_equal(again.exec_ns, costs.exec_ns)
+
+
+def _kernels_on_record(path: Path) -> int:
+    return sum(record.kind == "kernel" for record in read_records(path))
+
+
+def test_what_is_on_record_is_not_predicted(
+    extraction: Extraction, trained: tuple[CostModel, Path], tmp_path: Path
+) -> None:
+    store = RecordStore(tmp_path / "records.jsonl")
+    measured = measure_costs(extraction, PLATFORM, store, config=QUICK)
+    costs = fill_costs(extraction, PLATFORM, store, trained[0], 0.0, config=QUICK)
+    assert costs.measured.all()
+    assert np.array_equal(costs.exec_ns, measured.exec_ns)
+
+
+def test_a_budget_measures_the_most_urgent_kernels_first(
+    extraction: Extraction, trained: tuple[CostModel, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[tuple[str, str]] = []
+    clock = iter(range(1000))
+    kernels = fill.measure_kernels
+
+    def watch(chosen: list, device: object, *rest: object) -> list:
+        measured.extend((kernel.id, device.name) for kernel in chosen)  # type: ignore[attr-defined]
+        return kernels(chosen, device, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fill, "measure_kernels", watch)
+    monkeypatch.setattr(fill, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+    store = RecordStore(trained[1])
+    store.path = None  # keep what this test measures from the others
+    costs = fill_costs(extraction, PLATFORM, store, trained[0], 1.5, config=QUICK)
+    # The clock gives one second to each look: one batch fits.
+    assert 0 < len(measured) <= 8
+    names = [device.name for device in PLATFORM.devices]
+    for task, entry in enumerate(extraction.graph.tasks):
+        for column, name in enumerate(names):
+            assert costs.measured[task, column] == ((entry.kernel, name) in measured)
+
+
+@pytest.mark.parametrize("budget", [-1.0, float("nan"), float("inf")])
+def test_a_budget_that_is_none_is_refused(
+    extraction: Extraction, trained: tuple[CostModel, Path], budget: float
+) -> None:
+    with pytest.raises(SphinxError, match="measuring budget"):
+        fill_costs(extraction, PLATFORM, RecordStore(None), trained[0], budget, config=QUICK)
+
+
+def test_a_model_is_scheduled_with_predicted_costs_alone(
+    trained: tuple[CostModel, Path], tmp_path: Path
+) -> None:
+    model, records = trained
+    path = tmp_path / "model.json"
+    save_cost_model(model, path)
+    compiled = compile(
+        recurrent_net(steps=2),
+        PLATFORM,
+        records=records,
+        measure_budget_s=0.0,
+        cost_model=path,
+        with_reference=False,
+    )
+    assert "0% measured" in compiled.describe()
+    (output,) = compiled.run(compiled.random_inputs())
+    np.testing.assert_allclose(np.asarray(output).sum(axis=-1), 1, rtol=1e-5)
+
+
+def test_a_missing_model_is_told_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="tvm-sphinx train"):
+        compile("no such model", PLATFORM, measure_budget_s=0.0, cost_model=tmp_path / "none.json")
+
+
+def _problem() -> tuple[SchedulingProblem, Schedule]:
+    """Return three tasks on two devices: a long and a short branch into the last one."""
+    problem = SchedulingProblem(
+        name="branches",
+        devices=("a", "b"),
+        device_cores=((0,), (1,)),
+        exec_ns=np.array([[100, 100], [30, 30], [10, 10]]),
+        edges=np.array([[0, 2], [1, 2]]),
+        copy_class=np.array([0, 0]),
+        copy_ns=np.array([[[0, 5], [5, 0]]]),
+    )
+    schedule = Schedule([0, 1, 0], [0, 0, 100], [100, 30, 110], 110, 0, problem.fingerprint)
+    validate(problem, schedule)
+    return problem, schedule
+
+
+def test_slack_is_how_much_later_a_task_could_start() -> None:
+    problem, schedule = _problem()
+    assert slack_ns(problem, schedule).tolist() == [0, 65, 0]
+    weight = criticality(problem, schedule)
+    assert weight[0, 0] == weight[2, 0] == 1.0
+    assert weight[1].max() < 1e-3  # slack of more than half of the makespan
+    assert weight[0, 1] < weight[0, 0]
+
+
+@pytest.mark.parametrize("algorithm", ["heft", "single"])
+def test_slack_is_never_negative_and_some_task_has_none(
+    extraction: Extraction, trained: tuple[CostModel, Path], algorithm: str
+) -> None:
+    costs = fill_costs(extraction, PLATFORM, RecordStore(trained[1]), trained[0], 0.0, config=QUICK)
+    problem = build_problem(extraction.graph, PLATFORM, costs)
+    schedule = search_schedule(problem, algorithm=algorithm).best
+    slack = slack_ns(problem, schedule)
+    assert slack.min() == 0
+
+
+_KILLED = """
+import sys
+from pathlib import Path
+from tvm_sphinx.cost.measure import MeasureConfig
+from tvm_sphinx.cost.model.training import train_model
+from tvm_sphinx.cost.records import RecordStore
+from tvm_sphinx.platform import Platform
+def stop(stage, done, total):
+    if done:
+        import os, signal
+        os.kill(os.getpid(), signal.SIGKILL)
+train_model(Platform.unlike_cpus().devices[:1], RecordStore(sys.argv[1]), samples=20,
+            config=MeasureConfig(sample_ms=0.02), progress=stop)
+"""
+
+
+def test_a_killed_training_loses_nothing_that_was_measured(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    killed = subprocess.run([sys.executable, "-c", _KILLED, str(path)], timeout=300, check=False)
+    assert killed.returncode < 0
+    kept = len(RecordStore(path))
+    assert kept > 10
+    device = PLATFORM.devices[:1]
+    model = train_model(device, RecordStore(path), samples=0, config=QUICK)
+    assert model.num_rows > 10
+    assert len(RecordStore(path)) == kept
+    save_cost_model(model, tmp_path / "model.json")
+    assert load_cost_model(tmp_path / "model.json", model.tvm).num_rows == model.num_rows

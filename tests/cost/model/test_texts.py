@@ -1,0 +1,72 @@
+"""Kernels on file: read back equal, safe against torn lines, and training data for later."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tvm_sphinx._tvm import tvm_ffi
+from tvm_sphinx.cost.model.texts import KernelTexts, text_path
+from tvm_sphinx.cost.records import RecordStore
+from tvm_sphinx.implement import implement_kernel
+from tvm_sphinx.kernels.compute import matmul
+from tvm_sphinx.platform import Platform
+from tvm_sphinx.targets import device_target
+
+
+def _function() -> object:
+    target = device_target(Platform.unlike_cpus().devices[0])
+    return implement_kernel(matmul((8,), 16, 32, "float32", "float32"), target)
+
+
+def test_a_kernel_is_read_back_as_it_was_scheduled(tmp_path: Path) -> None:
+    function = _function()
+    KernelTexts(tmp_path / "k.jsonl").add("id", "group", function, (1,), 1 << 20)
+    (text,) = KernelTexts(tmp_path / "k.jsonl")
+    assert tvm_ffi.structural_equal(text.function(), function.without_attr("target"))
+    assert (text.kernel, text.group, text.weights, text.footprint_bytes) == (
+        "id",
+        "group",
+        (1,),
+        1 << 20,
+    )
+
+
+def test_a_kernel_is_kept_once(tmp_path: Path) -> None:
+    texts = KernelTexts(tmp_path / "k.jsonl")
+    for _ in range(2):
+        texts.add("id", "group", _function(), (1,), 0)
+    assert len((tmp_path / "k.jsonl").read_text().splitlines()) == 1
+    texts.add("nothing", "group", None, (), 0)
+    assert len(texts) == 1
+
+
+@pytest.mark.parametrize("cut", [1, 40, 700])
+def test_a_torn_line_costs_only_itself(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "k.jsonl"
+    texts = KernelTexts(path)
+    texts.add("first", "group", _function(), (1,), 0)
+    texts.add("second", "group", _function(), (1,), 0)
+    path.write_bytes(path.read_bytes()[: -cut - 1])
+    with pytest.warns(UserWarning, match="1 lines are torn"):
+        read = KernelTexts(path)
+    assert [text.kernel for text in read] == ["first"]
+
+
+def test_lines_of_another_schema_are_not_used(tmp_path: Path) -> None:
+    path = tmp_path / "k.jsonl"
+    texts = KernelTexts(path)
+    texts.add("first", "group", _function(), (1,), 0)
+    good = path.read_text()
+    path.write_text(good.replace('"schema":1', '"schema":2') + "[]\n" + '{"schema":1}\n' + good)
+    with pytest.warns(UserWarning, match="3 lines"):
+        assert len(KernelTexts(path)) == 1
+
+
+def test_a_store_has_one_set_of_kernels(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path / "records.jsonl")
+    assert KernelTexts.beside(store) is KernelTexts.beside(store)
+    assert KernelTexts.beside(store).path == tmp_path / "records.kernels.jsonl"
+    assert text_path(tmp_path / "records.jsonl").name == "records.kernels.jsonl"
+    assert KernelTexts.beside(RecordStore(None)).path is None

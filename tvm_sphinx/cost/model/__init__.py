@@ -1,0 +1,1 @@
+"""Predicted costs: drawn kernels, features, and the model that learns times from records."""

@@ -1,0 +1,159 @@
+"""What a device is and what it reaches: its shape, and the rates of a few probe kernels. [TVM]"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from ..._tvm import relax, tvm
+from ...errors import UnsupportedError
+from ...extract import Kernel
+from ...kernels.compute import matmul
+from ...kernels.target_info import PANEL_LANES, cpu_info
+from ...machine import cache_bytes
+from ...platform import Device
+from ...targets import device_target
+from ..records import RecordStore, median_and_spread
+from .terms import CoreShape
+
+#: Id of the probe kernels.
+PROBE = "probe"
+#: Names of the numbers of a device, see `DeviceProfile.numbers`.
+PROFILE_NAMES = (
+    "cores",
+    "vector_bytes",
+    "registers",
+    "cache1_bytes",
+    "cache2_bytes",
+    "cache3_bytes",
+    "gflop_per_s",
+    "near_gb_per_s",
+    "memory_gb_per_s",
+    "cold_gb_per_s",
+    "call_ns",
+    "launch_ns",
+)
+_ROWS, _INNER, _PANELS_PER_CORE = 448, 256, 2
+_NEAR_ELEMENTS, _FAR_ELEMENTS = 1 << 15, 1 << 23
+_COLD_INNER, _COLD_COLUMNS = 1024, 2048
+_COLD_FOOTPRINT = 1 << 26
+
+
+@dataclass(frozen=True)
+class DeviceProfile:
+    """The numbers of a device that a prediction depends on.
+
+    ``near`` is a copy inside the second level cache, ``memory`` one between arrays larger than all
+    caches, ``cold`` a product with weights that are not in the caches; ``call_ns`` is the least time of
+    a kernel and ``launch_ns`` what a parallel loop adds to it.
+    """
+
+    shape: CoreShape
+    registers: int
+    gflop_per_s: float
+    near_gb_per_s: float
+    memory_gb_per_s: float
+    cold_gb_per_s: float
+    call_ns: float
+    launch_ns: float
+
+    @property
+    def numbers(self) -> list[float]:
+        """Everything, in the order of `PROFILE_NAMES`."""
+        return [
+            float(self.shape.cores),
+            float(self.shape.vector_bytes),
+            float(self.registers),
+            *map(float, self.shape.cache_bytes),
+            self.gflop_per_s,
+            self.near_gb_per_s,
+            self.memory_gb_per_s,
+            self.cold_gb_per_s,
+            self.call_ns,
+            self.launch_ns,
+        ]
+
+
+def core_shape(device: Device) -> CoreShape:
+    """Return what of a CPU device decides the instructions and bytes of a kernel."""
+    info = cpu_info(device_target(device), len(device.cores))
+    return CoreShape(info.vector_bytes, info.cores, cache_bytes(device.cores[0]))
+
+
+def measure_profile(device: Device, records: RecordStore, measure: Any) -> DeviceProfile:
+    """Return the profile of a CPU device, from its probes on record, else from measuring them.
+
+    Parameters
+    ----------
+    device
+        A CPU device.
+    records
+        Where the probes' times are kept, as those of any kernel.
+    measure
+        ``measure(kernels, device, records, footprint_bytes)`` returns a record for each kernel.
+
+    Raises
+    ------
+    UnsupportedError
+        If the device is no CPU, or a probe does not run there.
+    """
+    if not device.is_cpu:
+        raise UnsupportedError(
+            f"Expected a CPU device to predict costs for; device {device.name!r} is {device.runtime}."
+        )
+    kernels = _probes(len(device.cores))
+    times = {}
+    for footprint in (0, _COLD_FOOTPRINT):
+        names = [name for name in kernels if (name == "cold") == bool(footprint)]
+        found = measure([kernels[name] for name in names], device, records, footprint)
+        for name, record in zip(names, found, strict=True):
+            if not record.samples_ns:
+                raise UnsupportedError(f"The probe {name!r} does not run on device {device.name!r}.")
+            times[name] = float(max(1, median_and_spread(record.samples_ns)[0]))
+    cores = len(device.cores)
+    columns = _PANELS_PER_CORE * PANEL_LANES * cores
+    return DeviceProfile(
+        core_shape(device),
+        cpu_info(device_target(device), cores).num_registers,
+        gflop_per_s=2.0 * _ROWS * _INNER * columns / times["product"],
+        near_gb_per_s=8.0 * _NEAR_ELEMENTS * cores / times["near"],
+        memory_gb_per_s=8.0 * _FAR_ELEMENTS / times["far"],
+        cold_gb_per_s=4.0 * _COLD_INNER * _COLD_COLUMNS / times["cold"],
+        call_ns=times["call"],
+        launch_ns=max(1.0, times["launch"] - times["call"]) if cores > 1 else 1.0,
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def _probes(cores: int) -> dict[str, Kernel]:
+    """Return the probe kernels by name."""
+    columns = _PANELS_PER_CORE * PANEL_LANES * cores
+    return {
+        "product": _product((_ROWS,), _INNER, columns, ()),
+        "near": _scaled((32 * cores, _NEAR_ELEMENTS // 32)),
+        "far": _scaled((_FAR_ELEMENTS >> 10, 1 << 10)),
+        "cold": _product((1,), _COLD_INNER, _COLD_COLUMNS, (1,)),
+        "call": _scaled((16,)),
+        "launch": _scaled((8, 16)),
+    }
+
+
+def _product(lead: tuple[int, ...], inner: int, columns: int, weights: tuple[int, ...]) -> Kernel:
+    function = matmul(lead, inner, columns, "float32", "float32")
+    packed = (math.ceil(columns / PANEL_LANES), inner, PANEL_LANES)
+    return _kernel(function, ((*lead, inner), packed, (*lead, columns)), weights)
+
+
+def _scaled(shape: tuple[int, ...]) -> Kernel:
+    source = tvm.te.placeholder(shape, name="source")
+    result = tvm.te.compute(
+        shape, lambda *at: source[at] * tvm.tirx.const(1.5, "float32"), name="scaled"
+    )
+    return _kernel(tvm.te.create_prim_func([source, result]), (shape, shape), ())
+
+
+def _kernel(function: Any, shapes: Any, weights: tuple[int, ...]) -> Kernel:
+    types = tuple(relax.TensorType(list(shape), "float32") for shape in shapes)
+    return Kernel(PROBE, function, types, None, weights)

@@ -1,0 +1,203 @@
+"""Make a cost model of this machine from drawn kernels and all that is on record. [TVM]"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..._tvm import tvm
+from ...errors import SphinxError
+from ...platform import Device, Platform
+from ...targets import device_target
+from ..classes import class_of
+from ..kernel_timing import MeasureConfig
+from ..measure import measure_kernels
+from ..progress import Progress
+from ..records import Record, RecordStore, median_and_spread
+from .features import feature_rows, kernel_numbers
+from .generate import Sample, draw_kernels
+from .model_file import CostModel
+from .profile import PROBE, DeviceProfile, measure_profile
+from .regression import TrainingSet, cross_validate, held_out, train_booster, train_spread
+from .texts import KernelTexts
+
+# Kernels that are built together, and so lost together if a build is cut short.
+_BATCH = 32
+_FEWEST_ROWS = 1
+
+
+def default_devices() -> tuple[Device, ...]:
+    """Return unlike CPU devices of this machine, each kind once, for a model of all of them."""
+    found: dict[str, Device] = {}
+    for platform in (Platform.detect(), Platform.unlike_cpus()):
+        for device in platform.devices:
+            if device.is_cpu:
+                found.setdefault(device.cost_class, device)
+    return tuple(found.values())
+
+
+def train_model(
+    devices: Sequence[Device],
+    records: RecordStore,
+    *,
+    samples: int = 900,
+    budget_s: float | None = None,
+    seed: int = 0,
+    config: MeasureConfig | None = None,
+    progress: Progress | None = None,
+) -> CostModel:
+    """Return a cost model of CPU devices, learned from drawn kernels and from those of models.
+
+    What is on record is not measured again, so a run that was cut short goes on where it was. Equal
+    records and an equal seed give equal models.
+
+    Parameters
+    ----------
+    devices
+        CPU devices to measure on, of one or several kinds.
+    records
+        Measured times, used and extended, with the kernels beside them (see `KernelTexts`).
+    samples
+        Kernels to draw and measure; each goes to one of the devices, in turn.
+    budget_s
+        Seconds after which no further kernel is measured; None measures all of them.
+    seed
+        Of the draws and of the training.
+    config
+        How long to measure each kernel.
+    progress
+        Called as ``progress(stage, done, total)``.
+
+    Raises
+    ------
+    SphinxError
+        If an argument is out of range, or nothing is on record to learn from.
+    """
+    if samples < 0 or (budget_s is not None and budget_s < 0) or seed < 0:
+        raise SphinxError(
+            f"Expected samples, budget_s and seed >= 0; got {samples}, {budget_s} and {seed}."
+        )
+    devices = [device for device in devices if device.is_cpu]
+    if not devices:
+        raise SphinxError("Expected at least one CPU device to train for; got none.")
+    config = config or MeasureConfig()
+    profiles = {device.cost_class: device_profile(device, records, config) for device in devices}
+    texts = KernelTexts.beside(records)
+    if samples:
+        measure_drawn(devices, records, samples, budget_s, seed, config, progress)
+    data = training_set(devices, records, texts, profiles)
+    if progress:
+        progress("train", 0, 1)
+    predicted = cross_validate(data, seed)
+    model = CostModel(
+        train_booster(data, seed),
+        train_spread(data, predicted, seed),
+        str(tvm.__version__),
+        data.fingerprint,
+        len(data.times_ns),
+        held_out(data, predicted),
+    )
+    if progress:
+        progress("train", 1, 1)
+    return model
+
+
+def device_profile(device: Device, records: RecordStore, config: MeasureConfig) -> DeviceProfile:
+    """Return the profile of a CPU device, see `measure_profile`."""
+
+    def measure(
+        kernels: Sequence[object], target: Device, store: RecordStore, footprint: int
+    ) -> list[Record]:
+        return measure_kernels(kernels, target, store, config, "probe", None, footprint)  # type: ignore[arg-type]
+
+    return measure_profile(device, records, measure)
+
+
+def measure_drawn(
+    devices: Sequence[Device],
+    records: RecordStore,
+    samples: int,
+    budget_s: float | None,
+    seed: int,
+    config: MeasureConfig,
+    progress: Progress | None = None,
+) -> int:
+    """Measure drawn kernels, each on one of the devices, and return how many are on record then."""
+    end = None if budget_s is None else time.monotonic() + budget_s
+    targets = [device_target(device) for device in devices]
+    batch: list[Sample] = []
+    done = 0
+    for number, sample in enumerate(draw_kernels(samples, seed, targets)):
+        batch.append(sample)
+        if len(batch) < _BATCH * len(devices) and number + 1 < samples:
+            continue
+        if end is not None and time.monotonic() >= end:
+            break
+        for place, device in enumerate(devices):
+            _measure_batch(batch[place :: len(devices)], device, records, config)
+            if end is not None and time.monotonic() >= end:
+                break
+        done += len(batch)
+        batch = []
+        if progress:
+            progress("measure drawn kernels", done, samples)
+    return done
+
+
+def _measure_batch(
+    batch: Sequence[Sample], device: Device, records: RecordStore, config: MeasureConfig
+) -> None:
+    """Measure kernels on a device, those of one footprint together."""
+    by_footprint: dict[int, list[Sample]] = {}
+    for sample in batch:
+        by_footprint.setdefault(sample.footprint_bytes, []).append(sample)
+    for footprint, members in by_footprint.items():
+        kernels = [sample.kernel for sample in members]
+        measure_kernels(kernels, device, records, config, "measure", None, footprint)
+
+
+def training_set(
+    devices: Sequence[Device],
+    records: RecordStore,
+    texts: KernelTexts,
+    profiles: dict[str, DeviceProfile],
+) -> TrainingSet:
+    """Return all that is on record of kernels whose text is known, on devices of these classes.
+
+    Raises
+    ------
+    SphinxError
+        If there is nothing.
+    """
+    numbers, numbers_of_device, times, groups = [], [], [], []
+    version = str(tvm.__version__)
+    for text in texts:
+        if text.group == PROBE:
+            continue  # its times are features
+        function = None
+        for device in devices:
+            record = records.get(text.kernel, str(class_of(device)), version)
+            if text.tvm != version or record is None or not record.samples_ns:
+                continue
+            function = function or text.function()
+            profile = profiles[device.cost_class]
+            numbers.append(kernel_numbers(function, text.weights, text.footprint_bytes, profile.shape))
+            numbers_of_device.append(profile.numbers)
+            times.append(float(max(1, median_and_spread(record.samples_ns)[0])))
+            groups.append(text.group)
+    if len(times) < _FEWEST_ROWS:
+        raise SphinxError(
+            "Expected measured kernels to learn from; none is on record for these devices. Measure some "
+            "with: tvm-sphinx train --samples 900"
+        )
+    order = sorted(range(len(times)), key=lambda row: (groups[row], numbers_of_device[row], times[row]))
+    features = feature_rows(
+        np.array([numbers[row] for row in order]), np.array([numbers_of_device[row] for row in order])
+    )
+    return TrainingSet(
+        features,
+        np.array([times[row] for row in order]),
+        np.array([groups[row] for row in order], dtype=np.str_),
+    )
