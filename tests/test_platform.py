@@ -9,7 +9,8 @@ import pytest
 from tvm_sphinx import machine
 from tvm_sphinx.errors import PlatformError
 from tvm_sphinx.machine import core_groups, group_name, usable_cores
-from tvm_sphinx.platform import Device, Link, Platform, parse_target
+from tvm_sphinx.platform import Device, Link, Platform
+from tvm_sphinx.target_text import parse_target
 
 GOOD = """
 host = "big"
