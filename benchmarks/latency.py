@@ -28,6 +28,7 @@ import numpy as np
 from tvm_sphinx._tvm import relax, tvm
 from tvm_sphinx.build import build_executable as build_for_vm
 from tvm_sphinx.build import vm_devices
+from tvm_sphinx.cost.candidates import KernelChoices, choose_kernels
 from tvm_sphinx.cost.measure import measure_costs
 from tvm_sphinx.cost.records import RecordStore
 from tvm_sphinx.cost.table import build_problem
@@ -71,7 +72,10 @@ class Prepared:
     model: models.Model
     platform: Platform
     extraction: Extraction
+    choices: KernelChoices
     problem: SchedulingProblem
+    # Costs without what a device loses beside others: those of a device that works alone.
+    alone: SchedulingProblem
 
 
 def main() -> None:
@@ -103,8 +107,11 @@ def prepare(model_name: str, platform: Platform, store: RecordStore) -> Prepared
     targets = [device_target(device) for device in platform.devices]
     kernels = lower_to_kernels(model.relax(), targets[platform.host_index], targets=targets)
     extraction = extract_task_graph(kernels)
-    costs = measure_costs(extraction, platform, store)
-    return Prepared(model, platform, extraction, build_problem(extraction.graph, platform, costs))
+    choices = choose_kernels(extraction, platform, store)
+    costs = measure_costs(extraction, platform, store, implement=choices.function)
+    problem = build_problem(extraction.graph, platform, costs)
+    alone = build_problem(extraction.graph, platform, costs, loaded=False)
+    return Prepared(model, platform, extraction, choices, problem, alone)
 
 
 def measure(prepared: Prepared, args: argparse.Namespace) -> dict[str, Any]:
@@ -143,7 +150,7 @@ def make_variants(prepared: Prepared, args: argparse.Namespace) -> dict[str, Var
         for name in dict.fromkeys([_OURS, *args.algorithms])
     }
     for device, entry in enumerate(prepared.platform.devices):
-        alone = on_one_device(prepared.problem, device)
+        alone = on_one_device(prepared.alone, device)
         if alone is not None:
             schedules[f"single {entry.name}"] = alone
     variants: dict[str, Variant] = {}
@@ -175,7 +182,9 @@ def is_same(left: Schedule, right: Schedule) -> bool:
 
 
 def on_lanes(prepared: Prepared, schedule: Schedule) -> Variant:
-    annotated = annotate_schedule(prepared.extraction, schedule, prepared.platform)
+    annotated = annotate_schedule(
+        prepared.extraction, schedule, prepared.platform, prepared.choices.function
+    )
     executable = build_executable(annotated, prepared.platform, schedule)
     inputs = prepared.model.numpy_inputs()
     timer = lambda count: float(np.median(executable.durations_ns(inputs, count)))  # noqa: E731
@@ -183,7 +192,9 @@ def on_lanes(prepared: Prepared, schedule: Schedule) -> Variant:
 
 
 def on_stock_vm(prepared: Prepared, schedule: Schedule) -> Timer:
-    annotated = annotate_schedule(prepared.extraction, schedule, prepared.platform)
+    annotated = annotate_schedule(
+        prepared.extraction, schedule, prepared.platform, prepared.choices.function
+    )
     machine = relax.VirtualMachine(build_for_vm(annotated), vm_devices(prepared.platform))
     inputs = [tvm.runtime.tensor(array) for array in prepared.model.numpy_inputs()]
     return partial(time_calls, lambda: machine["main"](*inputs))
