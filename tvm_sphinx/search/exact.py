@@ -55,7 +55,8 @@ def exact(
     """Search with CP-SAT; the lower bound of the result is the best of CP-SAT's and the cheap ones.
 
     ``space`` is not used: all tasks are free. Budgets in evaluations do not apply; without a time
-    limit it takes up to 60 s. CPGA, which finds it a first schedule, takes at most half of that.
+    limit it takes up to 60 s. CPGA, which finds it a first schedule, takes at most half of that. Ctrl-C
+    ends CP-SAT with the best so far, as its time limit does.
 
     Raises
     ------
@@ -75,8 +76,7 @@ def exact(
     limit_s = max(0.0, _limit_s(stop) - (time.monotonic() - begin_s))
     if chosen.window and first is not None:
         polished = polish_windows(problem, first.best, chosen, limit_s, seed)
-        early = time.monotonic() - begin_s < _limit_s(stop)
-        return _finished(first, polished, "stagnation" if early else "time", seed, begin_s, begin_cpu_s)
+        return _finished(first, polished, seed, begin_s, begin_cpu_s)
     model = ExactModel(problem, first.best.makespan_ns if first else None)
     if first is not None:
         model.hint(first.best)
@@ -86,18 +86,11 @@ def exact(
     if best is None:
         raise NoRoomError(f"CP-SAT found no schedule in {limit_s} s.")
     best = best.with_lower_bound(min(bound_ns, best.makespan_ns))
-    # Without a proof CP-SAT ends before its time only where Ctrl-C, which it catches, asks it to.
-    early = time.monotonic() - begin_s < _limit_s(stop)
-    return _finished(first, best, "interrupted" if early else "time", seed, begin_s, begin_cpu_s)
+    return _finished(first, best, seed, begin_s, begin_cpu_s)
 
 
 def _finished(
-    first: SearchResult | None,
-    best: Schedule,
-    reason: str,
-    seed: int,
-    begin_s: float,
-    begin_cpu_s: float,
+    first: SearchResult | None, best: Schedule, seed: int, begin_s: float, begin_cpu_s: float
 ) -> SearchResult:
     evaluations = first.evaluations if first else 0
     point = HistoryPoint(evaluations, time.thread_time() - begin_cpu_s, best.makespan_ns)
@@ -108,7 +101,7 @@ def _finished(
         history=(*(first.history if first else ()), point),
         evaluations=evaluations,
         runtime_s=time.monotonic() - begin_s,
-        stop_reason="optimal" if best.makespan_ns == best.lower_bound_ns else reason,
+        stop_reason="optimal" if best.makespan_ns == best.lower_bound_ns else "time",
     )
 
 

@@ -9,6 +9,7 @@ seconds what intervals alone did not prove in minutes.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,9 @@ from ..errors import EnvironmentMismatchError
 from ..problem import CANNOT_RUN, NO_GROUP, UNLIMITED, Int64Array, SchedulingProblem
 from ..schedule import Schedule
 
-#: CP-SAT's searches that take turns: with and without linear relaxations, each best on some problems.
-_SUBSOLVERS = ("no_lp", "default_lp")
+# CP-SAT's deterministic time, some ten seconds, after which a search without linear relaxations gives
+# way to one with them: the first is quicker where copies are long, the second where they are short.
+_WITHOUT_RELAXATION = 1.0
 
 
 def cp_model_module() -> Any:
@@ -216,19 +218,36 @@ class ExactModel:
     def solve(self, limit_s: float, num_workers: int, seed: int) -> tuple[Schedule | None, int]:
         """Return the best schedule found, or None, and a lower bound on the makespan in ns.
 
-        On one thread two searches take turns in fixed portions of work: a proof that ends within the
-        limit ends with the same schedule every time.
+        On one thread a proof that ends within the limit ends with the same schedule every time.
         """
+        begin_s = time.monotonic()
         solver = self.cp.CpSolver()
-        if num_workers == 1:
-            solver.parameters.interleave_search = True
-            solver.parameters.subsolvers.extend(_SUBSOLVERS)
-            num_workers = len(_SUBSOLVERS)
         solver.parameters.max_time_in_seconds = limit_s
         solver.parameters.num_workers = num_workers
         solver.parameters.random_seed = seed % 2**31
-        status = solver.solve(self.model)
         bound_ns = lower_bound_ns(self.problem)
+        if num_workers > 1:
+            return self._run(solver, bound_ns)
+        solver.parameters.linearization_level = 0
+        solver.parameters.max_deterministic_time = _WITHOUT_RELAXATION
+        found, bound_ns = self._run(solver, bound_ns)
+        left_s = limit_s - (time.monotonic() - begin_s)
+        # Short of its deterministic time it ended by a proof, or by Ctrl-C, which CP-SAT catches.
+        if left_s <= 0 or solver.response_proto.deterministic_time < _WITHOUT_RELAXATION:
+            return found, bound_ns
+        solver.parameters.linearization_level = 1
+        solver.parameters.max_deterministic_time = float("inf")
+        solver.parameters.max_time_in_seconds = left_s
+        if found is not None:
+            self.model.clear_hints()
+            self.hint(found)
+        other, bound_ns = self._run(solver, bound_ns)
+        if other is None or (found is not None and found.makespan_ns < other.makespan_ns):
+            other = found
+        return other, bound_ns
+
+    def _run(self, solver: Any, bound_ns: int) -> tuple[Schedule | None, int]:
+        status = solver.solve(self.model)
         if status not in (self.cp.OPTIMAL, self.cp.FEASIBLE):
             return None, bound_ns
         bound_ns = max(bound_ns, int(np.ceil(solver.best_objective_bound)))
