@@ -82,8 +82,8 @@ def test_conditions_within_a_vector_make_it_scalar() -> None:
         sch.vectorize(sch.get_loops(sch.get_sblock("compute"))[-1])
         return sch.mod["main"]
 
-    assert terms(padded(9))["scalar_select"] > 0
-    assert terms(padded(9))["vector_select"] == 0
+    assert terms(padded(9))["scalar_branch"] > 0
+    assert terms(padded(9))["vector_branch"] == 0
 
 
 def test_loops_shared_by_threads_count_once_for_each_core() -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .walk import OPERATIONS, Access, Buffer, Loop, Nest, Statement
+from .walk import BY_ELEMENT, OPERATIONS, Access, Buffer, Loop, Nest, Statement
 
 _LINE_BYTES = 64
 # TVM's LLVM backend keeps smaller temporaries on the stack, where LLVM promotes them to registers.
@@ -128,8 +128,9 @@ def _count_statement(
     prefix = "vector" if is_vector else "scalar"
     total = 0.0
     for name, count in statement.operations.items():
-        terms[f"{prefix}_{name}"] += count * instructions
-        total += count * instructions
+        times = count * (iterations if name in BY_ELEMENT else instructions)
+        terms[f"{prefix}_{name}"] += times
+        total += times
     arithmetic = sum(statement.operations[name] for name in ("add", "mul", "div", "max"))
     terms["flops"] += arithmetic * iterations
     terms["all_flops"] += arithmetic * statement.iterations

@@ -15,8 +15,25 @@ Affine = dict[int, float]
 
 _KINDS = {0: "serial", 1: "parallel", 2: "vectorized", 3: "unrolled"}
 #: Kinds of operations that are counted apart, because they cost unlike times.
-OPERATIONS = ("add", "mul", "div", "max", "compare", "select", "special", "bit", "cast", "index")
-_SPECIAL_BITS = ("shift", "bitwise", "reinterpret")
+OPERATIONS = (
+    "add",
+    "mul",
+    "div",
+    "max",
+    "compare",
+    "select",
+    "branch",
+    "root",
+    "bit",
+    "cast",
+    "index",
+    "library",
+    "lane_index",
+)
+#: Those that are carried out for each element, also in vectorized loops.
+BY_ELEMENT = frozenset({"library", "lane_index"})
+_BIT_CALLS = ("shift", "bitwise", "reinterpret")
+_ROOT_CALLS = ("sqrt", "floor", "ceil", "round", "trunc", "fabs", "nearbyint")
 
 
 @dataclass(frozen=True)
@@ -102,6 +119,7 @@ class _Reader:
         self.env: dict[Any, Affine] = {}
         self.share = 1.0
         self.lane_share = 1.0
+        self.divisions = {"index": 0, "lane_index": 0}
         self.numbers: dict[Any, int] = {}
         self.num_loops = 0
         self.gathers = False
@@ -145,8 +163,10 @@ class _Reader:
         self.loops.pop()
 
     def _block(self, node: Any) -> None:
+        before_divisions = dict(self.divisions)
         for variable, value in zip(node.block.iter_vars, node.iter_values, strict=True):
             self.env[variable.var] = self._affine(value)
+            self._count_divisions(value)
         role = node.block.annotations.get(ROLE)
         if role is not None:
             self.nest.roles.add(str(role))
@@ -154,6 +174,7 @@ class _Reader:
         self.share *= self._passing(node.predicate)
         self._visit(node.block.body)
         self.share, self.lane_share = before, before_lanes
+        self.divisions = before_divisions
 
     def _passing(self, predicate: Any) -> float:
         """Return the share of the iterations in which a guard holds."""
@@ -173,6 +194,8 @@ class _Reader:
     def _store(self, node: Any) -> None:
         statement = Statement(tuple(self.loops), self.share, dict.fromkeys(OPERATIONS, 0))
         statement.lane_share = self.lane_share
+        statement.operations.update(self.divisions)
+        statement.is_scalar = bool(self.divisions["lane_index"])
         self._access(statement, node.buffer, node.indices, True)
         self._count(statement, node.value)
         self.nest.statements.append(statement)
@@ -198,16 +221,14 @@ class _Reader:
             self._access(statement, node.source, node.indices, False)
             return
         name = _COUNTED.get(kind)
-        if name is not None:
+        if name == "index":
+            self._add_division(statement, node)
+        elif name is not None:
             statement.operations[name] += 1
         elif kind is tvm.ir.Call:
-            called = str(getattr(node.op, "name", ""))
-            if called.endswith("if_then_else"):
-                statement.operations["select"] += 1
-                statement.is_scalar |= self._varies_in_vector(node.args[0])
-            else:
-                bits = any(word in called for word in _SPECIAL_BITS)
-                statement.operations["bit" if bits else "special"] += 1
+            statement.operations[self._kind_of_call(statement, node)] += 1
+        if kind is tirx.Cast and not self._varies_in_vector(node.value):
+            return  # such as the size of a pool's window: worked out once for a vector
         for operand in _operands(node):
             self._count(statement, operand)
 
@@ -216,6 +237,8 @@ class _Reader:
 
         A bound that is a multiple of the vector's length does not divide one.
         """
+        if type(condition) is tvm.ir.TensorLoad:
+            return True
         if type(condition) is tirx.Var:
             return bool(self._lanes(self.env.get(condition, {})))
         if type(condition) in _BOUNDS:
@@ -225,10 +248,46 @@ class _Reader:
                     return bool(lanes and int(bound) % lanes)
         return any(self._varies_in_vector(operand) for operand in _operands(condition))
 
+    def _add_division(self, statement: Statement, node: Any) -> None:
+        kind = self._kind_of_quotient(node)
+        statement.operations[kind] += 1
+        statement.is_scalar |= kind == "lane_index"
+
+    def _count_divisions(self, node: Any) -> None:
+        """Count the divisions in the value of a block's iterator."""
+        if type(node) in _DIVISIONS:
+            self.divisions[self._kind_of_quotient(node)] += 1
+        for operand in _operands(node):
+            self._count_divisions(operand)
+
+    def _kind_of_quotient(self, node: Any) -> str:
+        """Return whether an integer division is the same for all elements of a vector."""
+        lanes = self._lanes(self._affine(node.a))
+        if not lanes or (isinstance(node.b, tirx.IntImm) and int(node.b) % lanes == 0):
+            return "index"
+        return "lane_index"
+
     def _lanes(self, affine: Affine) -> int:
         """Return the extent of the vectorized loops that an index moves with, 0 for none."""
         extents = [self.loops[loop].extent for loop in affine if self.loops[loop].kind == "vectorized"]
         return math.prod(extents) if extents else 0
+
+    def _kind_of_call(self, statement: Statement, node: Any) -> str:
+        called = str(getattr(node.op, "name", ""))
+        if called.endswith("if_then_else"):
+            statement.is_scalar |= self._varies_in_vector(node.args[0])
+            return "branch"
+        if any(word in called for word in _BIT_CALLS):
+            return "bit"
+        if any(word in called for word in _ROOT_CALLS):
+            return "root"
+        if called.endswith("pow") and isinstance(node.args[1], tirx.FloatImm):
+            exponent = float(node.args[1].value)  # LLVM makes products and roots of these
+            if exponent in (2.0, -1.0, 1.0):
+                return "mul"
+            if exponent in (0.5, -0.5):
+                return "root"
+        return "library"
 
     def _count_index(self, statement: Statement, node: Any) -> None:
         """Count what is dear in an index: quotients, remainders, and elements that are looked up."""
@@ -237,8 +296,8 @@ class _Reader:
             self._access(statement, node.source, node.indices, False)
             self.gathers = True
             return
-        if kind in (tirx.FloorDiv, tirx.FloorMod):
-            statement.operations["index"] += 1
+        if kind in _DIVISIONS:
+            self._add_division(statement, node)
         for operand in _operands(node):
             self._count_index(statement, operand)
 
@@ -306,6 +365,7 @@ def _common(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, ...]:
     return left[:shared]
 
 
+_DIVISIONS = frozenset({tirx.FloorDiv, tirx.FloorMod})
 _BOUNDS = frozenset({tirx.LT, tirx.LE, tirx.GT, tirx.GE})
 
 _COUNTED: dict[Any, str] = {
