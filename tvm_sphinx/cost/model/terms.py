@@ -173,6 +173,9 @@ def _pattern(access: Access, position: int, innermost: Loop | None) -> str:
     """Return how an access moves with the innermost loop."""
     if access.gathers:
         return "gather"
+    if access.flat is not None:
+        step = access.flat.get(position, 0.0)
+        return {0.0: "constant", 1.0: "contiguous"}.get(step, "strided")
     moving = [number for number, affine in enumerate(access.dims) if affine.get(position)]
     if innermost is None or not moving:
         return "constant"
@@ -266,6 +269,8 @@ def _count_buffers(terms: dict[str, float], nest: Nest, weights: frozenset[int],
 def _stride_bytes(access: Access, buffers: Sequence[Buffer], position: int) -> float:
     """Return how far apart in memory two neighbouring iterations of a loop are."""
     buffer = buffers[access.buffer]
+    if access.flat is not None:
+        return abs(access.flat.get(position, 0.0)) * buffer.element_bytes
     total, below = 0.0, float(buffer.element_bytes)
     for affine, extent in zip(reversed(access.dims), reversed(buffer.shape), strict=True):
         total += abs(affine.get(position, 0.0)) * below

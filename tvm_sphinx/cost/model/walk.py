@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..._tvm import tirx, tvm
+from ..._tvm import tirx, tvm, tvm_ffi
 from ...kernels.compute import ROLE
 
 #: Coefficients of an index by the position of the loop in the nest; what is not affine is rounded so.
@@ -47,12 +47,16 @@ class Loop:
 
 @dataclass
 class Access:
-    """One read or write of an element; ``dims`` holds the index of each axis over the loops."""
+    """One read or write of an element; ``dims`` holds the index of each axis over the loops.
+
+    ``flat`` is the place in memory over the loops where that is simpler than what the axes say.
+    """
 
     buffer: int
     dims: tuple[Affine, ...]
     is_write: bool
     gathers: bool = False
+    flat: Affine | None = None
 
 
 @dataclass
@@ -123,6 +127,8 @@ class _Reader:
         self.numbers: dict[Any, int] = {}
         self.num_loops = 0
         self.gathers = False
+        self.values: dict[Any, Any] = {}
+        self.analyzer = tvm.sym.Analyzer()
         for position, param in enumerate(function.params):
             self._number(param, position)
         self._visit(function.body)
@@ -157,6 +163,7 @@ class _Reader:
     def _for(self, node: Any) -> None:
         extent = int(node.extent) if isinstance(node.extent, tirx.IntImm) else 1
         self.env[node.loop_var] = {len(self.loops): 1.0}
+        self.analyzer.bind(node.loop_var, tvm.ir.Range.from_min_extent(node.min, node.extent))
         self.loops.append(Loop(self.num_loops, extent, _KINDS.get(int(node.kind), "serial")))
         self.num_loops += 1
         self._visit(node.body)
@@ -166,6 +173,7 @@ class _Reader:
         before_divisions = dict(self.divisions)
         for variable, value in zip(node.block.iter_vars, node.iter_values, strict=True):
             self.env[variable.var] = self._affine(value)
+            self.values[variable.var] = value
             self._count_divisions(value)
         role = node.block.annotations.get(ROLE)
         if role is not None:
@@ -194,8 +202,7 @@ class _Reader:
     def _store(self, node: Any) -> None:
         statement = Statement(tuple(self.loops), self.share, dict.fromkeys(OPERATIONS, 0))
         statement.lane_share = self.lane_share
-        statement.operations.update(self.divisions)
-        statement.is_scalar = bool(self.divisions["lane_index"])
+        statement.operations["index"] += self.divisions["index"]
         self._access(statement, node.buffer, node.indices, True)
         self._count(statement, node.value)
         self.nest.statements.append(statement)
@@ -206,7 +213,10 @@ class _Reader:
         for index in indices:
             self._count_index(statement, index)
         number = self._number(buffer)
-        statement.accesses.append(Access(number, dims, is_write, self.gathers))
+        access = Access(number, dims, is_write, self.gathers)
+        if self.divisions["lane_index"] or any(self._divides_lanes(index) for index in indices):
+            self._flatten(statement, access, indices)
+        statement.accesses.append(access)
         self.gathers = outer
         ids = tuple(loop.id for loop in statement.loops)
         known = self.nest.buffers[number].shared_loops
@@ -222,7 +232,7 @@ class _Reader:
             return
         name = _COUNTED.get(kind)
         if name == "index":
-            self._add_division(statement, node)
+            statement.operations[self._kind_of_quotient(node)] += 1
         elif name is not None:
             statement.operations[name] += 1
         elif kind is tvm.ir.Call:
@@ -248,10 +258,31 @@ class _Reader:
                     return bool(lanes and int(bound) % lanes)
         return any(self._varies_in_vector(operand) for operand in _operands(condition))
 
-    def _add_division(self, statement: Statement, node: Any) -> None:
-        kind = self._kind_of_quotient(node)
-        statement.operations[kind] += 1
-        statement.is_scalar |= kind == "lane_index"
+    def _flatten(self, statement: Statement, access: Access, indices: Any) -> None:
+        """Count the divisions within vectors that are left in an access once TVM has simplified it.
+
+        Splitting fused loops gives each axis a quotient and a remainder; in the place in memory they
+        often cancel, and what is left is one vector.
+        """
+        place: Any = 0
+        for index, extent in zip(indices, self.nest.buffers[access.buffer].shape, strict=True):
+            place = index if isinstance(place, int) else place * extent + index
+        if isinstance(place, int):
+            return
+        place = tvm_ffi.structural_map(place, (tirx.Var, lambda var: self.values.get(var, var)))
+        place = self.analyzer.simplify(place)
+        left = self._lane_divisions(place)
+        statement.operations["lane_index"] += left
+        statement.is_scalar |= left > 0
+        if not left:
+            access.flat = self._affine(place)
+
+    def _lane_divisions(self, node: Any) -> int:
+        own = type(node) in _DIVISIONS and self._kind_of_quotient(node) == "lane_index"
+        return int(own) + sum(self._lane_divisions(operand) for operand in _operands(node))
+
+    def _divides_lanes(self, index: Any) -> bool:
+        return self._lane_divisions(index) > 0
 
     def _count_divisions(self, node: Any) -> None:
         """Count the divisions in the value of a block's iterator."""
@@ -296,8 +327,8 @@ class _Reader:
             self._access(statement, node.source, node.indices, False)
             self.gathers = True
             return
-        if kind in _DIVISIONS:
-            self._add_division(statement, node)
+        if kind in _DIVISIONS and self._kind_of_quotient(node) == "index":
+            statement.operations["index"] += 1
         for operand in _operands(node):
             self._count_index(statement, operand)
 
