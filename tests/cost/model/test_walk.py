@@ -82,8 +82,8 @@ def test_conditions_within_a_vector_make_it_scalar() -> None:
         sch.vectorize(sch.get_loops(sch.get_sblock("compute"))[-1])
         return sch.mod["main"]
 
-    assert terms(padded(9))["scalar_select"] > 0
-    assert terms(padded(9))["vector_select"] == 0
+    assert terms(padded(9))["scalar_branch"] > 0
+    assert terms(padded(9))["vector_branch"] == 0
 
 
 def test_loops_shared_by_threads_count_once_for_each_core() -> None:
@@ -97,3 +97,21 @@ def test_loops_shared_by_threads_count_once_for_each_core() -> None:
     assert one["scalar_mul"] == 8 * 64
     assert three["scalar_mul"] == 3 * 64  # three rows on the busiest of three threads
     assert (one["launches"], three["launches"]) == (0, 1)
+
+
+def test_quotients_that_cancel_leave_a_vector() -> None:
+    from tvm import s_tir
+
+    def fused(rows: int, width: int) -> object:
+        a = te.placeholder((rows, width))
+        body = te.compute((rows, 8), lambda i, j: a[i, j] + 1.0)
+        sch = s_tir.Schedule(te.create_prim_func([a, body]))
+        loop = sch.fuse(*sch.get_loops(sch.get_sblock("compute")))
+        _, inner = sch.split(loop, [None, 16])
+        sch.vectorize(inner)
+        return sch.mod["main"]
+
+    whole, part = terms(fused(6, 8)), terms(fused(6, 11))
+    assert (whole["vector_lane_index"], whole["vector_read_contiguous"]) == (0, 3)
+    assert part["scalar_lane_index"] > 0  # rows of 8 out of 11 lie apart
+    assert part["vector_read_contiguous"] == 0

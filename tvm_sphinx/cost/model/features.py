@@ -37,7 +37,10 @@ _ARITHMETIC = {
     "max": 0.5,
     "compare": 0.5,
     "select": 0.5,
-    "special": 20.0,
+    "branch": 2.0,
+    "root": 4.0,
+    "library": 40.0,
+    "lane_index": 4.0,
     "bit": 0.5,
     "cast": 0.5,
 }

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .walk import OPERATIONS, Access, Buffer, Loop, Nest, Statement
+from .walk import BY_ELEMENT, OPERATIONS, Access, Buffer, Loop, Nest, Statement
 
 _LINE_BYTES = 64
 # TVM's LLVM backend keeps smaller temporaries on the stack, where LLVM promotes them to registers.
@@ -128,8 +128,9 @@ def _count_statement(
     prefix = "vector" if is_vector else "scalar"
     total = 0.0
     for name, count in statement.operations.items():
-        terms[f"{prefix}_{name}"] += count * instructions
-        total += count * instructions
+        times = count * (iterations if name in BY_ELEMENT else instructions)
+        terms[f"{prefix}_{name}"] += times
+        total += times
     arithmetic = sum(statement.operations[name] for name in ("add", "mul", "div", "max"))
     terms["flops"] += arithmetic * iterations
     terms["all_flops"] += arithmetic * statement.iterations
@@ -172,6 +173,9 @@ def _pattern(access: Access, position: int, innermost: Loop | None) -> str:
     """Return how an access moves with the innermost loop."""
     if access.gathers:
         return "gather"
+    if access.flat is not None:
+        step = access.flat.get(position, 0.0)
+        return {0.0: "constant", 1.0: "contiguous"}.get(step, "strided")
     moving = [number for number, affine in enumerate(access.dims) if affine.get(position)]
     if innermost is None or not moving:
         return "constant"
@@ -265,6 +269,8 @@ def _count_buffers(terms: dict[str, float], nest: Nest, weights: frozenset[int],
 def _stride_bytes(access: Access, buffers: Sequence[Buffer], position: int) -> float:
     """Return how far apart in memory two neighbouring iterations of a loop are."""
     buffer = buffers[access.buffer]
+    if access.flat is not None:
+        return abs(access.flat.get(position, 0.0)) * buffer.element_bytes
     total, below = 0.0, float(buffer.element_bytes)
     for affine, extent in zip(reversed(access.dims), reversed(buffer.shape), strict=True):
         total += abs(affine.get(position, 0.0)) * below

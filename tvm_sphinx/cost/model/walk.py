@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..._tvm import tirx, tvm
+from ..._tvm import tirx, tvm, tvm_ffi
 from ...kernels.compute import ROLE
 
 #: Coefficients of an index by the position of the loop in the nest; what is not affine is rounded so.
@@ -15,8 +15,25 @@ Affine = dict[int, float]
 
 _KINDS = {0: "serial", 1: "parallel", 2: "vectorized", 3: "unrolled"}
 #: Kinds of operations that are counted apart, because they cost unlike times.
-OPERATIONS = ("add", "mul", "div", "max", "compare", "select", "special", "bit", "cast", "index")
-_SPECIAL_BITS = ("shift", "bitwise", "reinterpret")
+OPERATIONS = (
+    "add",
+    "mul",
+    "div",
+    "max",
+    "compare",
+    "select",
+    "branch",
+    "root",
+    "bit",
+    "cast",
+    "index",
+    "library",
+    "lane_index",
+)
+#: Those that are carried out for each element, also in vectorized loops.
+BY_ELEMENT = frozenset({"library", "lane_index"})
+_BIT_CALLS = ("shift", "bitwise", "reinterpret")
+_ROOT_CALLS = ("sqrt", "floor", "ceil", "round", "trunc", "fabs", "nearbyint")
 
 
 @dataclass(frozen=True)
@@ -30,12 +47,16 @@ class Loop:
 
 @dataclass
 class Access:
-    """One read or write of an element; ``dims`` holds the index of each axis over the loops."""
+    """One read or write of an element; ``dims`` holds the index of each axis over the loops.
+
+    ``flat`` is the place in memory over the loops where that is simpler than what the axes say.
+    """
 
     buffer: int
     dims: tuple[Affine, ...]
     is_write: bool
     gathers: bool = False
+    flat: Affine | None = None
 
 
 @dataclass
@@ -102,9 +123,12 @@ class _Reader:
         self.env: dict[Any, Affine] = {}
         self.share = 1.0
         self.lane_share = 1.0
+        self.divisions = {"index": 0, "lane_index": 0}
         self.numbers: dict[Any, int] = {}
         self.num_loops = 0
         self.gathers = False
+        self.values: dict[Any, Any] = {}
+        self.analyzer = tvm.sym.Analyzer()
         for position, param in enumerate(function.params):
             self._number(param, position)
         self._visit(function.body)
@@ -139,14 +163,18 @@ class _Reader:
     def _for(self, node: Any) -> None:
         extent = int(node.extent) if isinstance(node.extent, tirx.IntImm) else 1
         self.env[node.loop_var] = {len(self.loops): 1.0}
+        self.analyzer.bind(node.loop_var, tvm.ir.Range.from_min_extent(node.min, node.extent))
         self.loops.append(Loop(self.num_loops, extent, _KINDS.get(int(node.kind), "serial")))
         self.num_loops += 1
         self._visit(node.body)
         self.loops.pop()
 
     def _block(self, node: Any) -> None:
+        before_divisions = dict(self.divisions)
         for variable, value in zip(node.block.iter_vars, node.iter_values, strict=True):
             self.env[variable.var] = self._affine(value)
+            self.values[variable.var] = value
+            self._count_divisions(value)
         role = node.block.annotations.get(ROLE)
         if role is not None:
             self.nest.roles.add(str(role))
@@ -154,6 +182,7 @@ class _Reader:
         self.share *= self._passing(node.predicate)
         self._visit(node.block.body)
         self.share, self.lane_share = before, before_lanes
+        self.divisions = before_divisions
 
     def _passing(self, predicate: Any) -> float:
         """Return the share of the iterations in which a guard holds."""
@@ -173,6 +202,7 @@ class _Reader:
     def _store(self, node: Any) -> None:
         statement = Statement(tuple(self.loops), self.share, dict.fromkeys(OPERATIONS, 0))
         statement.lane_share = self.lane_share
+        statement.operations["index"] += self.divisions["index"]
         self._access(statement, node.buffer, node.indices, True)
         self._count(statement, node.value)
         self.nest.statements.append(statement)
@@ -183,7 +213,10 @@ class _Reader:
         for index in indices:
             self._count_index(statement, index)
         number = self._number(buffer)
-        statement.accesses.append(Access(number, dims, is_write, self.gathers))
+        access = Access(number, dims, is_write, self.gathers)
+        if self.divisions["lane_index"] or any(self._divides_lanes(index) for index in indices):
+            self._flatten(statement, access, indices)
+        statement.accesses.append(access)
         self.gathers = outer
         ids = tuple(loop.id for loop in statement.loops)
         known = self.nest.buffers[number].shared_loops
@@ -198,16 +231,14 @@ class _Reader:
             self._access(statement, node.source, node.indices, False)
             return
         name = _COUNTED.get(kind)
-        if name is not None:
+        if name == "index":
+            statement.operations[self._kind_of_quotient(node)] += 1
+        elif name is not None:
             statement.operations[name] += 1
         elif kind is tvm.ir.Call:
-            called = str(getattr(node.op, "name", ""))
-            if called.endswith("if_then_else"):
-                statement.operations["select"] += 1
-                statement.is_scalar |= self._varies_in_vector(node.args[0])
-            else:
-                bits = any(word in called for word in _SPECIAL_BITS)
-                statement.operations["bit" if bits else "special"] += 1
+            statement.operations[self._kind_of_call(statement, node)] += 1
+        if kind is tirx.Cast and not self._varies_in_vector(node.value):
+            return  # such as the size of a pool's window: worked out once for a vector
         for operand in _operands(node):
             self._count(statement, operand)
 
@@ -216,6 +247,8 @@ class _Reader:
 
         A bound that is a multiple of the vector's length does not divide one.
         """
+        if type(condition) is tvm.ir.TensorLoad:
+            return True
         if type(condition) is tirx.Var:
             return bool(self._lanes(self.env.get(condition, {})))
         if type(condition) in _BOUNDS:
@@ -225,10 +258,67 @@ class _Reader:
                     return bool(lanes and int(bound) % lanes)
         return any(self._varies_in_vector(operand) for operand in _operands(condition))
 
+    def _flatten(self, statement: Statement, access: Access, indices: Any) -> None:
+        """Count the divisions within vectors that are left in an access once TVM has simplified it.
+
+        Splitting fused loops gives each axis a quotient and a remainder; in the place in memory they
+        often cancel, and what is left is one vector.
+        """
+        place: Any = 0
+        for index, extent in zip(indices, self.nest.buffers[access.buffer].shape, strict=True):
+            place = index if isinstance(place, int) else place * extent + index
+        if isinstance(place, int):
+            return
+        place = tvm_ffi.structural_map(place, (tirx.Var, lambda var: self.values.get(var, var)))
+        place = self.analyzer.simplify(place)
+        left = self._lane_divisions(place)
+        statement.operations["lane_index"] += left
+        statement.is_scalar |= left > 0
+        if not left:
+            access.flat = self._affine(place)
+
+    def _lane_divisions(self, node: Any) -> int:
+        own = type(node) in _DIVISIONS and self._kind_of_quotient(node) == "lane_index"
+        return int(own) + sum(self._lane_divisions(operand) for operand in _operands(node))
+
+    def _divides_lanes(self, index: Any) -> bool:
+        return self._lane_divisions(index) > 0
+
+    def _count_divisions(self, node: Any) -> None:
+        """Count the divisions in the value of a block's iterator."""
+        if type(node) in _DIVISIONS:
+            self.divisions[self._kind_of_quotient(node)] += 1
+        for operand in _operands(node):
+            self._count_divisions(operand)
+
+    def _kind_of_quotient(self, node: Any) -> str:
+        """Return whether an integer division is the same for all elements of a vector."""
+        lanes = self._lanes(self._affine(node.a))
+        if not lanes or (isinstance(node.b, tirx.IntImm) and int(node.b) % lanes == 0):
+            return "index"
+        return "lane_index"
+
     def _lanes(self, affine: Affine) -> int:
         """Return the extent of the vectorized loops that an index moves with, 0 for none."""
         extents = [self.loops[loop].extent for loop in affine if self.loops[loop].kind == "vectorized"]
         return math.prod(extents) if extents else 0
+
+    def _kind_of_call(self, statement: Statement, node: Any) -> str:
+        called = str(getattr(node.op, "name", ""))
+        if called.endswith("if_then_else"):
+            statement.is_scalar |= self._varies_in_vector(node.args[0])
+            return "branch"
+        if any(word in called for word in _BIT_CALLS):
+            return "bit"
+        if any(word in called for word in _ROOT_CALLS):
+            return "root"
+        if called.endswith("pow") and isinstance(node.args[1], tirx.FloatImm):
+            exponent = float(node.args[1].value)  # LLVM makes products and roots of these
+            if exponent in (2.0, -1.0, 1.0):
+                return "mul"
+            if exponent in (0.5, -0.5):
+                return "root"
+        return "library"
 
     def _count_index(self, statement: Statement, node: Any) -> None:
         """Count what is dear in an index: quotients, remainders, and elements that are looked up."""
@@ -237,7 +327,7 @@ class _Reader:
             self._access(statement, node.source, node.indices, False)
             self.gathers = True
             return
-        if kind in (tirx.FloorDiv, tirx.FloorMod):
+        if kind in _DIVISIONS and self._kind_of_quotient(node) == "index":
             statement.operations["index"] += 1
         for operand in _operands(node):
             self._count_index(statement, operand)
@@ -306,6 +396,7 @@ def _common(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, ...]:
     return left[:shared]
 
 
+_DIVISIONS = frozenset({tirx.FloorDiv, tirx.FloorMod})
 _BOUNDS = frozenset({tirx.LT, tirx.LE, tirx.GT, tirx.GE})
 
 _COUNTED: dict[Any, str] = {
