@@ -11,12 +11,16 @@ import tvm
 
 from tests.networks import recurrent_net, transformer
 from tvm_sphinx.cost import measure
+from tvm_sphinx.cost.kernel_timing import LocalBench, MeasureConfig
 from tvm_sphinx.cost.records import RecordStore
 from tvm_sphinx.extract import Extraction, extract_task_graph
 from tvm_sphinx.lower import lower_to_kernels
 from tvm_sphinx.machine import usable_cores
 from tvm_sphinx.platform import Device, Platform
+from tvm_sphinx.runtime.sampling import Samples
 from tvm_sphinx.targets import baseline_target, device_target, host_target
+
+ALONE = MeasureConfig(under_load=False)
 
 
 @pytest.fixture
@@ -36,12 +40,12 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, str]]:
     """Count what is timed, by kernel and kind of device; each takes 1,000 ns, and nothing is built."""
     counts: Counter[tuple[str, str]] = Counter()
 
-    def time_kernel(kernel: Any, key: str, module: Any, device: Device, *_: Any) -> tuple[float, ...]:
-        counts[key, device.cost_class] += 1
-        return (1000.0,)
+    def time(bench: LocalBench, module: Any, symbol: str, *_: Any) -> Samples:
+        counts[symbol, bench.device.cost_class] += 1
+        return Samples((1000,) * 6, 0.0, 0.0)
 
-    monkeypatch.setattr(measure, "_time_kernel", time_kernel)
-    monkeypatch.setattr(measure, "_build_kernels", lambda functions, device: {})
+    monkeypatch.setattr(LocalBench, "time", time)
+    monkeypatch.setattr(measure, "build_kernels", lambda bench, functions: dict.fromkeys(functions))
     return counts
 
 
@@ -57,7 +61,7 @@ def test_each_kernel_is_timed_once_per_kind_of_device_over_models_and_restarts(
     short, long = (extracted(recurrent_net(steps=steps), platform) for steps in (3, 9))
     assert long.graph.num_tasks > 2 * len(long.kernels)
 
-    costs = measure.measure_costs(short, platform, RecordStore(records))
+    costs = measure.measure_costs(short, platform, RecordStore(records), config=ALONE)
     assert (costs.exec_ns == 1000).all()
     assert {device for _, device in timed} == {d.cost_class for d in platform.devices}
     assert len(timed) == 2 * len(short.kernels)
@@ -66,7 +70,7 @@ def test_each_kernel_is_timed_once_per_kind_of_device_over_models_and_restarts(
     # A longer network of the same kernels: only what depends on its length is new.
     new = set(long.kernels) - set(short.kernels)
     assert len(new) < len(long.kernels) / 2
-    measure.measure_costs(long, platform, RecordStore(records))
+    measure.measure_costs(long, platform, RecordStore(records), config=ALONE)
     assert len(timed) == 2 * (len(short.kernels) + len(new))
     assert set(timed.values()) == {1}
 
