@@ -79,8 +79,10 @@ def test_deeper_networks_of_equal_layers_measure_nothing_new(
     platform: Platform, timed: Counter[tuple[str, str]], tmp_path: Path
 ) -> None:
     records = tmp_path / "records.jsonl"
-    measure.measure_costs(extracted(transformer(layers=2), platform), platform, RecordStore(records))
+    measure.measure_costs(
+        extracted(transformer(layers=2), platform), platform, RecordStore(records), config=ALONE
+    )
     before = timed.copy()
     deeper = extracted(transformer(layers=4), platform)
-    measure.measure_costs(deeper, platform, RecordStore(records))
+    measure.measure_costs(deeper, platform, RecordStore(records), config=ALONE)
     assert timed == before
