@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import signal
 
 import numpy as np
 import pytest
@@ -126,6 +127,18 @@ def test_every_baseline_improves_on_its_first_schedule_and_keeps_its_seed(name: 
     found, again = (search_schedule(problem, algorithm=name, seed=5, stop=stop) for _ in range(2))
     assert found.best.makespan_ns < found.history[0].makespan_ns
     assert found.best.makespan_ns == again.best.makespan_ns
+
+
+def test_ctrl_c_after_a_proof_is_a_keyboard_interrupt() -> None:
+    """CP-SAT catches SIGINT while it works, and would leave it to kill the process."""
+    pytest.importorskip("ortools")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        search_schedule(draw_problem(0, num_tasks=6, num_devices=2), algorithm="exact")
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_algorithms_are_named() -> None:

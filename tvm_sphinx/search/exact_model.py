@@ -9,7 +9,11 @@ seconds what intervals alone did not prove in minutes.
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -22,6 +26,20 @@ from ..schedule import Schedule
 # CP-SAT's deterministic time, some ten seconds, after which a search without linear relaxations gives
 # way to one with them: the first is quicker where copies are long, the second where they are short.
 _WITHOUT_RELAXATION = 1.0
+
+
+@contextlib.contextmanager
+def _sigint_kept() -> Iterator[None]:
+    """Give SIGINT back to Python: CP-SAT catches it, and leaves the system's handler, which kills."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if handler is not None:  # else it is not Python's, and cannot be put back from here
+            signal.signal(signal.SIGINT, handler)
 
 
 def cp_model_module() -> Any:
@@ -247,7 +265,8 @@ class ExactModel:
         return other, bound_ns
 
     def _run(self, solver: Any, bound_ns: int) -> tuple[Schedule | None, int]:
-        status = solver.solve(self.model)
+        with _sigint_kept():
+            status = solver.solve(self.model)
         if status not in (self.cp.OPTIMAL, self.cp.FEASIBLE):
             return None, bound_ns
         bound_ns = max(bound_ns, int(np.ceil(solver.best_objective_bound)))
