@@ -80,12 +80,27 @@ def main() -> None:
     profiles = {name: device_profile(device, records, config) for name, device in devices.items()}
     for name, profile in profiles.items():
         print(f"{name:9} " + " ".join(f"{value:.5g}" for value in profile.numbers))
-    rows = _rows(sets, devices, profiles, records, args)
+    if args.rows and Path(args.rows).is_file():
+        rows = [Row(*row) for row in json.loads(Path(args.rows).read_text())]
+    else:
+        rows = _rows(sets, devices, profiles, records, args)
+    if args.rows:
+        Path(args.rows).write_text(json.dumps([list(vars(row).values()) for row in rows]))
     print(f"{len(rows)} measured kernels, {sum(row.source == _DRAWN for row in rows)} of them drawn")
     print(f"spread of the samples (half an interquartile range): {_noise(rows):.1%} median", flush=True)
     report = _leave_one_out(rows, sets, profiles, args.seed)
     _print_table(report)
-    regrets = [] if args.no_schedules else _regrets(sets, devices, rows, report, args.seed)
+    regrets = (
+        []
+        if args.no_schedules
+        else _regrets(
+            sets,
+            devices,
+            rows,
+            {n: e for n, e in report.items() if n in (args.schedules or report)},
+            args.seed,
+        )
+    )
     if args.json:
         for entry in report.values():
             entry.pop("predicted")
@@ -353,9 +368,11 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--records", required=True, help="file of measured times to use and extend")
     parser.add_argument("--samples", type=int, default=900, help="drawn kernels to train on as well")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rows", help="file that keeps the kernels' counts and times for a next run")
     parser.add_argument("--no-measure", action="store_true", help="use only what is on record")
     parser.add_argument("--no-schedules", action="store_true", help="leave out the schedules")
     parser.add_argument("--json", help="write all figures to this file")
+    parser.add_argument("--schedules", nargs="*", help="models to schedule; default: all")
     return parser.parse_args()
 
 

@@ -115,3 +115,16 @@ def test_quotients_that_cancel_leave_a_vector() -> None:
     assert (whole["vector_lane_index"], whole["vector_read_contiguous"]) == (0, 3)
     assert part["scalar_lane_index"] > 0  # rows of 8 out of 11 lie apart
     assert part["vector_read_contiguous"] == 0
+
+
+@pytest.mark.parametrize(("shape", "is_scalar"), [((4, 4, 12), True), ((4, 4, 6), False)])
+def test_a_row_that_vectors_divide_keeps_its_quotients(shape: tuple[int, ...], is_scalar: bool) -> None:
+    """TVM divides what vectors divide first, and then no longer sees that the quotients cancel."""
+    from tvm import s_tir
+
+    a = te.placeholder(shape)
+    function = te.create_prim_func([a, te.compute(shape, lambda *at: a[at] + 1.0)])
+    sch = s_tir.Schedule(function)
+    _, inner = sch.split(sch.fuse(*sch.get_loops(sch.get_sblock("compute"))), [None, 16])
+    sch.vectorize(inner)
+    assert (terms(sch.mod["main"])["scalar_lane_index"] > 0) is is_scalar

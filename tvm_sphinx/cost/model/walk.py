@@ -173,7 +173,7 @@ class _Reader:
         before_divisions = dict(self.divisions)
         for variable, value in zip(node.block.iter_vars, node.iter_values, strict=True):
             self.env[variable.var] = self._affine(value)
-            self.values[variable.var] = value
+            self.values[variable.var] = self._simplified(value)
             self._count_divisions(value)
         role = node.block.annotations.get(ROLE)
         if role is not None:
@@ -183,6 +183,10 @@ class _Reader:
         self._visit(node.block.body)
         self.share, self.lane_share = before, before_lanes
         self.divisions = before_divisions
+
+    def _simplified(self, value: Any) -> Any:
+        """Return the value of an iterator as TVM simplifies it, ahead of what is made of it."""
+        return self.analyzer.simplify(value) if self._lane_divisions(value) else value
 
     def _passing(self, predicate: Any) -> float:
         """Return the share of the iterations in which a guard holds."""
@@ -266,10 +270,10 @@ class _Reader:
         """
         place: Any = 0
         for index, extent in zip(indices, self.nest.buffers[access.buffer].shape, strict=True):
-            place = index if isinstance(place, int) else place * extent + index
+            inner = tvm_ffi.structural_map(index, (tirx.Var, lambda var: self.values.get(var, var)))
+            place = inner if isinstance(place, int) else place * extent + inner
         if isinstance(place, int):
             return
-        place = tvm_ffi.structural_map(place, (tirx.Var, lambda var: self.values.get(var, var)))
         place = self.analyzer.simplify(place)
         left = self._lane_divisions(place)
         statement.operations["lane_index"] += left
