@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,13 @@ from tvm import relax
 
 import tvm_sphinx
 from tests.networks import branching_cnn, recurrent_net, residual_cnn, transformer
+from tvm_sphinx import pipeline
 from tvm_sphinx.compiled import CompiledModel, largest_difference
+from tvm_sphinx.cost.candidates import KernelChoices
 from tvm_sphinx.cost.measure import MeasureConfig
+from tvm_sphinx.cost.table import CostTable
 from tvm_sphinx.platform import Device, Platform
 from tvm_sphinx.programs import flatten_outputs
-from tvm_sphinx.search import Stop
 from tvm_sphinx.targets import baseline_target, device_target, host_target
 
 QUICK = MeasureConfig(sample_ms=0.5)
@@ -85,8 +88,18 @@ def test_a_schedule_that_measures_slower_gives_way_to_the_single_device(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     platform = unlike_devices_of_one_core()
-    arguments = {"records": None, "measure": QUICK, "algorithm": "random"}
-    arguments["stop"] = Stop(max_evaluations=20)
+    measured = pipeline._cost
+
+    def fast_in_turn(*args: object) -> tuple[KernelChoices, CostTable]:
+        """Return costs that two devices win by, one core or more, whatever the machine did meanwhile."""
+        choices, costs = measured(*args)
+        times = np.full_like(costs.exec_ns, 3_000_000)
+        times[::2, 0] = times[1::2, 1] = 1_000_000
+        slowdown, latency = np.ones_like(costs.slowdown), np.zeros_like(costs.latency_ns)
+        return choices, replace(costs, exec_ns=times, slowdown=slowdown, latency_ns=latency)
+
+    monkeypatch.setattr(pipeline, "_cost", fast_in_turn)
+    arguments = {"records": None, "measure": QUICK, "algorithm": "heft"}
     monkeypatch.setattr("tvm_sphinx.pipeline.speedup", lambda *_: 0.5)
     slower = tvm_sphinx.compile(recurrent_net(), platform, **arguments)
     assert slower.report is not None
