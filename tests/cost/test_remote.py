@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tvm import rpc
 from tvm.rpc.server import Server
 
 import tvm_sphinx
@@ -39,9 +41,20 @@ def tracker() -> Iterator[str]:
         key="board",
         silent=True,
     )
+    _wait_until_listed("board", served.port)
     yield f"127.0.0.1:{served.port}"
     server.terminate()
     served.terminate()
+
+
+def _wait_until_listed(key: str, port: int) -> None:
+    """A server registers itself in its own time."""
+    session = rpc.connect_tracker("127.0.0.1", port)
+    for _ in range(600):
+        if session.summary()["queue_info"].get(key, {}).get("free", 0) > 0:
+            return
+        time.sleep(0.1)
+    raise TimeoutError(f"No server of key {key!r} has registered at port {port}.")
 
 
 def test_remote_kernels_are_recorded_as_local_ones_are(tracker: str) -> None:
