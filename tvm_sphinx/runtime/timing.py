@@ -25,6 +25,8 @@ from .tensors import aligned_bytes
 # Calls in one run, each of which is a sample; a slow kernel is called once a run.
 _MOST_CALLS_PER_RUN = 16
 _MOST_SAMPLES = 16_000
+# A sweep of the caches takes less than this.
+_SWEEP_SPIN_NS = 100_000_000
 # Calls in one run of a kernel that is timed beside a neighbour.
 _CALLS_BESIDE = 4
 # Rounds beside a neighbour are repeated this many times until enough were not disturbed.
@@ -186,6 +188,9 @@ class _Runs:
         self._stamps = np.zeros((len(steps), 2), dtype=np.int64)
         self._shared = tvm_ffi.from_dlpack(self._stamps)
         self._is_call = np.array([step.kind == "kernel" for step in steps])
+        # In a schedule a team works without long pauses; while its leader sweeps the caches it must not
+        # fall asleep, or each call would pay for waking it.
+        self._lanes(int(Opcode.SET_SPIN), _SWEEP_SPIN_NS, 0)
         self.stamps()
 
     def stamps(self) -> Int64Array:
