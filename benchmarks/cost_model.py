@@ -99,6 +99,7 @@ def main() -> None:
             rows,
             {n: e for n, e in report.items() if n in (args.schedules or report)},
             args.seed,
+            records,
         )
     )
     if args.json:
@@ -286,6 +287,7 @@ def _regrets(
     rows: Sequence[Row],
     report: dict[str, dict[str, Any]],
     seed: int,
+    records: RecordStore,
 ) -> list[dict[str, Any]]:
     """Return how much longer schedules found with predictions are, by measured times."""
     platforms = {
@@ -294,7 +296,7 @@ def _regrets(
     }
     results = []
     for label, platform in platforms.items():
-        links = measure_links(platform)
+        links = measure_links(platform, records)
         for name, entry in report.items():
             measured = {(row.kernel, row.device): row.time_ns for row in rows if row.source == name}
             tables = [

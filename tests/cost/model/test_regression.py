@@ -29,7 +29,7 @@ def made(rows: int, seed: int = 0) -> TrainingSet:
 
 
 def test_it_learns_what_the_analytic_time_lacks() -> None:
-    data = made(600)
+    data = made(250)
     predicted = cross_validate(data, 0)
     analytic = held_out(data, np.exp(data.features[:, ANALYTIC]))
     assert held_out(data, predicted).median_error < 0.5 * analytic.median_error
@@ -100,3 +100,11 @@ def test_a_group_is_never_in_training_and_testing() -> None:
 def test_no_rows_give_no_predictions() -> None:
     booster = train_booster(made(5), 0)
     assert predict_ns(booster, np.zeros((0, len(FEATURE_NAMES)))).shape == (0,)
+
+
+def test_training_ends_near_the_times_however_far_they_are_from_the_analytic_ones() -> None:
+    data = made(120)
+    for factor in (1e-3, 1e4):
+        far = TrainingSet(data.features, np.maximum(1.0, data.times_ns * factor), data.groups)
+        times = predict_ns(train_booster(far, 0), data.features)
+        assert held_out(far, times).median_error < 0.3
