@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .._tvm import relax, tvm
-from ..dataflow import tensor_bytes
+from .._tvm import tvm
 from ..errors import UnsupportedError
 from ..extract import Extraction, Kernel, kernel_flops
 from ..implement import implement_kernel
@@ -20,7 +19,8 @@ from ..kernels import compute, rule_of
 from ..platform import Device
 from ..report.placement import format_table
 from ..targets import device_target
-from .measure import MeasureConfig, measure_kernels, weight_footprint_bytes
+from .kernel_timing import MeasureConfig, kernel_of, operand_bytes
+from .measure import measure_kernels, weight_footprint_bytes
 from .progress import Progress
 from .records import RecordStore, median_and_spread
 
@@ -97,19 +97,13 @@ def measure_peak(device: Device) -> Peak:
     product = compute.matmul((_PRODUCT_ROWS,), _PRODUCT_INNER, columns, "float32", "float32")
     source = tvm.te.placeholder(_COPY_SHAPE, name="source")
     copied = tvm.te.compute(_COPY_SHAPE, lambda i, j: source[i, j], name="copy")
-    kernels = [_kernel(product), _kernel(tvm.te.create_prim_func([source, copied]))]
+    kernels = [
+        kernel_of(product, "peak-product"),
+        kernel_of(tvm.te.create_prim_func([source, copied]), "peak-copy"),
+    ]
     records = measure_kernels(kernels, device, RecordStore(None), MeasureConfig())
     product_ns, copy_ns = (max(1, median_and_spread(record.samples_ns)[0]) for record in records)
-    return Peak(kernel_flops(product) / product_ns, _kernel_bytes(kernels[1]) / copy_ns)
-
-
-def _kernel(function: Any) -> Kernel:
-    types = tuple(relax.TensorType(list(p.shape), str(p.dtype)) for p in function.params)
-    return Kernel(f"peak-{len(types)}", function, types)
-
-
-def _kernel_bytes(kernel: Kernel) -> int:
-    return sum(tensor_bytes(ty) for ty in kernel.argument_types)
+    return Peak(kernel_flops(product) / product_ns, operand_bytes(kernels[1]) / copy_ns)
 
 
 def bench_kernels(
@@ -150,7 +144,7 @@ def bench_kernels(
             continue  # it has no code for this device
         task = first[kernel.id]
         time_ns = max(1, median_and_spread(record.samples_ns)[0])
-        gflops, gbytes = task.flops / time_ns, _kernel_bytes(kernel) / time_ns
+        gflops, gbytes = task.flops / time_ns, operand_bytes(kernel) / time_ns
         share = min(1.0, max(gflops / peak.gflops, gbytes / peak.gbytes_per_s))
         total_ns = calls[kernel.id] * time_ns
         rows.append(

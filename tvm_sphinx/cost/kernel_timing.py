@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .._tvm import tvm, tvm_ffi
+from .._tvm import relax, tvm, tvm_ffi
+from ..dataflow import tensor_bytes
 from ..errors import SphinxError
 from ..extract import Kernel
 from ..platform import Device
@@ -145,6 +146,17 @@ def build_kernels(bench: Bench, functions: Mapping[str, Any]) -> dict[str, Any]:
 def kernel_symbol(key: str) -> str:
     """Return a C identifier for a kernel's id."""
     return "kernel_" + "".join(char if char.isalnum() else "_" for char in key)
+
+
+def kernel_of(function: Any, name: str, weights: tuple[int, ...] = ()) -> Kernel:
+    """Return a PrimFunc that belongs to no model as a kernel of this id."""
+    types = tuple(relax.TensorType(list(p.shape), str(p.dtype)) for p in function.params)
+    return Kernel(name, function, types, None, weights)
+
+
+def operand_bytes(kernel: Kernel) -> int:
+    """Return the bytes of all operands of a kernel."""
+    return sum(tensor_bytes(ty) for ty in kernel.argument_types)
 
 
 def random_tensor(ty: Any, device: Any) -> Any:

@@ -7,7 +7,6 @@ stands for kernels of their class: bound by memory, by arithmetic, or by neither
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +24,7 @@ from ..runtime.sampling import host_load
 from ..runtime.timing import Call, load_for_lanes, time_beside
 from ..targets import device_target, runtime_device
 from .classes import class_of_pair
-from .kernel_timing import random_tensor, shape_texts
+from .kernel_timing import kernel_of, operand_bytes, random_tensor, shape_texts
 from .progress import Progress
 from .records import Record, RecordStore, median_and_spread
 from .roofline import moved_bytes
@@ -181,7 +180,7 @@ def measure_pair(device: Device, neighbour: Device, records: RecordStore) -> Pai
     return PairLoad(
         np.array(slowdown),
         2.0 * math.prod(_COMPUTE_PRODUCT) / alone["compute"],
-        _operand_bytes(mine["memory"]) / alone["memory"],
+        operand_bytes(mine["memory"]) / alone["memory"],
     )
 
 
@@ -201,28 +200,19 @@ def _calls(probes: dict[str, Kernel], device: Device) -> dict[str, Call]:
 
 def _probe(name: str, device: Device) -> Kernel:
     """Return the probe of a class as a device runs it."""
-    extents, bare = _stream() if name == "memory" else _product(name)
+    bare = _stream() if name == "memory" else _product(name)
     function = implement_kernel(bare, device_target(device))
-    types = tuple(tvm.relax.TensorType(list(shape), "float32") for shape in extents)
     digest = tvm_ffi.structural_hash(function.without_attr("target")) & (2**64 - 1)
-    return Kernel(f"probe-{name}.{digest:016x}", function, types)
+    return kernel_of(function, f"probe-{name}.{digest:016x}")
 
 
-def _stream() -> tuple[Sequence[tuple[int, ...]], Any]:
+def _stream() -> Any:
     shape = (_STREAM_FLOATS >> 10, 1 << 10)
     source = tvm.te.placeholder(shape, name="source")
     doubled = tvm.te.compute(shape, lambda i, j: source[i, j] * 2.0, name="doubled")
-    return (shape, shape), tvm.te.create_prim_func([source, doubled])
+    return tvm.te.create_prim_func([source, doubled])
 
 
-def _product(name: str) -> tuple[Sequence[tuple[int, ...]], Any]:
+def _product(name: str) -> Any:
     rows, depth, columns = _COMPUTE_PRODUCT if name == "compute" else _MIXED_PRODUCT
-    product = compute.matmul((rows,), depth, columns, "float32", "float32")
-    shapes = [tuple(int(extent) for extent in param.shape) for param in product.params]
-    return shapes, product
-
-
-def _operand_bytes(kernel: Kernel) -> int:
-    return sum(
-        4 * int(np.prod([int(extent) for extent in ty.shape.values])) for ty in kernel.argument_types
-    )
+    return compute.matmul((rows,), depth, columns, "float32", "float32")

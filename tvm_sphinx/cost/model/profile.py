@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import math
 from dataclasses import dataclass
 from typing import Any
 
-from ..._tvm import relax, tvm
+from ..._tvm import tvm
 from ...errors import UnsupportedError
 from ...extract import Kernel
 from ...kernels.compute import matmul
@@ -15,6 +14,7 @@ from ...kernels.target_info import PANEL_LANES, cpu_info
 from ...machine import cache_bytes
 from ...platform import Device
 from ...targets import device_target
+from ..kernel_timing import kernel_of
 from ..records import RecordStore, median_and_spread
 from .terms import CoreShape
 
@@ -141,9 +141,7 @@ def _probes(cores: int) -> dict[str, Kernel]:
 
 
 def _product(lead: tuple[int, ...], inner: int, columns: int, weights: tuple[int, ...]) -> Kernel:
-    function = matmul(lead, inner, columns, "float32", "float32")
-    packed = (math.ceil(columns / PANEL_LANES), inner, PANEL_LANES)
-    return _kernel(function, ((*lead, inner), packed, (*lead, columns)), weights)
+    return kernel_of(matmul(lead, inner, columns, "float32", "float32"), PROBE, weights)
 
 
 def _scaled(shape: tuple[int, ...]) -> Kernel:
@@ -151,9 +149,4 @@ def _scaled(shape: tuple[int, ...]) -> Kernel:
     result = tvm.te.compute(
         shape, lambda *at: source[at] * tvm.tirx.const(1.5, "float32"), name="scaled"
     )
-    return _kernel(tvm.te.create_prim_func([source, result]), (shape, shape), ())
-
-
-def _kernel(function: Any, shapes: Any, weights: tuple[int, ...]) -> Kernel:
-    types = tuple(relax.TensorType(list(shape), "float32") for shape in shapes)
-    return Kernel(PROBE, function, types, None, weights)
+    return kernel_of(tvm.te.create_prim_func([source, result]), PROBE)
