@@ -72,8 +72,9 @@ def compile(
     function
         Relax function to schedule; by default ``main`` or the only one.
     records
-        File of measured times to use and to extend, or its folder (see `tvm_sphinx.tune.paths`); what
-        `tvm-sphinx tune` has found lies beside it. None keeps times in memory, without tuned kernels.
+        File of measured times to use and to extend, or its folder (see
+        `tvm_sphinx.cost.records.record_path`); what `tvm-sphinx tune` has found lies beside it. None
+        keeps times in memory, without tuned kernels.
     algorithm, seed, stop
         See `tvm_sphinx.search.search_schedule`.
     prune
@@ -143,7 +144,9 @@ def compile(
         program, note = _build(annotated, platform, found.best, entry)
     inputs = input_specs(module[entry])
     reference = None
-    if with_reference:
+    if with_reference and found is single:
+        reference = program
+    elif with_reference:
         with clock("build reference"):
             on_one = annotate_schedule(extraction, single.best, platform, choices.function)
             reference, _ = _build(on_one, platform, single.best, entry)
