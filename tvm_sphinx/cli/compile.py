@@ -42,6 +42,15 @@ def add_parser(subparsers: Any) -> None:
         metavar="MODEL.json",
         help="what predicts with --measure-budget; made by 'tvm-sphinx train'",
     )
+    parser.add_argument(
+        "--rpc-tracker", metavar="HOST:PORT", help="TVM's RPC tracker, to measure on another machine"
+    )
+    parser.add_argument(
+        "--rpc-key",
+        metavar="KEY",
+        help="the platform is that of the machines which the tracker lists under this key; devices with "
+        "an rpc_key of their own in the platform file keep it",
+    )
     parser.add_argument("--algorithm", default="cpga", help="search algorithm; default: cpga")
     parser.add_argument("--seed", type=int, default=0, help="seed of the search; default: 0")
     parser.add_argument("--time-limit", type=float, help="seconds to search, in place of evaluations")
@@ -85,15 +94,6 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--entry", help="Relax function to schedule; default: main, or the only one")
     parser.add_argument("--records", default="default", help="file of measured times to use and extend")
-    parser.add_argument(
-        "--rpc-tracker", metavar="HOST:PORT", help="TVM's RPC tracker, to measure on another machine"
-    )
-    parser.add_argument(
-        "--rpc-key",
-        metavar="KEY",
-        help="the platform is that of the machines which the tracker lists under this key; devices with "
-        "an rpc_key of their own in the platform file keep it",
-    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     budget_s = None
     if args.measure_budget is not None:
         budget_s = parse_duration(args.measure_budget, "--measure-budget")
-    platform = chosen_platform(args)
+    platform = _remote_platform(args)
     from ..cost.measure import MeasureConfig
     from ..pipeline import compile
     from ..search import Stop
@@ -160,11 +160,17 @@ def parse_input_shapes(text: str | None) -> dict[str, list[int]] | None:
 
 def chosen_platform(args: argparse.Namespace) -> Platform:
     """Return the platform that the arguments of `add_model_arguments` name."""
-    if args.rpc_key is not None and args.rpc_tracker is None:
+    return Platform.of_targets(args.target) if args.target else Platform.named(args.platform)
+
+
+def _remote_platform(args: argparse.Namespace) -> Platform:
+    """Return the chosen platform, on the machines of the RPC key if there is one."""
+    if args.rpc_key is None:
+        return chosen_platform(args)
+    if args.rpc_tracker is None:
         raise SphinxError(f"Expected --rpc-tracker HOST:PORT with --rpc-key {args.rpc_key}.")
-    if args.rpc_key is not None and not args.target and args.platform in NAMED_PLATFORMS:
+    if not args.target and args.platform in NAMED_PLATFORMS:
         raise SphinxError(
             f"Expected a platform file or --target with --rpc-key; {args.platform!r} is this machine."
         )
-    platform = Platform.of_targets(args.target) if args.target else Platform.named(args.platform)
-    return platform if args.rpc_key is None else platform.with_rpc_key(args.rpc_key)
+    return chosen_platform(args).with_rpc_key(args.rpc_key)
