@@ -24,7 +24,7 @@ from tvm_sphinx.cli import main
 from tvm_sphinx.cost.agreement import agree
 from tvm_sphinx.cost.candidates import Candidate, choose_kernels, default_loops, serial_sum_ns
 from tvm_sphinx.cost.kernel_timing import MeasureConfig, random_tensor
-from tvm_sphinx.cost.records import RecordStore
+from tvm_sphinx.cost.records import RecordStore, record_path
 from tvm_sphinx.errors import SphinxError
 from tvm_sphinx.extract import Kernel
 from tvm_sphinx.platform import Device
@@ -32,7 +32,7 @@ from tvm_sphinx.runtime.timing import load_for_lanes
 from tvm_sphinx.targets import device_target
 from tvm_sphinx.tune import tune_model
 from tvm_sphinx.tune.apply import TunedKernels
-from tvm_sphinx.tune.paths import record_path, tuning_root
+from tvm_sphinx.tune.paths import tuning_root
 from tvm_sphinx.tune.session import TuneConfig
 from tvm_sphinx.tune.space import mark_scheduled
 from tvm_sphinx.tune.worker import Bench, build

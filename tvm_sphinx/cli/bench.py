@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     check_writable(args.json)
     devices = bench_devices(chosen_platform(args), args.cores)
     from ..cost.bench import bench_kernels, format_rows, measure_peak, to_json
-    from ..cost.records import RecordStore, default_record_path
+    from ..cost.records import RecordStore, record_path
     from ..extract import extract_task_graph
     from ..frontend import entry_function, load_model
     from ..lower import lower_to_kernels
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
     for device in devices:
         check_processor(device)
-    store = RecordStore(default_record_path() if args.records == "default" else args.records)
+    store = RecordStore(record_path(args.records))
     module = load_model(args.FILE, input_shapes=input_shapes)
     entry = entry_function(module, args.entry)
     targets = [device_target(device) for device in devices]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,11 @@ from ..errors import SphinxError, UnsupportedError
 from ..extract import Extraction, Kernel
 from ..graph import TaskGraph
 from ..platform import Device, Platform
-from ..problem import Int64Array
 from ..search import search_schedule
+from .assemble import assemble_costs, under_load
 from .classes import class_of
 from .kernel_timing import MeasureConfig
 from .links import Links, measure_links
-from .load import expected_slowdown
 from .measure import (
     implement_for,
     implementation_id,
@@ -32,7 +31,7 @@ from .model.slack import criticality
 from .model.training import device_profile
 from .progress import Progress
 from .records import RecordStore, median_and_spread
-from .roofline import needs_estimate, roofline_ns
+from .roofline import needs_estimate
 from .table import CostTable, build_problem
 
 # Cells that are measured between two looks at the clock; kernels that are built together build faster.
@@ -100,10 +99,7 @@ def fill_costs(
             _by_urgency(wanted, cells, graph, platform, links), records, footprint, end, config, progress
         )
     costs = _table(cells, graph, platform, links)
-    if not config.under_load:
-        return costs
-    slowdown = expected_slowdown(graph, platform, costs.exec_ns, records, progress)
-    return replace(costs, slowdown=slowdown)
+    return under_load(costs, graph, platform, records, config, progress)
 
 
 def _cells(
@@ -213,23 +209,8 @@ def _table(
     platform: Platform,
     links: Links,
 ) -> CostTable:
-    shape = (graph.num_tasks, len(platform.devices))
-    exec_ns: Int64Array = np.full(shape, -1, dtype=np.int64)
-    spread_ns, measured = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.bool_)
-    for column, device in enumerate(platform.devices):
-        if needs_estimate(device):
-            exec_ns[:, column] = roofline_ns(graph, device)
-            continue
-        for task, entry in enumerate(graph.tasks):
-            cell = cells[entry.kernel, device.cost_class]
-            exec_ns[task, column], spread_ns[task, column] = cell.time_ns, cell.spread_ns
-            measured[task, column] = cell.measured
-    return CostTable(
-        exec_ns,
-        spread_ns,
-        measured,
-        links.latency_ns,
-        links.bandwidth_bytes_per_s,
-        graph.fingerprint,
-        link_error=links.error,
-    )
+    def numbers(kernel: str, device: Device) -> tuple[int, int, bool]:
+        cell = cells[kernel, device.cost_class]
+        return cell.time_ns, cell.spread_ns, cell.measured
+
+    return assemble_costs(graph, platform, numbers, links)

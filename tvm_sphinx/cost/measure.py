@@ -11,8 +11,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
 from .._tvm import tvm, tvm_ffi
 from ..errors import UnsupportedError
 from ..extract import Extraction, Kernel
@@ -21,6 +19,7 @@ from ..implement import Implement, implement_kernel
 from ..platform import Device, Platform
 from ..runtime.sampling import Goal, Samples, cpu_ticks, host_load, is_narrow, stolen_share
 from ..targets import device_target, runtime_device
+from .assemble import assemble_costs, under_load
 from .classes import class_of
 from .kernel_timing import (
     NO_SAMPLES,
@@ -32,12 +31,11 @@ from .kernel_timing import (
     shape_texts,
 )
 from .links import measure_links
-from .load import expected_slowdown
 from .model.texts import KernelTexts
 from .progress import Progress
 from .records import Record, RecordStore, median_and_spread
 from .remote import RemoteBench
-from .roofline import needs_estimate, roofline_ns
+from .roofline import needs_estimate
 from .table import CostTable
 
 __all__ = ["MeasureConfig", "measure_costs", "measure_kernels"]
@@ -101,32 +99,13 @@ def measure_costs(
         ):
             found[kernel.id, device.cost_class] = record
     links = measure_links(platform, records, progress)
-    graph = extraction.graph
-    shape = (graph.num_tasks, len(platform.devices))
-    exec_ns, spread_ns = np.full(shape, -1, dtype=np.int64), np.zeros(shape, dtype=np.int64)
-    measured = np.ones(shape, dtype=np.bool_)
-    for column, device in enumerate(platform.devices):
-        if device.cost_class in estimated:
-            measured[:, column] = False
-            exec_ns[:, column] = roofline_ns(graph, device)
-            continue
-        for task, entry in enumerate(graph.tasks):
-            samples = found[entry.kernel, device.cost_class].samples_ns
-            if samples:
-                exec_ns[task, column], spread_ns[task, column] = median_and_spread(samples)
-    slowdown = np.ones(shape)
-    if config.under_load:
-        slowdown = expected_slowdown(graph, platform, exec_ns, records, progress)
-    return CostTable(
-        exec_ns,
-        spread_ns,
-        measured,
-        links.latency_ns,
-        links.bandwidth_bytes_per_s,
-        graph.fingerprint,
-        slowdown,
-        links.error,
-    )
+
+    def cell(kernel: str, device: Device) -> tuple[int, int, bool]:
+        samples = found[kernel, device.cost_class].samples_ns
+        return (*(median_and_spread(samples) if samples else (-1, 0)), True)
+
+    costs = assemble_costs(extraction.graph, platform, cell, links)
+    return under_load(costs, extraction.graph, platform, records, config, progress)
 
 
 def measure_kernels(

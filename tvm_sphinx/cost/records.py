@@ -284,6 +284,21 @@ def _is_time(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e15
 
 
+def record_path(records: str | Path | None) -> Path | None:
+    """Return the file of measured times that an option ``--records`` means.
+
+    ``"default"`` is `default_record_path`, None is none. A path that is a folder, or has no suffix and
+    is no file, is the folder of ``records.jsonl``; any other is the file itself.
+    """
+    if records is None:
+        return None
+    if records == "default":
+        return default_record_path()
+    path = Path(records)
+    is_folder = path.is_dir() or (not path.suffix and not path.exists())
+    return path / "records.jsonl" if is_folder else path
+
+
 def default_record_path() -> Path:
     """Return where records are kept by default: ``$XDG_CACHE_HOME/tvm-sphinx/records.jsonl``."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

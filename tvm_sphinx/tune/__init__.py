@@ -43,12 +43,12 @@ def tune_model(
     SphinxError
         With one sentence; what was measured before is on disk.
     """
-    from ..cost.records import RecordStore
+    from ..cost.records import RecordStore, record_path
     from ..extract import extract_task_graph
     from ..frontend import entry_function, load_model
     from ..lower import lower_to_kernels
     from ..targets import device_target
-    from .paths import record_path, tuning_root
+    from .paths import tuning_root
     from .session import tune_kernels
 
     module = load_model(model, input_shapes=input_shapes)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..cost.candidates import Candidate, CandidateSource
-from ..cost.records import RecordStore
+from ..cost.records import RecordStore, record_path
 from ..extract import Kernel
 from ..platform import Device
-from .paths import record_path, tuning_root
+from .paths import tuning_root
 from .space import scheduled_function, workload_module
 from .store import TuningStore, class_folder
 
