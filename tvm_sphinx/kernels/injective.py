@@ -17,6 +17,7 @@ from .blocks import (
     try_inline,
     vectorize_last,
 )
+from .collapse import collapse_trailing_axes
 from .target_info import ELEMENTS_PER_NS, CpuInfo
 
 
@@ -32,7 +33,11 @@ class Injective:
         blocks = root_blocks(sch)
         if not blocks or any(is_reduction(sch, block) for block in blocks):
             return None
-        for block in [b for b in blocks if is_output(sch, b) or not try_inline(sch, b)]:
+        for block in blocks:
+            if not is_output(sch, block):
+                try_inline(sch, block)
+        sch = s_tir.Schedule(collapse_trailing_axes(sch.mod["main"]))
+        for block in root_blocks(sch):
             schedule_injective(sch, block, self.info)
         return sch
 

@@ -94,7 +94,9 @@ def kernel_terms(nest: Nest, weights: Sequence[int], shape: CoreShape) -> list[f
         terms[f"is_{role}"] = 1.0
     terms["launches"] = float(len(launched))
     terms["statements"] = float(len(nest.statements))
-    terms["parameters"] = float(sum(buffer.parameter >= 0 for buffer in nest.buffers))
+    terms["parameters"] = float(
+        len({buffer.parameter for buffer in nest.buffers if buffer.parameter >= 0})
+    )
     _count_buffers(terms, nest, frozenset(weights), shape.cores if launched else 1)
     if heaviest is not None:
         _describe_heaviest(terms, heaviest, nest, shape)

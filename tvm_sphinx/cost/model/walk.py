@@ -61,7 +61,10 @@ class Access:
 
 @dataclass
 class Buffer:
-    """A tensor of a kernel; ``parameter`` is its position among the arguments, -1 for a temporary."""
+    """A tensor of a kernel, or a view of one.
+
+    ``parameter`` is its position among the arguments, -1 for a temporary.
+    """
 
     shape: tuple[int, ...]
     element_bytes: int
@@ -153,6 +156,9 @@ class _Reader:
             self._block(node)
         elif kind is tirx.BufferStore:
             self._store(node)
+        elif kind is tirx.DeclBuffer:  # a view of a parameter, with some axes joined
+            viewed = self.nest.buffers[self._number(node.data.args[0])]
+            self._number(node.buffer, viewed.parameter)
         elif kind is tirx.IfThenElse:
             self._visit(node.then_case)
             if node.else_case is not None:
