@@ -2,8 +2,9 @@
 
     PYTHONPATH=.:benchmarks python benchmarks/kernels.py googlenet --against onnxruntime default
 
-Same model, threads and machine, in turn. Prints one line per model and writes JSON. Ratios are ours /
-ONNX Runtime, the median over rounds; `error` is the largest difference relative to the largest value.
+Same model, threads and machine, in turn; ours on one lane of the concurrent runtime. Prints one line per
+model and writes JSON. Ratios are ours / ONNX Runtime, the median over rounds; `error` is the largest
+difference relative to the largest value.
 `--list 20` prints the kernels of each model that lose most against the machine's peak instead.
 """
 
@@ -23,29 +24,34 @@ import models
 import numpy as np
 import tvm
 from tvm import relax
-from tvm.target.codegen import llvm_get_system_cpu
 
-from tvm_sphinx.build import lower_scheduled
 from tvm_sphinx.cost.bench import bench_kernels, format_rows, measure_peak
 from tvm_sphinx.cost.records import RecordStore
 from tvm_sphinx.extract import extract_task_graph
-from tvm_sphinx.kernels import ScheduleKernels
 from tvm_sphinx.lower import lower_to_kernels
 from tvm_sphinx.machine import usable_cores
-from tvm_sphinx.platform import Device
+from tvm_sphinx.platform import Device, Platform
+from tvm_sphinx.relax_pass import annotate_schedule
+from tvm_sphinx.runtime.executable import ConcurrentExecutable, build_executable
+from tvm_sphinx.schedule import Schedule
 from tvm_sphinx.targets import device_target, host_target
 
 _PEERS = ("onnxruntime", "default")
+# The thread pools of TVM and ONNX Runtime spin on after a run; what runs next would pay.
+_SETTLE_S = 0.3
 
 
-def build(mod: tvm.IRModule, target: tvm.target.Target, cores: int) -> tuple[Any, float]:
-    """Return a virtual machine for the module under the rules, and the seconds that took."""
+def build(mod: tvm.IRModule, device: Device) -> tuple[ConcurrentExecutable, float]:
+    """Return the module on one lane under the rules, nothing tuned, and the build's seconds."""
     start = time.perf_counter()
-    kernels = lower_to_kernels(mod, target, targets=[target])
-    scheduled = ScheduleKernels(target, cores)(kernels)
-    built = relax.build(scheduled, target, relax_pipeline=lower_scheduled())
-    seconds = time.perf_counter() - start
-    return relax.VirtualMachine(built, tvm.cpu()), seconds
+    target = device_target(device)
+    extraction = extract_task_graph(lower_to_kernels(mod, target, targets=[target]))
+    count = len(extraction.graph.tasks)
+    begin = np.arange(count)  # one after another; there is nothing to decide, so any time will do
+    schedule = Schedule(np.zeros(count, dtype=int), begin, begin + 1, count, 0, "")
+    platform = Platform((device,))
+    executable = build_executable(annotate_schedule(extraction, schedule, platform), platform, schedule)
+    return executable, time.perf_counter() - start
 
 
 def build_default(mod: tvm.IRModule, target: tvm.target.Target) -> tuple[Any, float]:
@@ -61,7 +67,8 @@ def arrays(value: Any) -> list[np.ndarray]:
 
 
 def seconds(call: Callable[[], Any]) -> float:
-    """Return the mean time of one call over about a fifth of a second."""
+    """Return the mean time of one call over about a fifth of a second, once other threads sleep."""
+    time.sleep(_SETTLE_S)
     start = time.perf_counter()
     call()
     repeat = max(1, int(0.2 / max(1e-6, time.perf_counter() - start)))
@@ -71,44 +78,50 @@ def seconds(call: Callable[[], Any]) -> float:
     return (time.perf_counter() - start) / repeat
 
 
-def compare(
-    name: str, target: tvm.target.Target, cores: int, rounds: int, against: list[str]
-) -> dict[str, Any]:
+def compare(name: str, device: Device, rounds: int, against: list[str]) -> dict[str, Any]:
     model = models.load(name)
     module = model.relax()
-    machine, build_s = build(module, target, cores)
-    inputs = [tvm.runtime.tensor(array) for array in model.numpy_inputs()]
+    target = device_target(device)
+    executable, build_s = build(module, device)
+    inputs = model.numpy_inputs()
     row: dict[str, Any] = {"model": name, "build_s": build_s}
-    got = arrays(machine["main"](*inputs))
+    got = arrays(executable.run(inputs))
     ours: list[float] = []
     if "onnxruntime" in against:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = cores
-        session = onnxruntime.InferenceSession(model.onnx(), options, providers=["CPUExecutionProvider"])
-        feed = {entry.name: model.inputs[entry.name] for entry in session.get_inputs()}
-        row["error"] = difference(got, session.run(None, feed))
+        call, outputs = onnxruntime_session(model, len(device.cores))
+        row["error"] = difference(got, outputs)
         peer = []
         for _ in range(rounds):
-            ours.append(seconds(lambda: machine["main"](*inputs)))
-            peer.append(seconds(lambda: session.run(None, feed)))
+            ours.append(seconds(lambda: executable.run(inputs)))
+            peer.append(seconds(call))
         ratios = sorted(a / b for a, b in zip(ours, peer, strict=True))
         row["onnxruntime_ms"] = statistics.median(peer) * 1e3
         row["ratio"] = statistics.median(ratios)
         row["ratio_range"] = [ratios[0], ratios[-1]]
     if "default" in against:
         default, default_build_s = build_default(module, target)
-        row["default_error"] = difference(got, arrays(default["main"](*inputs)))
+        tensors = [tvm.runtime.tensor(array) for array in inputs]
+        row["default_error"] = difference(got, arrays(default["main"](*tensors)))
         peer = []
         for _ in range(2):  # it is slow
-            ours.append(seconds(lambda: machine["main"](*inputs)))
-            peer.append(seconds(lambda: default["main"](*inputs)))
+            ours.append(seconds(lambda: executable.run(inputs)))
+            peer.append(seconds(lambda: default["main"](*tensors)))
         row["default_ms"] = min(peer) * 1e3
         row["default_gain"] = min(peer) / min(ours)
         row["build_ratio"] = build_s / default_build_s
     row["ours_ms"] = statistics.median(ours) * 1e3
     return row
+
+
+def onnxruntime_session(model: models.Model, threads: int) -> tuple[Callable[[], Any], list[np.ndarray]]:
+    """Return a call of ONNX Runtime with a number of threads, and the outputs that it gives."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(model.onnx(), options, providers=["CPUExecutionProvider"])
+    feed = {entry.name: model.inputs[entry.name] for entry in session.get_inputs()}
+    return lambda: session.run(None, feed), session.run(None, feed)
 
 
 def difference(got: list[np.ndarray], expected: list[np.ndarray]) -> float:
@@ -128,9 +141,8 @@ def print_row(row: dict[str, Any]) -> None:
     print(text, flush=True)
 
 
-def list_kernels(name: str, cores: int, limit: int) -> None:
-    """Print the kernels of a model that lose most against the peak of the first cores."""
-    device = Device("cores", host_target(), "cpu:0", usable_cores()[:cores])
+def list_kernels(name: str, device: Device, limit: int) -> None:
+    """Print the kernels of a model that lose most against the peak of a device."""
     target = device_target(device)
     lowered = lower_to_kernels(models.load(name).relax(), target, targets=[target])
     peak = measure_peak(device)
@@ -147,15 +159,14 @@ def main() -> None:
     parser.add_argument("--list", type=int, metavar="ROWS", help="print the worst kernels instead")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    tvm.get_global_func("runtime.config_threadpool")(1, options.cores)
-    target = tvm.target.Target({"kind": "llvm", "mcpu": llvm_get_system_cpu()})
-    print(f"{target} cores {options.cores} load {os.getloadavg()[0]:.1f} seed {models.SEED}")
+    device = Device("cores", host_target(), "cpu:0", usable_cores()[: options.cores])
+    print(f"{device.target} cores {options.cores} load {os.getloadavg()[0]:.1f} seed {models.SEED}")
     rows = []
     for name in options.model:
         if options.list is not None:
-            list_kernels(name, options.cores, options.list)
+            list_kernels(name, device, options.list)
             continue
-        rows.append(compare(name, target, options.cores, options.rounds, options.against))
+        rows.append(compare(name, device, options.rounds, options.against))
         print_row(rows[-1])
     ratios = [row["ratio"] for row in rows if "ratio" in row]
     if ratios:

@@ -120,7 +120,7 @@ def load(name: str) -> Model:
 
 
 def _require(package: str) -> Any:
-    if package in ("torchvision", "timm", "transformers"):  # the latter two may import the first
+    if package.split(".")[0] in ("torchvision", "timm", "transformers"):  # the others import the first
         _declare_detection_operators()
     try:
         return importlib.import_module(package)
