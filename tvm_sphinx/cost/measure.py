@@ -6,6 +6,7 @@ threads as it has cores.
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -117,12 +118,15 @@ def measure_kernels(
     progress: Progress | None = None,
     footprint_bytes: int = 0,
     implement: Implement | None = None,
+    end_s: float = math.inf,
 ) -> list[Record]:
     """Return a record for each kernel on a device; those that the store lacks are measured.
 
     ``footprint_bytes`` is what a model reads between two uses of the same weight: on a CPU, weights are
     measured as far away as that puts them. ``implement`` gives the PrimFunc to measure for a kernel,
     with the device's target; None stands for what `tvm_sphinx.implement.implement_kernel` makes.
+    No kernel is begun once ``time.monotonic()`` has reached ``end_s``: those without a record are then
+    left out of what is returned.
     """
     implemented = [
         (implement(kernel, device) if implement else None) or implement_for(kernel, device)
@@ -150,12 +154,14 @@ def measure_kernels(
         stage = f"{stage}, {known} on record" if known else stage
         report(stage, known, len(kernels))
         for done, (key, kernel) in enumerate(missing_kernels.items()):
+            if time.monotonic() >= end_s:
+                break
             texts.add(key, kernel.id, functions[key], kernel.weights, far)
             samples = session.time(key, kernel)
             shapes = shape_texts(kernel)
             records.add(Record(key, where, version, samples.ns, host_load(), shapes=shapes))
             report(stage, known + done + 1, len(kernels))
-        for key, samples in session.time_again():
+        for key, samples in session.time_again(end_s):
             shapes = shape_texts(missing_kernels[key])
             records.add(Record(key, where, version, samples.ns, host_load(), shapes=shapes))
         session.warn_if_busy(device)
@@ -199,11 +205,12 @@ class _Session:
         self.timed[key] = (kernel, samples)
         return samples
 
-    def time_again(self) -> Iterator[tuple[str, Samples]]:
+    def time_again(self, end_s: float = math.inf) -> Iterator[tuple[str, Samples]]:
         """Yield better samples of kernels that are known badly, the worst first, while time allows."""
-        end_s = time.monotonic() + _RETRY_SHARE * (time.monotonic() - self._begin_s)
+        now_s = time.monotonic()
+        end_s = min(end_s, now_s + _RETRY_SHARE * (now_s - self._begin_s))
         for key, (kernel, first) in sorted(self.timed.items(), key=lambda item: -_doubt(item[1][1])):
-            if not _is_doubtful(first) or time.monotonic() > end_s:
+            if not _is_doubtful(first) or time.monotonic() >= end_s:
                 continue
             again = self.time(key, kernel)
             if _doubt(again) < _doubt(first):

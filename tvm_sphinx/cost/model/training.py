@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -125,7 +126,7 @@ def measure_drawn(
     progress: Progress | None = None,
 ) -> int:
     """Measure drawn kernels, each on one of the devices, and return how many are on record then."""
-    end = None if budget_s is None else time.monotonic() + budget_s
+    end_s = math.inf if budget_s is None else time.monotonic() + budget_s
     targets = [device_target(device) for device in devices]
     batch: list[Sample] = []
     done = 0
@@ -133,12 +134,10 @@ def measure_drawn(
         batch.append(sample)
         if len(batch) < _BATCH * len(devices) and number + 1 < samples:
             continue
-        if end is not None and time.monotonic() >= end:
+        if time.monotonic() >= end_s:
             break
         for place, device in enumerate(devices):
-            _measure_batch(batch[place :: len(devices)], device, records, config)
-            if end is not None and time.monotonic() >= end:
-                break
+            _measure_batch(batch[place :: len(devices)], device, records, config, end_s)
         done += len(batch)
         batch = []
         if progress:
@@ -147,15 +146,17 @@ def measure_drawn(
 
 
 def _measure_batch(
-    batch: Sequence[Sample], device: Device, records: RecordStore, config: MeasureConfig
+    batch: Sequence[Sample], device: Device, records: RecordStore, config: MeasureConfig, end_s: float
 ) -> None:
-    """Measure kernels on a device, those of one footprint together."""
+    """Measure kernels on a device, those of one footprint together, while there is time."""
     by_footprint: dict[int, list[Sample]] = {}
     for sample in batch:
         by_footprint.setdefault(sample.footprint_bytes, []).append(sample)
     for footprint, members in by_footprint.items():
+        if time.monotonic() >= end_s:
+            break
         kernels = [sample.kernel for sample in members]
-        measure_kernels(kernels, device, records, config, "measure", None, footprint)
+        measure_kernels(kernels, device, records, config, footprint_bytes=footprint, end_s=end_s)
 
 
 def training_set(
