@@ -135,7 +135,7 @@ def _rows(
     """Return all kernels with their times; those that are not on record are measured, or left out."""
     sources: list[tuple[str, Kernel, int]] = []
     for name, kernels in sets.items():
-        footprint = weight_footprint_bytes(kernels.graph)
+        footprint = weight_footprint_bytes(kernels.graph, kernels.kernels)
         sources += [(name, kernel, footprint) for kernel in kernels.kernels.values()]
     targets = [device_target(device) for device in devices.values()]
     for number, sample in enumerate(draw_kernels(args.samples, args.seed + 1, targets)):
@@ -150,7 +150,7 @@ def _rows(
         for name, kernels in sets.items():
             for device in devices.values():
                 begin = time.monotonic()
-                footprint = weight_footprint_bytes(kernels.graph)
+                footprint = weight_footprint_bytes(kernels.graph, kernels.kernels)
                 ours = [kernel for kernel in kernels.kernels.values() if not kernel.is_external]
                 measure_kernels(ours, device, records, MeasureConfig(), footprint_bytes=footprint)
                 print(f"{name} on {device.name}: {time.monotonic() - begin:.1f} s", flush=True)

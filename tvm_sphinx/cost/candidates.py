@@ -95,7 +95,7 @@ def choose_kernels(
     """
     platform.check_machine()
     chosen: dict[tuple[str, str], Candidate] = {}
-    footprint = weight_footprint_bytes(extraction.graph)
+    footprint = weight_footprint_bytes(extraction.graph, extraction.kernels)
     kernels = [kernel for kernel in extraction.kernels.values() if not kernel.is_external]
     for device in {device.cost_class: device for device in reversed(platform.devices)}.values():
         if has_candidates(device):

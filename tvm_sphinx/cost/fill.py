@@ -74,7 +74,7 @@ def fill_costs(
     platform.check_machine()
     config = config or MeasureConfig()
     graph = extraction.graph
-    footprint = weight_footprint_bytes(graph)
+    footprint = weight_footprint_bytes(graph, extraction.kernels)
     links = measure_links(platform, records, progress)
     cells = read_cells(extraction.kernels.values(), platform, records, footprint)
     predict = _Predictor(records, model, footprint, config)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .._tvm import tvm, tvm_ffi
+from ..dataflow import tensor_bytes
 from ..errors import UnsupportedError
 from ..extract import Extraction, Kernel
-from ..graph import TaskGraph
+from ..graph import FROM_CONSTANT, TaskGraph
 from ..implement import Implement, implement_kernel
 from ..platform import Device, Platform
 from ..runtime.sampling import Goal, Samples, cpu_ticks, host_load, is_narrow, stolen_share
@@ -78,7 +79,7 @@ def measure_costs(
     for device in platform.devices:
         by_class.setdefault(device.cost_class, device)
     found: dict[tuple[str, str], Record] = {}
-    footprint = weight_footprint_bytes(extraction.graph)
+    footprint = weight_footprint_bytes(extraction.graph, extraction.kernels)
     estimated = {name for name, device in by_class.items() if needs_estimate(device)}
     for position, device in enumerate(by_class.values()):
         if device.cost_class in estimated:
@@ -253,12 +254,23 @@ def implementation_id(kernel: Kernel, function: Any, footprint_bytes: int = 0) -
     return f"{kernel.id}.{tvm_ffi.structural_hash(bare) & (2**64 - 1):016x}{far}"
 
 
-def weight_footprint_bytes(graph: TaskGraph) -> int:
-    """Return the bytes of all weights of a graph, rounded up to a power of two, at least 1 MiB.
+def weight_footprint_bytes(graph: TaskGraph, kernels: Mapping[str, Kernel]) -> int:
+    """Return the bytes of the distinct weights of a graph, rounded up to a power of two, at least 1 MiB.
 
-    Models of about one size then share their records.
+    A weight that many tasks read is in memory once. Models of about one size then share their records.
+
+    Parameters
+    ----------
+    kernels
+        The kernels of the graph's tasks by id, which say how large their arguments are.
     """
-    total = max(1 << 20, sum(task.weight_bytes for task in graph.tasks))
+    weights: dict[int, int] = {}
+    for task in graph.tasks:
+        # Outputs follow the operands.
+        for operand, ty in zip(task.operands, kernels[task.kernel].argument_types, strict=False):
+            if operand.producer == FROM_CONSTANT:
+                weights[operand.output] = tensor_bytes(ty)
+    total = max(1 << 20, sum(weights.values()))
     return 1 << (total - 1).bit_length()
 
 
