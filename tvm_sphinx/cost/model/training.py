@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -167,6 +168,8 @@ def training_set(
 ) -> TrainingSet:
     """Return all that is on record of kernels whose text is known, on devices of these classes.
 
+    Kernels whose text cannot be read are left out, with one warning.
+
     Raises
     ------
     SphinxError
@@ -174,6 +177,7 @@ def training_set(
     """
     numbers, numbers_of_device, times, groups = [], [], [], []
     version = str(tvm.__version__)
+    unreadable = 0
     for text in texts:
         if text.group == PROBE:
             continue  # its times are features
@@ -182,12 +186,18 @@ def training_set(
             record = records.get(text.kernel, str(class_of(device)), version)
             if text.tvm != version or record is None or not record.samples_ns:
                 continue
-            function = function or text.function()
+            try:
+                function = function or text.function()
+            except SphinxError:
+                unreadable += 1
+                break
             profile = profiles[device.cost_class]
             numbers.append(kernel_numbers(function, text.weights, text.footprint_bytes, profile.shape))
             numbers_of_device.append(profile.numbers)
             times.append(float(max(1, median_and_spread(record.samples_ns)[0])))
             groups.append(text.group)
+    if unreadable:
+        warnings.warn(f"{unreadable} measured kernels cannot be read and are left out.", stacklevel=2)
     if len(times) < _FEWEST_ROWS:
         raise SphinxError(
             "Expected measured kernels to learn from; none is on record for these devices. Measure some "
