@@ -185,10 +185,9 @@ def _cost(
 ) -> tuple[KernelChoices, CostTable]:
     """Measure all kernels and choose the fastest of each; with a predictor, measure within a budget."""
     if predictor is not None:
-        costs = fill_costs(
-            extraction, platform, store, predictor, budget_s, config=config, progress=progress
+        return fill_costs(
+            extraction, platform, store, predictor, budget_s, sources, config=config, progress=progress
         )
-        return KernelChoices(), costs
     choices = choose_kernels(extraction, platform, store, sources, config=config, progress=progress)
     costs = measure_costs(
         extraction, platform, store, config=config, progress=progress, implement=choices.function

@@ -124,6 +124,55 @@ def test_fuzzed_files_give_only_sound_records(data: st.DataObject) -> None:
             assert parse_line(record.to_line()) == record
 
 
+def test_a_file_cut_at_any_byte_keeps_every_whole_line(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    records = [replace(RECORD, kernel=name) for name in ("first", "second", "third")]
+    content = "".join(record.to_line() for record in records).encode()
+    late = replace(RECORD, kernel="late")
+    for length in range(len(content) + 1):
+        path.write_bytes(content[:length])
+        # A last line that lacks nothing but its line break is whole.
+        whole = [record for record in records if record.to_line().strip() in content[:length].decode()]
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            store = RecordStore(path)
+        assert [store.get(r.kernel, str(WHERE), "0.27") for r in records] == [
+            record if record in whole else None for record in records
+        ]
+        # What is torn is told.
+        assert len(told) == len(content[:length].splitlines()) - len(whole)
+        store.add(late)
+        assert read_quietly(path) == [*whole, late]
+
+
+@given(st.data())
+def test_a_fuzzed_file_keeps_what_was_not_touched(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    names = [f"kernel{number}" for number in range(4)]
+    lines = [replace(RECORD, kernel=name).to_line().encode() for name in names]
+    hit = data.draw(st.integers(0, 3))
+    noise = data.draw(st.binary(max_size=80))
+    start = data.draw(st.integers(0, len(lines[hit]) - 1))
+    end = data.draw(st.integers(start, len(lines[hit]) - 1))
+    lines[hit] = lines[hit][:start] + noise + lines[hit][end:]
+    path = tmp_path_factory.mktemp("fuzzed") / "records.jsonl"
+    path.write_bytes(b"".join(lines))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        store = RecordStore(path)
+    for number, name in enumerate(names):
+        found = store.get(name, str(WHERE), "0.27")
+        assert number == hit or found == replace(RECORD, kernel=name)
+    assert all(0 <= sample < 1e15 for record in read_quietly(path) for sample in record.samples_ns)
+
+
+def read_quietly(path: Path) -> list[Record]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return list(read_records(path))
+
+
 def test_a_time_that_is_none_is_refused_before_it_is_written() -> None:
     for sample in (float("nan"), float("inf"), -1.0):
         with pytest.raises(SphinxError, match="Expected samples of 'kernel'"):

@@ -133,7 +133,7 @@ def bench_kernels(
     kernels = list(extraction.kernels.values())
     calls = Counter(task.kernel for task in extraction.graph.tasks)
     first = {task.kernel: task for task in reversed(extraction.graph.tasks)}
-    footprint = weight_footprint_bytes(extraction.graph)
+    footprint = weight_footprint_bytes(extraction.graph, extraction.kernels)
     stage = f"measure on {device.name}"
     found = measure_kernels(
         kernels, device, records, config or MeasureConfig(), stage, progress, footprint

@@ -7,7 +7,6 @@ wheel registers none (neither CBLAS nor MKL nor DNNL), so there is none here.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,20 +15,15 @@ from .._tvm import tirx, tvm
 from ..extract import Extraction, Kernel
 from ..implement import implement_kernel
 from ..platform import Device, Platform
-from ..runtime.sampling import host_load
-from ..runtime.timing import load_for_lanes, time_in_lane
 from ..targets import device_target, runtime_device
-from .agreement import agree
-from .classes import class_of
-from .kernel_timing import MeasureConfig, random_tensor, shape_texts
-from .measure import implementation_id, measure_kernels, weight_footprint_bytes
+from .kernel_timing import MeasureConfig
+from .measure import measure_kernels, weight_footprint_bytes
 from .progress import Progress
-from .records import Record, RecordStore, median_and_spread
+from .records import RecordStore, median_and_spread
+from .vetting import vet_implementation
 
 # A candidate has to be faster than the rules' kernel by this much, which is more than their noise.
 _MARGIN = 0.03
-# One that exceeds the rules' kernel by this factor in its first calls is measured no further.
-_GIVE_UP = 3.0
 # A serial sum of floats takes at least two cycles a step, which no processor does in less than this.
 _LEAST_NS_PER_STEP = 0.33
 _REDUCTION = 2  # tirx.IterVar.CommReduce
@@ -46,8 +40,9 @@ class Candidate:
     function
         The PrimFunc, which is compiled as it is.
     found_ns
-        What it took where it was found, in the same conditions; 0 is not known. If that is more than the
-        rules' kernel takes, it is not measured again.
+        What it took where it was found, in the same conditions, and compared with a kernel that is known
+        to be right; 0 is not known. If that is more than the rules' kernel takes, it is not measured
+        again.
     """
 
     origin: str
@@ -100,13 +95,23 @@ def choose_kernels(
     """
     platform.check_machine()
     chosen: dict[tuple[str, str], Candidate] = {}
-    footprint = weight_footprint_bytes(extraction.graph)
+    footprint = weight_footprint_bytes(extraction.graph, extraction.kernels)
     kernels = [kernel for kernel in extraction.kernels.values() if not kernel.is_external]
     for device in {device.cost_class: device for device in reversed(platform.devices)}.values():
-        if device.is_cpu and device.rpc_key is None and runtime_device(device.runtime).exist:
+        if has_candidates(device):
             chooser = _Chooser(device, records, config or MeasureConfig(), footprint, progress)
             chosen.update(chooser.choose(kernels, sources))
     return KernelChoices(chosen)
+
+
+def has_candidates(device: Device) -> bool:
+    """Return whether kernels of a device have other implementations than the rules': a CPU at hand."""
+    return device.is_cpu and device.rpc_key is None and bool(runtime_device(device.runtime).exist)
+
+
+def rules_candidate(function: Any) -> Candidate:
+    """Return what `tvm_sphinx.implement.implement_kernel` has made as a candidate."""
+    return Candidate("rule" if function.attrs.get("tirx.is_scheduled", 0) else "default", function)
 
 
 def default_loops(kernel: Kernel, rule_ns: int) -> Candidate | None:
@@ -188,7 +193,7 @@ class _Chooser:
         self, kernels: Sequence[Kernel], sources: Sequence[CandidateSource]
     ) -> dict[tuple[str, str], Candidate]:
         kernels = [k for k in kernels if k.target_kind in (None, str(self.target.kind.name))]
-        rules = [self._rule(kernel) for kernel in kernels]
+        rules = [rules_candidate(implement_kernel(kernel.function, self.target)) for kernel in kernels]
         best_ns = self._measure(kernels, rules, f"measure on {self.device.name}")
         best = dict(zip((kernel.id for kernel in kernels), rules, strict=True))
         rule_ns = dict(best_ns)
@@ -212,17 +217,22 @@ class _Chooser:
         for number, candidates_of in enumerate(rounds):
             tried = [kernel for kernel in kernels if kernel.id in candidates_of]
             candidates = [candidates_of[kernel.id] for kernel in tried]
-            self._vet(tried, candidates, best, rule_ns)
+            for kernel, candidate in zip(tried, candidates, strict=True):
+                vet_implementation(
+                    kernel,
+                    candidate.function,
+                    best[kernel.id].function,
+                    self.device,
+                    self.records,
+                    origin=candidate.origin,
+                    rule_ns=rule_ns[kernel.id],
+                    footprint_bytes=self.footprint,
+                )
             stage = f"candidates on {self.device.name} ({number + 1}/{len(rounds)})"
             for name, found_ns in self._measure(tried, candidates, stage).items():
                 if is_faster(found_ns, best_ns[name], rule_ns[name]):
                     best_ns[name], best[name] = found_ns, candidates_of[name]
         return {(name, self.device.cost_class): candidate for name, candidate in best.items()}
-
-    def _rule(self, kernel: Kernel) -> Candidate:
-        function = implement_kernel(kernel.function, self.target)
-        is_scheduled = bool(function.attrs.get("tirx.is_scheduled", 0))
-        return Candidate("rule" if is_scheduled else "default", function)
 
     def _measure(
         self, kernels: Sequence[Kernel], candidates: Sequence[Candidate], stage: str
@@ -244,54 +254,3 @@ class _Chooser:
             for kernel, record in zip(kernels, found, strict=True)
             if record.samples_ns
         }
-
-    def _vet(
-        self,
-        kernels: Sequence[Kernel],
-        candidates: Sequence[Candidate],
-        reference: Mapping[str, Candidate],
-        rule_ns: Mapping[str, int],
-    ) -> None:
-        """Put on record, so that nobody measures them, candidates that are wrong or far too slow."""
-        where = class_of(self.device)
-        for kernel, candidate in zip(kernels, candidates, strict=True):
-            key = implementation_id(kernel, candidate.function, self.footprint)
-            if self.records.get(key, str(where), str(tvm.__version__)) is not None:
-                continue
-            samples = self._try(kernel, candidate, reference[kernel.id])
-            if samples is None:
-                warnings.warn(
-                    f"The {candidate.origin} candidate of kernel {kernel.id} on {self.device.name} is "
-                    f"dropped: it cannot be built, or computes other numbers than our rule's.",
-                    stacklevel=2,
-                )
-            elif min(samples) <= _GIVE_UP * rule_ns[kernel.id]:
-                continue
-            self.records.add(
-                Record(
-                    key,
-                    where,
-                    str(tvm.__version__),
-                    samples or (),
-                    host_load(),
-                    shapes=shape_texts(kernel),
-                )
-            )
-
-    def _try(self, kernel: Kernel, candidate: Candidate, reference: Candidate) -> tuple[int, ...] | None:
-        """Return the times of its first calls, None if it fails or disagrees with the reference."""
-        functions = {
-            name: one.function.with_attr("target", self.target)
-            for name, one in (("candidate", candidate), ("reference", reference))
-        }
-        try:
-            module = load_for_lanes(functions)
-        except Exception:  # TVM raises many types; whatever it is, there is no such kernel
-            return None
-        results = []
-        samples: tuple[int, ...] = ()
-        for name in ("reference", "candidate"):
-            operands = [random_tensor(ty, runtime_device("cpu:0")) for ty in kernel.argument_types]
-            samples = time_in_lane(module.get_function(name), operands, self.device, min_ns=1)
-            results.append([operand.numpy() for operand in operands])
-        return samples if agree(results[1], results[0]) else None

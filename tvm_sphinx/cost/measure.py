@@ -6,15 +6,17 @@ threads as it has cores.
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .._tvm import tvm, tvm_ffi
+from ..dataflow import tensor_bytes
 from ..errors import UnsupportedError
 from ..extract import Extraction, Kernel
-from ..graph import TaskGraph
+from ..graph import FROM_CONSTANT, TaskGraph
 from ..implement import Implement, implement_kernel
 from ..platform import Device, Platform
 from ..runtime.sampling import Goal, Samples, cpu_ticks, host_load, is_narrow, stolen_share
@@ -77,7 +79,7 @@ def measure_costs(
     for device in platform.devices:
         by_class.setdefault(device.cost_class, device)
     found: dict[tuple[str, str], Record] = {}
-    footprint = weight_footprint_bytes(extraction.graph)
+    footprint = weight_footprint_bytes(extraction.graph, extraction.kernels)
     estimated = {name for name, device in by_class.items() if needs_estimate(device)}
     for position, device in enumerate(by_class.values()):
         if device.cost_class in estimated:
@@ -117,12 +119,15 @@ def measure_kernels(
     progress: Progress | None = None,
     footprint_bytes: int = 0,
     implement: Implement | None = None,
+    end_s: float = math.inf,
 ) -> list[Record]:
     """Return a record for each kernel on a device; those that the store lacks are measured.
 
     ``footprint_bytes`` is what a model reads between two uses of the same weight: on a CPU, weights are
     measured as far away as that puts them. ``implement`` gives the PrimFunc to measure for a kernel,
     with the device's target; None stands for what `tvm_sphinx.implement.implement_kernel` makes.
+    No kernel is begun once ``time.monotonic()`` has reached ``end_s``: those without a record are then
+    left out of what is returned.
     """
     implemented = [
         (implement(kernel, device) if implement else None) or implement_for(kernel, device)
@@ -150,12 +155,14 @@ def measure_kernels(
         stage = f"{stage}, {known} on record" if known else stage
         report(stage, known, len(kernels))
         for done, (key, kernel) in enumerate(missing_kernels.items()):
+            if time.monotonic() >= end_s:
+                break
             texts.add(key, kernel.id, functions[key], kernel.weights, far)
             samples = session.time(key, kernel)
             shapes = shape_texts(kernel)
             records.add(Record(key, where, version, samples.ns, host_load(), shapes=shapes))
             report(stage, known + done + 1, len(kernels))
-        for key, samples in session.time_again():
+        for key, samples in session.time_again(end_s):
             shapes = shape_texts(missing_kernels[key])
             records.add(Record(key, where, version, samples.ns, host_load(), shapes=shapes))
         session.warn_if_busy(device)
@@ -199,11 +206,12 @@ class _Session:
         self.timed[key] = (kernel, samples)
         return samples
 
-    def time_again(self) -> Iterator[tuple[str, Samples]]:
+    def time_again(self, end_s: float = math.inf) -> Iterator[tuple[str, Samples]]:
         """Yield better samples of kernels that are known badly, the worst first, while time allows."""
-        end_s = time.monotonic() + _RETRY_SHARE * (time.monotonic() - self._begin_s)
+        now_s = time.monotonic()
+        end_s = min(end_s, now_s + _RETRY_SHARE * (now_s - self._begin_s))
         for key, (kernel, first) in sorted(self.timed.items(), key=lambda item: -_doubt(item[1][1])):
-            if not _is_doubtful(first) or time.monotonic() > end_s:
+            if not _is_doubtful(first) or time.monotonic() >= end_s:
                 continue
             again = self.time(key, kernel)
             if _doubt(again) < _doubt(first):
@@ -246,12 +254,23 @@ def implementation_id(kernel: Kernel, function: Any, footprint_bytes: int = 0) -
     return f"{kernel.id}.{tvm_ffi.structural_hash(bare) & (2**64 - 1):016x}{far}"
 
 
-def weight_footprint_bytes(graph: TaskGraph) -> int:
-    """Return the bytes of all weights of a graph, rounded up to a power of two, at least 1 MiB.
+def weight_footprint_bytes(graph: TaskGraph, kernels: Mapping[str, Kernel]) -> int:
+    """Return the bytes of the distinct weights of a graph, rounded up to a power of two, at least 1 MiB.
 
-    Models of about one size then share their records.
+    A weight that many tasks read is in memory once. Models of about one size then share their records.
+
+    Parameters
+    ----------
+    kernels
+        The kernels of the graph's tasks by id, which say how large their arguments are.
     """
-    total = max(1 << 20, sum(task.weight_bytes for task in graph.tasks))
+    weights: dict[int, int] = {}
+    for task in graph.tasks:
+        # Outputs follow the operands.
+        for operand, ty in zip(task.operands, kernels[task.kernel].argument_types, strict=False):
+            if operand.producer == FROM_CONSTANT:
+                weights[operand.output] = tensor_bytes(ty)
+    total = max(1 << 20, sum(weights.values()))
     return 1 << (total - 1).bit_length()
 
 

@@ -233,7 +233,7 @@ def find_tunable(
     modules = {name: workload_module(kernel) for name, kernel in extraction.kernels.items()}
     chosen = _select_by_name(extraction, modules, kinds, tasks)
     by_class = {device.cost_class: device for device in reversed(platform.devices) if device.is_cpu}
-    footprint = weight_footprint_bytes(extraction.graph)
+    footprint = weight_footprint_bytes(extraction.graph, extraction.kernels)
     found = []
     for device in reversed(by_class.values()):
         stage = f"measure on {device.name}"
@@ -290,7 +290,7 @@ class _Session:
     ) -> None:
         self.config = config
         self.kernels = kernels
-        self.footprint = weight_footprint_bytes(extraction.graph)
+        self.footprint = weight_footprint_bytes(extraction.graph, extraction.kernels)
         self.stores: dict[str, TuningStore] = {}
         self.models: dict[str, Any] = {}
         self.searches: dict[int, _Search] = {}

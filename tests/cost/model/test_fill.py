@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from tvm import te, tirx
 
 from tests.networks import recurrent_net
-from tvm_sphinx.cost import fill
+from tvm_sphinx.cost import budget, fill
+from tvm_sphinx.cost.candidates import Candidate, KernelChoices, choose_kernels
 from tvm_sphinx.cost.fill import fill_costs
 from tvm_sphinx.cost.measure import MeasureConfig, measure_costs
 from tvm_sphinx.cost.model.model_file import CostModel, load_cost_model, save_cost_model
@@ -20,10 +24,10 @@ from tvm_sphinx.cost.model.training import train_model
 from tvm_sphinx.cost.records import RecordStore, read_records
 from tvm_sphinx.cost.table import build_problem
 from tvm_sphinx.errors import ArtifactError, SphinxError
-from tvm_sphinx.extract import Extraction, extract_task_graph
+from tvm_sphinx.extract import Extraction, Kernel, extract_task_graph
 from tvm_sphinx.lower import lower_to_kernels
 from tvm_sphinx.pipeline import compile
-from tvm_sphinx.platform import Platform
+from tvm_sphinx.platform import Device, Platform
 from tvm_sphinx.problem import SchedulingProblem
 from tvm_sphinx.schedule import Schedule, validate
 from tvm_sphinx.search import search_schedule
@@ -76,12 +80,12 @@ def test_without_a_budget_everything_is_predicted(
     model, path = trained
     store = RecordStore(path)
     known = _kernels_on_record(path)
-    costs = fill_costs(extraction, PLATFORM, store, model, 0.0, config=QUICK)
+    _, costs = fill_costs(extraction, PLATFORM, store, model, 0.0, config=QUICK)
     assert not costs.measured.any()
     assert (costs.exec_ns > 0).all()
     assert (costs.spread_ns >= 0).all()
     assert _kernels_on_record(path) == known
-    again = fill_costs(extraction, PLATFORM, store, model, 0.0, config=QUICK)
+    _, again = fill_costs(extraction, PLATFORM, store, model, 0.0, config=QUICK)
     assert np.array_equal(again.exec_ns, costs.exec_ns)
 
 
@@ -94,7 +98,7 @@ def test_what_is_on_record_is_not_predicted(
 ) -> None:
     store = RecordStore(tmp_path / "records.jsonl")
     measured = measure_costs(extraction, PLATFORM, store, config=QUICK)
-    costs = fill_costs(extraction, PLATFORM, store, trained[0], 0.0, config=QUICK)
+    _, costs = fill_costs(extraction, PLATFORM, store, trained[0], 0.0, config=QUICK)
     assert costs.measured.all()
     assert np.array_equal(costs.exec_ns, measured.exec_ns)
 
@@ -102,33 +106,127 @@ def test_what_is_on_record_is_not_predicted(
 def test_a_budget_measures_the_most_urgent_kernels_first(
     extraction: Extraction, trained: tuple[CostModel, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The clock stands still while eight kernels are measured, and then the budget is spent."""
     measured: list[tuple[str, str]] = []
-    clock = iter(range(1000))
-    kernels = fill.measure_kernels
+    kernels = budget.measure_kernels
 
-    def watch(chosen: list, device: object, *rest: object) -> list:
+    def watch(chosen: list, device: object, *rest: object, **more: object) -> list:
+        found = kernels(chosen, device, *rest, **{**more, "end_s": math.inf})  # type: ignore[arg-type]
         measured.extend((kernel.id, device.name) for kernel in chosen)  # type: ignore[attr-defined]
-        return kernels(chosen, device, *rest)  # type: ignore[arg-type]
+        return found
 
-    monkeypatch.setattr(fill, "measure_kernels", watch)
-    monkeypatch.setattr(fill, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+    def now_s() -> float:
+        return 1e9 if len(measured) >= 7 else 0.0
+
+    monkeypatch.setattr(budget, "measure_kernels", watch)
+    monkeypatch.setattr(budget, "time", SimpleNamespace(monotonic=now_s))
     store = RecordStore(trained[1])
     store.path = None  # keep what this test measures from the others
-    costs = fill_costs(extraction, PLATFORM, store, trained[0], 1.5, config=QUICK)
-    # The clock gives one second to each look: one batch fits.
-    assert 0 < len(measured) <= 8
+    asked: list[fill.Implementation] = []
+    within = fill.measure_within
+
+    def note(seconds: float, order: list, *rest: object) -> None:
+        asked.extend(order)
+        within(seconds, order, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fill, "measure_within", note)
+    _, costs = fill_costs(extraction, PLATFORM, store, trained[0], 600.0, config=QUICK)
+    order = [(one.kernel.id, one.device.name) for one in asked]
+    assert 7 <= len(measured) < len(order)
+    assert measured[0] == order[0]
     names = [device.name for device in PLATFORM.devices]
     for task, entry in enumerate(extraction.graph.tasks):
         for column, name in enumerate(names):
-            assert costs.measured[task, column] == ((entry.kernel, name) in measured)
+            assert not costs.measured[task, column] or (entry.kernel, name) in measured
 
 
-@pytest.mark.parametrize("budget", [-1.0, float("nan"), float("inf")])
+def test_the_choice_is_that_of_a_compilation_which_measures_all(
+    extraction: Extraction, trained: tuple[CostModel, Path]
+) -> None:
+    """Rules' kernels, default loops and a candidate that is found elsewhere, all on record."""
+    store = RecordStore(None)
+    choices = choose_kernels(extraction, PLATFORM, store, [_Named()], config=QUICK)
+    measured = measure_costs(extraction, PLATFORM, store, config=QUICK, implement=choices.function)
+    found, costs = fill_costs(extraction, PLATFORM, store, trained[0], 0.0, [_Named()], config=QUICK)
+    assert _origins(found) == _origins(choices)
+    assert np.array_equal(costs.exec_ns, measured.exec_ns)
+    assert costs.measured.all()
+
+
+class _Named:
+    """A source of one candidate for every kernel: its default loops under another name."""
+
+    def __init__(self, found_ns: int = 0) -> None:
+        self.found_ns = found_ns
+
+    def __call__(self, kernel: Kernel, _: Device) -> Sequence[Candidate]:
+        marked = kernel.function.with_attrs({"tirx.is_scheduled": True, "sphinx.test": 1})
+        return [Candidate("named", marked, self.found_ns)]
+
+
+def _origins(choices: KernelChoices) -> dict[tuple[str, str], str]:
+    return {key: candidate.origin for key, candidate in choices.chosen.items()}
+
+
+def test_a_tuned_kernel_is_chosen_by_the_time_at_which_it_was_found(
+    extraction: Extraction, trained: tuple[CostModel, Path]
+) -> None:
+    store = RecordStore(None)
+    ruled = measure_costs(extraction, PLATFORM, store, config=QUICK)
+    choices, costs = fill_costs(extraction, PLATFORM, store, trained[0], 0.0, [_Named(1)], config=QUICK)
+    assert set(_origins(choices).values()) == {"named"}
+    assert (costs.exec_ns == 1).all()
+    assert not costs.measured.any()
+    for kernel in extraction.kernels.values():
+        assert choices.function(kernel, PLATFORM.devices[0]).attrs["sphinx.test"] == 1
+    slower = int(ruled.exec_ns.max()) + 1
+    choices, costs = fill_costs(
+        extraction, PLATFORM, store, trained[0], 0.0, [_Named(slower)], config=QUICK
+    )
+    assert "named" not in _origins(choices).values()
+    assert np.array_equal(costs.exec_ns, ruled.exec_ns)
+
+
+def test_what_never_ran_is_chosen_only_once_it_was_measured(
+    extraction: Extraction, trained: tuple[CostModel, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tvm_sphinx.cost.cells.is_faster", lambda *_: True)
+    store = RecordStore(None)
+    choices, _ = fill_costs(extraction, PLATFORM, store, trained[0], 0.0, [_Named()], config=QUICK)
+    assert set(_origins(choices).values()) <= {"rule", "default"}
+    choices, costs = fill_costs(extraction, PLATFORM, store, trained[0], 600.0, [_Named()], config=QUICK)
+    assert "named" in _origins(choices).values()
+    assert costs.measured.all()
+
+
+def test_a_wrong_candidate_is_dropped_within_a_budget_too(
+    extraction: Extraction, trained: tuple[CostModel, Path]
+) -> None:
+    def wrong(kernel: Kernel, _: Device) -> Sequence[Candidate]:
+        *shapes, last = [[int(e) for e in ty.shape.values] for ty in kernel.argument_types]
+        kinds = [str(ty.dtype) for ty in kernel.argument_types]
+        read = [
+            te.placeholder(*of, name=f"t{i}") for i, of in enumerate(zip(shapes, kinds, strict=False))
+        ]
+        seven = te.compute(last, lambda *_: tirx.const(7, kinds[-1]), name="seven")
+        function = te.create_prim_func([*read, seven])
+        return [Candidate("wrong", function.with_attr("tirx.is_scheduled", True), 1)]
+
+    store = RecordStore(None)
+    with pytest.warns(UserWarning, match="wrong candidate .* computes other numbers"):
+        choices, costs = fill_costs(
+            extraction, PLATFORM, store, trained[0], 600.0, [wrong], config=QUICK
+        )
+    assert "wrong" not in _origins(choices).values()
+    assert (costs.exec_ns > 1).all()
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
 def test_a_budget_that_is_none_is_refused(
-    extraction: Extraction, trained: tuple[CostModel, Path], budget: float
+    extraction: Extraction, trained: tuple[CostModel, Path], seconds: float
 ) -> None:
     with pytest.raises(SphinxError, match="measuring budget"):
-        fill_costs(extraction, PLATFORM, RecordStore(None), trained[0], budget, config=QUICK)
+        fill_costs(extraction, PLATFORM, RecordStore(None), trained[0], seconds, config=QUICK)
 
 
 def test_a_model_is_scheduled_with_predicted_costs_alone(
@@ -184,7 +282,7 @@ def test_slack_is_how_much_later_a_task_could_start() -> None:
 def test_slack_is_never_negative_and_some_task_has_none(
     extraction: Extraction, trained: tuple[CostModel, Path], algorithm: str
 ) -> None:
-    costs = fill_costs(extraction, PLATFORM, RecordStore(trained[1]), trained[0], 0.0, config=QUICK)
+    _, costs = fill_costs(extraction, PLATFORM, RecordStore(trained[1]), trained[0], 0.0, config=QUICK)
     problem = build_problem(extraction.graph, PLATFORM, costs)
     schedule = search_schedule(problem, algorithm=algorithm).best
     slack = slack_ns(problem, schedule)
@@ -197,7 +295,7 @@ from pathlib import Path
 from tvm_sphinx.cost.measure import MeasureConfig
 from tvm_sphinx.cost.model.training import train_model
 from tvm_sphinx.cost.records import RecordStore
-from tvm_sphinx.platform import Platform
+from tvm_sphinx.platform import Device, Platform
 def stop(stage, done, total):
     if done:
         import os, signal

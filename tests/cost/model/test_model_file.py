@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.cost.model.test_regression import made
 from tvm_sphinx.cost.model.model_file import CostModel, load_cost_model, save_cost_model
@@ -76,9 +80,76 @@ def test_trees_of_another_model_are_refused(model: CostModel, tmp_path: Path, na
         load_cost_model(tmp_path / "model.json", "0.27")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "\x00"])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", "\x00", "[" * 100_000, '{"schema": ' + "9" * 5000 + "}"]
+)
 def test_a_meta_file_that_is_none_is_refused(model: CostModel, tmp_path: Path, text: str) -> None:
     save_cost_model(model, tmp_path / "model.json")
     (tmp_path / "model.meta.json").write_text(text)
     with pytest.raises(ArtifactError):
         load_cost_model(tmp_path / "model.json", "0.27")
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.spread.json", "model.meta.json"])
+def test_a_file_cut_anywhere_is_refused(model: CostModel, tmp_path: Path, name: str) -> None:
+    save_cost_model(model, tmp_path / "model.json")
+    file = tmp_path / name
+    content = file.read_bytes()
+    whole = len(content.rstrip())
+    step = max(1, whole // 500)
+    for length in range(0, whole, step):
+        file.write_bytes(content[:length])
+        with pytest.raises(ArtifactError):
+            load_cost_model(tmp_path / "model.json", "0.27")
+
+
+@given(st.data())
+def test_an_altered_file_is_refused_or_says_the_same(model: CostModel, data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.json"
+        save_cost_model(model, path)
+        name = data.draw(st.sampled_from(["model.json", "model.spread.json", "model.meta.json"]))
+        file = path.with_name(name)
+        content = bytearray(file.read_bytes())
+        for _ in range(data.draw(st.integers(1, 3))):
+            content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+        file.write_bytes(content)
+        features = made(5, seed=1).features
+        try:
+            read = load_cost_model(path, "0.27")
+        except ArtifactError:
+            return
+        for first, second in zip(model.predict(features), read.predict(features), strict=True):
+            assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("num_rows", 1e999),
+        ("num_rows", "many"),
+        ("heldout", {"median_error": float("nan"), "within_quarter": 0.5}),
+        ("heldout", {"median_error": 0.1}),
+        ("heldout", 3),
+        ("training_fingerprint", None),
+    ],
+)
+def test_a_meta_file_with_values_that_are_none_is_refused(
+    model: CostModel, tmp_path: Path, key: str, value: object
+) -> None:
+    save_cost_model(model, tmp_path / "model.json")
+    meta = tmp_path / "model.meta.json"
+    meta.write_text(json.dumps({**json.loads(meta.read_text()), key: value}))
+    with pytest.raises(ArtifactError, match="Not a cost model's meta file"):
+        load_cost_model(tmp_path / "model.json", "0.27")
+
+
+def test_trees_that_this_xgboost_cannot_read_are_refused(model: CostModel, tmp_path: Path) -> None:
+    """As those of a later version may be: the meta file matches them."""
+    save_cost_model(model, tmp_path / "model.json")
+    trees, meta = tmp_path / "model.json", tmp_path / "model.meta.json"
+    trees.write_text('{"learner": {}}')
+    digest = hashlib.sha256(trees.read_bytes()).hexdigest()
+    meta.write_text(json.dumps({**json.loads(meta.read_text()), "trees_sha256": digest}))
+    with pytest.raises(ArtifactError, match="tvm-sphinx train"):
+        load_cost_model(trees, "0.27")

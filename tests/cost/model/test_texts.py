@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,38 @@ def test_a_torn_line_costs_only_itself(tmp_path: Path, cut: int) -> None:
     with pytest.warns(UserWarning, match="1 lines are torn"):
         read = KernelTexts(path)
     assert [text.kernel for text in read] == ["first"]
+
+
+def test_a_file_cut_at_any_byte_keeps_every_whole_line(tmp_path: Path) -> None:
+    path = tmp_path / "k.jsonl"
+    KernelTexts(path).add("first", "group", _function(), (1,), 0)
+    first = path.read_bytes()
+    content = first + first.replace(b"first", b"second")
+    for length in range(0, len(content), 7):
+        path.write_bytes(content[:length])
+        whole = (length >= len(first) - 1) + (length >= len(content) - 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert len(KernelTexts(path)) == whole
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"footprint_bytes": float("inf")},
+        {"footprint_bytes": -1},
+        {"weights": [float("nan")]},
+        {"weights": [-1]},
+        {"weights": "01"},
+        {"packed": 3},
+    ],
+)
+def test_malformed_lines_are_not_used(tmp_path: Path, change: dict[str, object]) -> None:
+    path = tmp_path / "k.jsonl"
+    KernelTexts(path).add("first", "group", _function(), (1,), 0)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}) + "\n" + "[" * 100_000 + "\n")
+    with pytest.warns(UserWarning, match="2 lines"):
+        assert len(KernelTexts(path)) == 0
 
 
 def test_lines_of_another_schema_are_not_used(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -132,12 +133,22 @@ def load_cost_model(path: str | Path, tvm_version: str) -> CostModel:
                 f"make a new one with: tvm-sphinx train -o {path}"
             )
         booster = xgboost.Booster()
-        booster.load_model(bytearray(raw))
+        try:
+            booster.load_model(bytearray(raw))
+        except xgboost.core.XGBoostError as error:
+            raise ArtifactError(
+                f"XGBoost {_xgboost_version()} cannot read {str(file)!r}, which XGBoost "
+                f"{meta.get('xgboost')} wrote; make a new one with: tvm-sphinx train -o {path}"
+            ) from error
         boosters.append(booster)
     try:
         heldout = HeldOut(**{key: float(value) for key, value in meta["heldout"].items()})
         known = str(meta["training_fingerprint"]), int(meta["num_rows"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if not all(map(math.isfinite, asdict(heldout).values())):
+            raise ValueError(f"expected finite errors; got {heldout}")
+        if not isinstance(meta["training_fingerprint"], str):
+            raise TypeError(f"expected a fingerprint; got {meta['training_fingerprint']}")
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ArtifactError(f"Not a cost model's meta file: {str(meta_path)!r}: {error!r}.") from error
     return CostModel(boosters[0], boosters[1], tvm_version, *known, heldout)
 
@@ -168,7 +179,7 @@ def _read_bytes(path: Path) -> bytes:
 def _read_meta(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(_read_bytes(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f"Not a cost model's meta file: {str(path)!r}: {error}.") from error
     if not isinstance(content, dict):
         raise ArtifactError(f"Not a cost model's meta file: {str(path)!r} holds no object.")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .walk import BY_ELEMENT, OPERATIONS, Access, Buffer, Loop, Nest, Statement
+from .nest import BY_ELEMENT, OPERATIONS, Access, Buffer, Loop, Nest, Statement
 
 _LINE_BYTES = 64
 # TVM's LLVM backend keeps smaller temporaries on the stack, where LLVM promotes them to registers.

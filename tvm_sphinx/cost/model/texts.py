@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..._tvm import tvm
+from ...errors import SphinxError
 from ..records import RecordStore, append_line
 
 #: Version of the line format; lines of another version are left alone and not used.
@@ -51,8 +52,23 @@ class KernelText:
     packed: str
 
     def function(self) -> Any:
-        """Return the scheduled PrimFunc."""
-        return tvm.ir.load_json(zlib.decompress(base64.b85decode(self.packed)).decode())
+        """Return the scheduled PrimFunc.
+
+        Raises
+        ------
+        SphinxError
+            If what is on file is none, or lacks an argument that is said to be a weight.
+        """
+        try:
+            function = tvm.ir.load_json(zlib.decompress(base64.b85decode(self.packed)).decode())
+            num_params = len(function.params)
+        except Exception as error:  # a damaged line; TVM raises many types
+            raise SphinxError(f"The kernel {self.kernel!r} on file cannot be read.") from error
+        if max(self.weights, default=0) >= num_params:
+            raise SphinxError(
+                f"Expected weights of kernel {self.kernel!r} below {num_params}; got {self.weights}."
+            )
+        return function
 
 
 class KernelTexts:
@@ -143,8 +159,14 @@ def _parse(line: str) -> KernelText | None:
         fields = [content[name] for name in ("kernel", "group", "tvm", "packed")]
         if not all(isinstance(value, str) for value in fields):
             return None
-        weights = tuple(int(position) for position in content["weights"])
+        weights, footprint = content["weights"], content["footprint_bytes"]
+        if not isinstance(weights, list) or not all(map(_is_count, [*weights, footprint])):
+            return None
         kernel, group, version, packed = fields
-        return KernelText(kernel, group, version, weights, int(content["footprint_bytes"]), packed)
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError):
+        return KernelText(kernel, group, version, tuple(weights), footprint, packed)
+    except (KeyError, TypeError, ValueError, RecursionError):  # no JSON, or no object of these keys
         return None
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0

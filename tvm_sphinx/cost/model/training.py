@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -125,7 +127,7 @@ def measure_drawn(
     progress: Progress | None = None,
 ) -> int:
     """Measure drawn kernels, each on one of the devices, and return how many are on record then."""
-    end = None if budget_s is None else time.monotonic() + budget_s
+    end_s = math.inf if budget_s is None else time.monotonic() + budget_s
     targets = [device_target(device) for device in devices]
     batch: list[Sample] = []
     done = 0
@@ -133,12 +135,10 @@ def measure_drawn(
         batch.append(sample)
         if len(batch) < _BATCH * len(devices) and number + 1 < samples:
             continue
-        if end is not None and time.monotonic() >= end:
+        if time.monotonic() >= end_s:
             break
         for place, device in enumerate(devices):
-            _measure_batch(batch[place :: len(devices)], device, records, config)
-            if end is not None and time.monotonic() >= end:
-                break
+            _measure_batch(batch[place :: len(devices)], device, records, config, end_s)
         done += len(batch)
         batch = []
         if progress:
@@ -147,15 +147,17 @@ def measure_drawn(
 
 
 def _measure_batch(
-    batch: Sequence[Sample], device: Device, records: RecordStore, config: MeasureConfig
+    batch: Sequence[Sample], device: Device, records: RecordStore, config: MeasureConfig, end_s: float
 ) -> None:
-    """Measure kernels on a device, those of one footprint together."""
+    """Measure kernels on a device, those of one footprint together, while there is time."""
     by_footprint: dict[int, list[Sample]] = {}
     for sample in batch:
         by_footprint.setdefault(sample.footprint_bytes, []).append(sample)
     for footprint, members in by_footprint.items():
+        if time.monotonic() >= end_s:
+            break
         kernels = [sample.kernel for sample in members]
-        measure_kernels(kernels, device, records, config, "measure", None, footprint)
+        measure_kernels(kernels, device, records, config, footprint_bytes=footprint, end_s=end_s)
 
 
 def training_set(
@@ -166,6 +168,8 @@ def training_set(
 ) -> TrainingSet:
     """Return all that is on record of kernels whose text is known, on devices of these classes.
 
+    Kernels whose text cannot be read are left out, with one warning.
+
     Raises
     ------
     SphinxError
@@ -173,6 +177,7 @@ def training_set(
     """
     numbers, numbers_of_device, times, groups = [], [], [], []
     version = str(tvm.__version__)
+    unreadable = 0
     for text in texts:
         if text.group == PROBE:
             continue  # its times are features
@@ -181,12 +186,18 @@ def training_set(
             record = records.get(text.kernel, str(class_of(device)), version)
             if text.tvm != version or record is None or not record.samples_ns:
                 continue
-            function = function or text.function()
+            try:
+                function = function or text.function()
+            except SphinxError:
+                unreadable += 1
+                break
             profile = profiles[device.cost_class]
             numbers.append(kernel_numbers(function, text.weights, text.footprint_bytes, profile.shape))
             numbers_of_device.append(profile.numbers)
             times.append(float(max(1, median_and_spread(record.samples_ns)[0])))
             groups.append(text.group)
+    if unreadable:
+        warnings.warn(f"{unreadable} measured kernels cannot be read and are left out.", stacklevel=2)
     if len(times) < _FEWEST_ROWS:
         raise SphinxError(
             "Expected measured kernels to learn from; none is on record for these devices. Measure some "

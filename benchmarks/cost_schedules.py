@@ -1,0 +1,102 @@
+"""How much longer schedules are that were found with predicted times, judged by measured ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from cost_rows import Row
+from kernel_sets import KernelSet
+
+from tvm_sphinx.cost.links import measure_links
+from tvm_sphinx.cost.records import RecordStore
+from tvm_sphinx.cost.table import CostTable, build_problem
+from tvm_sphinx.platform import Device, Platform
+from tvm_sphinx.schedule import Schedule
+from tvm_sphinx.search import search_schedule
+
+#: A schedule within this factor of the one found with measured times is as good.
+GOAL = 1.05
+
+
+def regrets(
+    sets: dict[str, KernelSet],
+    devices: dict[str, Device],
+    rows: Sequence[Row],
+    report: dict[str, dict[str, Any]],
+    seed: int,
+    records: RecordStore,
+) -> list[dict[str, Any]]:
+    """Return how much longer schedules found with predictions are, by measured times."""
+    platforms = {
+        "unlike": Platform((devices["native"], devices["baseline"])),
+        "three": Platform(tuple(devices.values())),
+    }
+    results = []
+    for label, platform in platforms.items():
+        links = measure_links(platform, records)
+        for name, entry in report.items():
+            measured = {(row.kernel, row.device): row.time_ns for row in rows if row.source == name}
+            tables = [
+                _table(sets[name], platform, times, links) for times in (measured, entry["predicted"])
+            ]
+            if None in tables:
+                continue
+            problem, guessed = (build_problem(sets[name].graph, platform, table) for table in tables)
+            best = search_schedule(problem, seed=seed).best
+            found = search_schedule(guessed, seed=seed).best
+            judged = replay_ns(problem, found)
+            # Of two schedules for the measured problem the searcher would keep the shorter.
+            regret = judged / min(best.makespan_ns, judged)
+            results.append({"platform": label, "model": name, "regret": regret})
+            print(
+                f"{label:7} {name:18} found with measured {best.makespan_ns / 1e6:8.2f} ms, with "
+                f"predicted {judged / 1e6:8.2f} ms: {regret:.3f}",
+                flush=True,
+            )
+    values = [entry["regret"] for entry in results]
+    if values:
+        met = sum(value <= GOAL for value in values)
+        print(f"schedules within 5%: {met} of {len(values)}, worst {max(values):.3f}")
+    return results
+
+
+def _table(
+    kernels: KernelSet, platform: Platform, times: dict[tuple[str, str], float], links: Any
+) -> CostTable | None:
+    """Return a cost table of given times; None where one is missing."""
+    shape = (kernels.graph.num_tasks, len(platform.devices))
+    exec_ns = np.zeros(shape, dtype=np.int64)
+    for column, device in enumerate(platform.devices):
+        for task, entry in enumerate(kernels.graph.tasks):
+            value = times.get((entry.kernel, device.name))
+            if value is None:
+                return None
+            exec_ns[task, column] = max(1, round(value))
+    latency, bandwidth = links[0], links[1]
+    fingerprint = kernels.graph.fingerprint
+    zeros = np.zeros(shape, dtype=np.int64)
+    return CostTable(exec_ns, zeros, np.ones(shape, dtype=bool), latency, bandwidth, fingerprint)
+
+
+def replay_ns(problem: Any, schedule: Schedule) -> int:
+    """Return the makespan of a schedule's devices and order under a problem's own times."""
+    free: dict[int, int] = {}
+    finish: dict[int, int] = {}
+    before: dict[int, list[tuple[int, int]]] = {}
+    for (src, dst), kind in zip(problem.edges.tolist(), problem.copy_class.tolist(), strict=True):
+        before.setdefault(dst, []).append((src, kind))
+    makespan = 0
+    for task in schedule.order:
+        device = int(schedule.device[task])
+        ready = int(problem.release_ns[task, device])
+        for src, kind in before.get(task, ()):
+            copy = int(problem.copy_ns[kind, schedule.device[src], device])
+            ready = max(ready, finish[src] + copy)
+        cores = problem.device_cores[device]
+        start = max([ready, *(free.get(core, 0) for core in cores)])
+        finish[task] = start + int(problem.exec_ns[task, device])
+        free.update(dict.fromkeys(cores, finish[task]))
+        makespan = max(makespan, finish[task] + int(problem.delivery_ns[task, device]))
+    return makespan

@@ -1,0 +1,86 @@
+"""Training on little, on foreign and on damaged records: a sound model, or one sentence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.networks import recurrent_net
+from tvm_sphinx.cost.fill import fill_costs
+from tvm_sphinx.cost.measure import MeasureConfig
+from tvm_sphinx.cost.model.texts import text_path
+from tvm_sphinx.cost.model.training import train_model
+from tvm_sphinx.cost.records import RecordStore
+from tvm_sphinx.errors import SphinxError
+from tvm_sphinx.extract import extract_task_graph
+from tvm_sphinx.lower import lower_to_kernels
+from tvm_sphinx.platform import Platform
+from tvm_sphinx.targets import device_target
+
+DEVICE = Platform.unlike_cpus().devices[0]
+QUICK = MeasureConfig(sample_ms=0.02)
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Path:
+    """Return a record file of the probes and one drawn kernel."""
+    path = tmp_path / "records.jsonl"
+    assert train_model([DEVICE], RecordStore(path), samples=1, config=QUICK).num_rows == 1
+    return path
+
+
+def _drawn(path: Path) -> dict[str, object]:
+    """Return the line of the drawn kernel."""
+    probes = {
+        line["kernel"] for line in map(json.loads, text_path(path).open()) if line["group"] == "probe"
+    }
+    (line,) = [line for line in map(json.loads, path.open()) if line["kernel"] not in probes]
+    return line
+
+
+def test_one_record_and_times_that_are_none_make_a_sound_model(one: Path) -> None:
+    before = train_model([DEVICE], RecordStore(one), samples=0, config=QUICK)
+    with one.open("a") as file:
+        for sample in (float("nan"), float("inf"), -1.0):
+            file.write(json.dumps({**_drawn(one), "samples_ns": [sample]}) + "\n")
+    with pytest.warns(UserWarning, match="3 torn or malformed"):
+        store = RecordStore(one)
+    model = train_model([DEVICE], store, samples=0, config=QUICK)
+    assert model.training_fingerprint == before.training_fingerprint
+    target = device_target(DEVICE)
+    extraction = extract_task_graph(lower_to_kernels(recurrent_net(2), target, targets=[target]))
+    _, costs = fill_costs(extraction, Platform((DEVICE,)), store, model, 0.0, config=QUICK)
+    assert (costs.exec_ns > 0).all()
+    assert np.isfinite(costs.spread_ns).all()
+
+
+@pytest.mark.parametrize(
+    "change", [{"tvm": "0.26.0"}, {"machine": "another"}, {"target": '{"kind": "cuda"}'}, {"schema": 1}]
+)
+@pytest.mark.filterwarnings("ignore:.*lines that are not used", "ignore:.*kernels were measured")
+def test_foreign_records_are_no_training_data(one: Path, change: dict[str, object]) -> None:
+    lines = [json.dumps({**json.loads(line), **change}) + "\n" for line in one.open()]
+    one.write_text("".join(lines))
+    with pytest.raises(SphinxError, match="none is on record for these devices"):
+        train_model([DEVICE], RecordStore(one), samples=0, config=QUICK)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"packed": "?"}, {"packed": "VPaz"}, {"weights": [99]}, {"weights": [0.5]}, {"weights": [-1]}],
+)
+def test_kernels_that_cannot_be_read_back_are_left_out_and_told(
+    one: Path, change: dict[str, object]
+) -> None:
+    drawn, path = _drawn(one)["kernel"], text_path(one)
+    lines = [json.loads(line) for line in path.open()]
+    changed = [{**line, **change} if line["kernel"] == drawn else line for line in lines]
+    path.write_text("".join(json.dumps(line) + "\n" for line in changed))
+    with (
+        pytest.warns(UserWarning, match="not used|cannot be read"),
+        pytest.raises(SphinxError, match="none is on record"),
+    ):
+        train_model([DEVICE], RecordStore(one), samples=0, config=QUICK)

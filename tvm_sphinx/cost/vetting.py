@@ -1,0 +1,84 @@
+"""Keep out implementations of a kernel that compute other numbers, or are far too slow. [TVM]"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from .._tvm import tvm
+from ..extract import Kernel
+from ..platform import Device
+from ..runtime.sampling import host_load
+from ..runtime.timing import load_for_lanes, time_in_lane
+from ..targets import device_target, runtime_device
+from .agreement import agree
+from .classes import class_of
+from .kernel_timing import random_tensor, shape_texts
+from .measure import implementation_id
+from .records import Record, RecordStore
+
+# One that exceeds the rules' kernel by this factor in its first calls is measured no further.
+_GIVE_UP = 3.0
+
+
+def vet_implementation(
+    kernel: Kernel,
+    function: Any,
+    reference: Any,
+    device: Device,
+    records: RecordStore,
+    *,
+    origin: str,
+    rule_ns: int,
+    footprint_bytes: int,
+) -> None:
+    """Put on record, so that nobody measures it, an implementation that is wrong or far too slow.
+
+    Nothing is done where it is on record already. One that cannot be built or computes other numbers is
+    recorded without samples, and a warning tells of it.
+
+    Parameters
+    ----------
+    function, reference
+        PrimFuncs: the new implementation, and one that is known to be right.
+    origin
+        Where the new one comes from, for the warning.
+    rule_ns
+        What the rules' kernel takes.
+    footprint_bytes
+        See `tvm_sphinx.cost.measure.measure_kernels`.
+    """
+    where, version = class_of(device), str(tvm.__version__)
+    key = implementation_id(kernel, function, footprint_bytes)
+    if records.get(key, str(where), version) is not None:
+        return
+    samples = _try(kernel, function, reference, device)
+    if samples is None:
+        warnings.warn(
+            f"The {origin} candidate of kernel {kernel.id} on {device.name} is dropped: it cannot be "
+            f"built, or computes other numbers than our rule's.",
+            stacklevel=2,
+        )
+    elif min(samples) <= _GIVE_UP * rule_ns:
+        return
+    shapes = shape_texts(kernel)
+    records.add(Record(key, where, version, samples or (), host_load(), shapes=shapes))
+
+
+def _try(kernel: Kernel, function: Any, reference: Any, device: Device) -> tuple[int, ...] | None:
+    """Return the times of its first calls, None if it fails or disagrees with the reference."""
+    target = device_target(device)
+    functions = {"candidate": function, "reference": reference}
+    try:
+        module = load_for_lanes(
+            {name: one.with_attr("target", target) for name, one in functions.items()}
+        )
+    except Exception:  # TVM raises many types; whatever it is, there is no such kernel
+        return None
+    results = []
+    samples: tuple[int, ...] = ()
+    for name in ("reference", "candidate"):
+        operands = [random_tensor(ty, runtime_device("cpu:0")) for ty in kernel.argument_types]
+        samples = time_in_lane(module.get_function(name), operands, device, min_ns=1)
+        results.append([operand.numpy() for operand in operands])
+    return samples if agree(results[1], results[0]) else None
