@@ -25,9 +25,9 @@ def draw(shape: tuple[int, ...], dtype: str, rng: np.random.Generator) -> np.nda
     return rng.integers(-8, 8, shape).astype(dtype)
 
 
-def run(func: tirx.PrimFunc, inputs: list[np.ndarray]) -> list[np.ndarray]:
+def run(func: tirx.PrimFunc, inputs: list[np.ndarray], target: Any = TARGET) -> list[np.ndarray]:
     """Build and call a PrimFunc; return what its remaining parameters hold afterwards."""
-    built = tvm.build(tvm.IRModule({"main": func}), target=TARGET)
+    built = tvm.build(tvm.IRModule({"main": func}), target=target)
     args = [tvm.runtime.tensor(array) for array in inputs]
     for param in func.params[len(inputs) :]:
         shape = tuple(int(extent) for extent in param.shape)
@@ -36,19 +36,21 @@ def run(func: tirx.PrimFunc, inputs: list[np.ndarray]) -> list[np.ndarray]:
     return [arg.numpy() for arg in args[len(inputs) :]]
 
 
-def check(func: tirx.PrimFunc, inputs: list[np.ndarray], cores: int = 1) -> tirx.PrimFunc:
+def check(
+    func: tirx.PrimFunc, inputs: list[np.ndarray], cores: int = 1, target: Any = TARGET
+) -> tirx.PrimFunc:
     """Assert that a rule fits and changes no number; return the scheduled function."""
     func = func.with_attr("global_symbol", "main")
-    scheduled = schedule_kernel(func, TARGET, cores)
+    scheduled = schedule_kernel(func, target, cores)
     assert scheduled is not None, "no rule fits"
-    schedule._CACHE.clear()
-    again = schedule_kernel(func, TARGET, cores)
+    schedule._CACHE.clear()  # or the second would be the first
+    again = schedule_kernel(func, target, cores)
     assert structural_equal(scheduled, again), "two runs gave two schedules"
     assert ("T.parallel" in scheduled.script()) <= (cores > 1)
     ours = os.sched_getaffinity(0)
     tvm.get_global_func("runtime.config_threadpool")(1, cores)  # and binds this thread to its first core
     try:
-        for got, expected in zip(run(scheduled, inputs), run(func, inputs), strict=True):
+        for got, expected in zip(run(scheduled, inputs, target), run(func, inputs, target), strict=True):
             compare(got, expected)
     finally:
         os.sched_setaffinity(0, ours)

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import tvm
-from tvm import relax
+from tvm import relax, tirx
 from tvm_ffi import structural_equal
 
 from tests.kernels.reference import TARGET, compare
 from tvm_sphinx.constants import fold_constants
-from tvm_sphinx.kernels import ScheduleKernels, prepare_layouts
+from tvm_sphinx.kernels import ScheduleKernels, prepare_layouts, schedule_kernel
+from tvm_sphinx.lower import lower_to_kernels
 
 PASSES = relax.transform
 
@@ -136,3 +137,22 @@ def test_kernels_that_share_a_weight_share_its_packed_form() -> None:
             used.append(call.args[1].fields[1])
     assert len(used) == 3
     assert all(weight.same_as(used[0]) for weight in used)
+
+
+@pytest.mark.parametrize("lead", [(21,), (3, 7)])
+def test_an_epilogue_that_uses_a_function_twice_is_merged_into_the_tile(lead: tuple[int, ...]) -> None:
+    """Inlining copies the variables that the function binds, which a second schedule refuses."""
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", relax.TensorType((*lead, 16), "float32"))
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            y = builder.emit(relax.op.matmul(x, const(16, 32)))
+            for _ in range(2):
+                y = builder.emit(relax.op.nn.silu(y))
+            out = builder.emit_output(y)
+        builder.emit_func_output(out)
+    lowered = lower_to_kernels(builder.get(), TARGET, targets=[TARGET])
+    (kernel,) = (f for _, f in lowered.functions_items() if isinstance(f, tirx.PrimFunc))
+    scheduled = schedule_kernel(kernel, TARGET, 1)
+    assert scheduled is not None
+    assert scheduled.script().count("sblock_alloc_buffer") == 1, "the product is stored on the way"

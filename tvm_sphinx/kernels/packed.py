@@ -73,7 +73,9 @@ class PackedKernel:
                 schedule_injective(sch, block, self.info)
         role = role_of(sch, acc)
         if merged and role == "matmul" and _flatten_rows(sch, acc, epilogue):
-            return self._schedule(simplify_indices(sch.mod["main"]), merged)
+            # Inlining has copied what `vector_math` binds; a schedule wants each variable bound once.
+            unique = tirx.transform.ConvertSSA()(sch.mod)
+            return self._schedule(simplify_indices(unique["main"]), merged)
         plan = {
             "conv2d": self._conv2d,
             "depthwise_conv2d": self._depthwise,
