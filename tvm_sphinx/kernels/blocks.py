@@ -10,6 +10,7 @@ from tvm import s_tir, tirx
 from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
 
 from .compute import ROLE
+from .maps import loads_of
 
 # Splits off the last, partial step of a loop, so that all others run without a condition.
 PARTITION_HINT = "pragma_loop_partition_hint"
@@ -100,7 +101,26 @@ def vectorize_last(sch: s_tir.Schedule, block: SBlockRV, lanes: int) -> None:
     if extent <= lanes:
         sch.vectorize(loop)
         return
+    if extent % lanes and _rounds_an_index(sch, block):
+        return
     outer, inner = sch.split(loop, [None, lanes])
     sch.vectorize(inner)
     if extent % lanes:
         sch.annotate(outer, PARTITION_HINT, True)
+
+
+def _rounds_an_index(sch: s_tir.Schedule, block: SBlockRV) -> bool:
+    """Whether an index is rounded from a float, as a resize does.
+
+    In the remainder of a vectorized loop, TVM 0.27 then compares int32 to int64, and the build fails.
+    """
+    found: list[Any] = []
+
+    def of_cast(cast: tirx.Cast) -> None:
+        if str(cast.ty).startswith("int") and str(cast.value.ty).startswith("float"):
+            found.append(cast)
+
+    for load in loads_of(sch.get(block).body):
+        for index in load.indices:
+            tvm_ffi.structural_walk(index, (tirx.Cast, of_cast))
+    return bool(found)

@@ -122,8 +122,8 @@ class Reduction:
         lead = _shared_lead(sch, blocks)
         if any(is_reduction(sch, block) for block in apart):
             return False
-        if not all(_walks_rows(sch, block, lead) for block in blocks):
-            return False
+        while not all(_walks_rows(sch, block, lead) for block in blocks):
+            lead -= 1  # axes of equal extents, but not the same: softmax over the first of two
         for block in apart:
             schedule_injective(sch, block, self.info)
         work = max(_volume(sch, block) for block in blocks)
