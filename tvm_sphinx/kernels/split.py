@@ -26,9 +26,14 @@ def split_at_bounds(whole: Map) -> list[Map]:
 
     Where one axis alone is cut, the parts share the loops over the axes before it.
     """
-    parts = _split(whole, _MOST_PARTS)
+    if not whole.axes or not _conditions(whole.value):
+        return [whole]
+    # An inlined reshape leaves quotients and remainders of axes that simplify to the axes.
+    parts = _split(_part(whole, 0, 0, whole.extents[0]), _MOST_PARTS)
+    if len(parts) == 1:
+        return [whole]
     cut = {position for part in parts for position in _cut_axes(whole, part)}
-    if len(parts) > 1 and len(cut) == 1:
+    if len(cut) == 1:
         return [replace(part, num_shared=min(cut)) for part in parts]
     return parts
 
@@ -53,14 +58,6 @@ def _split(whole: Map, most: int) -> list[Map]:
 
 def _bounds(value: Any, axis: Any) -> set[int]:
     """Return where on an axis the conditions in an expression turn: the first index of each new side."""
-    conditions: list[Any] = []
-
-    def of_call(call: tvm.ir.Call) -> None:
-        if str(getattr(call.op, "name", "")) == "prim.if_then_else":
-            conditions.append(call.args[0])
-
-    tvm_ffi.structural_walk(value, (tvm.ir.Call, of_call))
-    tvm_ffi.structural_walk(value, (tirx.Select, lambda select: conditions.append(select.condition)))
     found: set[int] = set()
 
     def of_comparison(node: Any) -> None:
@@ -68,9 +65,22 @@ def _bounds(value: Any, axis: Any) -> set[int]:
             if index.same_as(axis) and isinstance(bound, tirx.IntImm):
                 found.update(_turns(type(node), int(bound), flipped))
 
-    for condition in conditions:
+    for condition in _conditions(value):
         for kind in _COMPARISONS:
             tvm_ffi.structural_walk(condition, (kind, of_comparison))
+    return found
+
+
+def _conditions(value: Any) -> list[Any]:
+    """Return the conditions in an expression."""
+    found: list[Any] = []
+
+    def of_call(call: tvm.ir.Call) -> None:
+        if str(getattr(call.op, "name", "")) == "prim.if_then_else":
+            found.append(call.args[0])
+
+    tvm_ffi.structural_walk(value, (tvm.ir.Call, of_call))
+    tvm_ffi.structural_walk(value, (tirx.Select, lambda select: found.append(select.condition)))
     return found
 
 
