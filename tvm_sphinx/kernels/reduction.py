@@ -57,7 +57,7 @@ class Reduction:
 
     def apply(self, func: tirx.PrimFunc, _target: Target, _tunable: bool) -> s_tir.Schedule | None:
         """Return the schedule, or None where no plan fits."""
-        for plan in (self._single, self._rows):
+        for plan in (self._single, self._rows, self._whole):
             sch = s_tir.Schedule(func)
             reductions = [block for block in root_blocks(sch) if is_reduction(sch, block)]
             if not reductions or any(_is_of_truth_values(sch, block) for block in reductions):
@@ -122,16 +122,26 @@ class Reduction:
         lead = _shared_lead(sch, blocks)
         if any(is_reduction(sch, block) for block in apart):
             return False
-        while not all(_walks_rows(sch, block, lead) for block in blocks):
-            lead -= 1  # axes of equal extents, but not the same: softmax over the first of two
+        if not all(_walks_rows(sch, block, lead) for block in blocks):
+            return False
         for block in apart:
             schedule_injective(sch, block, self.info)
+        self._nest(sch, blocks, lead)
+        return True
+
+    def _whole(self, sch: s_tir.Schedule, blocks: list[SBlockRV]) -> bool:
+        """Several blocks one after another: leading axes may have equal extents and be others."""
+        self._nest(sch, blocks, 0)
+        return True
+
+    def _nest(self, sch: s_tir.Schedule, blocks: list[SBlockRV], lead: int) -> None:
+        """Nest blocks under their first `lead` axes; with none, each has loops of its own."""
         work = max(_volume(sch, block) for block in blocks)
         parts = [part for block in blocks for part in self._partial(sch, block)]
         if lead == 0:
             for part in parts:
                 self._inner(sch, part, 0)
-            return True
+            return
         row = fuse_all(sch, sch.get_loops(parts[-1].block)[:lead])
         for part in reversed(parts[:-1]):
             sch.compute_at(part.block, row)
@@ -139,7 +149,6 @@ class Reduction:
             sch.parallel(row)
         for part in parts:
             self._inner(sch, part, 1)
-        return True
 
     def _partial(self, sch: s_tir.Schedule, block: SBlockRV) -> list[_Part]:
         """Split a reduction over the contiguous axis into one partial result per lane."""
