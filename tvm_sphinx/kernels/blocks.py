@@ -44,6 +44,14 @@ def simplify_indices(func: tirx.PrimFunc) -> tirx.PrimFunc:
     return func.with_body(tvm_ffi.structural_map(func.body, (tirx.Add, simplify)))
 
 
+def bind_once(func: tirx.PrimFunc) -> tirx.PrimFunc:
+    """Return a function that binds each variable once, as a schedule wants it.
+
+    Inlining and cutting copy what `vector_math` binds.
+    """
+    return tirx.transform.ConvertSSA()(tvm.IRModule({"main": func}))["main"]
+
+
 def extent_of(sch: s_tir.Schedule, loop: LoopRV) -> int:
     """Return a loop's extent; the rules only see static ones."""
     return int(sch.get(loop).extent)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-import tvm
 from tvm import s_tir, tirx
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 from tvm.target import Target
 
 from .blocks import (
+    bind_once,
     extent_of,
     fuse_all,
     is_output,
@@ -40,9 +40,7 @@ class Injective:
         for block in blocks:
             if not is_output(sch, block):
                 try_inline(sch, block)
-        rewritten = tvm.IRModule({"main": cut_and_join_axes(sch.mod["main"], self.info.cores)})
-        # Inlining and cutting copy what `vector_math` binds; a schedule wants each variable bound once.
-        sch = s_tir.Schedule(tirx.transform.ConvertSSA()(rewritten)["main"])
+        sch = s_tir.Schedule(bind_once(cut_and_join_axes(sch.mod["main"], self.info.cores)))
         for parts in _by_outer_loop(sch):
             if len(parts) > 1:
                 _schedule_parts(sch, parts, self.info)
@@ -70,9 +68,7 @@ def cut_and_join_axes(func: tirx.PrimFunc, cores: int) -> tirx.PrimFunc:
 
 def _rewrite_nest(nest: object, views: Views, cores: int) -> list[object]:
     whole = read_map(nest)
-    if whole is None:
-        return [nest]
-    if not views.can_show(whole.buffer):
+    if whole is None or not views.can_show(whole.buffer):
         return [nest]
     parts = split_at_bounds(whole)
     if len(parts) == 1:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import tvm_ffi
@@ -42,7 +42,7 @@ class Map:
     buffer: Any
     indices: tuple[Any, ...]
     value: Any
-    annotations: Any = field(default=None)
+    annotations: Any = None
     num_shared: int = 0
 
     @property
@@ -137,6 +137,12 @@ def root_nests(func: tirx.PrimFunc) -> list[Any]:
     return list(body) if isinstance(body, tirx.SeqStmt) else [body]
 
 
+def axis_range(axis: Any, extent: int) -> Range:
+    """Return the range from 0 of an axis, in the type of its variable."""
+    dtype = str(axis.ty)
+    return Range(tirx.const(0, dtype), tirx.const(extent, dtype))
+
+
 def loads_of(value: Any) -> list[Any]:
     """Return the loads in an expression."""
     found: list[Any] = []
@@ -159,20 +165,15 @@ def _loop(axis: Any, extent: int) -> tuple[Any, int]:
 
 def _around(body: Any, loops: list[tuple[Any, int]]) -> Any:
     for var, extent in reversed(loops):
-        dtype = str(var.ty)
-        zero, end = tirx.const(0, dtype), tirx.const(extent, dtype)
-        body = tirx.For(var, zero, end, tirx.ForKind.SERIAL, body)
+        span = axis_range(var, extent)
+        body = tirx.For(var, span.min, span.extent, tirx.ForKind.SERIAL, body)
     return body
 
 
 def _nest(part: Map, shared: list[tuple[Any, int]]) -> Any:
     """Return the block of a map with the loops that are its own."""
     own = [_loop(axis, extent) for axis, extent in part.axes[len(shared) :]]
-    iters = []
-    for axis, extent in part.axes:
-        dtype = str(axis.ty)
-        dom = Range(tirx.const(0, dtype), tirx.const(extent, dtype))
-        iters.append(tirx.IterVar(dom, axis, _SPATIAL))
+    iters = [tirx.IterVar(axis_range(axis, extent), axis, _SPATIAL) for axis, extent in part.axes]
     reads = [_element(load.source, load.indices) for load in loads_of(part.value)]
     block = s_tir.SBlock(
         iters,

@@ -19,6 +19,7 @@ from tvm.target import Target
 from .blocks import (
     PARTITION_HINT,
     PRIMITIVE_ERRORS,
+    bind_once,
     extent_of,
     inline_consumers,
     is_output,
@@ -73,9 +74,7 @@ class PackedKernel:
                 schedule_injective(sch, block, self.info)
         role = role_of(sch, acc)
         if merged and role == "matmul" and _flatten_rows(sch, acc, epilogue):
-            # Inlining has copied what `vector_math` binds; a schedule wants each variable bound once.
-            unique = tirx.transform.ConvertSSA()(sch.mod)
-            return self._schedule(simplify_indices(unique["main"]), merged)
+            return self._schedule(simplify_indices(bind_once(sch.mod["main"])), merged)
         plan = {
             "conv2d": self._conv2d,
             "depthwise_conv2d": self._depthwise,

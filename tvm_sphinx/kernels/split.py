@@ -14,7 +14,7 @@ import tvm
 import tvm_ffi
 from tvm import tirx
 
-from .maps import Map
+from .maps import Map, axis_range
 
 _COMPARISONS = (tirx.LT, tirx.LE, tirx.GT, tirx.GE, tirx.EQ, tirx.NE)
 _MOST_PARTS = 128
@@ -45,8 +45,9 @@ def _cut_axes(whole: Map, part: Map) -> list[int]:
 
 def _split(whole: Map, most: int) -> list[Map]:
     """Cut at the outermost axis that a condition compares to constants, then the parts in turn."""
+    conditions = _conditions(whole.value)
     for position, (axis, extent) in enumerate(whole.axes):
-        inside = sorted(bound for bound in _bounds(whole.value, axis) if 0 < bound < extent)
+        inside = sorted(bound for bound in _bounds(conditions, axis) if 0 < bound < extent)
         num_parts = len(inside) + 1
         if not inside or num_parts > most or whole.volume < num_parts * _LEAST_VOLUME:
             continue
@@ -56,8 +57,8 @@ def _split(whole: Map, most: int) -> list[Map]:
     return [whole]
 
 
-def _bounds(value: Any, axis: Any) -> set[int]:
-    """Return where on an axis the conditions in an expression turn: the first index of each new side."""
+def _bounds(conditions: list[Any], axis: Any) -> set[int]:
+    """Return where on an axis conditions turn: the first index of each new side."""
     found: set[int] = set()
 
     def of_comparison(node: Any) -> None:
@@ -65,7 +66,7 @@ def _bounds(value: Any, axis: Any) -> set[int]:
             if index.same_as(axis) and isinstance(bound, tirx.IntImm):
                 found.update(_turns(type(node), int(bound), flipped))
 
-    for condition in _conditions(value):
+    for condition in conditions:
         for kind in _COMPARISONS:
             tvm_ffi.structural_walk(condition, (kind, of_comparison))
     return found
@@ -99,8 +100,7 @@ def _part(whole: Map, position: int, begin: int, end: int) -> Map:
     axes = [(tirx.Var(axis.name, axis.ty), e) for (axis, _), e in zip(whole.axes, extents, strict=True)]
     analyzer = tvm.sym.Analyzer()
     for axis, extent in axes:
-        dtype = str(axis.ty)
-        analyzer.bind(axis, tvm.ir.Range(tirx.const(0, dtype), tirx.const(extent, dtype)))
+        analyzer.bind(axis, axis_range(axis, extent))
     place = [axis for axis, _ in axes]
     place[position] = place[position] + tirx.const(begin, str(place[position].ty))
 
