@@ -228,7 +228,8 @@ static int run_failing_part(void *user, int32_t step) {
   return lanes_parallel_launch_together(failing_part, &self->failing_part, 0);
 }
 
-static void test_failing_part(void) {
+/* One step of a team of two. */
+static scene *make_team_of_two(void) {
   scene *self = make_scene(0);
   self->program.num_workers = 2;
   self->program.num_teams = 1;
@@ -240,6 +241,11 @@ static void test_failing_part(void) {
   self->teams[0] = self->members[0];
   self->num_sources[0] = 0;
   place_step(self, 0, 0, 0);
+  return self;
+}
+
+static void test_failing_part(void) {
+  scene *self = make_team_of_two();
   lanes_hooks hooks = {.user = self, .run_step = run_failing_part, .on_error = on_error};
   CHECK(lanes_alloc(&self->program, &hooks, &self->lanes) == LANES_OK);
   for (int part = -1; part < 2; part++) {
@@ -247,6 +253,32 @@ static void test_failing_part(void) {
     self->failing_step = 0;
     CHECK(lanes_run(self->lanes, &(lanes_run_options){0}) == (part < 0 ? LANES_OK : LANES_TASK_FAILED));
   }
+  end(self);
+}
+
+static int count_part(int id, lanes_group *group, void *argument) {
+  CHECK(id < group->num_task);
+  __atomic_add_fetch((int64_t *)argument, group->num_task, __ATOMIC_SEQ_CST);
+  return 0;
+}
+
+/* More parts than the counts of a member's have bits for: all of the loop is done, in fewer. */
+static int run_many_parts(void *user, int32_t step) {
+  (void)user;
+  (void)step;
+  for (int64_t wanted = 1000; wanted <= 100000; wanted *= 10) {
+    int64_t sum = 0, parts = wanted < 0xFFFF ? wanted : 0xFFFF;
+    if (lanes_parallel_launch(count_part, &sum, (int)wanted) != 0) return -1;
+    CHECK(sum == parts * parts);
+  }
+  return 0;
+}
+
+static void test_many_parts(void) {
+  scene *self = make_team_of_two();
+  lanes_hooks hooks = {.user = self, .run_step = run_many_parts, .on_error = on_error};
+  CHECK(lanes_alloc(&self->program, &hooks, &self->lanes) == LANES_OK);
+  CHECK(lanes_run(self->lanes, &(lanes_run_options){0}) == LANES_OK);
   end(self);
 }
 
@@ -341,6 +373,7 @@ int main(int argc, char **argv) {
   test_random_programs(12 * scale, 40);
   test_errors(12 * scale);
   test_failing_part();
+  test_many_parts();
   test_stop();
   test_callers_take_turns();
   test_trace();

@@ -95,10 +95,11 @@ class PackedKernel:
         )
         wo, wi = sch.split(w, [None, tile.rows])
         oo, oi = sch.split(o, [None, tile.panels])
-        sch.reorder(n, g, oo, h, wo, kh, kw, ic, wi, oi, i)
+        outer = [n, h, g, oo] if self._shares_rows(sch, acc, h) else [n, g, oo, h]
+        sch.reorder(*outer, wo, kh, kw, ic, wi, oi, i)
         fits = _attach(sch, epilogue, wo, tile)
         self._finish(sch, epilogue, wo, (wi, oi, i))
-        self._parallel(sch, [n, g, oo, h])
+        self._parallel(sch, outer[: outer.index(h) + 1])
         sch.decompose_reduction(acc, kh)
         return fits
 
@@ -107,10 +108,11 @@ class PackedKernel:
         tile = choose_tile(extent_of(sch, w), extent_of(sch, o), 64, self.info, 64)
         wo, wi = sch.split(w, [None, tile.rows])
         oo, oi = sch.split(o, [None, tile.panels])
-        sch.reorder(n, oo, h, wo, kh, kw, wi, oi, i)
-        fits = _attach(sch, epilogue, wo, tile)
-        self._finish(sch, epilogue, wo, (wi, oi, i))
-        self._parallel(sch, [n, oo, h])
+        outer = [n, h, wo, oo] if self._streams(sch, acc) else [n, oo, h, wo]
+        sch.reorder(*outer, kh, kw, wi, oi, i)
+        fits = _attach(sch, epilogue, outer[-1], tile)
+        self._finish(sch, epilogue, outer[-1], (wi, oi, i))
+        self._parallel(sch, outer[: outer.index(h) + 1])
         sch.decompose_reduction(acc, kh)
         return fits
 
@@ -122,14 +124,21 @@ class PackedKernel:
         )
         mo, mi = sch.split(m, [None, tile.rows])
         oo, oi = sch.split(o, [None, tile.panels])
-        sch.reorder(oo, mo, k, mi, oi, i)
-        fits = _attach(sch, epilogue, mo, tile)
-        self._finish(sch, epilogue, mo, (mi, oi, i))
+        by_rows = self._shares_rows(sch, acc, mo)
+        outer = [mo, oo] if by_rows else [oo, mo]
+        sch.reorder(*outer, k, mi, oi, i)
+        fits = _attach(sch, epilogue, outer[-1], tile)
+        self._finish(sch, epilogue, outer[-1], (mi, oi, i))
+        if by_rows:
+            sch.annotate(mo, PARTITION_HINT, True)
         if self.info.cores == 1 and _channels(sch, epilogue) % (tile.panels * PANEL_LANES):
             # A condition on the last panel would index the accumulators by a variable, and so keep
             # all of them in memory.
             sch.annotate(oo, PARTITION_HINT, True)
-        self._parallel_rows(sch, oo, mo)
+        if by_rows:
+            sch.parallel(mo)
+        else:
+            self._parallel_rows(sch, oo, mo)
         sch.decompose_reduction(acc, k)
         return fits
 
@@ -150,6 +159,15 @@ class PackedKernel:
 
     # -- shared steps
 
+    def _streams(self, sch: s_tir.Schedule, acc: SBlockRV) -> bool:
+        """Whether to read an image pixel by pixel with all channels, instead of panel by panel.
+
+        A panel of a pixel is one cache line; those of one panel lie far apart. That does no harm where
+        the image is in the core's own cache, and is what no prefetcher follows where it is not: because
+        it is too large, or another core has written it.
+        """
+        return self.info.cores > 1 or _bytes(sch.get(acc).reads[0].source) > self.info.l2_bytes
+
     def _finish(
         self,
         sch: s_tir.Schedule,
@@ -164,6 +182,16 @@ class PackedKernel:
         sch.unroll(inner)
         _vectorize_epilogue(sch, epilogue, rows)
         sch.annotate(rows, PARTITION_HINT, True)
+
+    def _shares_rows(self, sch: s_tir.Schedule, acc: SBlockRV, rows: LoopRV) -> bool:
+        """Whether to share out the rows of an image or a matrix, each with all channels.
+
+        Kernels that all share out rows find most of what they read in their own core's cache, where the
+        one before them has written it; shared out by channels, half of it has to come from another
+        core's. In return each core reads all weights, for each row again, so they have to stay near.
+        """
+        weights = _bytes(sch.get(acc).reads[-1].source)
+        return 1 < self.info.cores <= extent_of(sch, rows) and weights <= self.info.l2_bytes
 
     def _parallel(self, sch: s_tir.Schedule, loops: list[LoopRV]) -> None:
         if self.info.cores > 1:
@@ -196,9 +224,13 @@ def _work_ns(sch: s_tir.Schedule, acc: SBlockRV) -> float:
     """Estimate the time of an accumulating block on one core: its arithmetic, or reading its weights."""
     block = sch.get(acc)
     products = math.prod(int(it.dom.extent) for it in block.iter_vars)
-    weight = block.reads[-1].source
-    weight_bytes = math.prod(int(extent) for extent in weight.shape) * int(weight.dtype.bits) // 8
+    weight_bytes = _bytes(block.reads[-1].source)
     return max(products / MULTIPLY_ADDS_PER_NS, weight_bytes / WEIGHT_BYTES_PER_NS)
+
+
+def _bytes(tensor: Any) -> int:
+    """Return the size of a tensor."""
+    return math.prod(int(extent) for extent in tensor.shape) * int(tensor.dtype.bits) // 8
 
 
 def _pixel_bytes(sch: s_tir.Schedule, acc: SBlockRV, axis: int) -> int:

@@ -14,16 +14,29 @@
 enum { POLL_NS = 100000000 };
 
 /* Parts of a loop for each worker: more let a fast one take over from a slow one. */
-enum { PARTS_PER_WORKER = 4 };
+enum { PARTS_PER_WORKER = 8 };
+/* Of a loop; counts of them have 16 bits. */
+enum { MOST_PARTS = 0xFFFF };
 
 /* Flag of a team's gate. */
 #define CLOSED 0x80000000u
+
+/* What has been taken of a member's parts: the number of the loop in the upper half, and in the lower how
+ * many from the front (16 bits) and from the back. Counts of an earlier loop stand for none, so that nobody
+ * has to reset them. */
+typedef struct {
+  _Alignas(LANES_ALIGN) _Atomic uint64_t taken;
+} share;
 
 /* The workers of a device of several cores, or what they share of it.
  *
  * The leader opens an *epoch* for each parallel loop of its step. A helper that comes in time takes parts
  * of it; the leader takes parts too, and waits for those alone who are inside when none is left. So a
- * helper that the operating system has put aside holds nobody up, unless the parts need one another. */
+ * helper that the operating system has put aside holds nobody up, unless the parts need one another.
+ *
+ * Parts are split evenly, in order. Each member takes its own from the front, and then, from the back, those
+ * that others have not come to (affinity scheduling, Markatos and LeBlanc 1994): what a core has written, it
+ * mostly reads itself in the next loop, and members seldom touch the same counter. */
 typedef struct {
   lanes_signal epoch; /* raised when a loop begins and when a step ends */
   lanes_signal gate;  /* helpers inside the loop, plus CLOSED while there is none to enter */
@@ -31,8 +44,8 @@ typedef struct {
   lanes_signal barrier;
   _Atomic uint32_t arrived; /* at the barrier */
   _Atomic uint32_t steps_ended;
-  _Atomic int next_part;
   _Atomic int part_failed;
+  share *shares; /* (num_helpers + 1) */
   uint32_t num_helpers;
   /* Written by the leader while the gate is closed, read by helpers inside. */
   uint32_t number; /* of the loop, over all runs */
@@ -90,8 +103,12 @@ static void forget_threads(lanes *self) {
   lanes_signal *signals[] = {&self->start, &self->done, &self->ready};
   for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) *signals[i] = (lanes_signal){0};
   for (int32_t i = 0; i < program->num_teams; i++) {
+    share *shares = self->teams[i].shares;
+    size_t size = (size_t)program->team_sizes[i];
     memset(&self->teams[i], 0, sizeof self->teams[i]);
-    self->teams[i].num_helpers = (uint32_t)program->team_sizes[i] - 1;
+    memset(shares, 0, size * sizeof *shares);
+    self->teams[i].shares = shares;
+    self->teams[i].num_helpers = (uint32_t)size - 1;
     atomic_init(&self->teams[i].gate.value, CLOSED);
   }
   for (int32_t i = 0; i < program->num_workers; i++) {
@@ -152,16 +169,35 @@ static void delay(worker *self) {
 
 /* --- teams ------------------------------------------------------------------------------------- */
 
+/* Take one of a member's parts, the first or the last that is left; -1 if none is. */
+static int take_part(team *team, int32_t owner, int from_back) {
+  int64_t size = (int64_t)team->num_helpers + 1;
+  uint32_t begin = (uint32_t)(team->num_parts * (int64_t)owner / size);
+  uint32_t end = (uint32_t)(team->num_parts * ((int64_t)owner + 1) / size);
+  uint64_t loop = (uint64_t)team->number << 32, seen = atomic_load(&team->shares[owner].taken);
+  uint32_t front, back;
+  do {
+    uint32_t counts = seen >> 32 == team->number ? (uint32_t)seen : 0;
+    front = counts >> 16;
+    back = counts & 0xFFFF;
+    if (begin + front + back >= end) return -1;
+  } while (!atomic_compare_exchange_weak(&team->shares[owner].taken, &seen,
+                                         loop | (front + !from_back) << 16 | (back + !!from_back)));
+  return (int)(from_back ? end - 1 - back : begin + front);
+}
+
 /* Run parts until none is left, or, of parts that need one another, the member's own one. */
 static int run_share(worker *self, team *team, int32_t member) {
   lanes_group group = {.sync_handle = team, .num_task = team->num_parts};
+  int32_t size = (int32_t)team->num_helpers + 1;
   int status = 0;
   self->in_part++;
   if (team->together)
     status = team->part(member, &group, team->data);
   else
-    for (int id; status == 0 && (id = atomic_fetch_add(&team->next_part, 1)) < team->num_parts;)
-      status = team->part(id, &group, team->data);
+    for (int32_t i = 0; i < size; i++)
+      for (int id; status == 0 && (id = take_part(team, (member + i) % size, i > 0)) >= 0;)
+        status = team->part(id, &group, team->data);
   self->in_part--;
   return status;
 }
@@ -216,8 +252,8 @@ static int launch(lanes_part part, void *data, int num_parts, int together) {
   team->part = part;
   team->data = data;
   team->num_parts = together ? size : num_parts > 0 ? num_parts : size * PARTS_PER_WORKER;
+  if (team->num_parts > MOST_PARTS) team->num_parts = MOST_PARTS; /* each takes more, by group.num_task */
   team->together = together;
-  atomic_store(&team->next_part, 0);
   atomic_fetch_and(&team->gate.value, ~CLOSED);
   lanes_signal_add(&team->epoch);
   int status = run_share(self, team, 0);
@@ -409,6 +445,10 @@ int lanes_alloc(const lanes_program *program, const lanes_hooks *hooks, lanes **
     each->last = calloc((size_t)program->num_teams + 1, sizeof *each->last);
     if (!each->helped || !each->last) goto out;
   }
+  for (int32_t i = 0; i < program->num_teams; i++) {
+    self->teams[i].shares = alloc_zeroed((size_t)program->team_sizes[i], sizeof(share));
+    if (!self->teams[i].shares) goto out;
+  }
   forget_threads(self);
   enter_registry(self);
   status = start_threads(self);
@@ -429,6 +469,7 @@ void lanes_free(lanes *self) {
     free(self->workers[i].helped);
     free(self->workers[i].last);
   }
+  for (int32_t i = 0; self->teams && i < self->program->num_teams; i++) free(self->teams[i].shares);
   if (self->link) pthread_mutex_destroy(&self->turn);
   free(self->workers);
   free(self->teams);
