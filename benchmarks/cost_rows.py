@@ -17,10 +17,8 @@ from tvm_sphinx.cost.measure import (
     implement_for,
     implementation_id,
     measure_kernels,
-    weight_footprint_bytes,
 )
 from tvm_sphinx.cost.model.features import FEATURE_NAMES, feature_rows, kernel_numbers
-from tvm_sphinx.cost.model.generate import Sample
 from tvm_sphinx.cost.model.profile import DeviceProfile
 from tvm_sphinx.cost.model.regression import TrainingSet
 from tvm_sphinx.cost.model.terms import TERM_NAMES
@@ -70,7 +68,7 @@ def baselines(known: TrainingSet, features: Any) -> dict[str, Any]:
 
 def read_rows(
     sets: dict[str, KernelSet],
-    drawn: Sequence[Sample],
+    drawn: Sequence[Kernel],
     devices: dict[str, Device],
     profiles: dict[str, DeviceProfile],
     records: RecordStore,
@@ -84,21 +82,18 @@ def read_rows(
     SphinxError
         If none has a time.
     """
-    sources: list[tuple[str, Kernel, int]] = []
-    for name, kernels in sets.items():
-        footprint = weight_footprint_bytes(kernels.graph, kernels.kernels)
-        sources += [(name, kernel, footprint) for kernel in kernels.kernels.values()]
-    sources += [(DRAWN, sample.kernel, sample.footprint_bytes) for sample in drawn]
+    sources = [(name, kernel) for name, kernels in sets.items() for kernel in kernels.kernels.values()]
+    sources += [(DRAWN, kernel) for kernel in drawn]
     if measure:
         _measure(sets, drawn, devices, records)
     rows = []
-    for source, kernel, footprint in sources:
+    for source, kernel in sources:
         for name, device in devices.items():
-            row = None if kernel.is_external else _row(source, kernel, footprint, name, device, records)
+            row = None if kernel.is_external else _row(kernel, device, records)
             if row is not None:
                 function, time_ns, spread = row
                 shape = profiles[name].shape
-                numbers = kernel_numbers(function, kernel.weights, footprint, shape)
+                numbers = kernel_numbers(function, kernel.weights, kernel.reuse_bytes, shape)
                 rows.append(Row(source, kernel.id, name, numbers, time_ns, spread))
     if not rows:
         raise SphinxError("Expected measured kernels; none is on record for these models and devices.")
@@ -107,29 +102,25 @@ def read_rows(
 
 def _measure(
     sets: dict[str, KernelSet],
-    drawn: Sequence[Sample],
+    drawn: Sequence[Kernel],
     devices: dict[str, Device],
     records: RecordStore,
 ) -> None:
     """Put on record what is not: each drawn kernel on one device, a model's kernels on all."""
-    for number, sample in enumerate(drawn):
+    for number, kernel in enumerate(drawn):
         device = list(devices.values())[number % len(devices)]
-        footprint = sample.footprint_bytes
-        measure_kernels([sample.kernel], device, records, MeasureConfig(), footprint_bytes=footprint)
+        measure_kernels([kernel], device, records, MeasureConfig())
     for name, kernels in sets.items():
-        footprint = weight_footprint_bytes(kernels.graph, kernels.kernels)
         ours = [kernel for kernel in kernels.kernels.values() if not kernel.is_external]
         for device in devices.values():
             begin = time.monotonic()
-            measure_kernels(ours, device, records, MeasureConfig(), footprint_bytes=footprint)
+            measure_kernels(ours, device, records, MeasureConfig())
             print(f"{name} on {device.name}: {time.monotonic() - begin:.1f} s", flush=True)
 
 
-def _row(
-    source: str, kernel: Kernel, footprint: int, name: str, device: Device, records: RecordStore
-) -> tuple[Any, float, float] | None:
+def _row(kernel: Kernel, device: Device, records: RecordStore) -> tuple[Any, float, float] | None:
     function = implement_for(kernel, device)
-    key = implementation_id(kernel, function, footprint)
+    key = implementation_id(kernel, function, device)
     record = records.get(key, str(class_of(device)), str(tvm.__version__))
     if record is None or not record.samples_ns:
         return None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from kernel_sets import KernelSet
 
-from tvm_sphinx.cost.measure import implement_for, weight_footprint_bytes
+from tvm_sphinx.cost.measure import implement_for
 from tvm_sphinx.cost.model.features import feature_rows, kernel_numbers
 from tvm_sphinx.cost.model.model_file import CostModel
 from tvm_sphinx.cost.model.profile import DeviceProfile
@@ -35,17 +35,16 @@ def measure_speed(
     numbers: list[list[float]] = []
     numbers_of_device: list[list[float]] = []
     for name, kernels in sets.items():
-        footprint = weight_footprint_bytes(kernels.graph, kernels.kernels)
         work = [
-            (implement_for(kernel, device), kernel.weights, profiles[label])
+            (implement_for(kernel, device), kernel, profiles[label])
             for kernel in kernels.kernels.values()
             if not kernel.is_external
             for label, device in devices.items()
         ]
         seconds, read = _timed(
-            lambda work=work, footprint=footprint: [
-                kernel_numbers(function, weights, footprint, profile.shape)
-                for function, weights, profile in work
+            lambda work=work: [
+                kernel_numbers(function, kernel.weights, kernel.reuse_bytes, profile.shape)
+                for function, kernel, profile in work
             ]
         )
         numbers += read

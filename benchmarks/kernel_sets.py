@@ -57,15 +57,23 @@ def _pack(found: Extraction) -> dict[str, Any]:
             ([int(extent) for extent in ty.shape.values], str(ty.dtype)) for ty in kernel.argument_types
         ]
         kernels.append(
-            (kernel.id, kernel.is_external, function, types, kernel.target_kind, kernel.weights)
+            (
+                kernel.id,
+                kernel.is_external,
+                function,
+                types,
+                kernel.target_kind,
+                kernel.weights,
+                kernel.reuse_bytes,
+            )
         )
     return {"graph": found.graph.to_json(), "kernels": kernels}
 
 
 def _unpack(content: dict[str, Any]) -> KernelSet:
     kernels = {}
-    for key, external, function, types, kind, weights in content["kernels"]:
+    for key, external, function, types, kind, weights, reuse in content["kernels"]:
         made = function if external else tvm.ir.load_json(function)
         tensors = tuple(relax.TensorType(shape, dtype) for shape, dtype in types)
-        kernels[key] = Kernel(key, made, tensors, kind, weights)
+        kernels[key] = Kernel(key, made, tensors, kind, weights, reuse)
     return KernelSet(TaskGraph.from_json(content["graph"]), kernels)

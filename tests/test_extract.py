@@ -7,11 +7,11 @@ import pytest
 import tvm
 from tvm import relax
 
-from tests.networks import transformer
+from tests.networks import recurrent_net, transformer
 from tests.relax_modules import cpu_platform
 from tvm_sphinx.errors import ModelError, UnsupportedError
-from tvm_sphinx.extract import extract_task_graph
-from tvm_sphinx.graph import FROM_CONSTANT, FROM_INPUT, Operand
+from tvm_sphinx.extract import Kernel, extract_task_graph, weight_reuse
+from tvm_sphinx.graph import FROM_CONSTANT, FROM_INPUT, GraphInput, Operand, Task, TaskGraph
 from tvm_sphinx.lower import lower_to_kernels
 from tvm_sphinx.targets import device_target
 
@@ -111,3 +111,31 @@ def test_a_private_function_is_inlined_and_the_entry_is_chosen() -> None:
 def test_an_operator_that_was_not_lowered_is_named() -> None:
     with pytest.raises(UnsupportedError, match=r"calls relax\.nn\.relu"):
         extract_task_graph(_module(lambda builder, x: builder.emit(relax.op.nn.relu(x))))
+
+
+def test_weights_come_back_after_what_is_read_between_two_uses() -> None:
+    """3, 5 or 6 MB of weights, in powers of two; a weight that comes back at once is nearest."""
+    types = tuple(relax.TensorType([1024, 1024], "uint8") for _ in range(3))
+    names = "abcd"
+    kernels = {name: Kernel(name, None, types, None, (1,)) for name in names}
+
+    def reuse(*reads: tuple[str, int]) -> list[int]:
+        operands = [(Operand(FROM_INPUT, 0), Operand(FROM_CONSTANT, constant)) for _, constant in reads]
+        tasks = [Task(f"t{i}", reads[i][0], both, (1 << 20,)) for i, both in enumerate(operands)]
+        found = weight_reuse(TaskGraph("g", tuple(tasks), (GraphInput("x", 1 << 20),)), kernels)
+        return [found[name] >> 20 for name in names]
+
+    assert reuse(("a", 0)) == [1, 0, 0, 0]
+    assert reuse(("a", 0), ("b", 1), ("c", 2)) == [4, 4, 4, 0]
+    # Constant 0 is read in turn with constant 1, or by itself; of an even number the longer way counts.
+    assert reuse(("a", 0), ("b", 1), ("a", 0), ("b", 1), ("c", 2), ("d", 3)) == [4, 4, 4, 4]
+    assert reuse(("a", 0), ("a", 0), ("a", 0), ("b", 1), ("c", 2), ("d", 3)) == [1, 4, 4, 4]
+
+
+def test_steps_of_a_recurrent_network_find_their_weights_near() -> None:
+    def reuse(steps: int) -> set[int]:
+        lowered = lower_to_kernels(recurrent_net(steps=steps, hidden=384), TARGET, targets=[TARGET])
+        return {kernel.reuse_bytes for kernel in extract_task_graph(lowered).kernels.values()}
+
+    assert reuse(5) == reuse(8)
+    assert 0 < min(reuse(5) - {0}) <= max(reuse(5))

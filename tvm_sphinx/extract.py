@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from ._tvm import tvm, tvm_ffi
@@ -13,6 +15,8 @@ from .graph import FROM_CONSTANT, GraphInput, Task, TaskGraph, fingerprint_json
 
 # Attributes of a PrimFunc that change neither what it computes nor how fast.
 _NAMING_ATTRS = ("global_symbol", "op_pattern", "target")
+# Weights that come back after less than this are in the core's own caches.
+_LEAST_REUSE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,8 @@ class Kernel:
 
     ``function`` is the PrimFunc, or the name of an external function. ``argument_types`` are the
     tensor types of its inputs and then its outputs. ``target_kind`` is set where the function was
-    made for one kind of target only; ``weights`` are the positions of its arguments that are constants.
+    made for one kind of target only; ``weights`` are the positions of its arguments that are constants,
+    and ``reuse_bytes`` is what a model reads between two uses of theirs, see `weight_reuse`.
     """
 
     id: str
@@ -29,6 +34,7 @@ class Kernel:
     argument_types: tuple[Any, ...]
     target_kind: str | None = None
     weights: tuple[int, ...] = ()
+    reuse_bytes: int = 0
 
     @property
     def is_external(self) -> bool:
@@ -92,7 +98,52 @@ def extract_task_graph(module: Any, function: str | None = None) -> Extraction:
         GraphInput(str(param.name), tensor_bytes(param.ty)) for param in dataflow.function.params
     )
     graph = TaskGraph(name, tuple(tasks), inputs, tuple(dataflow.tensors(dataflow.result)))
-    return Extraction(graph, dataflow, kernels.kernels)
+    reuse = weight_reuse(graph, kernels.kernels)
+    found = {key: replace(kernel, reuse_bytes=reuse[key]) for key, kernel in kernels.kernels.items()}
+    return Extraction(graph, dataflow, found)
+
+
+def weight_reuse(graph: TaskGraph, kernels: Mapping[str, Kernel]) -> dict[str, int]:
+    """Return what a model reads, in bytes of distinct weights, between two uses of each kernel's.
+
+    Inferences follow each other, so where a weight is used once this is the size of all weights; where
+    the steps of a recurrent network share it, it is what one step reads. Of several tasks it is the
+    median, rounded up to a power of two, so that models of about one size share their records; it is 0
+    for kernels without weights.
+    """
+    sizes: dict[int, int] = {}
+    read_by = [_constants(task, kernels[task.kernel], sizes) for task in graph.tasks]
+    uses: dict[int, list[int]] = {}
+    for task, constants in enumerate(read_by):
+        for constant in constants:
+            uses.setdefault(constant, []).append(task)
+    total = sum(sizes.values())
+    distances: dict[str, list[int]] = {}
+    for tasks in uses.values():
+        # The first one comes after the last one of the inference before.
+        for before, task in pairwise([tasks[-1] - len(read_by), *tasks]):
+            passed = total
+            if len(tasks) > 1:
+                between = {constant for at in range(before + 1, task + 1) for constant in read_by[at]}
+                passed = sum(sizes[constant] for constant in between)
+            distances.setdefault(graph.tasks[task].kernel, []).append(passed)
+    found = {key: sorted(values)[len(values) // 2] for key, values in distances.items()}
+    return {key: _power_of_two(found[key]) if key in found else 0 for key in kernels}
+
+
+def _constants(task: Task, kernel: Kernel, sizes: dict[int, int]) -> set[int]:
+    """Return the constants that a task reads, and note their sizes."""
+    found = set()
+    # Outputs follow the operands.
+    for operand, ty in zip(task.operands, kernel.argument_types, strict=False):
+        if operand.producer == FROM_CONSTANT:
+            sizes[operand.output] = tensor_bytes(ty)
+            found.add(operand.output)
+    return found
+
+
+def _power_of_two(size: int) -> int:
+    return 1 << (max(size, _LEAST_REUSE_BYTES) - 1).bit_length()
 
 
 class _KernelTable:

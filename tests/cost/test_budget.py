@@ -38,7 +38,7 @@ class Machine:
         self.now_s += BUILD_S * len(functions)
         return self
 
-    def time(self, _module: object, _symbol: str, kernel: Kernel, _footprint: int) -> Samples:
+    def time(self, _module: object, _symbol: str, kernel: Kernel) -> Samples:
         self.now_s += self.cost_s(int(kernel.argument_types[0].shape.values[0]))
         self.timed.append(kernel.id)
         return Samples((1000,) * 10, 0.0, 0.0)
@@ -47,7 +47,7 @@ class Machine:
 def _cells(count: int, time_ns: Callable[[int], int]) -> dict[CellKey, Cell]:
     """Return cells of kernels of extents 1, 2, ..., on one core, with predicted times."""
     kernels = [doubling_kernel(extent + 1) for extent in range(count)]
-    cells = read_cells(kernels, Platform((one_core(),)), RecordStore(None), 0)
+    cells = read_cells(kernels, Platform((one_core(),)), RecordStore(None))
     for extent, cell in enumerate(cells.values()):
         cell.rule.time_ns = time_ns(extent + 1)
     return cells
@@ -57,7 +57,7 @@ def _measure(seconds: float, cells: dict[CellKey, Cell], machine: Machine) -> fl
     """Measure in the order of the cells; return what of the clock that took."""
     begin_s = machine.now_s
     order = [one for cell in cells.values() for one in (cell.rule, *cell.others)]
-    measure_within(seconds, order, cells, RecordStore(None), 0, CONFIG)
+    measure_within(seconds, order, cells, RecordStore(None), CONFIG)
     return machine.now_s - begin_s
 
 
@@ -112,7 +112,7 @@ def test_other_implementations_are_vetted_and_only_those_that_may_win_are_timed(
     for cell, found_ns in zip(cells.values(), (0, 999, 1001), strict=True):
         function = cell.rule.kernel.function.with_attrs({"tirx.is_scheduled": True, "sphinx.test": 1})
         candidate = Candidate("tuned", function, found_ns)
-        key = implementation_id(cell.rule.kernel, function)
+        key = implementation_id(cell.rule.kernel, function, cell.rule.device)
         cell.others.append(Implementation(cell.rule.kernel, cell.rule.device, candidate, key, 400))
     _measure(100.0, cells, machine)
     names = [cell.rule.kernel.id for cell in cells.values()]

@@ -13,23 +13,20 @@ import tvm
 from tvm import relax, te
 
 import tvm_sphinx
-from tests.networks import recurrent_net
 from tests.relax_modules import random_module
 from tvm_sphinx.compiled import CompiledModel
 from tvm_sphinx.cost import links, measure
 from tvm_sphinx.cost.classes import class_of, class_of_pair
 from tvm_sphinx.cost.kernel_timing import MeasureConfig, shape_texts
 from tvm_sphinx.cost.links import measure_links, time_copies
-from tvm_sphinx.cost.measure import measure_kernels, weight_footprint_bytes
+from tvm_sphinx.cost.measure import measure_kernels
 from tvm_sphinx.cost.records import RecordStore, read_records
 from tvm_sphinx.errors import SphinxError
-from tvm_sphinx.extract import Kernel, extract_task_graph
-from tvm_sphinx.graph import FROM_CONSTANT, FROM_INPUT, GraphInput, Operand, Task, TaskGraph
-from tvm_sphinx.lower import lower_to_kernels
+from tvm_sphinx.extract import Kernel
 from tvm_sphinx.machine import machine_id, usable_cores
 from tvm_sphinx.platform import Device, Link, Platform
 from tvm_sphinx.runtime.sampling import Samples
-from tvm_sphinx.targets import device_target, host_target
+from tvm_sphinx.targets import host_target
 
 QUICK = MeasureConfig(sample_ms=0.2)
 VERSION = str(tvm.__version__)
@@ -172,33 +169,3 @@ def test_pairs_on_unlike_machines_or_that_share_cores_are_of_their_own_kind() ->
 def test_copies_are_timed_at_every_size() -> None:
     times = [min(time_copies(tvm.cpu(), tvm.cpu(), size)) for size in (1 << 12, 1 << 23)]
     assert min(times) > 0
-
-
-def test_a_weight_that_many_tasks_share_is_in_memory_once() -> None:
-    types = tuple(relax.TensorType([600, 1024], "float32") for _ in range(3))
-    kernels = {"add": Kernel("add", None, types, None, (1,))}
-
-    def footprint(*constants: int) -> int:
-        tasks = [
-            Task(
-                f"add{i}", "add", (Operand(FROM_INPUT, 0), Operand(FROM_CONSTANT, constant)), (2457600,)
-            )
-            for i, constant in enumerate(constants)
-        ]
-        graph = TaskGraph("sums", tuple(tasks), (GraphInput("x", 2457600),))
-        return weight_footprint_bytes(graph, kernels)
-
-    assert footprint(0) == 4 << 20
-    assert footprint(0, 0, 0, 0) == footprint(0)
-    assert footprint(0, 1) == 8 << 20
-
-
-def test_steps_of_a_recurrent_network_share_their_weights() -> None:
-    target = device_target(one_core())
-
-    def footprint(steps: int) -> int:
-        lowered = lower_to_kernels(recurrent_net(steps=steps, hidden=384), target, targets=[target])
-        extraction = extract_task_graph(lowered)
-        return weight_footprint_bytes(extraction.graph, extraction.kernels)
-
-    assert footprint(5) == footprint(2) > 1 << 20

@@ -59,15 +59,15 @@ def _wait_until_listed(key: str, port: int) -> None:
 
 def test_remote_kernels_are_recorded_as_local_ones_are(tracker: str) -> None:
     store, config = RecordStore(None), MeasureConfig(sample_ms=0.2, rpc_tracker=tracker)
-    weighted = replace(doubling_kernel(128), weights=(1,))
+    weighted = replace(doubling_kernel(128), weights=(1,), reuse_bytes=1 << 20)
     kernels = [doubling_kernel(), weighted]
-    found = measure_kernels(kernels, BOARD, store, config, footprint_bytes=1 << 20)
+    found = measure_kernels(kernels, BOARD, store, config)
     assert [record.where.machine for record in found] == ["RPC key board"] * 2
     assert [record.shapes for record in found] == [("float32[64]",) * 2, ("float32[128]",) * 2]
     assert all(min(record.samples_ns) > 0 for record in found)
     added = store.num_added
     no_tracker = MeasureConfig(sample_ms=0.2)
-    assert measure_kernels(kernels, BOARD, store, no_tracker, footprint_bytes=1 << 20) == found
+    assert measure_kernels(kernels, BOARD, store, no_tracker) == found
     assert store.num_added == added
 
 

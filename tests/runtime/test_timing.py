@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 
 import numpy as np
+import pytest
 import tvm
 from tvm import te
 
 from tests.runtime.modules import ParallelKernels, platforms
+from tvm_sphinx.runtime.surroundings import Reuse, pause, writer
 from tvm_sphinx.runtime.timing import load_for_lanes, time_in_lane
 from tvm_sphinx.targets import device_target
 
@@ -48,7 +50,28 @@ def test_cold_operands_keep_their_values() -> None:
     function = load_for_lanes({"largest": kernel}).get_function("largest")
     values = np.random.default_rng(0).standard_normal((1024, 128)).astype("float32")
     operands = [tvm.runtime.tensor(values), tvm.runtime.empty((128,), "float32")]
-    samples = time_in_lane(function, operands, device, cold=[0])
+    samples = time_in_lane(function, operands, device, cold=[0], reuse_bytes=8 << 20)
     assert min(samples) > 0
     assert (operands[0].numpy() == values).all()
     assert (operands[1].numpy() == values.max(axis=0)).all()
+
+
+@pytest.mark.parametrize("size", [0, 1, 63, 1000, 100_003])
+def test_writer_copies_every_byte_on_any_device(size: int) -> None:
+    for device in platforms()["sharing"].devices:
+        source = np.random.default_rng(size).integers(0, 256, size, dtype=np.uint8)
+        result = tvm.runtime.empty((size,), "uint8")
+        writer(device)(tvm.runtime.tensor(source), result)
+        assert (result.numpy() == source).all()
+
+
+def test_a_pause_lasts_as_long_as_it_is_asked_to() -> None:
+    begin = time.perf_counter_ns()
+    pause(3_000_000)(tvm.runtime.empty((1,), "uint8"))
+    assert time.perf_counter_ns() - begin >= 3_000_000
+
+
+def test_reuse_grows_with_what_is_read_up_to_where_weights_are_as_far_as_they_get() -> None:
+    near, far, farther = (Reuse.after(1 << power) for power in (16, 24, 32))
+    assert near.bytes < far.bytes < farther.bytes == Reuse.after(1 << 40).bytes
+    assert near.ns < far.ns < farther.ns == Reuse.after(1 << 40).ns

@@ -20,7 +20,7 @@ from ..platform import Device
 from ..report.placement import format_table
 from ..targets import device_target
 from .kernel_timing import MeasureConfig, kernel_of, operand_bytes
-from .measure import measure_kernels, weight_footprint_bytes
+from .measure import measure_kernels
 from .progress import Progress
 from .records import RecordStore, median_and_spread
 
@@ -133,11 +133,8 @@ def bench_kernels(
     kernels = list(extraction.kernels.values())
     calls = Counter(task.kernel for task in extraction.graph.tasks)
     first = {task.kernel: task for task in reversed(extraction.graph.tasks)}
-    footprint = weight_footprint_bytes(extraction.graph, extraction.kernels)
     stage = f"measure on {device.name}"
-    found = measure_kernels(
-        kernels, device, records, config or MeasureConfig(), stage, progress, footprint
-    )
+    found = measure_kernels(kernels, device, records, config or MeasureConfig(), stage, progress)
     rows = []
     for kernel, record in zip(kernels, found, strict=True):
         if not record.samples_ns:

@@ -29,7 +29,6 @@ def measure_within(
     order: Sequence[Implementation],
     cells: Mapping[CellKey, Cell],
     records: RecordStore,
-    footprint_bytes: int,
     config: MeasureConfig,
     progress: Progress | None = None,
 ) -> None:
@@ -43,7 +42,7 @@ def measure_within(
     many as were measured before. A kernel that does not fit into the rest of the budget gives way to a
     later one that does, and none is begun once the budget is spent.
     """
-    session = _Session(budget_s, cells, records, footprint_bytes, config)
+    session = _Session(budget_s, cells, records, config)
     left = list(order)
     while batch := session.next_batch(left):
         session.measure(batch)
@@ -60,11 +59,9 @@ class _Session:
         budget_s: float,
         cells: Mapping[CellKey, Cell],
         records: RecordStore,
-        footprint_bytes: int,
         config: MeasureConfig,
     ) -> None:
         self.cells, self.records, self.config = cells, records, config
-        self.footprint_bytes = footprint_bytes
         self.end_s = time.monotonic() + budget_s
         self._num_tried = 0
         self._guessed_s = self._taken_s = _GUESS_WEIGHT_S
@@ -97,7 +94,6 @@ class _Session:
             device,
             self.records,
             self.config,
-            footprint_bytes=self.footprint_bytes,
             implement=lambda kernel, _: functions[kernel.id].with_attr("target", target),
             end_s=self.end_s,
         )
@@ -132,6 +128,5 @@ class _Session:
             self.records,
             origin=one.candidate.origin,
             rule_ns=cell.rule.time_ns,
-            footprint_bytes=self.footprint_bytes,
         )
         return True

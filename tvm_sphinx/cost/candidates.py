@@ -17,7 +17,7 @@ from ..implement import implement_kernel
 from ..platform import Device, Platform
 from ..targets import device_target, runtime_device
 from .kernel_timing import MeasureConfig
-from .measure import measure_kernels, weight_footprint_bytes
+from .measure import measure_kernels
 from .progress import Progress
 from .records import RecordStore, median_and_spread
 from .vetting import vet_implementation
@@ -95,11 +95,10 @@ def choose_kernels(
     """
     platform.check_machine()
     chosen: dict[tuple[str, str], Candidate] = {}
-    footprint = weight_footprint_bytes(extraction.graph, extraction.kernels)
     kernels = [kernel for kernel in extraction.kernels.values() if not kernel.is_external]
     for device in {device.cost_class: device for device in reversed(platform.devices)}.values():
         if has_candidates(device):
-            chooser = _Chooser(device, records, config or MeasureConfig(), footprint, progress)
+            chooser = _Chooser(device, records, config or MeasureConfig(), progress)
             chosen.update(chooser.choose(kernels, sources))
     return KernelChoices(chosen)
 
@@ -182,11 +181,10 @@ class _Chooser:
         device: Device,
         records: RecordStore,
         config: MeasureConfig,
-        footprint: int,
         progress: Progress | None,
     ) -> None:
         self.device, self.records, self.config = device, records, config
-        self.footprint, self.progress = footprint, progress
+        self.progress = progress
         self.target = device_target(device)
 
     def choose(
@@ -226,7 +224,6 @@ class _Chooser:
                     self.records,
                     origin=candidate.origin,
                     rule_ns=rule_ns[kernel.id],
-                    footprint_bytes=self.footprint,
                 )
             stage = f"candidates on {self.device.name} ({number + 1}/{len(rounds)})"
             for name, found_ns in self._measure(tried, candidates, stage).items():
@@ -246,7 +243,6 @@ class _Chooser:
             self.config,
             stage,
             self.progress,
-            self.footprint,
             implement=lambda kernel, _: functions[kernel.id].with_attr("target", self.target),
         )
         return {

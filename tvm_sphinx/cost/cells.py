@@ -99,7 +99,7 @@ class Cell:
 
 
 def read_cells(
-    kernels: Iterable[Kernel], platform: Platform, records: RecordStore, footprint_bytes: int
+    kernels: Iterable[Kernel], platform: Platform, records: RecordStore
 ) -> dict[CellKey, Cell]:
     """Return a cell for each kernel and class of devices at hand, with the times that are on record."""
     cells: dict[CellKey, Cell] = {}
@@ -110,7 +110,7 @@ def read_cells(
         for kernel in kernels:
             function = implement_for(kernel, device)
             candidate = Candidate("", None) if function is None else rules_candidate(function)
-            rule = _implementation(kernel, device, candidate, records, footprint_bytes)
+            rule = _implementation(kernel, device, candidate, records)
             cells[kernel.id, device.cost_class] = Cell(rule)
     return cells
 
@@ -119,7 +119,6 @@ def add_candidates(
     cells: Iterable[Cell],
     sources: Sequence[CandidateSource],
     records: RecordStore,
-    footprint_bytes: int,
     *,
     unseen: bool,
 ) -> list[Implementation]:
@@ -138,7 +137,7 @@ def add_candidates(
             loops = default_loops(rule.kernel, rule.time_ns)
             found += [loops] if loops else []
         for candidate in found:
-            other = _implementation(rule.kernel, rule.device, candidate, records, footprint_bytes)
+            other = _implementation(rule.kernel, rule.device, candidate, records)
             if other.is_measured or (cell.is_open(other) and (unseen or candidate.found_ns > 0)):
                 cell.others.append(other)
                 missing += [] if other.is_measured else [other]
@@ -154,10 +153,9 @@ def chosen_kernels(cells: dict[CellKey, Cell]) -> KernelChoices:
 
 
 def _implementation(
-    kernel: Kernel, device: Device, candidate: Candidate, records: RecordStore, footprint_bytes: int
+    kernel: Kernel, device: Device, candidate: Candidate, records: RecordStore
 ) -> Implementation:
-    far = footprint_bytes if device.is_cpu else 0
-    key = implementation_id(kernel, candidate.function, far)
+    key = implementation_id(kernel, candidate.function, device)
     made = Implementation(kernel, device, candidate, key)
     made.look_up(records)
     return made

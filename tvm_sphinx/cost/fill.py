@@ -17,7 +17,6 @@ from .candidates import CandidateSource, KernelChoices
 from .cells import Cell, CellKey, Implementation, add_candidates, chosen_kernels, read_cells
 from .kernel_timing import MeasureConfig
 from .links import Links, measure_links
-from .measure import weight_footprint_bytes
 from .model.features import feature_rows, kernel_numbers
 from .model.model_file import CostModel
 from .model.profile import DeviceProfile
@@ -74,17 +73,16 @@ def fill_costs(
     platform.check_machine()
     config = config or MeasureConfig()
     graph = extraction.graph
-    footprint = weight_footprint_bytes(graph, extraction.kernels)
     links = measure_links(platform, records, progress)
-    cells = read_cells(extraction.kernels.values(), platform, records, footprint)
-    predict = _Predictor(records, model, footprint, config)
+    cells = read_cells(extraction.kernels.values(), platform, records)
+    predict = _Predictor(records, model, config)
     predict([cell.rule for cell in cells.values() if not cell.rule.is_measured])
-    predict(add_candidates(cells.values(), sources, records, footprint, unseen=budget_s > 0))
+    predict(add_candidates(cells.values(), sources, records, unseen=budget_s > 0))
     for cell in cells.values():
         cell.take_found_times()
     if budget_s:
         order = _by_urgency(cells, graph, platform, links)
-        measure_within(budget_s, order, cells, records, footprint, config, progress)
+        measure_within(budget_s, order, cells, records, config, progress)
     costs = _table(cells, graph, platform, links)
     return chosen_kernels(cells), under_load(costs, graph, platform, records, config, progress)
 
@@ -92,10 +90,8 @@ def fill_costs(
 class _Predictor:
     """Predicts the times of implementations that are not on record."""
 
-    def __init__(
-        self, records: RecordStore, model: CostModel, footprint: int, config: MeasureConfig
-    ) -> None:
-        self.records, self.model, self.footprint, self.config = records, model, footprint, config
+    def __init__(self, records: RecordStore, model: CostModel, config: MeasureConfig) -> None:
+        self.records, self.model, self.config = records, model, config
         self._profiles: dict[str, DeviceProfile] = {}
 
     def __call__(self, missing: Sequence[Implementation]) -> None:
@@ -113,8 +109,8 @@ class _Predictor:
         numbers, devices = [], []
         for entry in missing:
             profile = self._profile(entry.device)
-            function, weights = entry.candidate.function, entry.kernel.weights
-            numbers.append(kernel_numbers(function, weights, self.footprint, profile.shape))
+            function, kernel = entry.candidate.function, entry.kernel
+            numbers.append(kernel_numbers(function, kernel.weights, kernel.reuse_bytes, profile.shape))
             devices.append(profile.numbers)
         times, spreads = self.model.predict(feature_rows(np.array(numbers), np.array(devices)))
         for entry, time_ns, spread_ns in zip(missing, times.tolist(), spreads.tolist(), strict=True):

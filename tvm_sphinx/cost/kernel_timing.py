@@ -61,7 +61,7 @@ class Bench(Protocol):
     def build(self, functions: Mapping[str, Any]) -> Any:
         """Return a built module of PrimFuncs by symbol; raises where one cannot be built."""
 
-    def time(self, module: Any, symbol: str, kernel: Kernel, footprint_bytes: int) -> Samples:
+    def time(self, module: Any, symbol: str, kernel: Kernel) -> Samples:
         """Time one of them; without samples if it cannot run on the device."""
 
 
@@ -80,8 +80,8 @@ class LocalBench:
             tvm.IRModule({name: f.with_attr("global_symbol", name) for name, f in functions.items()})
         )
 
-    def time(self, module: Any, symbol: str, kernel: Kernel, footprint_bytes: int) -> Samples:
-        """Time a kernel; ``footprint_bytes`` as in `tvm_sphinx.cost.measure.measure_kernels`."""
+    def time(self, module: Any, symbol: str, kernel: Kernel) -> Samples:
+        """Time a kernel, with its weights as far away as ``Kernel.reuse_bytes`` puts them."""
         function = None
         if kernel.is_external:
             function = tvm_ffi.get_global_func(kernel.function, allow_missing=True)
@@ -96,8 +96,8 @@ class LocalBench:
         return sample_in_lane(
             Call(function, operands, self.device),
             self.config.goal,
-            cold=kernel.weights if footprint_bytes else (),
-            footprint_bytes=footprint_bytes,
+            cold=kernel.weights if kernel.reuse_bytes else (),
+            reuse_bytes=kernel.reuse_bytes,
         )
 
 
@@ -148,10 +148,10 @@ def kernel_symbol(key: str) -> str:
     return "kernel_" + "".join(char if char.isalnum() else "_" for char in key)
 
 
-def kernel_of(function: Any, name: str, weights: tuple[int, ...] = ()) -> Kernel:
+def kernel_of(function: Any, name: str, weights: tuple[int, ...] = (), reuse_bytes: int = 0) -> Kernel:
     """Return a PrimFunc that belongs to no model as a kernel of this id."""
     types = tuple(relax.TensorType(list(p.shape), str(p.dtype)) for p in function.params)
-    return Kernel(name, function, types, None, weights)
+    return Kernel(name, function, types, None, weights, reuse_bytes)
 
 
 def operand_bytes(kernel: Kernel) -> int:

@@ -9,14 +9,12 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .._tvm import tvm, tvm_ffi
-from ..dataflow import tensor_bytes
 from ..errors import UnsupportedError
 from ..extract import Extraction, Kernel
-from ..graph import FROM_CONSTANT, TaskGraph
 from ..implement import Implement, implement_kernel
 from ..platform import Device, Platform
 from ..runtime.sampling import Goal, Samples, cpu_ticks, host_load, is_narrow, stolen_share
@@ -79,7 +77,6 @@ def measure_costs(
     for device in platform.devices:
         by_class.setdefault(device.cost_class, device)
     found: dict[tuple[str, str], Record] = {}
-    footprint = weight_footprint_bytes(extraction.graph, extraction.kernels)
     estimated = {name for name, device in by_class.items() if needs_estimate(device)}
     for position, device in enumerate(by_class.values()):
         if device.cost_class in estimated:
@@ -94,7 +91,6 @@ def measure_costs(
                 config,
                 stage,
                 progress,
-                footprint,
                 implement,
             ),
             strict=True,
@@ -117,26 +113,23 @@ def measure_kernels(
     config: MeasureConfig,
     stage: str = "measure",
     progress: Progress | None = None,
-    footprint_bytes: int = 0,
     implement: Implement | None = None,
     end_s: float = math.inf,
 ) -> list[Record]:
     """Return a record for each kernel on a device; those that the store lacks are measured.
 
-    ``footprint_bytes`` is what a model reads between two uses of the same weight: on a CPU, weights are
-    measured as far away as that puts them. ``implement`` gives the PrimFunc to measure for a kernel,
-    with the device's target; None stands for what `tvm_sphinx.implement.implement_kernel` makes.
-    No kernel is begun once ``time.monotonic()`` has reached ``end_s``: those without a record are then
-    left out of what is returned.
+    On a CPU, weights are measured as far away as ``Kernel.reuse_bytes`` puts them. ``implement`` gives
+    the PrimFunc to measure for a kernel, with the device's target; None stands for what
+    `tvm_sphinx.implement.implement_kernel` makes. No kernel is begun once ``time.monotonic()`` has
+    reached ``end_s``: those without a record are then left out of what is returned.
     """
     implemented = [
         (implement(kernel, device) if implement else None) or implement_for(kernel, device)
         for kernel in kernels
     ]
     version = str(tvm.__version__)
-    far = footprint_bytes if device.is_cpu else 0
     where = class_of(device)
-    keys = [implementation_id(*pair, far) for pair in zip(kernels, implemented, strict=True)]
+    keys = [implementation_id(*pair, device) for pair in zip(kernels, implemented, strict=True)]
     missing = [i for i, key in enumerate(keys) if records.get(key, str(where), version) is None]
     if missing:
         for reason, count in records.foreign([keys[i] for i in missing], where, version).items():
@@ -148,7 +141,7 @@ def measure_kernels(
         functions = {keys[i]: implemented[i] for i in missing}
         symbols = {kernel_symbol(key): function for key, function in functions.items()}
         missing_kernels = {keys[i]: kernels[i] for i in missing}
-        session = _Session(bench, build_kernels(bench, symbols), far)
+        session = _Session(bench, build_kernels(bench, symbols))
         texts = KernelTexts.beside(records)
         known = len(kernels) - len(missing)
         report = progress or (lambda *_: None)
@@ -157,7 +150,7 @@ def measure_kernels(
         for done, (key, kernel) in enumerate(missing_kernels.items()):
             if time.monotonic() >= end_s:
                 break
-            texts.add(key, kernel.id, functions[key], kernel.weights, far)
+            texts.add(key, functions[key], kernel)
             samples = session.time(key, kernel)
             shapes = shape_texts(kernel)
             records.add(Record(key, where, version, samples.ns, host_load(), shapes=shapes))
@@ -188,10 +181,9 @@ def _open_bench(device: Device, config: MeasureConfig, wanted: str) -> Bench:
 class _Session:
     """Times kernels one after the other, and those again that another load disturbed."""
 
-    def __init__(self, bench: Bench, modules: dict[str, Any], footprint_bytes: int) -> None:
+    def __init__(self, bench: Bench, modules: dict[str, Any]) -> None:
         self.bench = bench
         self.modules = modules
-        self.footprint_bytes = footprint_bytes
         self.timed: dict[str, tuple[Kernel, Samples]] = {}
         self._begin_s = time.monotonic()
         self._ticks = cpu_ticks()
@@ -202,7 +194,7 @@ class _Session:
         samples = NO_SAMPLES
         if kernel.is_external or symbol in self.modules:
             module = self.modules.get(symbol)
-            samples = self.bench.time(module, symbol, kernel, self.footprint_bytes)
+            samples = self.bench.time(module, symbol, kernel)
         self.timed[key] = (kernel, samples)
         return samples
 
@@ -245,33 +237,13 @@ def _is_doubtful(samples: Samples) -> bool:
     return not is_narrow(enough, Goal(half_width=_WIDE)) or samples.disturbed > _DISTURBED
 
 
-def implementation_id(kernel: Kernel, function: Any, footprint_bytes: int = 0) -> str:
+def implementation_id(kernel: Kernel, function: Any, device: Device) -> str:
     """Return the id of a kernel as implemented and as measured, for looking up its records."""
-    far = f"-far{footprint_bytes >> 20}" if footprint_bytes and kernel.weights else ""
+    far = f"-far{kernel.reuse_bytes >> 10}k" if device.is_cpu and kernel.reuse_bytes else ""
     if function is None or kernel.is_external:
         return kernel.id + far
     bare = function.without_attr("target")
     return f"{kernel.id}.{tvm_ffi.structural_hash(bare) & (2**64 - 1):016x}{far}"
-
-
-def weight_footprint_bytes(graph: TaskGraph, kernels: Mapping[str, Kernel]) -> int:
-    """Return the bytes of the distinct weights of a graph, rounded up to a power of two, at least 1 MiB.
-
-    A weight that many tasks read is in memory once. Models of about one size then share their records.
-
-    Parameters
-    ----------
-    kernels
-        The kernels of the graph's tasks by id, which say how large their arguments are.
-    """
-    weights: dict[int, int] = {}
-    for task in graph.tasks:
-        # Outputs follow the operands.
-        for operand, ty in zip(task.operands, kernels[task.kernel].argument_types, strict=False):
-            if operand.producer == FROM_CONSTANT:
-                weights[operand.output] = tensor_bytes(ty)
-    total = max(1 << 20, sum(weights.values()))
-    return 1 << (total - 1).bit_length()
 
 
 def implement_for(kernel: Kernel, device: Device) -> Any:

@@ -113,13 +113,13 @@ class RemoteBench:
             self.session.upload(path)
         return self.session.load_module(name)
 
-    def time(self, module: Any, symbol: str, kernel: Kernel, footprint_bytes: int) -> Samples:
+    def time(self, module: Any, symbol: str, kernel: Kernel) -> Samples:
         """Time a kernel; where it has weights, all operands but the first are out of the caches."""
         if kernel.is_external:
             return NO_SAMPLES
         operands = [random_tensor(ty, self.runtime) for ty in kernel.argument_types]
         options = {}
-        if self.device.is_cpu and footprint_bytes and kernel.weights:
+        if self.device.is_cpu and kernel.reuse_bytes:
             options["f_preproc"] = "cache_flush_cpu_non_first_arg"
         return evaluate(module, symbol, operands, self.runtime, self.config.sample_ms, **options)
 

@@ -30,7 +30,6 @@ def vet_implementation(
     *,
     origin: str,
     rule_ns: int,
-    footprint_bytes: int,
 ) -> None:
     """Put on record, so that nobody measures it, an implementation that is wrong or far too slow.
 
@@ -45,11 +44,9 @@ def vet_implementation(
         Where the new one comes from, for the warning.
     rule_ns
         What the rules' kernel takes.
-    footprint_bytes
-        See `tvm_sphinx.cost.measure.measure_kernels`.
     """
     where, version = class_of(device), str(tvm.__version__)
-    key = implementation_id(kernel, function, footprint_bytes)
+    key = implementation_id(kernel, function, device)
     if records.get(key, str(where), version) is not None:
         return
     samples = _try(kernel, function, reference, device)

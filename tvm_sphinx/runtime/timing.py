@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._tvm import tvm, tvm_ffi
+from .._tvm import tvm_ffi
 from ..platform import Device, Platform
 from ..problem import Int64Array
 from .encode import Opcode, make_lanes
@@ -20,19 +20,20 @@ from .kernels import KernelPass, compile_kernels, load_kernels
 from .plan import make_plan
 from .program import Buffer, LaneProgram, Step, TensorView
 from .sampling import Goal, Samples, collect_samples, involuntary_switches
+from .surroundings import Reuse, copy_of, filled_bytes, num_bytes, pause, writer
 from .tensors import aligned_bytes
 
 # Calls in one run, each of which is a sample; a slow kernel is called once a run.
 _MOST_CALLS_PER_RUN = 16
 _MOST_SAMPLES = 16_000
-# A sweep of the caches takes less than this.
-_SWEEP_SPIN_NS = 100_000_000
+# What is done between two calls takes less than this.
+_BETWEEN_SPIN_NS = 100_000_000
 # Calls in one run of a kernel that is timed beside a neighbour.
 _CALLS_BESIDE = 4
 # Rounds beside a neighbour are repeated this many times until enough were not disturbed.
 _MOST_TRIES = 2
-# Touching more than this between two calls empties the caches no further.
-_MOST_SWEEP_BYTES = 64 << 20
+# Functions that run between two calls.
+_PAUSE, _WRITE = "pause", "write"
 
 
 def load_for_lanes(kernels: Mapping[str, Any], kernel_pass: KernelPass | None = None) -> Any:
@@ -59,7 +60,7 @@ def time_in_lane(
     *,
     min_ns: int = 10_000_000,
     cold: Sequence[int] = (),
-    footprint_bytes: int = 8 << 20,
+    reuse_bytes: int = 8 << 20,
 ) -> tuple[int, ...]:
     """Return how long single calls of a kernel take on a device, in ns.
 
@@ -69,11 +70,11 @@ def time_in_lane(
     """
     goal = Goal(0.0, min_ns, min_ns, max_wall_s=math.inf, max_samples=_MOST_SAMPLES)
     call = Call(function, operands, device)
-    return _collect(call, goal, cold, footprint_bytes, switches=lambda: 0).ns
+    return _collect(call, goal, cold, reuse_bytes, switches=lambda: 0).ns
 
 
 def sample_in_lane(
-    call: Call, goal: Goal, *, cold: Sequence[int] = (), footprint_bytes: int = 8 << 20
+    call: Call, goal: Goal, *, cold: Sequence[int] = (), reuse_bytes: int = 8 << 20
 ) -> Samples:
     """Time single calls of a kernel on a device until a goal is met; the first run is not counted.
 
@@ -85,20 +86,23 @@ def sample_in_lane(
         device of this machine.
     goal
     cold
-        Positions of operands that are not in the core's own caches at a call, such as weights, which a
-        model reads once in each inference; all others are. By default none is cold.
-    footprint_bytes
-        Memory that is touched between two uses of a cold operand: the size of the model's weights.
+        Positions of operands that a model reads once in each inference, such as weights: other memory is
+        gone through and time passes before they are read again (`surroundings.Reuse`). All others are
+        written anew before each call, each core its share, as the kernel before would. By default none
+        is cold.
+    reuse_bytes
+        What is read of weights between two uses of a cold operand, as of all that the model has.
     """
-    return _collect(call, goal, cold, footprint_bytes, switches=involuntary_switches)
+    return _collect(call, goal, cold, reuse_bytes, switches=involuntary_switches)
 
 
 def _collect(
-    call: Call, goal: Goal, cold: Sequence[int], footprint_bytes: int, switches: Callable[[], int]
+    call: Call, goal: Goal, cold: Sequence[int], reuse_bytes: int, switches: Callable[[], int]
 ) -> Samples:
-    sweep_bytes = min(footprint_bytes, _MOST_SWEEP_BYTES) if cold else 0
-    timer = _Timer(call, frozenset(cold), sweep_bytes)
+    timer = _Timer(call, frozenset(cold))
     once_ns = max(1, timer.runs(1).sample()[0])
+    if cold:
+        timer.rotate(Reuse.after(reuse_bytes), once_ns)
     num_calls = min(_MOST_CALLS_PER_RUN, max(1, goal.min_ns // (2 * once_ns)))
     return collect_samples(timer.runs(num_calls).sample, goal, switches)
 
@@ -153,7 +157,7 @@ def _beside(call: Call, neighbour: Call | None) -> _Runs:
     steps = [Step(f"call{i}", "kernel", 0, "timed", operands, 0) for i in range(_CALLS_BESIDE)]
     if neighbour is None:
         return _Runs({"timed": call.function}, call.operands, steps, (call.device,))
-    alone_ns = [max(1, _Timer(c, frozenset(), 0).runs(2).sample()[1]) for c in (call, neighbour)]
+    alone_ns = [max(1, _Timer(c, frozenset()).runs(2).sample()[1]) for c in (call, neighbour)]
     # Enough for a kernel that takes three times as long as alone, beside one that is not slowed.
     count = 2 + 3 * _CALLS_BESIDE * alone_ns[0] // alone_ns[1]
     tensors = [*call.operands, *neighbour.operands]
@@ -164,7 +168,10 @@ def _beside(call: Call, neighbour: Call | None) -> _Runs:
 
 
 class _Runs:
-    """A program of steps on host tensors, to run again and again; making it runs it once."""
+    """A program of steps on host tensors, to run again and again; making it runs it once.
+
+    Steps know tensor i as i, and its bytes as i plus the number of tensors.
+    """
 
     def __init__(
         self,
@@ -177,20 +184,26 @@ class _Runs:
             TensorView(number, tuple(int(extent) for extent in tensor.shape), str(tensor.dtype))
             for number, tensor in enumerate(tensors)
         ]
+        views += [
+            TensorView(number, (num_bytes(tensor),), "uint8") for number, tensor in enumerate(tensors)
+        ]
         numbers = tuple(range(len(tensors)))
         # Every tensor is an argument of the program: the lanes need not know which ones are written.
         buffers = tuple(Buffer("input", number, 0) for number in numbers)
         names = tuple(f"operand{number}" for number in numbers)
         program = LaneProgram(buffers, tuple(views), tuple(steps), names, numbers, (), [])
-        called = {("kernel", name): function for name, function in functions.items()}
+        called = {
+            ("external" if name == _PAUSE else "kernel", name): function
+            for name, function in functions.items()
+        }
         self._lanes = make_lanes(make_plan(program, Platform(devices)), called, aligned_bytes(0), True)
         self._tensors = list(tensors)
         self._stamps = np.zeros((len(steps), 2), dtype=np.int64)
         self._shared = tvm_ffi.from_dlpack(self._stamps)
-        self._is_call = np.array([step.kind == "kernel" for step in steps])
-        # In a schedule a team works without long pauses; while its leader sweeps the caches it must not
-        # fall asleep, or each call would pay for waking it.
-        self._lanes(int(Opcode.SET_SPIN), _SWEEP_SPIN_NS, 0)
+        self._is_call = np.array([step.function not in (_PAUSE, _WRITE) for step in steps])
+        # In a schedule a team works without long pauses; between two calls it must not fall asleep, or
+        # each would pay for waking it.
+        self._lanes(int(Opcode.SET_SPIN), _BETWEEN_SPIN_NS, 0)
         self.stamps()
 
     def stamps(self) -> Int64Array:
@@ -211,33 +224,46 @@ class _Runs:
 
 
 class _Timer:
-    """Makes programs of repeated calls, which sweep the caches first where operands are cold."""
+    """Makes programs of repeated calls of a kernel, each in the surroundings that a model gives it."""
 
-    def __init__(self, call: Call, cold: frozenset[int], sweep_bytes: int) -> None:
-        self.call = call
-        hot = [number for number in range(len(call.operands)) if number not in cold] if cold else []
-        # Copies before each call, as (from, to): one that sweeps the caches, one for each hot operand.
+    def __init__(self, call: Call, cold: frozenset[int]) -> None:
+        self.call, self.cold = call, cold
         self.tensors = list(call.operands)
-        self.copies: list[tuple[int, int]] = []
-        if cold:
-            self._add_copy(self._add(aligned_bytes(sweep_bytes // 2)))
-        for number in hot:
-            self._add_copy(number)
+        self.functions = {"timed": call.function, _WRITE: writer(call.device)}
+        # What calls take turns with: the operands, with a copy of their own of those that are cold.
+        self.operands = [tuple(range(len(call.operands)))]
+        # What is written before a call, as (from, to): results first, whose memory was in use before.
+        self.written: list[tuple[int, int]] = []
+        for number in reversed(range(len(call.operands))):
+            if number not in cold and num_bytes(call.operands[number]):
+                self.written.append((self._add(copy_of(call.operands[number])), number))
+
+    def rotate(self, reuse: Reuse, once_ns: int) -> None:
+        """Let calls, which take about ``once_ns``, come back to their cold operands as a model does."""
+        size = sum(num_bytes(self.call.operands[number]) for number in self.cold)
+        fitting = min(reuse.bytes // max(1, size), reuse.ns // once_ns)
+        count = max(1, min(_MOST_CALLS_PER_RUN, fitting))
+        for _ in range(1, count):
+            own = {number: self._add(copy_of(self.call.operands[number])) for number in self.cold}
+            self.operands.append(tuple(own.get(number, number) for number in self.operands[0]))
+        if (other := (reuse.bytes // count - size) // 2) > 0:
+            self.written.insert(0, (self._add(filled_bytes(other)), self._add(filled_bytes(other))))
+        self.functions[_PAUSE] = pause(max(0, reuse.ns // count - once_ns))
 
     def _add(self, tensor: Any) -> int:
         self.tensors.append(tensor)
         return len(self.tensors) - 1
 
-    def _add_copy(self, source: int) -> None:
-        tensor = self.tensors[source]
-        self.copies.append((source, self._add(tvm.runtime.empty(tensor.shape, tensor.dtype))))
-
     def runs(self, num_calls: int) -> _Runs:
-        """Return runs of some calls of the kernel, all on the same operands."""
+        """Return runs of some calls of the kernel, a multiple of those that take turns."""
+        num_turns = len(self.operands)
         steps = []
-        operands = tuple(range(len(self.call.operands)))
-        for number in range(num_calls):
-            for pair in self.copies:
-                steps.append(Step(f"copy{number}", "copy", 0, "", pair, 0))
+        for number in range(-(-num_calls // num_turns) * num_turns):
+            if _PAUSE in self.functions:
+                steps.append(Step(f"pause{number}", "external", 0, _PAUSE, (0,), 0))
+            for source, result in self.written:
+                flat = source + len(self.tensors), result + len(self.tensors)
+                steps.append(Step(f"write{number}", "kernel", 0, _WRITE, flat, 0))
+            operands = self.operands[number % num_turns]
             steps.append(Step(f"call{number}", "kernel", 0, "timed", operands, 0))
-        return _Runs({"timed": self.call.function}, self.tensors, steps, (self.call.device,))
+        return _Runs(self.functions, self.tensors, steps, (self.call.device,))

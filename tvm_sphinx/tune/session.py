@@ -20,7 +20,7 @@ from tvm.s_tir.meta_schedule.cost_model import CostModel
 from tvm.s_tir.meta_schedule.database import MemoryDatabase, TuningRecord
 from tvm.s_tir.meta_schedule.runner import RunnerResult
 
-from ..cost.measure import MeasureConfig, measure_kernels, weight_footprint_bytes
+from ..cost.measure import MeasureConfig, measure_kernels
 from ..cost.progress import Progress
 from ..cost.records import RecordStore, median_and_spread
 from ..errors import SphinxError, known_choices
@@ -233,11 +233,10 @@ def find_tunable(
     modules = {name: workload_module(kernel) for name, kernel in extraction.kernels.items()}
     chosen = _select_by_name(extraction, modules, kinds, tasks)
     by_class = {device.cost_class: device for device in reversed(platform.devices) if device.is_cpu}
-    footprint = weight_footprint_bytes(extraction.graph, extraction.kernels)
     found = []
     for device in reversed(by_class.values()):
         stage = f"measure on {device.name}"
-        measured = measure_kernels(chosen, device, records, MeasureConfig(), stage, progress, footprint)
+        measured = measure_kernels(chosen, device, records, MeasureConfig(), stage, progress)
         for kernel, record in zip(chosen, measured, strict=True):
             if not record.samples_ns:
                 continue
@@ -290,7 +289,6 @@ class _Session:
     ) -> None:
         self.config = config
         self.kernels = kernels
-        self.footprint = weight_footprint_bytes(extraction.graph, extraction.kernels)
         self.stores: dict[str, TuningStore] = {}
         self.models: dict[str, Any] = {}
         self.searches: dict[int, _Search] = {}
@@ -352,7 +350,7 @@ class _Session:
                     "xgb", num_tuning_cores=len(usable_cores()), num_warmup_samples=_WARM_UP
                 )
             self.searches[number] = _Search(
-                kernel, self.stores[name], self.models[name], workers, self.footprint, self.config
+                kernel, self.stores[name], self.models[name], workers, self.config
             )
         return self.searches[number]
 
@@ -374,7 +372,6 @@ class _Search:
         store: TuningStore,
         model: Any,
         workers: Workers,
-        footprint: int,
         config: TuneConfig,
     ) -> None:
         self.module, self.store, self.model = kernel.module, store, model
@@ -391,7 +388,7 @@ class _Search:
         self._seed_with(store.best(self.module, _SEED_RECORDS))
         spaces = self.context.generate_design_space()
         self.context.pre_tuning(1 << 30, _BATCH, spaces, self.database, self.model)
-        self.bench = self._make_bench(kernel, workers, footprint, config.sample_ms)
+        self.bench = self._make_bench(kernel, workers, config.sample_ms)
 
     def _seed_with(self, records: Sequence[Any]) -> None:
         """Start from earlier records: the search from their traces, the cost model from their times."""
@@ -405,17 +402,21 @@ class _Search:
             candidates = [record.as_measure_candidate() for record in records]
             self.model.update(self.context, candidates, results)
 
-    def _make_bench(
-        self, kernel: KernelTuning, workers: Workers, footprint: int, sample_ms: float
-    ) -> Bench | None:
+    def _make_bench(self, kernel: KernelTuning, workers: Workers, sample_ms: float) -> Bench | None:
         implemented = implement_kernel(kernel.kernel.function, self.target)
         (library,) = workers.build([implemented])
         if isinstance(library, str):
             return None
-        cold = kernel.kernel.weights
-        types = kernel.kernel.argument_types
-        key = f"{kernel.kernel.id} {kernel.device.cost_class}"
-        return Bench(key, kernel.device, types, cold, footprint, library, sample_ms)
+        timed = kernel.kernel
+        return Bench(
+            f"{timed.id} {kernel.device.cost_class}",
+            kernel.device,
+            timed.argument_types,
+            timed.weights,
+            timed.reuse_bytes,
+            library,
+            sample_ms,
+        )
 
     def generate(self, count: int) -> list[Any]:
         """Return up to ``count`` candidates that are not on record; none if there are no more."""

@@ -38,7 +38,7 @@ class Bench:
         The CPU device.
     argument_types
         Relax types of the kernel's arguments, inputs then outputs.
-    cold, footprint_bytes
+    cold, reuse_bytes
         See `tvm_sphinx.runtime.timing.time_in_lane`.
     reference
         Library of an implementation whose numbers are taken for right.
@@ -50,7 +50,7 @@ class Bench:
     device: Device
     argument_types: tuple[Any, ...]
     cold: tuple[int, ...]
-    footprint_bytes: int
+    reuse_bytes: int
     reference: bytes
     sample_ms: float
 
@@ -124,7 +124,7 @@ def measure(key: str, library: bytes, best_s: float) -> tuple[list[float], str]:
         bench.device,
         min_ns=round(bench.sample_ms * 1e6),
         cold=bench.cold,
-        footprint_bytes=bench.footprint_bytes,
+        reuse_bytes=bench.reuse_bytes,
     )
     return _thin(samples), ""
 

@@ -16,20 +16,20 @@ TARGETS = [device_target(device) for device in Platform.unlike_cpus().devices]
 
 def test_a_seed_gives_the_same_kernels_and_more_of_them_go_on() -> None:
     few, many = (
-        [(sample.kernel.id, sample.footprint_bytes) for sample in draw_kernels(count, 5, TARGETS)]
+        [(kernel.id, kernel.reuse_bytes) for kernel in draw_kernels(count, 5, TARGETS)]
         for count in (12, 20)
     )
     assert many[:12] == few
     assert len({kernel for kernel, _ in many}) == 20
-    other = [sample.kernel.id for sample in draw_kernels(12, 6, TARGETS)]
+    other = [kernel.id for kernel in draw_kernels(12, 6, TARGETS)]
     assert other != [kernel for kernel, _ in few]
 
 
 def test_every_family_is_drawn_and_every_kernel_can_be_scheduled() -> None:
     kinds: set[str] = set()
-    for sample in draw_kernels(120, 0, TARGETS):
-        kinds.update(op_kinds(sample.kernel.function))
-        assert implement_kernel(sample.kernel.function, TARGETS[0]) is not None
+    for kernel in draw_kernels(120, 0, TARGETS):
+        kinds.update(op_kinds(kernel.function))
+        assert implement_kernel(kernel.function, TARGETS[0]) is not None
     assert {"conv2d", "depthwise_conv2d", "matmul", "batch_matmul", "transpose"} <= kinds
 
 

@@ -11,6 +11,7 @@ import pytest
 from tvm_sphinx._tvm import tvm_ffi
 from tvm_sphinx.cost.model.texts import KernelTexts, text_path
 from tvm_sphinx.cost.records import RecordStore
+from tvm_sphinx.extract import Kernel
 from tvm_sphinx.implement import implement_kernel
 from tvm_sphinx.kernels.compute import matmul
 from tvm_sphinx.platform import Platform
@@ -22,12 +23,16 @@ def _function() -> object:
     return implement_kernel(matmul((8,), 16, 32, "float32", "float32"), target)
 
 
+def _kernel(reuse_bytes: int = 0) -> Kernel:
+    return Kernel("group", None, (), None, (1,), reuse_bytes)
+
+
 def test_a_kernel_is_read_back_as_it_was_scheduled(tmp_path: Path) -> None:
     function = _function()
-    KernelTexts(tmp_path / "k.jsonl").add("id", "group", function, (1,), 1 << 20)
+    KernelTexts(tmp_path / "k.jsonl").add("id", function, _kernel(1 << 20))
     (text,) = KernelTexts(tmp_path / "k.jsonl")
     assert tvm_ffi.structural_equal(text.function(), function.without_attr("target"))
-    assert (text.kernel, text.group, text.weights, text.footprint_bytes) == (
+    assert (text.kernel, text.group, text.weights, text.reuse_bytes) == (
         "id",
         "group",
         (1,),
@@ -38,9 +43,9 @@ def test_a_kernel_is_read_back_as_it_was_scheduled(tmp_path: Path) -> None:
 def test_a_kernel_is_kept_once(tmp_path: Path) -> None:
     texts = KernelTexts(tmp_path / "k.jsonl")
     for _ in range(2):
-        texts.add("id", "group", _function(), (1,), 0)
+        texts.add("id", _function(), _kernel())
     assert len((tmp_path / "k.jsonl").read_text().splitlines()) == 1
-    texts.add("nothing", "group", None, (), 0)
+    texts.add("nothing", None, _kernel())
     assert len(texts) == 1
 
 
@@ -48,8 +53,8 @@ def test_a_kernel_is_kept_once(tmp_path: Path) -> None:
 def test_a_torn_line_costs_only_itself(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "k.jsonl"
     texts = KernelTexts(path)
-    texts.add("first", "group", _function(), (1,), 0)
-    texts.add("second", "group", _function(), (1,), 0)
+    texts.add("first", _function(), _kernel())
+    texts.add("second", _function(), _kernel())
     path.write_bytes(path.read_bytes()[: -cut - 1])
     with pytest.warns(UserWarning, match="1 lines are torn"):
         read = KernelTexts(path)
@@ -58,7 +63,7 @@ def test_a_torn_line_costs_only_itself(tmp_path: Path, cut: int) -> None:
 
 def test_a_file_cut_at_any_byte_keeps_every_whole_line(tmp_path: Path) -> None:
     path = tmp_path / "k.jsonl"
-    KernelTexts(path).add("first", "group", _function(), (1,), 0)
+    KernelTexts(path).add("first", _function(), _kernel())
     first = path.read_bytes()
     content = first + first.replace(b"first", b"second")
     for length in range(0, len(content), 7):
@@ -72,8 +77,8 @@ def test_a_file_cut_at_any_byte_keeps_every_whole_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"footprint_bytes": float("inf")},
-        {"footprint_bytes": -1},
+        {"reuse_bytes": float("inf")},
+        {"reuse_bytes": -1},
         {"weights": [float("nan")]},
         {"weights": [-1]},
         {"weights": "01"},
@@ -82,7 +87,7 @@ def test_a_file_cut_at_any_byte_keeps_every_whole_line(tmp_path: Path) -> None:
 )
 def test_malformed_lines_are_not_used(tmp_path: Path, change: dict[str, object]) -> None:
     path = tmp_path / "k.jsonl"
-    KernelTexts(path).add("first", "group", _function(), (1,), 0)
+    KernelTexts(path).add("first", _function(), _kernel())
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}) + "\n" + "[" * 100_000 + "\n")
     with pytest.warns(UserWarning, match="2 lines"):
         assert len(KernelTexts(path)) == 0
@@ -91,7 +96,7 @@ def test_malformed_lines_are_not_used(tmp_path: Path, change: dict[str, object])
 def test_lines_of_another_schema_are_not_used(tmp_path: Path) -> None:
     path = tmp_path / "k.jsonl"
     texts = KernelTexts(path)
-    texts.add("first", "group", _function(), (1,), 0)
+    texts.add("first", _function(), _kernel())
     good = path.read_text()
     path.write_text(good.replace('"schema":1', '"schema":2') + "[]\n" + '{"schema":1}\n' + good)
     with pytest.warns(UserWarning, match="3 lines"):

@@ -33,12 +33,11 @@ def one(tmp_path: Path) -> Path:
 
 
 def _drawn(path: Path) -> dict[str, object]:
-    """Return the line of the drawn kernel."""
+    """Return the line of the drawn kernel, the last if it was measured a second time."""
     probes = {
         line["kernel"] for line in map(json.loads, text_path(path).open()) if line["group"] == "probe"
     }
-    (line,) = [line for line in map(json.loads, path.open()) if line["kernel"] not in probes]
-    return line
+    return [line for line in map(json.loads, path.open()) if line["kernel"] not in probes][-1]
 
 
 def test_one_record_and_times_that_are_none_make_a_sound_model(one: Path) -> None:

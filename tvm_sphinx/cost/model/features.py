@@ -18,7 +18,7 @@ FloatArray = npt.NDArray[np.float64]
 FEATURE_VERSION = 1
 _TIME_NAMES = ("arithmetic", "access", "scalar", "near", "third", "cold", "overhead")
 FEATURE_NAMES = (
-    "footprint_bytes",
+    "reuse_bytes",
     *TERM_NAMES,
     *PROFILE_NAMES,
     *(f"{name}_ns" for name in _TIME_NAMES),
@@ -56,11 +56,14 @@ _ACCESS = {
 
 
 def kernel_numbers(
-    function: Any, weights: Sequence[int], footprint_bytes: int, shape: CoreShape
+    function: Any, weights: Sequence[int], reuse_bytes: int, shape: CoreShape
 ) -> list[float]:
-    """Return the footprint and the terms of a kernel that is scheduled for a device of this shape."""
-    footprint = float(min(footprint_bytes, 1 << 26)) if weights else 0.0
-    return [footprint, *kernel_terms(read_nest(function), weights, shape)]
+    """Return what a kernel that is scheduled for a device of this shape is described by.
+
+    These are the bytes between two uses of its weights, and its terms.
+    """
+    reuse = float(min(reuse_bytes, 1 << 26)) if weights else 0.0
+    return [reuse, *kernel_terms(read_nest(function), weights, shape)]
 
 
 def feature_rows(numbers: FloatArray, profiles: FloatArray) -> FloatArray:

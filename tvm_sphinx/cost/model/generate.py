@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 from ...errors import SphinxError
@@ -18,20 +18,12 @@ from .sequences import draw_sequence_network
 _FAMILIES = (draw_image_network, draw_sequence_network, draw_pointwise_network)
 _SHARES = (5, 3.5, 1.5)
 #: Bytes of weights of the model that a kernel is drawn for; more empties the caches no further.
-FOOTPRINTS = tuple(1 << power for power in (20, 22, 23, 24, 25, 26, 27))
+_REUSE_BYTES = tuple(1 << power for power in (20, 22, 23, 24, 25, 26, 27))
 _MOST_MODULES_PER_KERNEL = 20
 _TRANSPOSES_KEPT = 0.25
 
 
-@dataclass(frozen=True)
-class Sample:
-    """A drawn kernel, and the bytes of weights of the model that it is taken to be part of."""
-
-    kernel: Kernel
-    footprint_bytes: int
-
-
-def draw_kernels(count: int, seed: int, targets: Sequence[Any]) -> Iterator[Sample]:
+def draw_kernels(count: int, seed: int, targets: Sequence[Any]) -> Iterator[Kernel]:
     """Yield distinct kernels of drawn networks.
 
     The kernels come out of the lowering that models go through, so they have its layouts, its packed
@@ -57,7 +49,7 @@ def draw_kernels(count: int, seed: int, targets: Sequence[Any]) -> Iterator[Samp
     draw = Draw(seed)
     seen: set[str] = set()
     for _ in range(_MOST_MODULES_PER_KERNEL * count):
-        footprint = int(draw.pick(FOOTPRINTS))
+        reuse_bytes = int(draw.pick(_REUSE_BYTES))
         sketch = draw.pick(_FAMILIES, _SHARES)(draw)
         for kernel in kernels_of(sketch, targets):
             if kernel.id in seen:
@@ -65,7 +57,7 @@ def draw_kernels(count: int, seed: int, targets: Sequence[Any]) -> Iterator[Samp
             if op_kinds(kernel.function) == ("transpose",) and not draw.chance(_TRANSPOSES_KEPT):
                 continue  # every drawn network brings one along
             seen.add(kernel.id)
-            yield Sample(kernel, footprint)
+            yield replace(kernel, reuse_bytes=reuse_bytes if kernel.weights else 0)
             if len(seen) == count:
                 return
 

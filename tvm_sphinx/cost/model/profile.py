@@ -38,7 +38,7 @@ PROFILE_NAMES = (
 _ROWS, _INNER, _PANELS_PER_CORE = 448, 256, 2
 _NEAR_ELEMENTS, _FAR_ELEMENTS = 1 << 15, 1 << 23
 _COLD_INNER, _COLD_COLUMNS = 1024, 2048
-_COLD_FOOTPRINT = 1 << 26
+_COLD_REUSE_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def measure_profile(device: Device, records: RecordStore, measure: Any) -> Devic
     records
         Where the probes' times are kept, as those of any kernel.
     measure
-        ``measure(kernels, device, records, footprint_bytes)`` returns a record for each kernel.
+        ``measure(kernels, device, records)`` returns a record for each kernel.
 
     Raises
     ------
@@ -105,13 +105,11 @@ def measure_profile(device: Device, records: RecordStore, measure: Any) -> Devic
         )
     kernels = _probes(len(device.cores))
     times = {}
-    for footprint in (0, _COLD_FOOTPRINT):
-        names = [name for name in kernels if (name == "cold") == bool(footprint)]
-        found = measure([kernels[name] for name in names], device, records, footprint)
-        for name, record in zip(names, found, strict=True):
-            if not record.samples_ns:
-                raise UnsupportedError(f"The probe {name!r} does not run on device {device.name!r}.")
-            times[name] = float(max(1, median_and_spread(record.samples_ns)[0]))
+    found = measure(list(kernels.values()), device, records)
+    for name, record in zip(kernels, found, strict=True):
+        if not record.samples_ns:
+            raise UnsupportedError(f"The probe {name!r} does not run on device {device.name!r}.")
+        times[name] = float(max(1, median_and_spread(record.samples_ns)[0]))
     cores = len(device.cores)
     columns = _PANELS_PER_CORE * PANEL_LANES * cores
     return DeviceProfile(
@@ -131,17 +129,19 @@ def _probes(cores: int) -> dict[str, Kernel]:
     """Return the probe kernels by name."""
     columns = _PANELS_PER_CORE * PANEL_LANES * cores
     return {
-        "product": _product((_ROWS,), _INNER, columns, ()),
+        "product": _product((_ROWS,), _INNER, columns, 0),
         "near": _scaled((32 * cores, _NEAR_ELEMENTS // 32)),
         "far": _scaled((_FAR_ELEMENTS >> 10, 1 << 10)),
-        "cold": _product((1,), _COLD_INNER, _COLD_COLUMNS, (1,)),
+        "cold": _product((1,), _COLD_INNER, _COLD_COLUMNS, _COLD_REUSE_BYTES),
         "call": _scaled((16,)),
         "launch": _scaled((8, 16)),
     }
 
 
-def _product(lead: tuple[int, ...], inner: int, columns: int, weights: tuple[int, ...]) -> Kernel:
-    return kernel_of(matmul(lead, inner, columns, "float32", "float32"), PROBE, weights)
+def _product(lead: tuple[int, ...], inner: int, columns: int, reuse_bytes: int) -> Kernel:
+    """Return a product; with ``reuse_bytes``, its second operand is a weight."""
+    weights = (1,) if reuse_bytes else ()
+    return kernel_of(matmul(lead, inner, columns, "float32", "float32"), PROBE, weights, reuse_bytes)
 
 
 def _scaled(shape: tuple[int, ...]) -> Kernel:

@@ -11,13 +11,14 @@ import json
 import warnings
 import weakref
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..._tvm import tvm
 from ...errors import SphinxError
+from ...extract import Kernel
 from ..records import RecordStore, append_line
 
 #: Version of the line format; lines of another version are left alone and not used.
@@ -38,8 +39,8 @@ class KernelText:
         Version of apache-tvm that wrote the function.
     weights
         Positions of the arguments that are constants.
-    footprint_bytes
-        Memory that was touched between two uses of them.
+    reuse_bytes
+        What is read of weights between two uses of them.
     packed
         The function as TVM's JSON, compressed.
     """
@@ -48,7 +49,7 @@ class KernelText:
     group: str
     tvm: str
     weights: tuple[int, ...]
-    footprint_bytes: int
+    reuse_bytes: int
     packed: str
 
     def function(self) -> Any:
@@ -94,25 +95,26 @@ class KernelTexts:
     def __iter__(self) -> Iterator[KernelText]:
         return iter(self._texts.values())
 
-    def add(
-        self, kernel: str, group: str, function: Any, weights: Sequence[int], footprint_bytes: int
-    ) -> None:
-        """Keep a kernel; a full disk costs it, with a warning, and not the run."""
+    def add(self, key: str, function: Any, kernel: Kernel) -> None:
+        """Keep a kernel as implemented, by the key of its records.
+
+        A full disk costs it, with a warning, and not the run.
+        """
         version = str(tvm.__version__)
-        if function is None or (kernel, version) in self._texts:
+        if function is None or (key, version) in self._texts:
             return
         if "target" in (function.attrs or {}):
             function = function.without_attr("target")
         packed = zlib.compress(str(tvm.ir.save_json(function)).encode(), 6)
         text = KernelText(
-            kernel,
-            group,
+            key,
+            kernel.id,
             version,
-            tuple(int(position) for position in weights),
-            int(footprint_bytes),
+            tuple(int(position) for position in kernel.weights),
+            int(kernel.reuse_bytes),
             base64.b85encode(packed).decode(),
         )
-        self._texts[kernel, version] = text
+        self._texts[key, version] = text
         if self.path is None:
             return
         try:
@@ -159,11 +161,11 @@ def _parse(line: str) -> KernelText | None:
         fields = [content[name] for name in ("kernel", "group", "tvm", "packed")]
         if not all(isinstance(value, str) for value in fields):
             return None
-        weights, footprint = content["weights"], content["footprint_bytes"]
-        if not isinstance(weights, list) or not all(map(_is_count, [*weights, footprint])):
+        weights, reuse = content["weights"], content["reuse_bytes"]
+        if not isinstance(weights, list) or not all(map(_is_count, [*weights, reuse])):
             return None
         kernel, group, version, packed = fields
-        return KernelText(kernel, group, version, tuple(weights), footprint, packed)
+        return KernelText(kernel, group, version, tuple(weights), reuse, packed)
     except (KeyError, TypeError, ValueError, RecursionError):  # no JSON, or no object of these keys
         return None
 

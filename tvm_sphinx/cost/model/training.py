@@ -11,6 +11,7 @@ import numpy as np
 
 from ..._tvm import tvm
 from ...errors import SphinxError
+from ...extract import Kernel
 from ...platform import Device, Platform
 from ...targets import device_target
 from ..classes import class_of
@@ -19,7 +20,7 @@ from ..measure import measure_kernels
 from ..progress import Progress
 from ..records import Record, RecordStore, median_and_spread
 from .features import feature_rows, kernel_numbers
-from .generate import Sample, draw_kernels
+from .generate import draw_kernels
 from .model_file import CostModel
 from .profile import PROBE, DeviceProfile, measure_profile
 from .regression import TrainingSet, cross_validate, held_out, train_booster, train_spread
@@ -109,10 +110,8 @@ def train_model(
 def device_profile(device: Device, records: RecordStore, config: MeasureConfig) -> DeviceProfile:
     """Return the profile of a CPU device, see `measure_profile`."""
 
-    def measure(
-        kernels: Sequence[object], target: Device, store: RecordStore, footprint: int
-    ) -> list[Record]:
-        return measure_kernels(kernels, target, store, config, "probe", None, footprint)  # type: ignore[arg-type]
+    def measure(kernels: Sequence[Kernel], target: Device, store: RecordStore) -> list[Record]:
+        return measure_kernels(kernels, target, store, config, "probe")
 
     return measure_profile(device, records, measure)
 
@@ -129,7 +128,7 @@ def measure_drawn(
     """Measure drawn kernels, each on one of the devices, and return how many are on record then."""
     end_s = math.inf if budget_s is None else time.monotonic() + budget_s
     targets = [device_target(device) for device in devices]
-    batch: list[Sample] = []
+    batch: list[Kernel] = []
     done = 0
     for number, sample in enumerate(draw_kernels(samples, seed, targets)):
         batch.append(sample)
@@ -138,26 +137,12 @@ def measure_drawn(
         if time.monotonic() >= end_s:
             break
         for place, device in enumerate(devices):
-            _measure_batch(batch[place :: len(devices)], device, records, config, end_s)
+            measure_kernels(batch[place :: len(devices)], device, records, config, end_s=end_s)
         done += len(batch)
         batch = []
         if progress:
             progress("measure drawn kernels", done, samples)
     return done
-
-
-def _measure_batch(
-    batch: Sequence[Sample], device: Device, records: RecordStore, config: MeasureConfig, end_s: float
-) -> None:
-    """Measure kernels on a device, those of one footprint together, while there is time."""
-    by_footprint: dict[int, list[Sample]] = {}
-    for sample in batch:
-        by_footprint.setdefault(sample.footprint_bytes, []).append(sample)
-    for footprint, members in by_footprint.items():
-        if time.monotonic() >= end_s:
-            break
-        kernels = [sample.kernel for sample in members]
-        measure_kernels(kernels, device, records, config, footprint_bytes=footprint, end_s=end_s)
 
 
 def training_set(
@@ -192,7 +177,7 @@ def training_set(
                 unreadable += 1
                 break
             profile = profiles[device.cost_class]
-            numbers.append(kernel_numbers(function, text.weights, text.footprint_bytes, profile.shape))
+            numbers.append(kernel_numbers(function, text.weights, text.reuse_bytes, profile.shape))
             numbers_of_device.append(profile.numbers)
             times.append(float(max(1, median_and_spread(record.samples_ns)[0])))
             groups.append(text.group)
