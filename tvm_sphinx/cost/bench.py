@@ -14,11 +14,10 @@ from typing import Any
 from .._tvm import tvm
 from ..errors import UnsupportedError
 from ..extract import Extraction, Kernel, kernel_flops
-from ..implement import implement_kernel
 from ..kernels import compute, rule_of
-from ..platform import Device
+from ..platform import Device, Platform
 from ..report.placement import format_table
-from ..targets import device_target
+from .candidates import CandidateSource, KernelChoices, choose_kernels
 from .kernel_timing import MeasureConfig, kernel_of, operand_bytes
 from .measure import measure_kernels
 from .progress import Progress
@@ -66,7 +65,8 @@ class KernelRow:
     lost_ns
         What an inference would gain if the kernel ran at that peak; rows are sorted by it.
     rule
-        The schedule rule that implements it; empty for TVM's default, "extern" for a library function.
+        What implements it: a schedule rule, "tuned", "extern" for a library function; empty for TVM's
+        default.
     """
 
     name: str
@@ -111,11 +111,14 @@ def bench_kernels(
     device: Device,
     records: RecordStore,
     peak: Peak,
+    sources: Sequence[CandidateSource] = (),
     *,
     config: MeasureConfig | None = None,
     progress: Progress | None = None,
 ) -> list[KernelRow]:
     """Return a row for each distinct kernel that runs on a device, what loses most first.
+
+    A kernel is implemented as a compilation with the same records and sources would choose.
 
     Parameters
     ----------
@@ -127,14 +130,22 @@ def bench_kernels(
         Measured times to use and to extend; each is on record before the next one starts.
     peak
         What `measure_peak` returned for the device.
+    sources
+        Implementations beside those of the rules, such as tuned ones.
     config, progress
         As for `tvm_sphinx.cost.measure.measure_costs`.
     """
     kernels = list(extraction.kernels.values())
     calls = Counter(task.kernel for task in extraction.graph.tasks)
     first = {task.kernel: task for task in reversed(extraction.graph.tasks)}
+    config = config or MeasureConfig()
+    choices = choose_kernels(
+        extraction, Platform((device,)), records, sources, config=config, progress=progress
+    )
     stage = f"measure on {device.name}"
-    found = measure_kernels(kernels, device, records, config or MeasureConfig(), stage, progress)
+    found = measure_kernels(
+        kernels, device, records, config, stage, progress, implement=choices.function
+    )
     rows = []
     for kernel, record in zip(kernels, found, strict=True):
         if not record.samples_ns:
@@ -155,7 +166,7 @@ def bench_kernels(
                 gbytes_per_s=gbytes,
                 peak_share=share,
                 lost_ns=int(total_ns * (1.0 - share)),
-                rule=_rule(kernel, device),
+                rule=_rule(kernel, device, choices),
             )
         )
     return sorted(rows, key=lambda row: (-row.lost_ns, row.name))
@@ -166,10 +177,13 @@ def _row_name(kinds: Sequence[str], kernel: Kernel) -> str:
     return f"{'+'.join(kinds)} -> {shape or 'scalar'} [{kernel.id[:8]}]"
 
 
-def _rule(kernel: Kernel, device: Device) -> str:
+def _rule(kernel: Kernel, device: Device, choices: KernelChoices) -> str:
     if kernel.is_external:
         return "extern"
-    return rule_of(implement_kernel(kernel.function, device_target(device)))
+    origin = choices.origin(kernel.id, device)
+    if origin == "default":
+        return ""
+    return rule_of(choices.function(kernel, device)) if origin == "rule" else origin
 
 
 def format_rows(rows: Sequence[KernelRow], peak: Peak, limit: int | None = None) -> str:

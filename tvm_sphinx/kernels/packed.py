@@ -99,6 +99,7 @@ class PackedKernel:
         sch.reorder(*outer, wo, kh, kw, ic, wi, oi, i)
         fits = _attach(sch, epilogue, wo, tile)
         self._finish(sch, epilogue, wo, (wi, oi, i))
+        sch.annotate(wo, PARTITION_HINT, True)
         self._parallel(sch, outer[: outer.index(h) + 1])
         sch.decompose_reduction(acc, kh)
         return fits
@@ -112,6 +113,7 @@ class PackedKernel:
         sch.reorder(*outer, kh, kw, wi, oi, i)
         fits = _attach(sch, epilogue, outer[-1], tile)
         self._finish(sch, epilogue, outer[-1], (wi, oi, i))
+        sch.annotate(wo, PARTITION_HINT, True)
         self._parallel(sch, outer[: outer.index(h) + 1])
         sch.decompose_reduction(acc, kh)
         return fits
@@ -129,9 +131,9 @@ class PackedKernel:
         sch.reorder(*outer, k, mi, oi, i)
         fits = _attach(sch, epilogue, outer[-1], tile)
         self._finish(sch, epilogue, outer[-1], (mi, oi, i))
-        if by_rows:
-            sch.annotate(mo, PARTITION_HINT, True)
-        if self.info.cores == 1 and _channels(sch, epilogue) % (tile.panels * PANEL_LANES):
+        sch.annotate(mo, PARTITION_HINT, True)
+        is_serial = by_rows or self.info.cores == 1
+        if is_serial and _channels(sch, epilogue) % (tile.panels * PANEL_LANES):
             # A condition on the last panel would index the accumulators by a variable, and so keep
             # all of them in memory.
             sch.annotate(oo, PARTITION_HINT, True)
@@ -153,6 +155,7 @@ class PackedKernel:
         sch.reorder(*batch, oo, mo, k, mi, oi, i)
         fits = _attach(sch, epilogue, mo, tile)
         self._finish(sch, epilogue, mo, (mi, oi, i))
+        sch.annotate(mo, PARTITION_HINT, True)
         self._parallel(sch, batch if batch else [oo])
         sch.decompose_reduction(acc, k)
         return fits
@@ -172,16 +175,15 @@ class PackedKernel:
         self,
         sch: s_tir.Schedule,
         epilogue: SBlockRV,
-        rows: LoopRV,
+        tiles: LoopRV,
         tile: tuple[LoopRV, LoopRV, LoopRV],
     ) -> None:
-        """Vectorize and unroll the register tile and its epilogue."""
+        """Vectorize and unroll the register tile, and the epilogue at the loop over tiles."""
         inner, panels, lane = tile
         sch.vectorize(lane)
         sch.unroll(panels)
         sch.unroll(inner)
-        _vectorize_epilogue(sch, epilogue, rows)
-        sch.annotate(rows, PARTITION_HINT, True)
+        _vectorize_epilogue(sch, epilogue, tiles)
 
     def _shares_rows(self, sch: s_tir.Schedule, acc: SBlockRV, rows: LoopRV) -> bool:
         """Whether to share out the rows of an image or a matrix, each with all channels.
@@ -259,10 +261,10 @@ def _flatten_rows(sch: s_tir.Schedule, acc: SBlockRV, epilogue: SBlockRV) -> boo
     return True
 
 
-def _attach(sch: s_tir.Schedule, epilogue: SBlockRV, rows: LoopRV, tile: Tile) -> bool:
+def _attach(sch: s_tir.Schedule, epilogue: SBlockRV, tiles: LoopRV, tile: Tile) -> bool:
     """Move the epilogue to the tile; tell whether it then covers no more than the tile."""
-    sch.reverse_compute_at(epilogue, rows)
-    inner = _loops_below(sch, epilogue, rows)
+    sch.reverse_compute_at(epilogue, tiles)
+    inner = _loops_below(sch, epilogue, tiles)
     covered = math.prod(extent_of(sch, loop) for loop in inner)
     return covered <= tile.rows * tile.panels * PANEL_LANES
 
@@ -273,8 +275,8 @@ def _loops_below(sch: s_tir.Schedule, block: SBlockRV, loop: LoopRV) -> list[Loo
     return list(loops[depth + 1 :])
 
 
-def _vectorize_epilogue(sch: s_tir.Schedule, epilogue: SBlockRV, rows: LoopRV) -> None:
-    inner = _loops_below(sch, epilogue, rows)
+def _vectorize_epilogue(sch: s_tir.Schedule, epilogue: SBlockRV, tiles: LoopRV) -> None:
+    inner = _loops_below(sch, epilogue, tiles)
     if not inner:
         return
     *others, channel = inner
