@@ -151,7 +151,9 @@ def test_links_are_measured_once_for_each_kind_of_pair(monkeypatch: pytest.Monke
     assert (found.latency_ns[0, 2], found.bandwidth_bytes_per_s[0, 2]) == (7, 1e9)
     assert found.latency_ns[0, 1] == found.latency_ns[1, 0]
     assert (found.error >= 0).all()
-    assert store.num_added == 3  # between cores, from a core to both, and back
+    # Between cores, from a core to both, and back: to be woken, and to fetch what the other wrote.
+    assert store.num_added == 6
+    assert found.most_bytes[0, 1] < found.most_bytes[0, 2] == np.inf
     monkeypatch.setattr(links, "_measure", lambda *_: pytest.fail("measured twice"))
     again = measure_links(platform, store)
     for left, right in zip(found, again, strict=True):

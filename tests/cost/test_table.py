@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -50,6 +51,13 @@ def test_inputs_and_outputs_cost_their_copies() -> None:
     ]
     assert problem.memory_bytes.tolist() == [-1, -1, 10**6]
     assert problem.weight_bytes.tolist() == [5, 0]
+
+
+def test_no_more_is_fetched_than_can_be_in_a_cache() -> None:
+    costs = replace(_costs([[5, 3, 1]]), most_bytes=np.full((3, 3), 500.0))
+    assert costs.copy_ns([400, 500, 4000])[:, 0, 2].tolist() == [410, 510, 510]
+    with pytest.raises(ProblemError, match="most_bytes of shape"):
+        replace(costs, most_bytes=np.ones((2, 2)))
 
 
 def test_devices_exclude_each_other_by_their_cores() -> None:

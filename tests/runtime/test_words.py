@@ -8,7 +8,7 @@ import tvm_ffi
 
 from tests.runtime.modules import platforms
 from tvm_sphinx.runtime import encode as native
-from tvm_sphinx.runtime.handover import measure_handover, ping_pong
+from tvm_sphinx.runtime.handover import fetch_samples, measure_handover, ping_pong
 from tvm_sphinx.runtime.plan import make_plan
 from tvm_sphinx.runtime.tensors import aligned_bytes
 
@@ -56,3 +56,10 @@ def test_handover_is_measured_for_each_pair() -> None:
         (a, b) for a in ("one", "two", "both") for b in ("one", "two", "both") if a != b
     }
     assert all(0 <= latency < 10_000_000 for latency in measured.values())
+
+
+@pytest.mark.parametrize("pair", [(0, 1), (1, 0), (0, 2), (2, 0), (2, 2)])
+def test_fetching_is_measured_for_each_pair(pair: tuple[int, int]) -> None:
+    extra_ns = fetch_samples(platforms()["sharing"], *pair, 1 << 14)
+    assert len(extra_ns) > 10
+    assert all(0 <= extra < 10_000_000 for extra in extra_ns)

@@ -46,6 +46,7 @@ def assemble_costs(graph: TaskGraph, platform: Platform, cell: Cell, links: Link
         links.bandwidth_bytes_per_s,
         graph.fingerprint,
         link_error=links.error,
+        most_bytes=links.most_bytes,
     )
 
 

@@ -31,13 +31,16 @@ class CostTable:
     latency_ns : (D, D) int64
         Fixed part of a copy; 0 on the diagonal.
     bandwidth_bytes_per_s : (D, D) float64
-        Bytes over what a copy takes beyond its latency; infinite where memory is shared.
+        Bytes over what a copy takes beyond its latency; where memory is shared, over what it takes to
+        fetch them from another core's cache.
     graph_fingerprint
         The task graph that the rows belong to.
     slowdown : (N, D) float64
         How many times longer a task is expected to take while other devices work; 1 by default.
     link_error : (D, D) float64
         Root mean square of the relative errors of the fit of a link; 0 by default.
+    most_bytes : (D, D) float64
+        Bytes of a tensor that are moved at most; infinite by default.
 
     Raises
     ------
@@ -53,6 +56,7 @@ class CostTable:
     graph_fingerprint: str
     slowdown: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     link_error: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    most_bytes: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     def __post_init__(self) -> None:
         num_devices = self.exec_ns.shape[1]
@@ -60,12 +64,14 @@ class CostTable:
             object.__setattr__(self, "slowdown", np.ones(self.exec_ns.shape))
         if not self.link_error.size:
             object.__setattr__(self, "link_error", np.zeros((num_devices, num_devices)))
+        if not self.most_bytes.size:
+            object.__setattr__(self, "most_bytes", np.full((num_devices, num_devices), math.inf))
         for name in ("spread_ns", "measured", "slowdown"):
             if getattr(self, name).shape != self.exec_ns.shape:
                 raise ProblemError(
                     f"Expected {name} of shape {self.exec_ns.shape}; got {getattr(self, name).shape}."
                 )
-        for name in ("latency_ns", "bandwidth_bytes_per_s", "link_error"):
+        for name in ("latency_ns", "bandwidth_bytes_per_s", "link_error", "most_bytes"):
             if getattr(self, name).shape != (num_devices, num_devices):
                 raise ProblemError(
                     f"Expected {name} of shape {(num_devices, num_devices)}; "
@@ -87,7 +93,8 @@ class CostTable:
     def copy_ns(self, num_bytes: Sequence[int] | Int64Array) -> Int64Array:
         """Return the time of copies of these sizes, shape (len(num_bytes), D, D), int64 ns."""
         sizes = np.asarray(num_bytes, dtype=np.float64)[:, None, None]
-        moved = np.ceil(sizes * 1e9 / self.bandwidth_bytes_per_s).astype(np.int64)
+        moved_bytes = np.minimum(sizes, self.most_bytes)
+        moved = np.ceil(moved_bytes * 1e9 / self.bandwidth_bytes_per_s).astype(np.int64)
         times: Int64Array = self.latency_ns[None] + moved
         diagonal = np.arange(times.shape[1])
         times[:, diagonal, diagonal] = 0

@@ -1,4 +1,8 @@
-"""Measure what it costs to hand a tensor from one CPU device to another. [TVM]"""
+"""Measure what it costs to hand a tensor from one CPU device to another. [TVM]
+
+The tensor stays where it is, but the device that waits for it has to be woken, and reads what lies in
+another core's cache.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,14 @@ import numpy as np
 from ..platform import Platform
 from .executable import ConcurrentExecutable
 from .image import Image
+from .kernels import compile_kernels
 from .program import Buffer, LaneProgram, Step, TensorView
+from .surroundings import writer_function
 from .tensors import aligned_bytes
 
 _NUM_ROUNDS = 200
 _NUM_RUNS = 25
+_NUM_FETCHES = 16
 
 
 def measure_handover(platform: Platform) -> dict[tuple[str, str], int]:
@@ -42,6 +49,55 @@ def ping_pong(first: int, second: int, num_rounds: int = _NUM_ROUNDS) -> LanePro
     steps = [
         Step(f"step{i}", "nothing", (first, second)[i % 2], "", (i, i + 1), 1) for i in range(num_steps)
     ]
+    return LaneProgram(tuple(buffers), tuple(tensors), tuple(steps), ("x",), (0,), (), [])
+
+
+def fetch_samples(platform: Platform, first: int, second: int, size: int) -> tuple[float, ...]:
+    """Return in ns how much longer a device reads what another has just written than what it wrote.
+
+    Parameters
+    ----------
+    platform
+    first, second
+        Positions of the device that writes and of the one that reads.
+    size
+        Bytes that are written, and read.
+
+    Returns
+    -------
+    tuple of float
+        The difference of the medians, for each of several runs; at least 0.
+    """
+    functions = {
+        f"write{number}": writer_function(platform.devices[number]) for number in {first, second}
+    }
+    library = compile_kernels(functions, lambda module: module)
+    executables = [
+        ConcurrentExecutable(
+            Image(_relay(writer, second, size), platform, None, aligned_bytes(0), library)
+        )
+        for writer in (first, second)
+    ]
+    inputs = [np.ones(size, dtype=np.uint8)]
+    longer = []
+    for _ in range(_NUM_RUNS):
+        read_ns = []
+        for executable in executables:
+            _, trace = executable.run_traced(inputs)
+            read_ns.append(float(np.median([step.duration_ns for step in trace.steps[1::2]])))
+        longer.append(max(0.0, read_ns[0] - read_ns[1]))
+    return tuple(longer[1:])  # in the first, all memory is new
+
+
+def _relay(writer: int, reader: int, size: int) -> LaneProgram:
+    """Return copies of bytes, in turn by a device that writes and by one that reads what that wrote."""
+    num_steps = 2 * _NUM_FETCHES
+    buffers = [Buffer("input", 0, size), *(Buffer("arena", i, size) for i in range(num_steps))]
+    tensors = [TensorView(i, (size,), "uint8") for i in range(num_steps + 1)]
+    steps = []
+    for number in range(num_steps):
+        device = (writer, reader)[number % 2]
+        steps.append(Step(f"step{number}", "kernel", device, f"write{device}", (number, number + 1), 1))
     return LaneProgram(tuple(buffers), tuple(tensors), tuple(steps), ("x",), (0,), (), [])
 
 

@@ -49,10 +49,13 @@ class Reuse:
 
 @functools.cache
 def writer(device: Device) -> Any:
-    """Return a kernel that copies bytes on a device's cores, each its own share: ``f(source, result)``.
+    """Return `writer_function`, compiled: so does a kernel write what the next one reads."""
+    kernels = {"write": writer_function(device)}
+    return load_kernels(compile_kernels(kernels, lambda module: module)).get_function("write")
 
-    So does the kernel before the one that is timed write what that reads.
-    """
+
+def writer_function(device: Device) -> Any:
+    """Return a PrimFunc that copies bytes on a device's cores, each its share: ``f(source, result)``."""
     cores = len(device.cores)
     size = tirx.Var("size", "int64")
     core, at = tirx.Var("core", "int64"), tirx.Var("at", "int64")
@@ -70,8 +73,7 @@ def writer(device: Device) -> Any:
     kind = tirx.ForKind.PARALLEL if cores > 1 else tirx.ForKind.SERIAL
     body = tirx.For(core, whole(0), whole(cores), kind, inner)
     function = tirx.PrimFunc([source, result], body).with_attr("tirx.noalias", True)
-    kernels = {"write": function.with_attr("target", device_target(device))}
-    return load_kernels(compile_kernels(kernels, lambda module: module)).get_function("write")
+    return function.with_attr("target", device_target(device))
 
 
 def pause(duration_ns: int) -> Any:
