@@ -5,7 +5,9 @@
 Same model, threads and machine, in turn; ours on one lane of the concurrent runtime. Prints one line per
 model and writes JSON. Ratios are ours / ONNX Runtime, the median over rounds; `error` is the largest
 difference relative to the largest value.
-`--list 20` prints the kernels of each model that lose most against the machine's peak instead.
+`--tune 600 --records DIR` first tunes each model for ten minutes, and then takes for each kernel what
+measured the fastest. `--list 20` prints the kernels of each model that lose most against the machine's
+peak instead.
 """
 
 from __future__ import annotations
@@ -27,8 +29,9 @@ import tvm
 from tvm import relax
 
 from tvm_sphinx.cost.bench import bench_kernels, format_rows, measure_peak
-from tvm_sphinx.cost.records import RecordStore
-from tvm_sphinx.extract import extract_task_graph
+from tvm_sphinx.cost.candidates import KernelChoices, choose_kernels
+from tvm_sphinx.cost.records import RecordStore, record_path
+from tvm_sphinx.extract import Extraction, extract_task_graph
 from tvm_sphinx.lower import lower_to_kernels
 from tvm_sphinx.machine import usable_cores
 from tvm_sphinx.platform import Device, Platform
@@ -36,14 +39,42 @@ from tvm_sphinx.relax_pass import annotate_schedule
 from tvm_sphinx.runtime.executable import ConcurrentExecutable, build_executable
 from tvm_sphinx.schedule import Schedule
 from tvm_sphinx.targets import device_target, host_target
+from tvm_sphinx.tune.apply import open_records
+from tvm_sphinx.tune.paths import tuning_root
+from tvm_sphinx.tune.session import TuneConfig, tune_kernels
 
 _PEERS = ("onnxruntime", "default")
 # The thread pools of TVM and ONNX Runtime spin on after a run; what runs next would pay.
 _SETTLE_S = 0.3
 
 
-def build(mod: tvm.IRModule, device: Device) -> tuple[ConcurrentExecutable, float]:
-    """Return the module on one lane under the rules, nothing tuned, and the build's seconds."""
+#: Chooses the implementation of each kernel.
+Choose = Callable[[Extraction, Platform], KernelChoices]
+
+
+def by_the_rules(_extraction: Extraction, _platform: Platform) -> KernelChoices:
+    return KernelChoices()
+
+
+def tuned(seconds_each: float, records: str) -> Choose:
+    """Return a choice that tunes a model's kernels first, and takes the fastest that is on record."""
+
+    def choose(extraction: Extraction, platform: Platform) -> KernelChoices:
+        store, sources = open_records(records)
+        config = TuneConfig(trials=1_000_000, time_limit_s=seconds_each)
+        root = tuning_root(record_path(records))
+        result = tune_kernels(extraction, platform, root, store, config)
+        gain = result.before_ns / max(1, result.now_ns)
+        print(f"  {result.new_trials} trials, kernels {gain:.2f}x as fast", flush=True)
+        return choose_kernels(extraction, platform, store, sources)
+
+    return choose
+
+
+def build(
+    mod: tvm.IRModule, device: Device, choose: Choose = by_the_rules
+) -> tuple[ConcurrentExecutable, float]:
+    """Return the module on one lane, and the seconds that it took to choose kernels and to build."""
     start = time.perf_counter()
     target = device_target(device)
     extraction = extract_task_graph(lower_to_kernels(mod, target, targets=[target]))
@@ -51,8 +82,9 @@ def build(mod: tvm.IRModule, device: Device) -> tuple[ConcurrentExecutable, floa
     begin = np.arange(count)  # one after another; there is nothing to decide, so any time will do
     schedule = Schedule(np.zeros(count, dtype=int), begin, begin + 1, count, 0, "")
     platform = Platform((device,))
-    executable = build_executable(annotate_schedule(extraction, schedule, platform), platform, schedule)
-    return executable, time.perf_counter() - start
+    choices = choose(extraction, platform)
+    annotated = annotate_schedule(extraction, schedule, platform, choices.function)
+    return build_executable(annotated, platform, schedule), time.perf_counter() - start
 
 
 def build_default(mod: tvm.IRModule, target: tvm.target.Target) -> tuple[Any, float]:
@@ -85,11 +117,13 @@ def seconds(call: Callable[[], Any]) -> float:
     return (time.perf_counter() - start) / repeat
 
 
-def compare(name: str, device: Device, rounds: int, against: list[str]) -> dict[str, Any]:
+def compare(
+    name: str, device: Device, rounds: int, against: list[str], choose: Choose
+) -> dict[str, Any]:
     model = models.load(name)
     module = model.relax()
     target = device_target(device)
-    executable, build_s = build(module, device)
+    executable, build_s = build(module, device, choose)
     inputs = model.numpy_inputs()
     row: dict[str, Any] = {"model": name, "build_s": build_s}
     got = arrays(executable.run(inputs))
@@ -163,17 +197,20 @@ def main() -> None:
     parser.add_argument("--cores", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--against", nargs="+", choices=_PEERS, default=["onnxruntime"])
+    parser.add_argument("--tune", type=float, metavar="SECONDS", help="tune each model that long first")
+    parser.add_argument("--records", metavar="DIR", default="tuned", help="where tuned kernels are kept")
     parser.add_argument("--list", type=int, metavar="ROWS", help="print the worst kernels instead")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     device = Device("cores", host_target(), "cpu:0", usable_cores()[: options.cores])
     print(f"{device.target} cores {options.cores} load {os.getloadavg()[0]:.1f} seed {models.SEED}")
+    choose = by_the_rules if options.tune is None else tuned(options.tune, options.records)
     rows = []
     for name in options.model:
         if options.list is not None:
             list_kernels(name, device, options.list)
             continue
-        rows.append(compare(name, device, options.rounds, options.against))
+        rows.append(compare(name, device, options.rounds, options.against, choose))
         print_row(rows[-1])
     ratios = [row["ratio"] for row in rows if "ratio" in row]
     if ratios:
