@@ -114,7 +114,7 @@ def test_an_operator_that_was_not_lowered_is_named() -> None:
 
 
 def test_weights_come_back_after_what_is_read_between_two_uses() -> None:
-    """3, 5 or 6 MB of weights, in powers of two; a weight that comes back at once is nearest."""
+    """1 to 4 MB of weights, in powers of four; a weight that comes back at once is nearest."""
     types = tuple(relax.TensorType([1024, 1024], "uint8") for _ in range(3))
     names = "abcd"
     kernels = {name: Kernel(name, None, types, None, (1,)) for name in names}
@@ -130,6 +130,9 @@ def test_weights_come_back_after_what_is_read_between_two_uses() -> None:
     # Constant 0 is read in turn with constant 1, or by itself; of an even number the longer way counts.
     assert reuse(("a", 0), ("b", 1), ("a", 0), ("b", 1), ("c", 2), ("d", 3)) == [4, 4, 4, 4]
     assert reuse(("a", 0), ("a", 0), ("a", 0), ("b", 1), ("c", 2), ("d", 3)) == [1, 4, 4, 4]
+    # Five are rounded up, and beyond 64 MB nothing is farther.
+    assert reuse(*(("a", constant) for constant in range(5))) == [16, 0, 0, 0]
+    assert reuse(*(("a", constant) for constant in range(100))) == [64, 0, 0, 0]
 
 
 def test_steps_of_a_recurrent_network_find_their_weights_near() -> None:

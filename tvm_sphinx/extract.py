@@ -15,8 +15,9 @@ from .graph import FROM_CONSTANT, GraphInput, Task, TaskGraph, fingerprint_json
 
 # Attributes of a PrimFunc that change neither what it computes nor how fast.
 _NAMING_ATTRS = ("global_symbol", "op_pattern", "target")
-# Weights that come back after less than this are in the core's own caches.
-_LEAST_REUSE_BYTES = 1 << 16
+# Weights that come back after less than the first are in the core's own caches, and after more than the
+# second they are no farther (`tvm_sphinx.runtime.surroundings.Reuse`).
+_LEAST_REUSE_BYTES, _MOST_REUSE_BYTES = 1 << 20, 1 << 26
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def weight_reuse(graph: TaskGraph, kernels: Mapping[str, Kernel]) -> dict[str, i
 
     Inferences follow each other, so where a weight is used once this is the size of all weights; where
     the steps of a recurrent network share it, it is what one step reads. Of several tasks it is the
-    median, rounded up to a power of two, so that models of about one size share their records; it is 0
+    median, rounded up to a power of four, so that models of about one size share their records; it is 0
     for kernels without weights.
     """
     sizes: dict[int, int] = {}
@@ -128,7 +129,7 @@ def weight_reuse(graph: TaskGraph, kernels: Mapping[str, Kernel]) -> dict[str, i
                 passed = sum(sizes[constant] for constant in between)
             distances.setdefault(graph.tasks[task].kernel, []).append(passed)
     found = {key: sorted(values)[len(values) // 2] for key, values in distances.items()}
-    return {key: _power_of_two(found[key]) if key in found else 0 for key in kernels}
+    return {key: _power_of_four(found[key]) if key in found else 0 for key in kernels}
 
 
 def _constants(task: Task, kernel: Kernel, sizes: dict[int, int]) -> set[int]:
@@ -142,8 +143,9 @@ def _constants(task: Task, kernel: Kernel, sizes: dict[int, int]) -> set[int]:
     return found
 
 
-def _power_of_two(size: int) -> int:
-    return 1 << (max(size, _LEAST_REUSE_BYTES) - 1).bit_length()
+def _power_of_four(size: int) -> int:
+    within = min(max(size, _LEAST_REUSE_BYTES), _MOST_REUSE_BYTES)
+    return 1 << ((within - 1).bit_length() + 1) // 2 * 2
 
 
 class _KernelTable:

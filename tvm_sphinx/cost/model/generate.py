@@ -17,8 +17,8 @@ from .sequences import draw_sequence_network
 
 _FAMILIES = (draw_image_network, draw_sequence_network, draw_pointwise_network)
 _SHARES = (5, 3.5, 1.5)
-#: Bytes of weights of the model that a kernel is drawn for; more empties the caches no further.
-_REUSE_BYTES = tuple(1 << power for power in (20, 22, 23, 24, 25, 26, 27))
+# What is read between two uses of the weights of a drawn kernel, rounded as `weight_reuse` does.
+_REUSE_BYTES = tuple(1 << power for power in (20, 22, 24, 26))
 _MOST_MODULES_PER_KERNEL = 20
 _TRANSPOSES_KEPT = 0.25
 
