@@ -113,6 +113,19 @@ def rules_candidate(function: Any) -> Candidate:
     return Candidate("rule" if function.attrs.get("tirx.is_scheduled", 0) else "default", function)
 
 
+def other_candidates(
+    kernel: Kernel,
+    device: Device,
+    sources: Sequence[CandidateSource],
+    rule: Candidate,
+    rule_ns: int,
+) -> list[Candidate]:
+    """Return the candidates beside the rules' one: those of the sources, and TVM's default loops."""
+    found = [candidate for source in sources for candidate in source(kernel, device)]
+    loops = None if rule.origin == "default" else default_loops(kernel, rule_ns)
+    return [*found, loops] if loops else found
+
+
 def default_loops(kernel: Kernel, rule_ns: int) -> Candidate | None:
     """Return TVM's default loops as a candidate; None where they cannot beat a kernel of that time."""
     if serial_sum_ns(kernel.function) >= rule_ns:
@@ -199,15 +212,9 @@ class _Chooser:
         for kernel in kernels:
             if kernel.id not in rule_ns:
                 continue
-            candidates = [
-                candidate
-                for source in sources
-                for candidate in source(kernel, self.device)
-                if may_win(candidate, rule_ns[kernel.id])
-            ]
-            if best[kernel.id].origin != "default":
-                loops = default_loops(kernel, rule_ns[kernel.id])
-                candidates += [loops] if loops else []
+            time_ns = rule_ns[kernel.id]
+            others = other_candidates(kernel, self.device, sources, best[kernel.id], time_ns)
+            candidates = [candidate for candidate in others if may_win(candidate, time_ns)]
             for number, candidate in enumerate(candidates):
                 if number == len(rounds):
                     rounds.append({})

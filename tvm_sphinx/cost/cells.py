@@ -12,10 +12,10 @@ from .candidates import (
     Candidate,
     CandidateSource,
     KernelChoices,
-    default_loops,
     has_candidates,
     is_faster,
     may_win,
+    other_candidates,
     rules_candidate,
 )
 from .classes import class_of
@@ -132,11 +132,9 @@ def add_candidates(
         rule = cell.rule
         if rule.candidate.function is None or rule.time_ns < 0 or not has_candidates(rule.device):
             continue
-        found = [candidate for source in sources for candidate in source(rule.kernel, rule.device)]
-        if rule.candidate.origin != "default":
-            loops = default_loops(rule.kernel, rule.time_ns)
-            found += [loops] if loops else []
-        for candidate in found:
+        for candidate in other_candidates(
+            rule.kernel, rule.device, sources, rule.candidate, rule.time_ns
+        ):
             other = _implementation(rule.kernel, rule.device, candidate, records)
             if other.is_measured or (cell.is_open(other) and (unseen or candidate.found_ns > 0)):
                 cell.others.append(other)

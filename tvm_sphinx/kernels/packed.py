@@ -98,8 +98,7 @@ class PackedKernel:
         outer = [n, h, g, oo] if self._shares_rows(sch, acc, h) else [n, g, oo, h]
         sch.reorder(*outer, wo, kh, kw, ic, wi, oi, i)
         fits = _attach(sch, epilogue, wo, tile)
-        self._finish(sch, epilogue, wo, (wi, oi, i))
-        sch.annotate(wo, PARTITION_HINT, True)
+        self._finish(sch, epilogue, wo, wo, (wi, oi, i))
         self._parallel(sch, outer[: outer.index(h) + 1])
         sch.decompose_reduction(acc, kh)
         return fits
@@ -112,8 +111,7 @@ class PackedKernel:
         outer = [n, h, wo, oo] if self._streams(sch, acc) else [n, oo, h, wo]
         sch.reorder(*outer, kh, kw, wi, oi, i)
         fits = _attach(sch, epilogue, outer[-1], tile)
-        self._finish(sch, epilogue, outer[-1], (wi, oi, i))
-        sch.annotate(wo, PARTITION_HINT, True)
+        self._finish(sch, epilogue, outer[-1], wo, (wi, oi, i))
         self._parallel(sch, outer[: outer.index(h) + 1])
         sch.decompose_reduction(acc, kh)
         return fits
@@ -130,8 +128,7 @@ class PackedKernel:
         outer = [mo, oo] if by_rows else [oo, mo]
         sch.reorder(*outer, k, mi, oi, i)
         fits = _attach(sch, epilogue, outer[-1], tile)
-        self._finish(sch, epilogue, outer[-1], (mi, oi, i))
-        sch.annotate(mo, PARTITION_HINT, True)
+        self._finish(sch, epilogue, outer[-1], mo, (mi, oi, i))
         is_serial = by_rows or self.info.cores == 1
         if is_serial and _channels(sch, epilogue) % (tile.panels * PANEL_LANES):
             # A condition on the last panel would index the accumulators by a variable, and so keep
@@ -154,8 +151,7 @@ class PackedKernel:
         oo, oi = sch.split(o, [None, tile.panels])
         sch.reorder(*batch, oo, mo, k, mi, oi, i)
         fits = _attach(sch, epilogue, mo, tile)
-        self._finish(sch, epilogue, mo, (mi, oi, i))
-        sch.annotate(mo, PARTITION_HINT, True)
+        self._finish(sch, epilogue, mo, mo, (mi, oi, i))
         self._parallel(sch, batch if batch else [oo])
         sch.decompose_reduction(acc, k)
         return fits
@@ -176,14 +172,19 @@ class PackedKernel:
         sch: s_tir.Schedule,
         epilogue: SBlockRV,
         tiles: LoopRV,
+        rows: LoopRV,
         tile: tuple[LoopRV, LoopRV, LoopRV],
     ) -> None:
-        """Vectorize and unroll the register tile, and the epilogue at the loop over tiles."""
+        """Vectorize and unroll the register tile, and the epilogue at the innermost loop over tiles.
+
+        Of the loop over tiles of rows, the last and partial step is split off.
+        """
         inner, panels, lane = tile
         sch.vectorize(lane)
         sch.unroll(panels)
         sch.unroll(inner)
         _vectorize_epilogue(sch, epilogue, tiles)
+        sch.annotate(rows, PARTITION_HINT, True)
 
     def _shares_rows(self, sch: s_tir.Schedule, acc: SBlockRV, rows: LoopRV) -> bool:
         """Whether to share out the rows of an image or a matrix, each with all channels.

@@ -43,12 +43,22 @@ def measure_handover(platform: Platform) -> dict[tuple[str, str], int]:
 
 def ping_pong(first: int, second: int, num_rounds: int = _NUM_ROUNDS) -> LaneProgram:
     """Return empty steps on two devices in turn, each of which reads what the last wrote."""
+    return _in_turn(first, second, num_rounds, 4)
+
+
+def _in_turn(first: int, second: int, num_rounds: int, size: int, copies: bool = False) -> LaneProgram:
+    """Return steps on two devices in turn, each of which reads the bytes that the last wrote.
+
+    They are empty, or copy the bytes with the device's kernel, ``write<device>``.
+    """
     num_steps = 2 * num_rounds
-    buffers = [Buffer("input", 0, 4), *(Buffer("arena", i, 4) for i in range(num_steps))]
-    tensors = [TensorView(i, (1,), "int32") for i in range(num_steps + 1)]
-    steps = [
-        Step(f"step{i}", "nothing", (first, second)[i % 2], "", (i, i + 1), 1) for i in range(num_steps)
-    ]
+    buffers = [Buffer("input", 0, size), *(Buffer("arena", i, size) for i in range(num_steps))]
+    tensors = [TensorView(i, (size,), "uint8") for i in range(num_steps + 1)]
+    steps = []
+    for number in range(num_steps):
+        device = (first, second)[number % 2]
+        kind, function = ("kernel", f"write{device}") if copies else ("nothing", "")
+        steps.append(Step(f"step{number}", kind, device, function, (number, number + 1), 1))
     return LaneProgram(tuple(buffers), tuple(tensors), tuple(steps), ("x",), (0,), (), [])
 
 
@@ -72,11 +82,10 @@ def fetch_samples(platform: Platform, first: int, second: int, size: int) -> tup
         f"write{number}": writer_function(platform.devices[number]) for number in {first, second}
     }
     library = compile_kernels(functions, lambda module: module)
+    programs = [_in_turn(writer, second, _NUM_FETCHES, size, copies=True) for writer in (first, second)]
     executables = [
-        ConcurrentExecutable(
-            Image(_relay(writer, second, size), platform, None, aligned_bytes(0), library)
-        )
-        for writer in (first, second)
+        ConcurrentExecutable(Image(program, platform, None, aligned_bytes(0), library))
+        for program in programs
     ]
     inputs = [np.ones(size, dtype=np.uint8)]
     longer = []
@@ -89,23 +98,11 @@ def fetch_samples(platform: Platform, first: int, second: int, size: int) -> tup
     return tuple(longer[1:])  # in the first, all memory is new
 
 
-def _relay(writer: int, reader: int, size: int) -> LaneProgram:
-    """Return copies of bytes, in turn by a device that writes and by one that reads what that wrote."""
-    num_steps = 2 * _NUM_FETCHES
-    buffers = [Buffer("input", 0, size), *(Buffer("arena", i, size) for i in range(num_steps))]
-    tensors = [TensorView(i, (size,), "uint8") for i in range(num_steps + 1)]
-    steps = []
-    for number in range(num_steps):
-        device = (writer, reader)[number % 2]
-        steps.append(Step(f"step{number}", "kernel", device, f"write{device}", (number, number + 1), 1))
-    return LaneProgram(tuple(buffers), tuple(tensors), tuple(steps), ("x",), (0,), (), [])
-
-
 def handover_samples(platform: Platform, first: int, second: int) -> tuple[float, ...]:
     """Return the latency in ns of hand-overs between two devices, the median of each of several runs."""
     program = ping_pong(first, second)
     executable = ConcurrentExecutable(Image(program, platform, None, aligned_bytes(0), b""))
-    inputs = [np.zeros(1, dtype=np.int32)]
+    inputs = [np.zeros(4, dtype=np.uint8)]
     between = []
     for _ in range(_NUM_RUNS):
         _, trace = executable.run_traced(inputs)

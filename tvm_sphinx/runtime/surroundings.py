@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,8 +83,7 @@ def pause(duration_ns: int) -> Any:
         while time.perf_counter_ns() < end_ns:
             pass
 
-    spinning: Callable[..., None] = spin
-    return tvm_ffi.convert(spinning)
+    return tvm_ffi.convert(spin)
 
 
 def copy_of(tensor: Any) -> Any:

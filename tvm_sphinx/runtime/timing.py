@@ -192,10 +192,7 @@ class _Runs:
         buffers = tuple(Buffer("input", number, 0) for number in numbers)
         names = tuple(f"operand{number}" for number in numbers)
         program = LaneProgram(buffers, tuple(views), tuple(steps), names, numbers, (), [])
-        called = {
-            ("external" if name == _PAUSE else "kernel", name): function
-            for name, function in functions.items()
-        }
+        called = {(step.kind, step.function): functions[step.function] for step in steps}
         self._lanes = make_lanes(make_plan(program, Platform(devices)), called, aligned_bytes(0), True)
         self._tensors = list(tensors)
         self._stamps = np.zeros((len(steps), 2), dtype=np.int64)

@@ -13,6 +13,7 @@ from ..cost.agreement import agree
 from ..cost.kernel_timing import random_tensor
 from ..platform import Device
 from ..runtime.kernels import compile_kernels, load_kernels
+from ..runtime.surroundings import copy_of
 from ..runtime.timing import time_in_lane
 from ..targets import runtime_device
 
@@ -89,7 +90,7 @@ def prepare(bench: Bench) -> None:
     """Make the operands of a bench, and compute with its reference what is expected of candidates."""
     ready = _Ready(bench)
     ready.initial = [random_tensor(ty, runtime_device("cpu:0")) for ty in bench.argument_types]
-    operands = _copies(ready.initial)
+    operands = [copy_of(tensor) for tensor in ready.initial]
     reference = load_kernels(bench.reference).get_function(SYMBOL)
     time_in_lane(reference, operands, bench.device, min_ns=1)
     ready.expected = [operand.numpy() for operand in operands]
@@ -111,7 +112,8 @@ def measure(key: str, library: bytes, best_s: float) -> tuple[list[float], str]:
     """
     ready = _READY[key]
     bench = ready.bench
-    operands = _copies(ready.initial)
+    # Fresh copies, so that no output of an earlier candidate is taken for this one's.
+    operands = [copy_of(tensor) for tensor in ready.initial]
     function = load_kernels(library).get_function(SYMBOL)
     probe = time_in_lane(function, operands, bench.device, min_ns=1)
     if not agree([operand.numpy() for operand in operands], ready.expected):
@@ -135,15 +137,3 @@ def _thin(samples_ns: Sequence[int]) -> list[float]:
     ordered = sorted(samples_ns)
     places = [round(number * (len(ordered) - 1) / max(1, count - 1)) for number in range(count)]
     return [1e-9 * ordered[place] for place in places]
-
-
-def _copies(tensors: list[Any]) -> list[Any]:
-    """Return fresh copies, so that no output of an earlier candidate is taken for a later one's."""
-    from .._tvm import tvm
-
-    copies = []
-    for tensor in tensors:
-        copy = tvm.runtime.empty(tensor.shape, tensor.dtype)
-        tensor.copyto(copy)
-        copies.append(copy)
-    return copies

@@ -62,7 +62,7 @@ def kernel_numbers(
 
     These are the bytes between two uses of its weights, and its terms.
     """
-    reuse = float(min(reuse_bytes, 1 << 26)) if weights else 0.0
+    reuse = float(reuse_bytes) if weights else 0.0
     return [reuse, *kernel_terms(read_nest(function), weights, shape)]
 
 
