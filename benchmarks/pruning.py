@@ -40,7 +40,7 @@ from tvm_sphinx.patterns import (  # noqa: E402
     tie_occurrences,
 )
 from tvm_sphinx.problem import SchedulingProblem  # noqa: E402
-from tvm_sphinx.search import SearchSpace, Stop, search_schedule  # noqa: E402
+from tvm_sphinx.search import SearchSpace, Stop, search_schedule, solve_series  # noqa: E402
 
 TRANSFORMERS = ("bert_base", "clip", "lxmert", "t5_small", "vit_b16")
 #: Budgets in evaluations of the runs that try to reach the quality of the unpruned search at REFERENCE.
@@ -138,13 +138,16 @@ def reach(graphs: Sequence[TaskGraph], seeds: int) -> list[Row]:
     for graph in graphs:
         for board in BOARDS:
             problem = make_problem(graph, board)
+            series = solve_series(problem)
             begin = time.thread_time()
             pruning = prune_problem(problem, graph)
+            # Series are part of every pruned search; folding is kept by its first.
+            folded = None if series is not None and series.is_optimal else pruning.folding
             pruning_s = time.thread_time() - begin
 
             def plain(budget: int, seed: int, problem: SchedulingProblem = problem) -> int:
                 stop = Stop(max_evaluations=budget)
-                return search_schedule(problem, seed=seed, stop=stop).best.makespan_ns
+                return search_schedule(problem, seed=seed, stop=stop, series=False).best.makespan_ns
 
             def pruned(
                 budget: int, seed: int, problem: SchedulingProblem = problem, pruning: Any = pruning
@@ -155,7 +158,8 @@ def reach(graphs: Sequence[TaskGraph], seeds: int) -> list[Row]:
             one, other = Curve(plain, seeds), Curve(pruned, seeds)
             other.cpu_s = [spent + pruning_s for spent in other.cpu_s]
             row: Row = {"model": graph.name, "board": board.name, "tasks": graph.num_tasks}
-            folded = pruning.folding
+            row["segments"] = f"{series.num_distinct} of {series.num_segments}" if series else ""
+            row["proven"] = series is not None and series.is_optimal
             row["folded"] = folded.folded.num_tasks if folded else graph.num_tasks
             row["pruning_s"] = pruning_s
             missed = False
@@ -194,11 +198,11 @@ def quality(graphs: Sequence[TaskGraph], seeds: int, cpu_s: float) -> list[Row]:
                 begin = time.thread_time()
                 pruning = prune_problem(problem, graph)
                 left = Stop(cpu_limit_s=max(0.0, cpu_s - (time.thread_time() - begin)))
-                pruned.append(
-                    search_with_pruning(problem, pruning, seed=seed, stop=left).best.makespan_ns
-                )
+                result = search_with_pruning(problem, pruning, seed=seed, stop=left)
+                pruned.append(result.best.makespan_ns)
                 whole = Stop(cpu_limit_s=cpu_s)
-                plain.append(search_schedule(problem, seed=seed, stop=whole).best.makespan_ns)
+                unpruned = search_schedule(problem, seed=seed, stop=whole, series=False)
+                plain.append(unpruned.best.makespan_ns)
             ratio = statistics.fmean(pruned) / statistics.fmean(plain)
             # Of the difference of two means (Welch).
             error = math.sqrt((statistics.pvariance(plain) + statistics.pvariance(pruned)) / (seeds - 1))
@@ -208,7 +212,7 @@ def quality(graphs: Sequence[TaskGraph], seeds: int, cpu_s: float) -> list[Row]:
                     "model": graph.name,
                     "board": board.name,
                     "tasks": graph.num_tasks,
-                    "folded": pruning.folding.folded.num_tasks if pruning.folding else "",
+                    "proven": result.stop_reason == "optimal",
                     "unpruned_ns": int(statistics.fmean(plain)),
                     "pruned_over_unpruned": ratio,
                     "standard_error": error,

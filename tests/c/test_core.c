@@ -2,6 +2,7 @@
 #include "batch.h"
 #include "heuristics.h"
 #include "search.h"
+#include "series.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -314,6 +315,68 @@ static void test_threads_share_a_problem(void) {
     cpga_problem_free(&problem);
 }
 
+/* Make the drawn edges pass by no multiple of `size`, and all tasks lie between two of those. */
+static void make_series(drawn *self, int32_t size) {
+    int32_t tasks = self->data.num_tasks, edges = 0, copy_class = 0;
+    for (int32_t task = 1; task < tasks; task++) {
+        int32_t cut = (task - 1) / size * size, next = cut + size;
+        const int32_t to[2] = {task, next};
+        for (int32_t i = 0; i < 2; i++) {
+            int32_t from = i == 0 ? cut : task;
+            if (to[i] <= from || to[i] >= tasks || edges == MAX_EDGES)
+                continue;
+            self->edges[2 * edges] = from;
+            self->edges[2 * edges + 1] = to[i];
+            self->copy_class[edges++] = copy_class ^= 1;
+        }
+    }
+    self->data.num_edges = edges;
+}
+
+/* What is found is feasible, no longer than it was valued, and no heuristic beats its bound. */
+static void test_series_are_solved_within_budgets(void) {
+    drawn d;
+    cpga_problem problem;
+    cpga_series series;
+    cpga_timeline timeline;
+    int32_t order[MAX_TASKS], device[MAX_TASKS], position[MAX_TASKS], proven = 0;
+    int64_t finish[MAX_TASKS], makespan, checked[2][MAX_TASKS];
+    for (uint64_t seed = 0; seed < 60; seed++) {
+        draw(&d, seed, 1 + (int32_t)(seed * 7) % MAX_TASKS, 0);
+        make_series(&d, 2 + (int32_t)seed % 5);
+        CHECK(cpga_problem_init(&problem, &d.data) == CPGA_OK);
+        CHECK(cpga_timeline_init(&timeline, &problem) == CPGA_OK);
+        CHECK(cpga_series_init(&series, &problem) == CPGA_OK);
+        CHECK(cpga_series_solve(&series, &problem, seed % 2 ? 2000 : 60,
+                                seed % 3 ? 200000 : 100) == CPGA_OK);
+        CHECK(series.num_segments >= series.num_distinct && series.num_distinct > 0);
+        for (int32_t i = 0; i < problem.num_tasks; i++) {
+            checked[0][i] = series.order[i];
+            checked[1][i] = series.device[i];
+        }
+        CHECK(cpga_check_chromosome(&problem, checked[0], checked[1], position) == CPGA_OK);
+        makespan = cpga_decode(&timeline, series.order, series.device, CPGA_APPEND, finish);
+        CHECK(makespan >= series.bound);
+        proven += makespan == series.bound;
+        for (int kind = CPGA_HEFT; kind <= CPGA_FASTEST; kind++) {
+            CHECK(cpga_heuristic_run(&problem, (cpga_heuristic)kind, 0, order, device, finish,
+                                     &makespan) == CPGA_OK);
+            CHECK(makespan >= series.bound);
+        }
+        cpga_series_free(&series);
+        cpga_timeline_free(&timeline);
+        cpga_problem_free(&problem);
+    }
+    CHECK(proven > 10);
+    draw(&d, 3, 40, 1);
+    CHECK(cpga_problem_init(&problem, &d.data) == CPGA_OK);
+    CHECK(cpga_series_init(&series, &problem) == CPGA_OK);
+    CHECK(cpga_series_solve(&series, &problem, 100, 100) == CPGA_OK);
+    CHECK(series.num_segments == 0); /* memory is limited */
+    cpga_series_free(&series);
+    cpga_problem_free(&problem);
+}
+
 int main(void) {
     test_rng_is_unbiased_and_repeats();
     test_every_broken_invariant_is_refused();
@@ -322,6 +385,7 @@ int main(void) {
     test_plans_stay_exact_and_budgets_hold();
     test_slices_and_saved_states_change_nothing();
     test_threads_share_a_problem();
+    test_series_are_solved_within_budgets();
     puts("all C tests passed");
     return 0;
 }

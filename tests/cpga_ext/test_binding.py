@@ -181,6 +181,17 @@ def test_decoding_refuses_what_is_no_chromosome() -> None:
     assert problem.decode_batch(order, np.zeros((0, 6), dtype=np.int64)) == b""
 
 
+def test_series_refuses_budgets_out_of_range() -> None:
+    problem = Problem(**arguments())
+    for states, placements in ((0, 10), (2**40, 10), (10, -1), (-(2**40), 10)):
+        with pytest.raises(ValueError, match="range"):
+            problem.series(states, placements)
+    for wrong in (("1", 1), (1, None), (1.5, 1), (1,), (1, 2, 3)):
+        with pytest.raises(TypeError):
+            problem.series(*wrong)  # type: ignore[arg-type]
+    assert problem.series(10, 0) is not None
+
+
 def test_search_refuses_what_is_no_problem_and_no_tie() -> None:
     problem = Problem(**arguments())
     with pytest.raises(TypeError):

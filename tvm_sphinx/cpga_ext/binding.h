@@ -9,6 +9,7 @@
 #include <Python.h>
 
 #include "search.h"
+#include "series.h"
 
 typedef struct {
     PyTypeObject *problem_type;

@@ -162,6 +162,51 @@ static PyObject *problem_decode(problem_object *self, PyObject *args) {
     return result;
 }
 
+/* (plan, bound, segments, distinct ones, tasks of the largest, placements), or None if the problem
+ * does not fall apart. */
+static PyObject *problem_series(problem_object *self, PyObject *args) {
+    long long max_states, max_placements;
+    if (!PyArg_ParseTuple(args, "LL:series", &max_states, &max_placements))
+        return NULL;
+    if (max_states < 1 || max_states > INT32_MAX / 2 || max_placements < 0)
+        return raise_status(CPGA_ERR_VALUE);
+    cpga_series series;
+    cpga_timeline timeline;
+    int64_t makespan = 0;
+    int64_t *finish = cpga_calloc(self->core.num_tasks, (int64_t)sizeof *finish);
+    PyObject *result = NULL;
+    int status = finish == NULL ? CPGA_ERR_MEMORY : cpga_series_init(&series, &self->core);
+    if (status != CPGA_OK) {
+        free(finish);
+        return raise_status(status);
+    }
+    status = cpga_timeline_init(&timeline, &self->core);
+    int have_timeline = status == CPGA_OK;
+    if (status == CPGA_OK) {
+        Py_BEGIN_ALLOW_THREADS status =
+            cpga_series_solve(&series, &self->core, max_states, max_placements);
+        if (status == CPGA_OK && series.num_segments > 0)
+            makespan = cpga_decode(&timeline, series.order, series.device, CPGA_APPEND, finish);
+        Py_END_ALLOW_THREADS
+    }
+    if (status == CPGA_OK && series.num_segments > 0) {
+        PyObject *plan = plan_tuple(&self->core, makespan, series.order, series.device, finish);
+        if (plan != NULL)
+            result = Py_BuildValue("NLiiiL", plan, (long long)series.bound, series.num_segments,
+                                   series.num_distinct, series.largest,
+                                   (long long)series.placements);
+    } else if (status == CPGA_OK) {
+        result = Py_NewRef(Py_None);
+    } else {
+        raise_status(status);
+    }
+    if (have_timeline)
+        cpga_timeline_free(&timeline);
+    cpga_series_free(&series);
+    free(finish);
+    return result;
+}
+
 /* Transpose up to 16 rows of devices into lanes; missing lanes repeat the last row. */
 static int fill_lanes(const cpga_problem *problem, const int64_t *rows, int64_t count,
                       int32_t *lanes) {
@@ -281,6 +326,7 @@ static PyMethodDef problem_methods[] = {
     {"decode_batch", (PyCFunction)problem_decode_batch, METH_VARARGS, NULL},
     {"memory_overflow", (PyCFunction)problem_memory_overflow, METH_VARARGS, NULL},
     {"heuristic", (PyCFunction)problem_heuristic, METH_VARARGS, NULL},
+    {"series", (PyCFunction)problem_series, METH_VARARGS, NULL},
     {"decode", (PyCFunction)problem_decode, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

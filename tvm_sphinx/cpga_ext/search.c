@@ -13,9 +13,9 @@
 #define MAX_EFFORT 5000
 #define MIN_EFFORT 300
 
-/* One per heuristic and single device, and one that is given. */
+/* One per heuristic and single device, and two that are given. */
 static int32_t num_seed_slots(const cpga_problem *problem) {
-    return CPGA_SINGLE + problem->num_devices + 1;
+    return CPGA_SINGLE + problem->num_devices + 2;
 }
 
 /* Evaluations per task of a cycle below which it starts colder, to have the time to cool down. */

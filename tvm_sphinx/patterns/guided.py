@@ -12,7 +12,8 @@ from ..errors import ProblemError
 from ..graph import TaskGraph
 from ..problem import SchedulingProblem
 from ..schedule import Schedule
-from ..search import HistoryPoint, SearchResult, SearchSpace, Stop, search_schedule
+from ..search import HistoryPoint, SearchResult, SearchSpace, Stop, search_schedule, solve_series
+from ..search.series import evaluations_of
 from .find import find_patterns, operator_labels
 from .fold import Folding, fold_problem
 from .hierarchy import PatternHierarchy
@@ -28,14 +29,18 @@ _FOLDED_SHARE = 0.5
 class Pruning:
     """What is known of a problem from the patterns of its graph, before any search.
 
-    ``hierarchy`` has the patterns of equal kernels, if they were given; ``folding`` is the shortened
-    problem, or None where it would not be much shorter.
+    ``hierarchy`` has the patterns of equal kernels, if they were given.
     """
 
     problem: SchedulingProblem
     graph: TaskGraph
     hierarchy: PatternHierarchy | None
-    folding: Folding | None
+
+    @cached_property
+    def folding(self) -> Folding | None:
+        """The shortened problem (`fold_problem`), or None where it would not be much shorter."""
+        labels = operator_labels(self.graph)
+        return fold_problem(self.problem, self.graph, find_patterns(self.graph, labels))
 
     @cached_property
     def space(self) -> SearchSpace:
@@ -58,8 +63,7 @@ def prune_problem(
     """
     if problem.num_tasks != graph.num_tasks:
         raise ProblemError(f"Expected a problem of {graph.num_tasks} tasks; got {problem.num_tasks}.")
-    folding = fold_problem(problem, graph, find_patterns(graph, operator_labels(graph)))
-    return Pruning(problem, graph, hierarchy, folding)
+    return Pruning(problem, graph, hierarchy)
 
 
 def search_with_pruning(
@@ -71,15 +75,17 @@ def search_with_pruning(
     stop: Stop | None = None,
     progress: Callable[[HistoryPoint], None] | None = None,
 ) -> SearchResult:
-    """Search for a short schedule of the folded problem first, then refine it in the whole space.
+    """Search what is left of a problem once it is pruned, then refine it in the whole space.
 
-    1. The folded problem, if there is one, is searched, and its schedule repeated (`fold_problem`): all
+    1. A problem that is a series of small segments is solved segment by segment, equal ones once
+       (`solve_series`). If that proves the schedule optimal, as for most networks, it is done.
+    2. The folded problem, if there is one, is searched, and its schedule repeated (`fold_problem`): all
        occurrences that one stands for share its devices.
-    2. That schedule is refined with all tasks untied, as one more individual of the whole
+    3. The better schedule is refined with all tasks untied, as one more individual of the whole
        search: an occurrence that wants another device than the rest gets it here, along the critical
        path.
 
-    Where nothing is folded, this is the search of the whole space and nothing else.
+    Where nothing is pruned, this is the search of the whole space and nothing else.
 
     Parameters
     ----------
@@ -96,12 +102,20 @@ def search_with_pruning(
         Its evaluations and times include those of all steps.
     """
     run = _Run(stop or Stop.default(problem.num_tasks), seed, params, progress)
-    start: Schedule | None = None
+    series = solve_series(problem, run.stop)
+    starts: list[Schedule] = []
+    if series is not None:
+        run.evaluations += evaluations_of(series.placements, problem.num_tasks)
+        starts.append(series.schedule)
+        run.note(series.schedule)
+        if series.is_optimal:
+            return run.result(series.schedule)
     if pruning.folding is not None:
         short = run.search(pruning.folding.folded, _FOLDED_SHARE, counts=False)
-        start = pruning.folding.unfold(short.best)
-        run.note(start)
-    result = run.search(problem, 1.0, start=start)
+        starts.append(pruning.folding.unfold(short.best))
+        run.note(starts[-1])
+    start = min(starts, key=lambda schedule: schedule.makespan_ns, default=None)
+    result = run.search(problem, 1.0, start=start, series=False)
     return replace(
         result, history=tuple(run.history), evaluations=run.evaluations, runtime_s=run.elapsed_s()
     )
@@ -127,6 +141,13 @@ class _Run:
     def note(self, schedule: Schedule) -> None:
         """Add a schedule to the history, if it is the best so far."""
         self._add(HistoryPoint(self.evaluations, self._cpu_s(), schedule.makespan_ns))
+
+    def result(self, optimum: Schedule) -> SearchResult:
+        """Return the end of a search that has found the optimum."""
+        history = tuple(self.history)
+        return SearchResult(
+            optimum, "cpga", self.seed, history, self.evaluations, self.elapsed_s(), "optimal"
+        )
 
     def search(
         self, problem: SchedulingProblem, share: float, *, counts: bool = True, **given: Any

@@ -9,6 +9,7 @@ from .algorithms import (
 )
 from .cpga import CpgaParams, CpgaSearch, NoRoomError, ParamsError
 from .result import HistoryPoint, SearchResult
+from .series import SeriesPlan, solve_series
 from .space import SearchSpace
 from .stop import Stop
 
@@ -21,9 +22,11 @@ __all__ = [
     "ParamsError",
     "SearchResult",
     "SearchSpace",
+    "SeriesPlan",
     "Stop",
     "UnknownAlgorithmError",
     "check_algorithm",
     "choose_algorithm",
     "search_schedule",
+    "solve_series",
 ]

@@ -65,6 +65,7 @@ def search_schedule(
     stop: Stop | None = None,
     progress: Progress | None = None,
     start: Schedule | None = None,
+    series: bool = True,
 ) -> SearchResult:
     """Search for a short schedule of a problem.
 
@@ -87,6 +88,8 @@ def search_schedule(
         Called with a `HistoryPoint` at every improvement.
     start
         A schedule of the problem for ``"cpga"`` to improve on; the others start from nothing.
+    series
+        Whether ``"cpga"`` first solves exactly what falls into a series of small problems.
 
     Returns
     -------
@@ -105,7 +108,7 @@ def search_schedule(
     if start is not None:
         validate(problem, start)
     check_algorithm(algorithm)
-    given = {} if start is None or algorithm != "cpga" else {"start": start}
+    given: dict[str, Any] = {"start": start, "series": series} if algorithm == "cpga" else {}
     result = ALGORITHMS[algorithm](
         problem, space=space, seed=seed, params=params, stop=stop, progress=progress, **given
     )

@@ -253,5 +253,7 @@ def annealing(
     plain = replace(
         params or CpgaParams(), critical_percent=0, late_percent=0, population=1, effort=1_000_000
     )
-    found = cpga(problem, space=space, seed=seed, params=plain, stop=stop, progress=progress)
+    found = cpga(
+        problem, space=space, seed=seed, params=plain, stop=stop, progress=progress, series=False
+    )
     return replace(found, algorithm="annealing")

@@ -16,6 +16,7 @@ from ..problem import SchedulingProblem
 from ..schedule import Schedule
 from .native import native_problem, to_schedule
 from .result import HistoryPoint, SearchResult
+from .series import evaluations_of, solve_native_series
 from .space import SearchSpace
 from .stop import Stop
 
@@ -106,8 +107,12 @@ def cpga(
     stop: Stop | None = None,
     progress: Progress | None = None,
     start: Schedule | None = None,
+    series: bool = True,
 ) -> SearchResult:
     """Search for a short schedule; see `tvm_sphinx.search.search_schedule`.
+
+    With ``series``, a problem that is a series of small ones is solved by `solve_series` first: for
+    most networks that ends the search with a proof, and otherwise it is one more start.
 
     Raises
     ------
@@ -116,12 +121,14 @@ def cpga(
     NoRoomError
         If nothing that fits the memory of the devices was found.
     """
-    search = CpgaSearch(problem, space=space, seed=seed, params=params, start=start)
+    search = CpgaSearch(problem, space=space, seed=seed, params=params, start=start, series=series)
     return search.run(stop, progress)
 
 
 class CpgaSearch:
     """A search that can be run on, saved and restored; one search is for one thread at a time.
+
+    With ``series``, its first run begins with `solve_series`.
 
     Raises
     ------
@@ -137,8 +144,10 @@ class CpgaSearch:
         seed: int = 0,
         params: CpgaParams | None = None,
         start: Schedule | None = None,
+        series: bool = False,
     ) -> None:
         self.problem, self.seed, self.params = problem, seed, params or CpgaParams()
+        self._tries_series, self._spent = series, 0
         self.bound_ns = lower_bound_ns(problem)
         self._begin_s, self._begin_cpu_s = time.monotonic(), time.thread_time()
         tied = None if space is None else space.respecting(problem)
@@ -146,7 +155,8 @@ class CpgaSearch:
         values = np.array(astuple(self.params), dtype=np.int64)
         num_genes = 0 if tied is None else tied.num_genes
         try:
-            self._native = Search(native_problem(problem), self._genes, num_genes, values, seed)
+            self._core = native_problem(problem)
+            self._native = Search(self._core, self._genes, num_genes, values, seed)
         except (ValueError, OverflowError, TypeError) as error:
             raise ParamsError(
                 f"Expected parameters and a seed in range; got seed {seed}, {self.params}: {error}"
@@ -167,11 +177,13 @@ class CpgaSearch:
         self._begin_s, self._begin_cpu_s = time.monotonic(), time.thread_time()
         reason = None
         try:
+            if self._tries_series:
+                self._solve_series(budget)
             while reason is None:
                 reason = self._slice(budget, progress)
         except KeyboardInterrupt:
             reason = "interrupted"
-        evaluations, _, _, overflow = self._native.progress()
+        evaluations, _, _, overflow = self._progress()
         if overflow:
             raise NoRoomError(
                 f"Found no schedule that fits the memory; the best lacks {overflow} bytes."
@@ -186,9 +198,25 @@ class CpgaSearch:
             stop_reason=reason,
         )
 
+    def _solve_series(self, budget: Stop) -> None:
+        """Take the schedule of `solve_series`, and its bound, if the problem is a series."""
+        self._tries_series = False
+        if self._progress()[1] <= self.bound_ns:
+            return
+        found = solve_native_series(self.problem, self._core, budget)
+        if found is not None:
+            self._spent = evaluations_of(found.placements, self.problem.num_tasks)
+            self.bound_ns = max(self.bound_ns, found.schedule.lower_bound_ns)
+            self._native.start(np.array(found.schedule.order, dtype=np.int64), found.schedule.device)
+
+    def _progress(self) -> tuple[int, int, int, int]:
+        """Return the evaluations, the best makespan, when that was found, and the bytes it lacks."""
+        evaluations, makespan_ns, last, overflow = self._native.progress()
+        return evaluations + self._spent, makespan_ns, last + self._spent, overflow
+
     def _slice(self, budget: Stop, progress: Progress | None) -> str | None:
         """Report an improvement, then run one slice; return why the search ends, or None."""
-        evaluations, makespan_ns, last, overflow = self._native.progress()
+        evaluations, makespan_ns, last, overflow = self._progress()
         elapsed_s, cpu_s = time.monotonic() - self._begin_s, time.thread_time() - self._begin_cpu_s
         if not overflow and (not self.history or makespan_ns < self.history[-1].makespan_ns):
             self.history.append(HistoryPoint(evaluations, cpu_s, makespan_ns))
@@ -198,12 +226,13 @@ class CpgaSearch:
             return "optimal"
         reason = budget.reason(evaluations, evaluations - last, elapsed_s, cpu_s)
         if reason is None:
-            self._native.run(_SLICE, _horizon(budget, evaluations, elapsed_s, cpu_s))
+            horizon = _horizon(budget, evaluations, elapsed_s, cpu_s)
+            self._native.run(_SLICE, horizon - self._spent)
         return reason
 
     def save(self) -> bytes:
         """Return the state, for `restore` in a search of the same problem, space and parameters."""
-        return self._identity() + self._native.save()
+        return self._identity() + self._spent.to_bytes(8, "little") + self._native.save()
 
     def restore(self, state: bytes) -> None:
         """Go on from a saved state, exactly as the saved search would have.
@@ -215,12 +244,13 @@ class CpgaSearch:
         """
         identity = self._identity()
         values = state[len(identity) :]
-        if not state.startswith(identity) or len(values) % 8:
+        if not state.startswith(identity) or len(values) % 8 or not values:
             raise ArtifactError("Expected a saved state of this problem, space and parameters.")
         try:
-            self._native.restore(np.frombuffer(values, dtype=np.int64))
+            self._native.restore(np.frombuffer(values[8:], dtype=np.int64))
         except ValueError as error:
             raise ArtifactError(f"Not a saved state of this search: {error}.") from error
+        self._tries_series, self._spent = False, int.from_bytes(values[:8], "little")
 
     def _identity(self) -> bytes:
         genes = b"" if self._genes is None else self._genes.tobytes()

@@ -1,0 +1,252 @@
+#include "series.h"
+
+#include "ideals.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* The plans of a segment, by the devices of the cuts before and after it. */
+typedef struct table {
+    const cpga_segment *segment;
+    int is_solved[CPGA_MAX_IDEAL_DEVICES];
+    int64_t *finish; /* [entry device][last device] */
+    int32_t *order;  /* [entry device][last device][task], counted from the first of the segment */
+    int32_t *device;
+} table;
+
+typedef struct chain {
+    const cpga_problem *problem;
+    int32_t num_segments;
+    cpga_segment *segment;
+    int32_t num_tables;
+    table *tables;
+    int32_t *table_of; /* num_segments */
+    int64_t *finish;   /* [segments before][device of the cut]: soonest finish; -1: of no use */
+    int32_t *came;     /* [segments before][device of the cut]: device of the cut before */
+} chain;
+
+/* The edges of a task that count in its segment, which are the last of its predecessors. */
+static int32_t first_pred(const cpga_problem *problem, const cpga_segment *segment, int32_t task) {
+    int32_t first = problem->pred_begin[task];
+    while (first < problem->pred_begin[task + 1] &&
+           problem->pred[first].task < cpga_imax(0, segment->entry))
+        first++;
+    return first;
+}
+
+static int equal_tasks(const cpga_problem *problem, const cpga_segment *a, const cpga_segment *b,
+                       int32_t place) {
+    int32_t task = a->begin + place, other = b->begin + place, devices = problem->num_devices;
+    int32_t i = first_pred(problem, a, task), k = first_pred(problem, b, other);
+    if (problem->pred_begin[task + 1] - i != problem->pred_begin[other + 1] - k ||
+        memcmp(problem->exec_ns + (int64_t)task * devices,
+               problem->exec_ns + (int64_t)other * devices,
+               (size_t)devices * sizeof *problem->exec_ns) != 0)
+        return 0;
+    for (; i < problem->pred_begin[task + 1]; i++, k++) {
+        const cpga_edge *first = &problem->pred[i], *second = &problem->pred[k];
+        if (first->task - a->begin != second->task - b->begin ||
+            memcmp(problem->copy_ns + first->copy, problem->copy_ns + second->copy,
+                   (size_t)devices * (size_t)devices * sizeof *problem->copy_ns) != 0)
+            return 0;
+    }
+    return 1;
+}
+
+static int are_equal(const cpga_problem *problem, const cpga_segment *a, const cpga_segment *b) {
+    int32_t tasks = a->end - a->begin;
+    if (a->entry < 0 || b->entry < 0 || a->is_last || b->is_last || b->end - b->begin != tasks ||
+        a->slack != b->slack)
+        return 0;
+    for (int32_t place = 0; place < tasks; place++) {
+        if (!equal_tasks(problem, a, b, place))
+            return 0;
+    }
+    return 1;
+}
+
+static int init_table(table *self, const cpga_problem *problem, const cpga_segment *segment) {
+    int64_t devices = problem->num_devices, pairs = devices * devices;
+    int64_t tasks = segment->end - segment->begin;
+    self->segment = segment;
+    self->finish = cpga_calloc(pairs, (int64_t)sizeof *self->finish);
+    self->order = cpga_calloc(pairs * tasks, (int64_t)sizeof *self->order);
+    self->device = cpga_calloc(pairs * tasks, (int64_t)sizeof *self->device);
+    return self->finish != NULL && self->order != NULL && self->device != NULL ? CPGA_OK
+                                                                               : CPGA_ERR_MEMORY;
+}
+
+/* Give equal segments one table. */
+static int make_tables(chain *self) {
+    for (int32_t i = 0; i < self->num_segments; i++) {
+        int32_t k = 0;
+        while (k < self->num_tables &&
+               !are_equal(self->problem, self->tables[k].segment, &self->segment[i]))
+            k++;
+        self->table_of[i] = k;
+        if (k < self->num_tables)
+            continue;
+        self->num_tables++;
+        int status = init_table(&self->tables[k], self->problem, &self->segment[i]);
+        if (status != CPGA_OK)
+            return status;
+    }
+    return CPGA_OK;
+}
+
+static int init_chain(chain *self, const cpga_problem *problem) {
+    memset(self, 0, sizeof *self);
+    self->problem = problem;
+    self->segment = cpga_calloc(problem->num_tasks, (int64_t)sizeof *self->segment);
+    if (self->segment == NULL)
+        return CPGA_ERR_MEMORY;
+    self->num_segments = cpga_find_segments(problem, self->segment);
+    if (self->num_segments < 0)
+        return CPGA_ERR_MEMORY;
+    int64_t points = (int64_t)(self->num_segments + 1) * problem->num_devices;
+    self->tables = cpga_calloc(self->num_segments, (int64_t)sizeof *self->tables);
+    self->table_of = cpga_calloc(self->num_segments, (int64_t)sizeof *self->table_of);
+    self->finish = cpga_calloc(points, (int64_t)sizeof *self->finish);
+    self->came = cpga_calloc(points, (int64_t)sizeof *self->came);
+    return self->tables != NULL && self->table_of != NULL && self->finish != NULL &&
+                   self->came != NULL
+               ? CPGA_OK
+               : CPGA_ERR_MEMORY;
+}
+
+static void free_chain(chain *self) {
+    for (int32_t i = 0; i < self->num_tables; i++) {
+        free(self->tables[i].finish);
+        free(self->tables[i].order);
+        free(self->tables[i].device);
+    }
+    free(self->segment);
+    free(self->tables);
+    free(self->table_of);
+    free(self->finish);
+    free(self->came);
+}
+
+static int solve_table(table *self, cpga_ideals *ideals, int32_t entry_device) {
+    int32_t devices = ideals->problem->num_devices;
+    int32_t tasks = self->segment->end - self->segment->begin;
+    int64_t row = (int64_t)entry_device * devices;
+    if (self->is_solved[entry_device])
+        return CPGA_OK;
+    self->is_solved[entry_device] = 1;
+    int status = cpga_ideals_solve(ideals, self->segment, entry_device, self->finish + row,
+                                   self->order + row * tasks, self->device + row * tasks);
+    for (int64_t i = row * tasks; i < (row + devices) * tasks; i++)
+        self->order[i] -= self->segment->begin;
+    return status;
+}
+
+/* Drop the devices of a cut on which it ends so late that another one is better for all that
+ * follows. */
+static void drop_late(const chain *self, int64_t *finish, int64_t slack) {
+    int64_t soonest = INT64_MAX;
+    for (int32_t on = 0; on < self->problem->num_devices; on++) {
+        if (finish[on] >= 0)
+            soonest = cpga_min(soonest, finish[on]);
+    }
+    for (int32_t on = 0; on < self->problem->num_devices; on++) {
+        if (finish[on] > soonest + slack)
+            finish[on] = -1;
+    }
+}
+
+static int walk(chain *self, cpga_ideals *ideals) {
+    int32_t devices = self->problem->num_devices;
+    int status = CPGA_OK;
+    for (int32_t i = 0; i < (self->num_segments + 1) * devices; i++)
+        self->finish[i] = i == 0 ? 0 : -1;
+    for (int32_t i = 0; i < self->num_segments; i++) {
+        table *at = &self->tables[self->table_of[i]];
+        const int64_t *before = self->finish + (int64_t)i * devices;
+        int64_t *after = self->finish + (int64_t)(i + 1) * devices;
+        for (int32_t from = 0; from < devices && status == CPGA_OK; from++) {
+            if (before[from] < 0)
+                continue;
+            status = solve_table(at, ideals, from);
+            for (int32_t to = 0; to < devices && status == CPGA_OK; to++) {
+                int64_t length = at->finish[from * devices + to];
+                if (length < 0 || (after[to] >= 0 && after[to] <= before[from] + length))
+                    continue;
+                after[to] = before[from] + length;
+                self->came[(int64_t)(i + 1) * devices + to] = from;
+            }
+        }
+        drop_late(self, after, self->segment[i].slack);
+    }
+    return status;
+}
+
+/* Write the plan along the shortest path, from its end. */
+static void write_plan(const chain *self, cpga_series *to) {
+    int32_t devices = self->problem->num_devices, on = 0;
+    for (int32_t i = self->num_segments - 1; i >= 0; i--) {
+        const table *at = &self->tables[self->table_of[i]];
+        int32_t begin = self->segment[i].begin, tasks = self->segment[i].end - begin;
+        int32_t from = self->came[(int64_t)(i + 1) * devices + on];
+        int64_t row = ((int64_t)from * devices + on) * tasks;
+        for (int32_t place = 0; place < tasks; place++) {
+            int32_t task = begin + at->order[row + place];
+            to->order[begin + place] = task;
+            to->device[task] = at->device[row + place];
+        }
+        on = from;
+    }
+}
+
+/* Whether a problem is of the kind that is solved here. */
+static int is_fit(const chain *self) {
+    const cpga_problem *problem = self->problem;
+    for (int32_t i = 0; i < self->num_segments; i++) {
+        if (self->segment[i].end - self->segment[i].begin > CPGA_MAX_IDEAL_TASKS)
+            return 0;
+    }
+    return problem->num_tasks > 0 && !problem->has_memory_limit &&
+           problem->units.num_units == problem->num_tasks &&
+           problem->num_devices <= CPGA_MAX_IDEAL_DEVICES;
+}
+
+int cpga_series_init(cpga_series *self, const cpga_problem *problem) {
+    memset(self, 0, sizeof *self);
+    self->order = cpga_calloc(problem->num_tasks, (int64_t)sizeof *self->order);
+    self->device = cpga_calloc(problem->num_tasks, (int64_t)sizeof *self->device);
+    if (self->order != NULL && self->device != NULL)
+        return CPGA_OK;
+    cpga_series_free(self);
+    return CPGA_ERR_MEMORY;
+}
+
+void cpga_series_free(cpga_series *self) {
+    free(self->order);
+    free(self->device);
+    memset(self, 0, sizeof *self);
+}
+
+int cpga_series_solve(cpga_series *self, const cpga_problem *problem, int64_t max_states,
+                      int64_t max_placements) {
+    chain work;
+    cpga_ideals ideals = {problem, max_states, 0, max_placements, 1};
+    int status = init_chain(&work, problem);
+    int fits = status == CPGA_OK && is_fit(&work);
+    if (fits)
+        status = make_tables(&work);
+    if (fits && status == CPGA_OK)
+        status = walk(&work, &ideals);
+    if (fits && status == CPGA_OK) {
+        write_plan(&work, self);
+        self->num_segments = work.num_segments;
+        self->num_distinct = work.num_tables;
+        for (int32_t i = 0; i < work.num_segments; i++)
+            self->largest =
+                cpga_imax(self->largest, work.segment[i].end - work.segment[i].begin);
+        self->placements = ideals.placements;
+        int64_t end = work.finish[(int64_t)work.num_segments * problem->num_devices];
+        self->bound = ideals.is_exact ? end : 0;
+    }
+    free_chain(&work);
+    return status;
+}
