@@ -84,21 +84,29 @@ def test_records_make_the_second_compile_measure_nothing(tmp_path: Path) -> None
     assert second.report.best_single_device_ns == first.report.best_single_device_ns
 
 
+def give_times(monkeypatch: pytest.MonkeyPatch, fill: Callable[[np.ndarray], None]) -> None:
+    """Let `fill` write the times of kernels in ns, tasks by devices, whatever the machine did."""
+    measured = pipeline._cost
+
+    def given(*args: object) -> tuple[KernelChoices, CostTable]:
+        choices, costs = measured(*args)
+        times = np.full_like(costs.exec_ns, 3_000_000)
+        fill(times)
+        slowdown, latency = np.ones_like(costs.slowdown), np.zeros_like(costs.latency_ns)
+        return choices, replace(costs, exec_ns=times, slowdown=slowdown, latency_ns=latency)
+
+    monkeypatch.setattr(pipeline, "_cost", given)
+
+
 def test_a_schedule_that_measures_slower_gives_way_to_the_single_device(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     platform = unlike_devices_of_one_core()
-    measured = pipeline._cost
 
-    def fast_in_turn(*args: object) -> tuple[KernelChoices, CostTable]:
-        """Return costs that two devices win by, one core or more, whatever the machine did meanwhile."""
-        choices, costs = measured(*args)
-        times = np.full_like(costs.exec_ns, 3_000_000)
+    def fast_in_turn(times: np.ndarray) -> None:
         times[::2, 0] = times[1::2, 1] = 1_000_000
-        slowdown, latency = np.ones_like(costs.slowdown), np.zeros_like(costs.latency_ns)
-        return choices, replace(costs, exec_ns=times, slowdown=slowdown, latency_ns=latency)
 
-    monkeypatch.setattr(pipeline, "_cost", fast_in_turn)
+    give_times(monkeypatch, fast_in_turn)
     arguments = {"records": None, "measure": QUICK, "algorithm": "heft"}
     monkeypatch.setattr("tvm_sphinx.pipeline.speedup", lambda *_: 0.5)
     slower = tvm_sphinx.compile(recurrent_net(), platform, **arguments)
@@ -111,3 +119,21 @@ def test_a_schedule_that_measures_slower_gives_way_to_the_single_device(
     assert kept.note == ""
     assert kept.report is not None
     assert sum(row.tasks > 0 for row in kept.report.devices) > 1
+
+
+def test_a_schedule_that_promises_next_to_nothing_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last kernel alone is faster elsewhere, by less than 2 % of all: costs are known no better."""
+
+    def fast_once(times: np.ndarray) -> None:
+        times[:, 0] = 1_000_000
+        times[-1, 1] = 990_000
+
+    give_times(monkeypatch, fast_once)
+    found = tvm_sphinx.compile(
+        recurrent_net(), unlike_devices_of_one_core(), records=None, measure=QUICK, algorithm="heft"
+    )
+    assert found.report is not None
+    assert found.report.makespan_ns == found.report.best_single_device_ns
+    assert sum(row.tasks > 0 for row in found.report.devices) == 1
+    assert "too little below the best single device" in found.note
+    assert found.program is found.reference

@@ -31,7 +31,7 @@ from .patterns import (
 )
 from .platform import Platform
 from .programs import LaneProgramFile, Program, build_stock_program
-from .race import speedup
+from .race import is_promising, speedup
 from .relax_pass import annotate_schedule
 from .report.placement import PlacementReport, format_ns, placement_report
 from .runtime.build import build_image
@@ -89,7 +89,8 @@ def compile(
         File of the model that predicts; made by ``tvm-sphinx train``.
     with_reference
         Also build the model for the best single device, and race the two: where the schedule turns out
-        to be slower, the model runs on the single device.
+        to be slower, the model runs on the single device. It does so, too, where the schedule promises
+        less than 2 % (`tvm_sphinx.race.LEAST_GAIN`).
     progress
         Called as ``progress(stage, done, total)``.
 
@@ -132,7 +133,14 @@ def compile(
         # A device that works alone is not slowed by others: its times are those that were measured.
         alone = build_problem(extraction.graph, platform, costs, loaded=False)
         single = search_schedule(alone, algorithm="single")
-        if single.best.makespan_ns <= found.best.makespan_ns:
+        promise = ""
+        if not is_promising(found.best, single.best):
+            if (found.best.device != single.best.device).any():
+                promise = (
+                    f"The best schedule over all devices is predicted at "
+                    f"{format_ns(found.best.makespan_ns)}, too little below the best single "
+                    f"device's {format_ns(single.best.makespan_ns)} to be tried: the model runs on that."
+                )
             found = single
     with clock("patterns"):
         hierarchy = find_patterns(extraction.graph)
@@ -142,6 +150,7 @@ def compile(
         annotated = annotate_schedule(extraction, found.best, platform, choices.function)
     with clock("build"):
         program, note = _build(annotated, platform, found.best, entry)
+        note = note or promise
     inputs = input_specs(module[entry])
     reference = None
     if with_reference and found is single:
