@@ -71,21 +71,35 @@ static int32_t first_above(const int32_t *cut, int32_t num_cuts, int32_t task) {
     return low;
 }
 
-/* Count for each cut the edges whose data may still be on its way when it ends. The longest path
- * from a task goes through all cuts above it, so the tails tell how much time lies between. */
+/* The first of the cuts [low, high) by which the data of a task has surely arrived everywhere. The
+ * longest path from a task goes through all cuts above it, so the tails tell how much time lies
+ * between. */
+static int32_t first_after_arrival(const int64_t *tail, const int32_t *cut, int32_t low,
+                                   int32_t high, int32_t task, int64_t longest_copy) {
+    while (low < high) {
+        int32_t middle = low + (high - low) / 2;
+        if (tail[task] - tail[cut[middle]] >= longest_copy)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
+/* Count for each cut the edges whose data may still be on its way when it ends. */
 static void count_pending(const cpga_problem *problem, const int64_t *tail, const int32_t *cut,
                           int32_t num_cuts, int32_t *pending) {
     for (int32_t task = 0; task < problem->num_tasks; task++) {
         int32_t above = first_above(cut, num_cuts, task);
         for (int32_t i = problem->succ_begin[task]; i < problem->succ_begin[task + 1]; i++) {
             int64_t longest = cpga_longest_copy(problem, problem->succ[i].copy);
-            for (int32_t k = above; k < num_cuts && cut[k] < problem->succ[i].task; k++) {
-                if (tail[task] - tail[cut[k]] >= longest)
-                    break;
-                pending[k]++;
-            }
+            int32_t below = first_above(cut, num_cuts, problem->succ[i].task - 1);
+            pending[above]++;
+            pending[first_after_arrival(tail, cut, above, below, task, longest)]--;
         }
     }
+    for (int32_t k = 1; k < num_cuts; k++)
+        pending[k] += pending[k - 1];
 }
 
 static int64_t slack_of(const cpga_problem *problem, int32_t task) {
@@ -98,7 +112,8 @@ static int64_t slack_of(const cpga_problem *problem, int32_t task) {
 int32_t cpga_find_segments(const cpga_problem *problem, cpga_segment *segment) {
     int32_t tasks = problem->num_tasks, count = 0, begin = 0;
     int64_t *tail = cpga_calloc(tasks, (int64_t)sizeof *tail);
-    int32_t *cut = cpga_calloc(2 * (int64_t)tasks, (int64_t)sizeof *cut), *pending = cut + tasks;
+    int32_t *cut = cpga_calloc(2 * (int64_t)tasks + 1, (int64_t)sizeof *cut);
+    int32_t *pending = cut + tasks;
     if (tail != NULL && cut != NULL) {
         int32_t num_cuts = find_cuts(problem, cut);
         fill_tails(problem, tail);

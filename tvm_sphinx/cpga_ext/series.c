@@ -8,6 +8,7 @@
 /* The plans of a segment, by the devices of the cuts before and after it. */
 typedef struct table {
     const cpga_segment *segment;
+    uint64_t hash; /* equal for equal segments */
     int is_solved[CPGA_MAX_IDEAL_DEVICES];
     int64_t *finish; /* [entry device][last device] */
     int32_t *order;  /* [entry device][last device][task], counted from the first of the segment */
@@ -76,17 +77,29 @@ static int init_table(table *self, const cpga_problem *problem, const cpga_segme
                                                                                : CPGA_ERR_MEMORY;
 }
 
+static uint64_t hash_of(const cpga_problem *problem, const cpga_segment *segment) {
+    int64_t first = (int64_t)segment->begin * problem->num_devices;
+    int64_t last = (int64_t)segment->end * problem->num_devices;
+    uint64_t hash = (uint64_t)(segment->end - segment->begin);
+    for (int64_t i = first; i < last; i++)
+        hash = (hash ^ (uint64_t)problem->exec_ns[i]) * UINT64_C(0x9E3779B97F4A7C15);
+    return hash;
+}
+
 /* Give equal segments one table. */
 static int make_tables(chain *self) {
     for (int32_t i = 0; i < self->num_segments; i++) {
         int32_t k = 0;
+        uint64_t hash = hash_of(self->problem, &self->segment[i]);
         while (k < self->num_tables &&
-               !are_equal(self->problem, self->tables[k].segment, &self->segment[i]))
+               (self->tables[k].hash != hash ||
+                !are_equal(self->problem, self->tables[k].segment, &self->segment[i])))
             k++;
         self->table_of[i] = k;
         if (k < self->num_tables)
             continue;
         self->num_tables++;
+        self->tables[k].hash = hash;
         int status = init_table(&self->tables[k], self->problem, &self->segment[i]);
         if (status != CPGA_OK)
             return status;

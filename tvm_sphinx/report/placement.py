@@ -177,12 +177,13 @@ def format_report(report: PlacementReport, *, verbose: bool = False) -> str:
         )
     lines = [format_table(rows), ""]
     gap = report.makespan_ns / report.lower_bound_ns - 1 if report.lower_bound_ns else 0.0
+    proof = ", proven optimal" if report.lower_bound_ns == report.makespan_ns > 0 else ""
     speedup = report.best_single_device_ns / report.makespan_ns if report.makespan_ns else 1.0
     lines += [
         f"predicted makespan   {format_ns(report.makespan_ns)}",
         f"best single device   {format_ns(report.best_single_device_ns)} on "
         f"{report.best_single_device} ({speedup:.2f}x the makespan)",
-        f"lower bound          {format_ns(report.lower_bound_ns)} (certified gap {gap:.1%})",
+        f"lower bound          {format_ns(report.lower_bound_ns)} (certified gap {gap:.1%}{proof})",
         f"search               {report.algorithm}, seed {report.seed}, {report.evaluations} evaluations",
         f"costs                {report.measured_share:.0%} measured",
         f"kernels              {_format_kernels(report)}",
