@@ -26,6 +26,7 @@ from tvm_sphinx.patterns import (
 )
 from tvm_sphinx.patterns.fold import Tiling
 from tvm_sphinx.patterns.prune import best_heuristic_ns
+from tvm_sphinx.patterns.series import Reach, cut_tasks
 from tvm_sphinx.problem import CANNOT_RUN, SchedulingProblem
 from tvm_sphinx.schedule import validate
 from tvm_sphinx.search import SearchSpace, Stop, search_schedule
@@ -201,6 +202,18 @@ def test_series_that_run_side_by_side_are_not_folded(graph: TaskGraph) -> None:
     whole = search_schedule(problem, seed=4, stop=stop)
     assert pruned.history[-1].makespan_ns == pruned.best.makespan_ns == whole.best.makespan_ns
     assert pruned.evaluations == whole.evaluations
+
+
+@pytest.mark.parametrize(
+    "graph", [*NETWORKS, *(random_graph(count) for count in (1, 2, 9, 40))], ids=lambda graph: graph.name
+)
+def test_cut_tasks_are_comparable_with_all_others(graph: TaskGraph) -> None:
+    ancestors = Reach(graph).ancestors
+    comparable = [
+        all(ancestors[max(a, b)] >> min(a, b) & 1 for b in range(graph.num_tasks))
+        for a in range(graph.num_tasks)
+    ]
+    assert cut_tasks(graph) == [task for task, is_cut in enumerate(comparable) if is_cut]
 
 
 @pytest.mark.parametrize("count", [3, 4, 5, 6, 7, 11, 12, 30, 50, 151])

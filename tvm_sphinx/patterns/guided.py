@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from ..errors import ProblemError
@@ -18,6 +19,7 @@ from .find import find_patterns, operator_labels
 from .fold import Folding, fold_problem
 from .hierarchy import PatternHierarchy
 from .prune import prune_search_space
+from .series import cut_tasks
 
 #: Share of the budget that the folded search takes; the refinement gets the rest. An evaluation of the
 #: folded problem decides for all that it stands for: on 1,000 to 3,000 tasks in equal blocks, half the
@@ -38,7 +40,14 @@ class Pruning:
 
     @cached_property
     def folding(self) -> Folding | None:
-        """The shortened problem (`fold_problem`), or None where it would not be much shorter."""
+        """The shortened problem (`fold_problem`), or None where it would not be much shorter.
+
+        Where half of the tasks lie between two tasks that all others come before or after, and no such
+        task is among them, they lie side by side with others: no patterns are looked for.
+        """
+        cuts = [-1, *cut_tasks(self.graph), self.graph.num_tasks]
+        if max(after - before for before, after in pairwise(cuts)) * 2 > self.graph.num_tasks:
+            return None
         labels = operator_labels(self.graph)
         return fold_problem(self.problem, self.graph, find_patterns(self.graph, labels))
 
