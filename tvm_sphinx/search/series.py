@@ -30,7 +30,7 @@ _MAX_STATES = 50_000
 _MAX_PLACEMENTS = 3_000_000
 #: Share of a budget that may go into this, and placements per second.
 _SHARE = 0.25
-_USUAL_RATE = 4e6
+_USUAL_RATE = 8e6
 
 
 @dataclass(frozen=True)
