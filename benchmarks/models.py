@@ -330,4 +330,9 @@ _ZOO: dict[str, Callable[[str], Model]] = {
     "inception_v2": partial(_light, "inception_v2"),
     "squeezenet_onnx": partial(_light, "squeezenet"),
     "shufflenet_onnx": partial(_light, "shufflenet"),
+    "resnet50_onnx": partial(_light, "resnet50"),
+    "densenet121_onnx": partial(_light, "densenet121"),
+    "vgg19_onnx": partial(_light, "vgg19"),
+    "zfnet512": partial(_light, "zfnet512"),
+    "alexnet_onnx": partial(_light, "bvlc_alexnet"),
 }
