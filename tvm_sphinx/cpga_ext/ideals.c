@@ -34,6 +34,7 @@ typedef struct solver {
     const cpga_problem *problem;
     const cpga_segment *segment;
     int32_t entry_device;
+    int64_t last_placement; /* beyond which only a narrow beam goes on */
     int32_t tasks;
     int32_t num_times; /* when each resource is free, what is delivered, when each task is done */
     int64_t stride;
@@ -401,7 +402,7 @@ static int run(solver *self, int64_t most) {
             memset(self->bucket, 0xFF, (size_t)self->num_buckets * sizeof *self->bucket);
         for (int64_t i = 0; i < self->num_kept && status == CPGA_OK; i++) {
             status = expand(self, self->kept[i]);
-            if (self->ideals->placements > self->ideals->max_placements && most > NARROW) {
+            if (self->ideals->placements > self->last_placement && most > NARROW) {
                 self->was_cut = 1;
                 self->num_kept = 0;
                 return status;
@@ -452,6 +453,8 @@ int cpga_ideals_solve(cpga_ideals *self, const cpga_segment *segment, int32_t en
                    .problem = problem,
                    .segment = segment,
                    .entry_device = entry_device,
+                   .last_placement =
+                       cpga_min(self->max_placements, self->placements + self->max_each),
                    .tasks = tasks,
                    .num_times = problem->num_resources + 1 + tasks,
                    .limit = INT64_MAX};
@@ -470,7 +473,8 @@ int cpga_ideals_solve(cpga_ideals *self, const cpga_segment *segment, int32_t en
     }
     if (status == CPGA_OK)
         read_plans(&work, finish, order, device);
-    for (int64_t most = NARROW; status == CPGA_OK && work.was_cut && most < self->max_states;) {
+    for (int64_t most = NARROW;
+         status == CPGA_OK && self->is_exact && work.was_cut && most < self->max_states;) {
         most = cpga_min(8 * most, self->max_states);
         work.limit = soonest(finish, devices) + segment->slack;
         status = run(&work, most);

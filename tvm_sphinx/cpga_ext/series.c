@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* One segment, from one device, may take one in so many of the placements. */
+#define EACH_ONE_IN 4
+
 /* The plans of a segment, by the devices of the cuts before and after it. */
 typedef struct table {
     const cpga_segment *segment;
@@ -242,7 +245,7 @@ void cpga_series_free(cpga_series *self) {
 int cpga_series_solve(cpga_series *self, const cpga_problem *problem, int64_t max_states,
                       int64_t max_placements) {
     chain work;
-    cpga_ideals ideals = {problem, max_states, 0, max_placements, 1};
+    cpga_ideals ideals = {problem, max_states, 0, max_placements, max_placements / EACH_ONE_IN, 1};
     int status = init_chain(&work, problem);
     int fits = status == CPGA_OK && is_fit(&work);
     if (fits)

@@ -26,7 +26,7 @@ from .stop import Stop
 
 #: Partial schedules with one number of tasks that are kept, at most.
 _MAX_STATES = 50_000
-#: Tasks that are placed in partial schedules, at most: under a second.
+#: Tasks that are placed in partial schedules, at most: about a second.
 _MAX_PLACEMENTS = 3_000_000
 #: Share of a budget that may go into this, and placements per second.
 _SHARE = 0.25
