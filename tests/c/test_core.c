@@ -347,8 +347,8 @@ static void test_series_are_solved_within_budgets(void) {
         CHECK(cpga_problem_init(&problem, &d.data) == CPGA_OK);
         CHECK(cpga_timeline_init(&timeline, &problem) == CPGA_OK);
         CHECK(cpga_series_init(&series, &problem) == CPGA_OK);
-        CHECK(cpga_series_solve(&series, &problem, seed % 2 ? 2000 : 60,
-                                seed % 3 ? 200000 : 100) == CPGA_OK);
+        CHECK(cpga_series_solve(&series, &problem, seed % 2 ? 2000 : 60, seed % 3 ? 200000 : 100) ==
+              CPGA_OK);
         CHECK(series.num_segments >= series.num_distinct && series.num_distinct > 0);
         for (int32_t i = 0; i < problem.num_tasks; i++) {
             checked[0][i] = series.order[i];

@@ -192,9 +192,9 @@ static PyObject *problem_series(problem_object *self, PyObject *args) {
     if (status == CPGA_OK && series.num_segments > 0) {
         PyObject *plan = plan_tuple(&self->core, makespan, series.order, series.device, finish);
         if (plan != NULL)
-            result = Py_BuildValue("NLiiiL", plan, (long long)series.bound, series.num_segments,
-                                   series.num_distinct, series.largest,
-                                   (long long)series.placements);
+            result =
+                Py_BuildValue("NLiiiL", plan, (long long)series.bound, series.num_segments,
+                              series.num_distinct, series.largest, (long long)series.placements);
     } else if (status == CPGA_OK) {
         result = Py_NewRef(Py_None);
     } else {

@@ -39,8 +39,8 @@ static int32_t find_cuts(const cpga_problem *problem, int32_t *cut) {
             place--;
         }
         int32_t last = problem->pred_begin[task + 1] - 1;
-        lowest = cpga_imin(lowest,
-                           last >= problem->pred_begin[task] ? problem->pred[last].task : -1);
+        lowest =
+            cpga_imin(lowest, last >= problem->pred_begin[task] ? problem->pred[last].task : -1);
     }
     for (int32_t i = kept; i < count; i++)
         cut[i - kept] = cut[i];

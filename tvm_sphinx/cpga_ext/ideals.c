@@ -15,8 +15,8 @@ typedef struct node {
 
 typedef struct state {
     uint64_t done;
-    int64_t bound;     /* the segment ends no earlier */
-    int32_t next;      /* of the same bucket */
+    int64_t bound; /* the segment ends no earlier */
+    int32_t next;  /* of the same bucket */
     int32_t node;
     node came;
     int32_t is_alive;
@@ -44,8 +44,8 @@ typedef struct solver {
     int64_t work[CPGA_MAX_IDEAL_TASKS];
     int64_t least_tail[CPGA_MAX_IDEAL_TASKS]; /* on the best device */
     int32_t by_tail[CPGA_MAX_IDEAL_TASKS];    /* tasks, the longest tail first */
-    int64_t limit; /* later is of no use */
-    int was_cut;   /* states were left out that are within the limit */
+    int64_t limit;                            /* later is of no use */
+    int was_cut;                              /* states were left out that are within the limit */
     pool now;
     pool then;
     int32_t *kept;
@@ -117,18 +117,17 @@ static void fill_tails(solver *self) {
             int64_t width = problem->resource_begin[on + 1] - problem->resource_begin[on];
             if (exec != CPGA_CANNOT_RUN)
                 self->work[i] = cpga_min(self->work[i], exec * width);
-            int64_t tail = self->segment->is_last
-                               ? problem->delivery_ns[(int64_t)task * devices + on]
-                               : 0;
+            int64_t tail =
+                self->segment->is_last ? problem->delivery_ns[(int64_t)task * devices + on] : 0;
             for (int32_t k = problem->succ_begin[task]; k < problem->succ_begin[task + 1]; k++) {
                 int32_t next = problem->succ[k].task;
                 int64_t least = INT64_MAX;
                 for (int32_t to = 0; to < devices && next < self->segment->end; to++) {
                     int64_t length = cpga_exec(problem, next, to);
                     if (length != CPGA_CANNOT_RUN)
-                        least = cpga_min(least, cpga_copy(problem, problem->succ[k].copy, on, to) +
-                                                    length +
-                                                    self->tail[(next - begin) * devices + to]);
+                        least =
+                            cpga_min(least, cpga_copy(problem, problem->succ[k].copy, on, to) +
+                                                length + self->tail[(next - begin) * devices + to]);
                 }
                 tail = next < self->segment->end ? cpga_max(tail, least) : tail;
             }
@@ -137,7 +136,8 @@ static void fill_tails(solver *self) {
                 self->least_tail[i] = cpga_min(self->least_tail[i], tail);
         }
         int32_t place = self->tasks - 1 - i;
-        for (; place > 0 && self->least_tail[self->by_tail[place - 1]] < self->least_tail[i]; place--)
+        for (; place > 0 && self->least_tail[self->by_tail[place - 1]] < self->least_tail[i];
+             place--)
             self->by_tail[place] = self->by_tail[place - 1];
         self->by_tail[place] = i;
     }
@@ -219,10 +219,9 @@ static int64_t start_of(const solver *self, state *from, int32_t task, int32_t o
     int32_t begin = self->segment->begin, global = begin + task;
     const int64_t *finish = finish_of(self, from), *free_at = times_of(from);
     const uint8_t *device = devices_of(self, from);
-    int64_t start =
-        self->segment->entry < 0
-            ? problem->release_ns[(int64_t)global * problem->num_devices + on]
-            : 0;
+    int64_t start = self->segment->entry < 0
+                        ? problem->release_ns[(int64_t)global * problem->num_devices + on]
+                        : 0;
     for (int32_t k = problem->pred_begin[global]; k < problem->pred_begin[global + 1]; k++) {
         int32_t source = problem->pred[k].task, copy = problem->pred[k].copy;
         if (source >= begin)
@@ -268,7 +267,8 @@ static int place(const solver *self, state *from, int32_t task, int32_t on, stat
     return to->bound <= self->limit;
 }
 
-/* Keep the state at the end of the pool, unless another dominates it; leave out what it dominates. */
+/* Keep the state at the end of the pool, unless another dominates it; leave out what it dominates.
+ */
 static void keep(solver *self) {
     state *fresh = state_at(self, &self->then, self->then.count);
     int32_t *bucket = &self->bucket[hash_of(self, fresh) & (uint64_t)(self->num_buckets - 1)];
@@ -340,7 +340,8 @@ static int compare_ranked(const void *a, const void *b) {
     return (first->index > second->index) - (first->index < second->index);
 }
 
-/* List the states that go on, at most `most`, those with the lowest bounds, and note how they came. */
+/* List the states that go on, at most `most`, those with the lowest bounds, and note how they came.
+ */
 static int select_states(solver *self, int64_t most) {
     int64_t alive = 0;
     ranked *rank = malloc((size_t)(self->now.count + 1) * sizeof *rank);
@@ -363,8 +364,8 @@ static int select_states(solver *self, int64_t most) {
         self->kept = items;
         items = self->nodes;
         if (status == CPGA_OK)
-            status = reserve(&items, &self->room_nodes, self->num_nodes,
-                             (int64_t)sizeof *self->nodes);
+            status =
+                reserve(&items, &self->room_nodes, self->num_nodes, (int64_t)sizeof *self->nodes);
         self->nodes = items;
         if (status != CPGA_OK)
             break;
@@ -422,8 +423,8 @@ static void read_plans(const solver *self, int64_t *finish, int32_t *order, int3
     for (int64_t i = 0; i < self->num_kept; i++) {
         state *at = state_at(self, &self->now, self->kept[i]);
         int32_t row = self->segment->is_last ? 0 : devices_of(self, at)[self->tasks - 1];
-        int64_t value = self->segment->is_last ? *delivered_of(self, at)
-                                               : finish_of(self, at)[self->tasks - 1];
+        int64_t value =
+            self->segment->is_last ? *delivered_of(self, at) : finish_of(self, at)[self->tasks - 1];
         if (finish[row] >= 0 && finish[row] <= value)
             continue;
         finish[row] = value;

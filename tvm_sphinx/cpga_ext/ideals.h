@@ -21,7 +21,7 @@ typedef struct cpga_ideals {
     int64_t placements; /* tasks placed so far */
     int64_t max_placements;
     int64_t max_each; /* placements for one segment and entry device */
-    int is_exact;     /* nothing that may be better was left out so far; if not, beams stay narrow */
+    int is_exact; /* nothing that may be better was left out so far; if not, beams stay narrow */
 } cpga_ideals;
 
 /* Find the schedules of a segment that end first, by the device of its last task.

@@ -47,7 +47,8 @@ typedef struct cpga_search {
 /* Run the heuristics. The problem and the units must outlive the search. */
 int cpga_search_init(cpga_search *self, const cpga_problem *problem, const cpga_units *tied,
                      const cpga_params *params, uint64_t seed);
-/* Put a feasible plan among the seeds. CPGA_ERR_STATE if two were given, or the search has begun. */
+/* Put a feasible plan among the seeds. CPGA_ERR_STATE if two were given, or the search has begun.
+ */
 int cpga_search_start(cpga_search *self, const int32_t *order, const int32_t *device);
 void cpga_search_free(cpga_search *self);
 

@@ -257,8 +257,7 @@ int cpga_series_solve(cpga_series *self, const cpga_problem *problem, int64_t ma
         self->num_segments = work.num_segments;
         self->num_distinct = work.num_tables;
         for (int32_t i = 0; i < work.num_segments; i++)
-            self->largest =
-                cpga_imax(self->largest, work.segment[i].end - work.segment[i].begin);
+            self->largest = cpga_imax(self->largest, work.segment[i].end - work.segment[i].begin);
         self->placements = ideals.placements;
         int64_t end = work.finish[(int64_t)work.num_segments * problem->num_devices];
         self->bound = ideals.is_exact ? end : 0;

@@ -19,9 +19,9 @@ int cpga_series_init(cpga_series *self, const cpga_problem *problem);
 void cpga_series_free(cpga_series *self);
 
 /* Find a plan, and a bound if the search was exhaustive; decoded with the append rule, a plan as
- * long as the bound is optimal. The search keeps at most max_states partial schedules of a size. Where
- * a segment takes too many of max_placements, or they are used up, no proof is possible, and what is
- * left of the work is done by narrow beams. */
+ * long as the bound is optimal. The search keeps at most max_states partial schedules of a size.
+ * Where a segment takes too many of max_placements, or they are used up, no proof is possible, and
+ * what is left of the work is done by narrow beams. */
 int cpga_series_solve(cpga_series *self, const cpga_problem *problem, int64_t max_states,
                       int64_t max_placements);
 
