@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.synthetic import BOARDS, make_problem
+from benchmarks.synthetic import BOARDS, Board, make_problem
 from tests.search.test_known_problems import brute_force_ns
 from tests.strategies import CORE_LAYOUTS, problems
 from tvm_sphinx.graph import TaskGraph
@@ -193,7 +193,8 @@ def test_data_on_its_way_joins_segments() -> None:
             copy_ns=tables,
         )
 
-    segments = [solve_series(chain(copy_ns)).num_segments for copy_ns in (10, 11, 20, 21)]  # type: ignore[union-attr]
+    found = [solve_series(chain(copy_ns)) for copy_ns in (10, 11, 20, 21)]
+    segments = [plan.num_segments for plan in found if plan is not None]
     # After 0, 1, 2 and 3; the data of 0 is pending after 1 for 10 and after 2 for 20.
     assert segments == [5, 4, 4, 3]
 
@@ -257,9 +258,9 @@ def test_a_small_budget_gives_a_valid_schedule_without_a_proof() -> None:
 @pytest.mark.parametrize(
     "name", ["bert_base", "densenet121", "googlenet", "mobilenet_v2", "resnet50", "swin_t", "vit_b16"]
 )
-def test_networks_are_scheduled_optimally(name: str, board: object) -> None:
+def test_networks_are_scheduled_optimally(name: str, board: Board) -> None:
     content = gzip.decompress((GRAPHS / f"{name}.json.gz").read_bytes())
-    problem = make_problem(TaskGraph.from_json(json.loads(content)), board)  # type: ignore[arg-type]
+    problem = make_problem(TaskGraph.from_json(json.loads(content)), board)
     found = search_schedule(problem)
     assert (found.stop_reason, found.best.gap) == ("optimal", 0.0)
     searched = search_schedule(problem, series=False, stop=Stop(max_evaluations=20_000)).best

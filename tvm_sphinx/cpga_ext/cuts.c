@@ -2,23 +2,6 @@
 
 #include <stdlib.h>
 
-int64_t cpga_longest_copy(const cpga_problem *problem, int32_t copy) {
-    int64_t longest = 0, table = (int64_t)problem->num_devices * problem->num_devices;
-    for (int64_t i = 0; i < table; i++)
-        longest = cpga_max(longest, problem->copy_ns[copy + i]);
-    return longest;
-}
-
-int64_t cpga_fastest_exec(const cpga_problem *problem, int32_t task) {
-    int64_t fastest = INT64_MAX;
-    for (int32_t on = 0; on < problem->num_devices; on++) {
-        int64_t exec = cpga_exec(problem, task, on);
-        if (exec != CPGA_CANNOT_RUN)
-            fastest = cpga_min(fastest, exec);
-    }
-    return fastest;
-}
-
 /* List the tasks that are comparable with all others. Edges point to higher tasks, so all lower
  * ones have to come before: each of them has a successor that is not above the cut, and so on up to
  * it. Likewise, each higher one has a predecessor that is not below. */

@@ -23,10 +23,4 @@ typedef struct cpga_segment {
  * there is no memory. */
 int32_t cpga_find_segments(const cpga_problem *problem, cpga_segment *segment);
 
-/* The longest copy of an edge. */
-int64_t cpga_longest_copy(const cpga_problem *problem, int32_t copy);
-
-/* The time that a task takes on its fastest device. */
-int64_t cpga_fastest_exec(const cpga_problem *problem, int32_t task);
-
 #endif

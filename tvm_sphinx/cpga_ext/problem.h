@@ -130,6 +130,12 @@ static inline int64_t cpga_copy(const cpga_problem *self, int32_t copy, int32_t 
     return self->copy_ns[copy + destination * self->num_devices + source];
 }
 
+/* The longest copy of an edge, over all pairs of devices. */
+int64_t cpga_longest_copy(const cpga_problem *problem, int32_t copy);
+
+/* The time that a task takes on its fastest device. */
+int64_t cpga_fastest_exec(const cpga_problem *problem, int32_t task);
+
 /* calloc that never returns NULL for an empty array, and NULL where the size would overflow. */
 void *cpga_calloc(int64_t count, int64_t size);
 

@@ -23,15 +23,8 @@ static int32_t num_seed_slots(const cpga_problem *problem) {
 
 static int64_t mean_exec_ns(const cpga_problem *problem) {
     int64_t sum = 0;
-    for (int32_t task = 0; task < problem->num_tasks; task++) {
-        int64_t fastest = INT64_MAX;
-        for (int32_t on = 0; on < problem->num_devices; on++) {
-            int64_t exec = cpga_exec(problem, task, on);
-            if (exec != CPGA_CANNOT_RUN)
-                fastest = cpga_min(fastest, exec);
-        }
-        sum += fastest;
-    }
+    for (int32_t task = 0; task < problem->num_tasks; task++)
+        sum += cpga_fastest_exec(problem, task);
     return problem->num_tasks > 0 ? sum / problem->num_tasks : 0;
 }
 
@@ -41,13 +34,9 @@ static int64_t mean_exec_ns(const cpga_problem *problem) {
  * with the square of the communication-to-computation ratio, here of the longest copy of an edge to
  * a task on its fastest device. */
 static int64_t effort_for(const cpga_problem *problem, int64_t exec_ns) {
-    int64_t table = (int64_t)problem->num_devices * problem->num_devices, sum = 0;
-    for (int32_t i = 0; i < problem->num_edges; i++) {
-        int64_t longest = 0;
-        for (int64_t k = 0; k < table; k++)
-            longest = cpga_max(longest, problem->copy_ns[problem->pred[i].copy + k]);
-        sum += longest;
-    }
+    int64_t sum = 0;
+    for (int32_t i = 0; i < problem->num_edges; i++)
+        sum += cpga_longest_copy(problem, problem->pred[i].copy);
     int64_t copy_ns = problem->num_edges > 0 ? sum / problem->num_edges : 0;
     int64_t quarters = cpga_min(1000, copy_ns / cpga_max(1, exec_ns / 4));
     int64_t effort = MAX_EFFORT * INT64_C(160) / cpga_max(1, quarters * quarters);

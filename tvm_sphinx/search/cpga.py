@@ -203,7 +203,7 @@ class CpgaSearch:
         self._tries_series = False
         if self._progress()[1] <= self.bound_ns:
             return
-        found = solve_native_series(self.problem, self._core, budget)
+        found = solve_native_series(self.problem, self._core, self.bound_ns, budget)
         if found is not None:
             self._spent = evaluations_of(found.placements, self.problem.num_tasks)
             self.bound_ns = max(self.bound_ns, found.schedule.lower_bound_ns)

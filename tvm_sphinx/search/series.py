@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..bounds import lower_bound_ns
 from ..cpga_ext._cpga import Problem
 from ..problem import SchedulingProblem
 from ..schedule import Schedule
@@ -73,18 +72,18 @@ def solve_series(problem: SchedulingProblem, stop: Stop | None = None) -> Series
         Budgets of the whole search, of which up to a quarter may be spent here. What is found depends
         on the budgets, never on the time.
     """
-    return solve_native_series(problem, native_problem(problem), stop)
+    return solve_native_series(problem, native_problem(problem), None, stop)
 
 
 def solve_native_series(
-    problem: SchedulingProblem, native: Problem, stop: Stop | None
+    problem: SchedulingProblem, native: Problem, cheap_bound_ns: int | None, stop: Stop | None
 ) -> SeriesPlan | None:
-    """Return `solve_series` of a problem that is in the form of the core already."""
+    """Return `solve_series` of a problem in the form of the core, with its `lower_bound_ns` if known."""
     found = native.series(_MAX_STATES, _allowance(problem.num_tasks, stop))
     if found is None:
         return None
     plan, bound_ns, num_segments, num_distinct, largest, placements = found
-    schedule = to_schedule(problem, plan, bound_ns or lower_bound_ns(problem))
+    schedule = to_schedule(problem, plan, bound_ns or cheap_bound_ns)
     return SeriesPlan(schedule, num_segments, num_distinct, largest, placements)
 
 
@@ -95,9 +94,9 @@ def evaluations_of(placements: int, num_tasks: int) -> int:
 
 def _allowance(num_tasks: int, stop: Stop | None) -> int:
     limits = [float(_MAX_PLACEMENTS)]
-    if stop is not None and stop.max_evaluations is not None:
-        limits.append(_SHARE * stop.max_evaluations * num_tasks)
     if stop is not None:
+        if stop.max_evaluations is not None:
+            limits.append(_SHARE * stop.max_evaluations * num_tasks)
         times_s = (stop.time_limit_s, stop.cpu_limit_s)
         limits += [_SHARE * _USUAL_RATE * time_s for time_s in times_s if time_s is not None]
     return int(min(limits))
