@@ -189,7 +189,8 @@ def test_series_refuses_budgets_out_of_range() -> None:
     for wrong in (("1", 1), (1, None), (1.5, 1), (1,), (1, 2, 3)):
         with pytest.raises(TypeError):
             problem.series(*wrong)  # type: ignore[arg-type]
-    assert problem.series(10, 0) is not None
+    assert problem.series(10, 0)[0] is None
+    assert problem.series(10, 10_000)[0] is not None
 
 
 def test_search_refuses_what_is_no_problem_and_no_tie() -> None:
@@ -210,6 +211,28 @@ def test_search_refuses_what_is_no_problem_and_no_tie() -> None:
     for state in (b"", b"\0" * 8, bytes(len(search.save()))):
         with pytest.raises((ValueError, TypeError)):
             search.restore(np.frombuffer(state, dtype=np.int64))
+
+
+def test_an_altered_state_is_refused_or_ends() -> None:
+    problem = Problem(**arguments())
+    search = Search(problem, None, 0, PARAMS, 0)
+    search.run(50, 1000)
+    state = np.frombuffer(search.save(), dtype=np.int64)
+    for place in range(len(state)):
+        for value in (-1, 0, 1, 7, 2**40, 2**62):
+            altered = state.copy()
+            altered[place] = value
+            other = Search(problem, None, 0, PARAMS, 0)
+            try:
+                other.restore(altered)
+            except ValueError:
+                continue
+            other.run(20, 1000)
+            other.best()
+    without_randomness = state.copy()
+    without_randomness[17:21] = 0
+    with pytest.raises(ValueError, match="state"):
+        search.restore(without_randomness)
 
 
 def test_types_cannot_be_altered_or_made_without_arguments() -> None:

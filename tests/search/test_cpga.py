@@ -107,13 +107,18 @@ def test_a_state_of_something_else_is_refused() -> None:
     for _ in range(60):
         broken = bytearray(state)
         broken[int(rng.integers(len(state)))] ^= 1 << int(rng.integers(8))
-        search = CpgaSearch(HARD)
-        try:
-            search.restore(bytes(broken))
-        except ArtifactError:
-            continue
-        # Altered but in range, such as a random number to come: it must still end in a valid schedule.
-        validate(HARD, search.run(Stop(cpu_limit_s=0.01)).best)
+        with pytest.raises(ArtifactError):
+            CpgaSearch(HARD).restore(bytes(broken))
+
+
+def test_a_given_start_is_saved() -> None:
+    start = search_schedule(HARD, seed=5, stop=Stop(max_evaluations=30_000)).best
+    first = CpgaSearch(HARD, seed=1, start=start)
+    resumed = CpgaSearch(HARD, seed=2)
+    resumed.restore(first.save())
+    found = [search.run(Stop(max_evaluations=20_000)).best for search in (first, resumed)]
+    assert np.array_equal(found[0].start_ns, found[1].start_ns)
+    assert first.save() == resumed.save()
 
 
 def test_threads_run_their_own_searches() -> None:

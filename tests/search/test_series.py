@@ -18,7 +18,7 @@ from tests.strategies import CORE_LAYOUTS, problems
 from tvm_sphinx.graph import TaskGraph
 from tvm_sphinx.problem import CANNOT_RUN, NO_GROUP, UNLIMITED, SchedulingProblem
 from tvm_sphinx.schedule import validate
-from tvm_sphinx.search import Stop, search_schedule, solve_series
+from tvm_sphinx.search import CpgaSearch, Stop, search_schedule, solve_series
 
 GRAPHS = Path(__file__).parents[1] / "data" / "graphs"
 
@@ -238,20 +238,46 @@ def test_more_than_64_tasks_without_a_cut_are_left_to_the_search() -> None:
             copy_class=np.zeros(0, dtype=np.int64),
             copy_ns=np.zeros((1, 2, 2), dtype=np.int64),
         )
-        assert (solve_series(wide, Stop(max_evaluations=100)) is not None) == is_solved
+        assert (solve_series(wide, Stop(max_evaluations=20_000)) is not None) == is_solved
 
 
 def test_a_small_budget_gives_a_valid_schedule_without_a_proof() -> None:
     problem = draw_series(11, 12, width=9, num_devices=4, ccr=1.0)
-    whole, hasty = solve_series(problem), solve_series(problem, Stop(max_evaluations=10))
+    small = Stop(max_evaluations=5_000)
+    whole, hasty = solve_series(problem), solve_series(problem, small)
     assert whole is not None
     assert hasty is not None
     validate(problem, hasty.schedule)
     assert hasty.placements < whole.placements
     assert hasty.schedule.makespan_ns >= whole.schedule.lower_bound_ns
-    again = solve_series(problem, Stop(max_evaluations=10))
+    assert not hasty.is_optimal
+    again = solve_series(problem, small)
     assert again is not None
     assert np.array_equal(again.schedule.start_ns, hasty.schedule.start_ns)
+
+
+def test_work_stays_within_the_budget() -> None:
+    """Many devices and wide segments: even narrow beams take more than there is."""
+    problem = draw_series(11, 8, width=9, num_devices=4, ccr=1.0)
+    budget = 100
+    assert solve_series(problem, Stop(max_evaluations=budget)) is None
+    found = search_schedule(problem, stop=Stop(max_evaluations=budget))
+    validate(problem, found.best)
+    assert found.evaluations <= budget + problem.num_devices + 10, "seeds come on top"
+
+
+def test_a_restored_search_knows_what_was_proven() -> None:
+    problem = draw_series(11, 4, width=4, num_devices=3, ccr=1.0)
+    stop = Stop(max_evaluations=20_000)
+    for is_run in (False, True):
+        search = CpgaSearch(problem, series=True)
+        if is_run:
+            assert search.run(stop).stop_reason == "optimal"
+        restored = CpgaSearch(problem)
+        restored.restore(search.save())
+        found = restored.run(stop)
+        assert found.stop_reason == "optimal"
+        assert found.best.lower_bound_ns == found.best.makespan_ns
 
 
 @pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.name)

@@ -162,8 +162,8 @@ static PyObject *problem_decode(problem_object *self, PyObject *args) {
     return result;
 }
 
-/* (plan, bound, segments, distinct ones, tasks of the largest, placements), or None if the problem
- * does not fall apart. */
+/* (plan, bound, segments, distinct ones, tasks of the largest, placements); plan is None, and there
+ * are no segments, if the problem does not fall apart or that took too much work. */
 static PyObject *problem_series(problem_object *self, PyObject *args) {
     long long max_states, max_placements;
     if (!PyArg_ParseTuple(args, "LL:series", &max_states, &max_placements))
@@ -189,14 +189,14 @@ static PyObject *problem_series(problem_object *self, PyObject *args) {
             makespan = cpga_decode(&timeline, series.order, series.device, CPGA_APPEND, finish);
         Py_END_ALLOW_THREADS
     }
-    if (status == CPGA_OK && series.num_segments > 0) {
-        PyObject *plan = plan_tuple(&self->core, makespan, series.order, series.device, finish);
+    if (status == CPGA_OK) {
+        PyObject *plan = series.num_segments > 0 ? plan_tuple(&self->core, makespan, series.order,
+                                                              series.device, finish)
+                                                 : Py_NewRef(Py_None);
         if (plan != NULL)
             result =
                 Py_BuildValue("NLiiiL", plan, (long long)series.bound, series.num_segments,
                               series.num_distinct, series.largest, (long long)series.placements);
-    } else if (status == CPGA_OK) {
-        result = Py_NewRef(Py_None);
     } else {
         raise_status(status);
     }

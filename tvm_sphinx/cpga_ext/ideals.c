@@ -403,6 +403,8 @@ static int run(solver *self, int64_t most) {
             memset(self->bucket, 0xFF, (size_t)self->num_buckets * sizeof *self->bucket);
         for (int64_t i = 0; i < self->num_kept && status == CPGA_OK; i++) {
             status = expand(self, self->kept[i]);
+            if (self->ideals->placements > self->ideals->max_placements)
+                return CPGA_ERR_BUDGET;
             if (self->ideals->placements > self->last_placement && most > NARROW) {
                 self->was_cut = 1;
                 self->num_kept = 0;
@@ -454,8 +456,7 @@ int cpga_ideals_solve(cpga_ideals *self, const cpga_segment *segment, int32_t en
                    .problem = problem,
                    .segment = segment,
                    .entry_device = entry_device,
-                   .last_placement =
-                       cpga_min(self->max_placements, self->placements + self->max_each),
+                   .last_placement = cpga_min(self->max_wide, self->placements + self->max_each),
                    .tasks = tasks,
                    .num_times = problem->num_resources + 1 + tasks,
                    .limit = INT64_MAX};

@@ -40,6 +40,8 @@ const char *cpga_strerror(int status) {
         return "expected a saved state of this problem and these parameters";
     case CPGA_ERR_VALUE:
         return "expected a parameter in its range";
+    case CPGA_ERR_BUDGET:
+        return "the work that was allowed is used up";
     default:
         return "unknown error";
     }

@@ -27,6 +27,7 @@ typedef enum cpga_status {
     CPGA_ERR_DEVICE,
     CPGA_ERR_STATE,
     CPGA_ERR_VALUE,
+    CPGA_ERR_BUDGET,
 } cpga_status;
 
 /* A sentence for each status; never NULL. */

@@ -13,9 +13,8 @@
 #define MAX_EFFORT 5000
 #define MIN_EFFORT 300
 
-/* One per heuristic and single device, and two that are given. */
-static int32_t num_seed_slots(const cpga_problem *problem) {
-    return CPGA_SINGLE + problem->num_devices + 2;
+int32_t cpga_search_max_seeds(const cpga_search *self) {
+    return CPGA_SINGLE + self->problem->num_devices + 2;
 }
 
 /* Evaluations per task of a cycle below which it starts colder, to have the time to cool down. */
@@ -97,7 +96,7 @@ int cpga_search_init(cpga_search *self, const cpga_problem *problem, const cpga_
     if (status == CPGA_OK)
         status = init_chromosomes(&self->member, params->population, problem);
     if (status == CPGA_OK)
-        status = init_chromosomes(&self->seed, num_seed_slots(problem), problem);
+        status = init_chromosomes(&self->seed, cpga_search_max_seeds(self), problem);
     if (status == CPGA_OK)
         status = run_heuristics(self);
     if (status != CPGA_OK)
@@ -106,7 +105,7 @@ int cpga_search_init(cpga_search *self, const cpga_problem *problem, const cpga_
 }
 
 int cpga_search_start(cpga_search *self, const int32_t *order, const int32_t *device) {
-    if (self->cycle > 0 || self->num_seeds == num_seed_slots(self->problem))
+    if (self->cycle > 0 || self->num_seeds == cpga_search_max_seeds(self))
         return CPGA_ERR_STATE;
     cpga_annealer_load(&self->annealer, order, device);
     insert_seed(self);
@@ -116,7 +115,7 @@ int cpga_search_start(cpga_search *self, const int32_t *order, const int32_t *de
 void cpga_search_free(cpga_search *self) {
     for (int32_t i = 0; self->member != NULL && i < self->params.population; i++)
         cpga_chromosome_free(&self->member[i]);
-    for (int32_t i = 0; self->seed != NULL && i < num_seed_slots(self->problem); i++)
+    for (int32_t i = 0; self->seed != NULL && i < cpga_search_max_seeds(self); i++)
         cpga_chromosome_free(&self->seed[i]);
     free(self->member);
     free(self->seed);

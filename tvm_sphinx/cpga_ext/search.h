@@ -29,8 +29,8 @@ typedef struct cpga_search {
     const cpga_units *tied; /* NULL: nothing is tied beyond the problem's own units */
     cpga_params params;
     cpga_annealer annealer;
-    cpga_chromosome *seed; /* what the heuristics found, best first */
-    int32_t num_seeds;
+    cpga_chromosome *seed;   /* what the heuristics found, best first */
+    int32_t num_seeds;       /* cpga_search_max_seeds at most */
     cpga_chromosome *member; /* params.population */
     int32_t num_members;
     int32_t wanted_members; /* the population grows up to here */
@@ -51,6 +51,8 @@ int cpga_search_init(cpga_search *self, const cpga_problem *problem, const cpga_
  */
 int cpga_search_start(cpga_search *self, const int32_t *order, const int32_t *device);
 void cpga_search_free(cpga_search *self);
+/* Seeds at most: one per heuristic and single device, and two that are given. */
+int32_t cpga_search_max_seeds(const cpga_search *self);
 
 /* Go on for at least max_evaluations, to the end of a visit, but not beyond `horizon` evaluations
  * since init; cycles are laid out so that the last one ends there. How the work is cut into calls

@@ -5,8 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One segment, from one device, may take one in so many of the placements. */
-#define EACH_ONE_IN 4
+/* Wide beams may take one in so many of the placements, and a quarter of these for one segment and
+ * entry device; the rest is for narrow ones. */
+#define WIDE_ONE_IN 2
+#define EACH_ONE_IN 8
+/* Numbers in the tables of all segments, at most. */
+#define MAX_TABLES (INT64_C(1) << 24)
 
 /* The plans of a segment, by the devices of the cuts before and after it. */
 typedef struct table {
@@ -176,7 +180,7 @@ static int walk(chain *self, cpga_ideals *ideals) {
     int status = CPGA_OK;
     for (int32_t i = 0; i < (self->num_segments + 1) * devices; i++)
         self->finish[i] = i == 0 ? 0 : -1;
-    for (int32_t i = 0; i < self->num_segments; i++) {
+    for (int32_t i = 0; i < self->num_segments && status == CPGA_OK; i++) {
         table *at = &self->tables[self->table_of[i]];
         const int64_t *before = self->finish + (int64_t)i * devices;
         int64_t *after = self->finish + (int64_t)(i + 1) * devices;
@@ -192,7 +196,8 @@ static int walk(chain *self, cpga_ideals *ideals) {
                 self->came[(int64_t)(i + 1) * devices + to] = from;
             }
         }
-        drop_late(self, after, self->segment[i].slack);
+        if (status == CPGA_OK)
+            drop_late(self, after, self->segment[i].slack);
     }
     return status;
 }
@@ -221,7 +226,9 @@ static int is_fit(const chain *self) {
         if (self->segment[i].end - self->segment[i].begin > CPGA_MAX_IDEAL_TASKS)
             return 0;
     }
+    int64_t pairs = (int64_t)problem->num_devices * problem->num_devices;
     return problem->num_tasks > 0 && !problem->has_memory_limit &&
+           problem->num_tasks <= MAX_TABLES / pairs &&
            problem->units.num_units == problem->num_tasks &&
            problem->num_devices <= CPGA_MAX_IDEAL_DEVICES;
 }
@@ -245,20 +252,29 @@ void cpga_series_free(cpga_series *self) {
 int cpga_series_solve(cpga_series *self, const cpga_problem *problem, int64_t max_states,
                       int64_t max_placements) {
     chain work;
-    cpga_ideals ideals = {problem, max_states, 0, max_placements, max_placements / EACH_ONE_IN, 1};
+    cpga_ideals ideals = {problem,
+                          max_states,
+                          0,
+                          max_placements,
+                          max_placements / WIDE_ONE_IN,
+                          max_placements / EACH_ONE_IN,
+                          1};
     int status = init_chain(&work, problem);
     int fits = status == CPGA_OK && is_fit(&work);
     if (fits)
         status = make_tables(&work);
     if (fits && status == CPGA_OK)
         status = walk(&work, &ideals);
+    self->placements = ideals.placements;
+    fits = fits && status != CPGA_ERR_BUDGET;
+    if (status == CPGA_ERR_BUDGET)
+        status = CPGA_OK;
     if (fits && status == CPGA_OK) {
         write_plan(&work, self);
         self->num_segments = work.num_segments;
         self->num_distinct = work.num_tables;
         for (int32_t i = 0; i < work.num_segments; i++)
             self->largest = cpga_imax(self->largest, work.segment[i].end - work.segment[i].begin);
-        self->placements = ideals.placements;
         int64_t end = work.finish[(int64_t)work.num_segments * problem->num_devices];
         self->bound = ideals.is_exact ? end : 0;
     }

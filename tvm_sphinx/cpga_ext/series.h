@@ -6,7 +6,8 @@
 #include "cuts.h"
 
 typedef struct cpga_series {
-    int32_t num_segments; /* 0: this problem does not fall into segments that are small enough */
+    int32_t num_segments; /* 0: this problem does not fall into segments that are small enough, or
+                             finding their plans takes more placements than there may be */
     int32_t num_distinct; /* segments that no earlier one equals */
     int32_t largest;      /* tasks of the largest one */
     int64_t placements;   /* tasks placed, in partial schedules */
@@ -20,8 +21,8 @@ void cpga_series_free(cpga_series *self);
 
 /* Find a plan, and a bound if the search was exhaustive; decoded with the append rule, a plan as
  * long as the bound is optimal. The search keeps at most max_states partial schedules of a size.
- * Where a segment takes too many of max_placements, or they are used up, no proof is possible, and
- * what is left of the work is done by narrow beams. */
+ * Where a segment takes too many of max_placements, no proof is possible, and what is left of the
+ * work is done by narrow beams; where they are used up, it is given up. */
 int cpga_series_solve(cpga_series *self, const cpga_problem *problem, int64_t max_states,
                       int64_t max_placements);
 

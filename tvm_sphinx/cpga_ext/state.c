@@ -3,16 +3,17 @@
 
 #include <string.h>
 
-#define STATE_MAGIC INT64_C(0x4350474131)
-#define NUM_SCALARS 20
+#define STATE_MAGIC INT64_C(0x4350474132)
+#define NUM_SCALARS 21
 
 static int64_t chromosome_size(const cpga_search *self) {
     return 2 + 2 * (int64_t)self->problem->num_tasks;
 }
 
 int64_t cpga_search_state_size(const cpga_search *self) {
-    /* The scalars, the present plan, the best and the population. */
-    return NUM_SCALARS + (2 + (int64_t)self->params.population) * chromosome_size(self);
+    /* The scalars, the present plan, the best, the population and the seeds. */
+    int64_t chromosomes = 2 + (int64_t)self->params.population + cpga_search_max_seeds(self);
+    return NUM_SCALARS + chromosomes * chromosome_size(self);
 }
 
 static int64_t *write_chromosome(const cpga_search *self, const cpga_chromosome *from,
@@ -52,7 +53,8 @@ static void write_scalars(const cpga_search *self, int64_t *to) {
                                           annealer->worse_seen,
                                           annealer->worse_taken,
                                           annealer->since_sort,
-                                          self->problem->total_ns};
+                                          self->problem->total_ns,
+                                          self->num_seeds};
     memcpy(to, scalars, sizeof scalars);
     memcpy(to + NUM_SCALARS - 4, annealer->rng.s, sizeof annealer->rng.s);
 }
@@ -66,6 +68,19 @@ void cpga_search_save(cpga_search *self, int64_t *state) {
     state = write_chromosome(self, &annealer->best, state);
     for (int32_t i = 0; i < self->params.population; i++)
         state = write_chromosome(self, &self->member[i], state);
+    for (int32_t i = 0; i < cpga_search_max_seeds(self); i++)
+        state = write_chromosome(self, &self->seed[i], state);
+}
+
+static int check_chromosomes(const cpga_search *self, const int64_t *from, int64_t count) {
+    int32_t tasks = self->problem->num_tasks;
+    for (int64_t i = 0; i < count; i++, from += chromosome_size(self)) {
+        if (from[0] < 0 || from[1] < 0 ||
+            cpga_check_chromosome(self->problem, from + 2, from + 2 + tasks,
+                                  self->annealer.old_window) != CPGA_OK)
+            return CPGA_ERR_STATE;
+    }
+    return CPGA_OK;
 }
 
 /* Check all chromosomes that are in use, so that nothing unchecked gets into the search. */
@@ -82,14 +97,15 @@ static int check_state(const cpga_search *self, const int64_t *state) {
     if (state[3] > state[2] || state[4] > 1 || state[7] < (state[5] > 0) ||
         state[14] > self->params.anneal.sort_every)
         return CPGA_ERR_STATE;
-    for (int64_t i = 0; i < 2 + state[3]; i++) {
-        const int64_t *chromosome = state + NUM_SCALARS + i * size + 2;
-        int status = cpga_check_chromosome(problem, chromosome, chromosome + problem->num_tasks,
-                                           self->annealer.old_window);
-        if (status != CPGA_OK || chromosome[-2] < 0 || chromosome[-1] < 0)
-            return CPGA_ERR_STATE;
-    }
-    return CPGA_OK;
+    if (state[16] < 1 || state[16] > cpga_search_max_seeds(self))
+        return CPGA_ERR_STATE;
+    const int64_t *random = state + NUM_SCALARS - 4;
+    if ((random[0] | random[1] | random[2] | random[3]) == 0)
+        return CPGA_ERR_STATE;
+    const int64_t *first = state + NUM_SCALARS;
+    int status = check_chromosomes(self, first, 2 + state[3]);
+    return status == CPGA_OK ? check_chromosomes(self, first + (2 + state[2]) * size, state[16])
+                             : status;
 }
 
 int cpga_search_restore(cpga_search *self, const int64_t *state) {
@@ -104,6 +120,9 @@ int cpga_search_restore(cpga_search *self, const int64_t *state) {
     read_chromosome(self, &annealer->best, from + size);
     for (int32_t i = 0; i < state[3]; i++)
         read_chromosome(self, &self->member[i], from + (2 + i) * size);
+    for (int32_t i = 0; i < state[16]; i++)
+        read_chromosome(self, &self->seed[i], from + (2 + state[2] + i) * size);
+    self->num_seeds = (int32_t)state[16];
     self->num_members = (int32_t)state[3];
     self->is_child = (int32_t)state[4];
     self->cycle = state[5];

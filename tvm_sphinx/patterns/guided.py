@@ -13,8 +13,9 @@ from ..errors import ProblemError
 from ..graph import TaskGraph
 from ..problem import SchedulingProblem
 from ..schedule import Schedule
-from ..search import HistoryPoint, SearchResult, SearchSpace, Stop, search_schedule, solve_series
-from ..search.series import evaluations_of
+from ..search import HistoryPoint, SearchResult, SearchSpace, Stop, search_schedule
+from ..search.native import native_problem
+from ..search.series import solve_native_series
 from .find import find_patterns, operator_labels
 from .fold import Folding, fold_problem
 from .hierarchy import PatternHierarchy
@@ -111,10 +112,9 @@ def search_with_pruning(
         Its evaluations and times include those of all steps.
     """
     run = _Run(stop or Stop.default(problem.num_tasks), seed, params, progress)
-    series = solve_series(problem, run.stop)
+    series, run.evaluations = solve_native_series(problem, native_problem(problem), None, run.stop)
     starts: list[Schedule] = []
     if series is not None:
-        run.evaluations += evaluations_of(series.placements, problem.num_tasks)
         starts.append(series.schedule)
         run.note(series.schedule)
         if series.is_optimal:

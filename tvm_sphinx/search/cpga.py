@@ -16,7 +16,7 @@ from ..problem import SchedulingProblem
 from ..schedule import Schedule
 from .native import native_problem, to_schedule
 from .result import HistoryPoint, SearchResult
-from .series import evaluations_of, solve_native_series
+from .series import solve_native_series
 from .space import SearchSpace
 from .stop import Stop
 
@@ -203,9 +203,8 @@ class CpgaSearch:
         self._tries_series = False
         if self._progress()[1] <= self.bound_ns:
             return
-        found = solve_native_series(self.problem, self._core, self.bound_ns, budget)
+        found, self._spent = solve_native_series(self.problem, self._core, self.bound_ns, budget)
         if found is not None:
-            self._spent = evaluations_of(found.placements, self.problem.num_tasks)
             self.bound_ns = max(self.bound_ns, found.schedule.lower_bound_ns)
             self._native.start(np.array(found.schedule.order, dtype=np.int64), found.schedule.device)
 
@@ -232,7 +231,9 @@ class CpgaSearch:
 
     def save(self) -> bytes:
         """Return the state, for `restore` in a search of the same problem, space and parameters."""
-        return self._identity() + self._spent.to_bytes(8, "little") + self._native.save()
+        own = (self._spent, self.bound_ns, int(self._tries_series))
+        content = np.array(own, dtype=np.int64).tobytes() + self._native.save()
+        return self._identity() + hashlib.sha256(content).digest() + content
 
     def restore(self, state: bytes) -> None:
         """Go on from a saved state, exactly as the saved search would have.
@@ -243,14 +244,15 @@ class CpgaSearch:
             If the state is of another problem, space or parameters, truncated or altered.
         """
         identity = self._identity()
-        values = state[len(identity) :]
-        if not state.startswith(identity) or len(values) % 8 or not values:
+        digest, content = state[len(identity) : len(identity) + 32], state[len(identity) + 32 :]
+        if not state.startswith(identity):
             raise ArtifactError("Expected a saved state of this problem, space and parameters.")
-        try:
-            self._native.restore(np.frombuffer(values[8:], dtype=np.int64))
-        except ValueError as error:
-            raise ArtifactError(f"Not a saved state of this search: {error}.") from error
-        self._tries_series, self._spent = False, int.from_bytes(values[:8], "little")
+        if hashlib.sha256(content).digest() != digest:
+            raise ArtifactError("Expected a saved state as it was saved; got one truncated or altered.")
+        values = np.frombuffer(content, dtype=np.int64)
+        self._native.restore(values[3:])
+        self._spent, self.bound_ns, tries_series = values[:3].tolist()
+        self._tries_series = bool(tries_series)
 
     def _identity(self) -> bytes:
         genes = b"" if self._genes is None else self._genes.tobytes()

@@ -25,11 +25,12 @@ from .stop import Stop
 
 #: Partial schedules with one number of tasks that are kept, at most.
 _MAX_STATES = 50_000
-#: Tasks that are placed in partial schedules, at most: about a second.
-_MAX_PLACEMENTS = 3_000_000
-#: Share of a budget that may go into this, and placements per second.
+#: Tasks that are placed in partial schedules, at most: about half a second.
+_MAX_PLACEMENTS = 6_000_000
+#: Share of a budget that may go into this, and placements per second with so many devices.
 _SHARE = 0.25
 _USUAL_RATE = 8e6
+_USUAL_DEVICES = 4
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def solve_series(problem: SchedulingProblem, stop: Stop | None = None) -> Series
     """Return a schedule of a problem that is a series of segments of up to 64 tasks, or None.
 
     None, too, if devices are short of memory or tasks are colocated, since then segments depend on
-    each other. A problem of up to 64 tasks without any cut is one segment.
+    each other, and if the budget does not last. A problem of up to 64 tasks without any cut is one segment.
 
     Parameters
     ----------
@@ -72,31 +73,33 @@ def solve_series(problem: SchedulingProblem, stop: Stop | None = None) -> Series
         Budgets of the whole search, of which up to a quarter may be spent here. What is found depends
         on the budgets, never on the time.
     """
-    return solve_native_series(problem, native_problem(problem), None, stop)
+    return solve_native_series(problem, native_problem(problem), None, stop)[0]
 
 
 def solve_native_series(
     problem: SchedulingProblem, native: Problem, cheap_bound_ns: int | None, stop: Stop | None
-) -> SeriesPlan | None:
-    """Return `solve_series` of a problem in the form of the core, with its `lower_bound_ns` if known."""
-    found = native.series(_MAX_STATES, _allowance(problem.num_tasks, stop))
-    if found is None:
-        return None
-    plan, bound_ns, num_segments, num_distinct, largest, placements = found
+) -> tuple[SeriesPlan | None, int]:
+    """Return `solve_series` of a problem in the form of the core, and the evaluations that it took.
+
+    ``cheap_bound_ns`` is the problem's `lower_bound_ns`, if known.
+    """
+    allowance = _allowance(problem, stop)
+    plan, bound_ns, num_segments, num_distinct, largest, placed = native.series(_MAX_STATES, allowance)
+    # As many whole schedules as these tasks could have been placed in.
+    evaluations = -(-placed // max(1, problem.num_tasks))
+    if plan is None:
+        return None, evaluations
     schedule = to_schedule(problem, plan, bound_ns or cheap_bound_ns)
-    return SeriesPlan(schedule, num_segments, num_distinct, largest, placements)
+    return SeriesPlan(schedule, num_segments, num_distinct, largest, placed), evaluations
 
 
-def evaluations_of(placements: int, num_tasks: int) -> int:
-    """Return how many whole schedules as many tasks could have been placed in."""
-    return -(-placements // max(1, num_tasks))
-
-
-def _allowance(num_tasks: int, stop: Stop | None) -> int:
-    limits = [float(_MAX_PLACEMENTS)]
+def _allowance(problem: SchedulingProblem, stop: Stop | None) -> int:
+    # A partial schedule is written anew for every task that is placed, the more the more devices.
+    speed = _USUAL_DEVICES / max(_USUAL_DEVICES, problem.num_devices)
+    limits = [_MAX_PLACEMENTS * speed]
     if stop is not None:
         if stop.max_evaluations is not None:
-            limits.append(_SHARE * stop.max_evaluations * num_tasks)
+            limits.append(_SHARE * stop.max_evaluations * problem.num_tasks)
         times_s = (stop.time_limit_s, stop.cpu_limit_s)
-        limits += [_SHARE * _USUAL_RATE * time_s for time_s in times_s if time_s is not None]
+        limits += [_SHARE * _USUAL_RATE * speed * time_s for time_s in times_s if time_s is not None]
     return int(min(limits))
