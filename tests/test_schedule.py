@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tvm_sphinx.bounds import lower_bound_ns
 from tvm_sphinx.errors import InvalidScheduleError
 from tvm_sphinx.problem import SchedulingProblem
 from tvm_sphinx.schedule import Schedule, peak_memory_bytes, validate
+from tvm_sphinx.search.bounds import lower_bound_ns
 
 PROBLEM = SchedulingProblem(
     name="diamond",

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..bounds import lower_bound_ns
 from ..errors import InvalidScheduleError
 from ..problem_file import read_problem
 from ..schedule import Schedule, violations
+from ..search.bounds import lower_bound_ns
 
 
 def add_parser(subparsers: Any) -> None:

@@ -2,6 +2,7 @@
 #include "binding.h"
 
 #include "batch.h"
+#include "bounds.h"
 #include "heuristics.h"
 
 enum {
@@ -159,6 +160,34 @@ static PyObject *problem_decode(problem_object *self, PyObject *args) {
     free(order);
     free(device);
     free(finish);
+    return result;
+}
+
+static PyObject *problem_lower_bound(problem_object *self, PyObject *Py_UNUSED(ignored)) {
+    int64_t bound = 0;
+    int status;
+    Py_BEGIN_ALLOW_THREADS status = cpga_lower_bound(&self->core, &bound);
+    Py_END_ALLOW_THREADS return status == CPGA_OK ? PyLong_FromLongLong((long long)bound)
+                                                  : raise_status(status);
+}
+
+/* What goes before and after each task on each device, as int64, num_tasks x num_devices each. */
+static PyObject *problem_heads_and_tails(problem_object *self, PyObject *Py_UNUSED(ignored)) {
+    int64_t cells = (int64_t)self->core.num_tasks * self->core.num_devices;
+    Py_ssize_t bytes = (Py_ssize_t)cells * (Py_ssize_t)sizeof(int64_t);
+    int64_t *head = cpga_calloc(cells, (int64_t)sizeof *head);
+    int64_t *tail = cpga_calloc(cells, (int64_t)sizeof *tail);
+    PyObject *result = NULL;
+    if (head == NULL || tail == NULL) {
+        PyErr_NoMemory();
+    } else {
+        Py_BEGIN_ALLOW_THREADS cpga_heads(&self->core, head);
+        cpga_tails(&self->core, tail);
+        Py_END_ALLOW_THREADS result =
+            Py_BuildValue("y#y#", (const char *)head, bytes, (const char *)tail, bytes);
+    }
+    free(head);
+    free(tail);
     return result;
 }
 
@@ -326,6 +355,8 @@ static PyMethodDef problem_methods[] = {
     {"decode_batch", (PyCFunction)problem_decode_batch, METH_VARARGS, NULL},
     {"memory_overflow", (PyCFunction)problem_memory_overflow, METH_VARARGS, NULL},
     {"heuristic", (PyCFunction)problem_heuristic, METH_VARARGS, NULL},
+    {"lower_bound", (PyCFunction)problem_lower_bound, METH_NOARGS, NULL},
+    {"heads_and_tails", (PyCFunction)problem_heads_and_tails, METH_NOARGS, NULL},
     {"series", (PyCFunction)problem_series, METH_VARARGS, NULL},
     {"decode", (PyCFunction)problem_decode, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},

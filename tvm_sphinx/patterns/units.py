@@ -7,8 +7,8 @@ from itertools import permutations
 
 import numpy as np
 
-from ..bounds import earliest_start_ns
 from ..problem import CANNOT_RUN, NO_GROUP, UNLIMITED, Int64Array, SchedulingProblem
+from ..search.bounds import heads_and_tails_ns
 
 _FAR = np.iinfo(np.int64).max // 4
 
@@ -77,7 +77,7 @@ def bounded_units(problem: SchedulingProblem, upper_bound_ns: int) -> list[list[
 
     Take an edge (u, v). A schedule with u on a and v on b != a takes at least
     head(u, a) + E[u, a] + copy[a, b] + E[v, b] + tail(v, b), where head and tail are lower bounds on
-    what goes before and after (`earliest_start_ns`, and the same from the other end). If that is not
+    what goes before and after (`heads_and_tails_ns`). If that is not
     below ``upper_bound_ns`` for any a != b, only schedules that are no better than the bound split the
     edge. This holds for all such edges at once: a set that they connect is split by no schedule below
     the bound. Any graph, memory capacity and colocation are allowed: they only take schedules away.
@@ -101,8 +101,9 @@ def bounded_units(problem: SchedulingProblem, upper_bound_ns: int) -> list[list[
             task = parent[task]
         return task
 
-    done = _padded(problem, earliest_start_ns(problem) + problem.exec_ns)
-    left = _padded(problem, _latest_tail_ns(problem) + problem.exec_ns)
+    head, tail = heads_and_tails_ns(problem)
+    done = _padded(problem, head + problem.exec_ns)
+    left = _padded(problem, tail + problem.exec_ns)
     if problem.num_edges:
         src, dst = problem.edges.T
         through = done[src][:, :, None] + problem.copy_ns[problem.copy_class] + left[dst][:, None, :]
@@ -121,17 +122,6 @@ def bounded_units(problem: SchedulingProblem, upper_bound_ns: int) -> list[list[
 def _padded(problem: SchedulingProblem, times: Int64Array) -> Int64Array:
     padded: Int64Array = np.where(problem.exec_ns == CANNOT_RUN, _FAR // 4, times)
     return padded
-
-
-def _latest_tail_ns(problem: SchedulingProblem) -> Int64Array:
-    """Return a lower bound on the time from the finish of each task on each device, shape (N, D)."""
-    tail = np.array(problem.delivery_ns)
-    for edge in np.argsort(-problem.edges[:, 0], kind="stable").tolist():
-        src, dst = problem.edges[edge]
-        rest = np.where(problem.exec_ns[dst] == CANNOT_RUN, _FAR // 4, problem.exec_ns[dst] + tail[dst])
-        through = (problem.copy_ns[problem.copy_class[edge]] + rest[None, :]).min(axis=1)
-        np.maximum(tail[src], through, out=tail[src])
-    return tail
 
 
 def _serial_runs(problem: SchedulingProblem) -> list[list[int]]:

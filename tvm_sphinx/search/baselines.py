@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..bounds import lower_bound_ns
 from ..problem import Int64Array, SchedulingProblem
+from .bounds import lower_bound_ns
 from .cpga import CpgaParams, NoRoomError, Progress, cpga
 from .native import INSERT, NativePlan, native_problem, to_int64, to_schedule
 from .result import HistoryPoint, SearchResult

@@ -9,7 +9,6 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 
-from ..bounds import lower_bound_ns
 from ..cpga_ext._cpga import Search
 from ..errors import ArtifactError, InvalidScheduleError, SphinxError
 from ..problem import SchedulingProblem
@@ -148,7 +147,6 @@ class CpgaSearch:
     ) -> None:
         self.problem, self.seed, self.params = problem, seed, params or CpgaParams()
         self._tries_series, self._spent = series, 0
-        self.bound_ns = lower_bound_ns(problem)
         self._begin_s, self._begin_cpu_s = time.monotonic(), time.thread_time()
         tied = None if space is None else space.respecting(problem)
         self._genes = None if tied is None or not problem.num_tasks else tied.gene_of_task()
@@ -156,6 +154,7 @@ class CpgaSearch:
         num_genes = 0 if tied is None else tied.num_genes
         try:
             self._core = native_problem(problem)
+            self.bound_ns = self._core.lower_bound()
             self._native = Search(self._core, self._genes, num_genes, values, seed)
         except (ValueError, OverflowError, TypeError) as error:
             raise ParamsError(

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from ..bounds import lower_bound_ns
 from ..errors import EnvironmentMismatchError
 from ..problem import CANNOT_RUN, NO_GROUP, UNLIMITED, Int64Array, SchedulingProblem
 from ..schedule import Schedule
+from .bounds import lower_bound_ns
 
 # CP-SAT's deterministic time, some ten seconds, after which a search without linear relaxations gives
 # way to one with them: the first is quicker where copies are long, the second where they are short.

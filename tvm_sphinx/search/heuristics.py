@@ -44,7 +44,7 @@ class Heuristic:
             plan, evaluations = native.heuristic(KINDS[self.name]), 1
         cpu_s = time.thread_time() - begin_cpu_s
         return SearchResult(
-            best=to_schedule(problem, plan),
+            best=to_schedule(problem, plan, native.lower_bound()),
             algorithm=self.name,
             seed=0,
             history=(HistoryPoint(evaluations, cpu_s, plan[0]),),

@@ -6,9 +6,8 @@ from itertools import accumulate, chain
 
 import numpy as np
 
-from ..bounds import lower_bound_ns
 from ..cpga_ext._cpga import Problem
-from ..problem import Int64Array, SchedulingProblem
+from ..problem import NO_GROUP, Int64Array, SchedulingProblem
 from ..schedule import Schedule
 from .space import SearchSpace
 
@@ -22,7 +21,9 @@ NativePlan = tuple[int, bytes, bytes, bytes]
 def native_problem(problem: SchedulingProblem) -> Problem:
     """Return the problem in the form of the native core, which copies all that it needs."""
     groups = problem.core_groups
-    units = SearchSpace.untied(problem.num_tasks).respecting(problem)
+    unit = np.arange(problem.num_tasks)
+    if (problem.colocation != NO_GROUP).any():
+        unit = SearchSpace.untied(problem.num_tasks).respecting(problem).gene_of_task()
     return Problem(
         exec_ns=problem.exec_ns,
         release_ns=problem.release_ns,
@@ -32,12 +33,12 @@ def native_problem(problem: SchedulingProblem) -> Problem:
         copy_ns=problem.copy_ns,
         resource_begin=np.array([0, *accumulate(map(len, groups))], dtype=np.int64),
         resources=np.array(list(chain.from_iterable(groups)), dtype=np.int64),
-        unit=units.gene_of_task(),
+        unit=unit,
         memory_bytes=problem.memory_bytes,
         weight_bytes=problem.weight_bytes,
         output_bytes=problem.output_bytes,
         num_resources=1 + max(chain.from_iterable(groups)),
-        num_units=units.num_genes,
+        num_units=len(np.unique(unit)),
     )
 
 
@@ -46,8 +47,8 @@ def to_int64(values: bytes) -> Int64Array:
     return np.frombuffer(values, dtype=np.int64)
 
 
-def to_schedule(problem: SchedulingProblem, plan: NativePlan, bound_ns: int | None = None) -> Schedule:
-    """Return the schedule of a native plan, with the given lower bound or the cheap ones."""
+def to_schedule(problem: SchedulingProblem, plan: NativePlan, bound_ns: int) -> Schedule:
+    """Return the schedule of a native plan."""
     makespan, _, device_bytes, finish_bytes = plan
     device, finish = to_int64(device_bytes), to_int64(finish_bytes)
     return Schedule(
@@ -55,6 +56,6 @@ def to_schedule(problem: SchedulingProblem, plan: NativePlan, bound_ns: int | No
         start_ns=finish - problem.exec_ns[np.arange(problem.num_tasks), device],
         finish_ns=finish,
         makespan_ns=makespan,
-        lower_bound_ns=lower_bound_ns(problem) if bound_ns is None else bound_ns,
+        lower_bound_ns=bound_ns,
         problem_fingerprint=problem.fingerprint,
     )

@@ -63,7 +63,8 @@ def solve_series(problem: SchedulingProblem, stop: Stop | None = None) -> Series
     """Return a schedule of a problem that is a series of segments of up to 64 tasks, or None.
 
     None, too, if devices are short of memory or tasks are colocated, since then segments depend on
-    each other, and if the budget does not last. A problem of up to 64 tasks without any cut is one segment.
+    each other, and if the budget does not last. A problem of up to 64 tasks without
+    any cut is one segment.
 
     Parameters
     ----------
@@ -89,7 +90,9 @@ def solve_native_series(
     evaluations = -(-placed // max(1, problem.num_tasks))
     if plan is None:
         return None, evaluations
-    schedule = to_schedule(problem, plan, bound_ns or cheap_bound_ns)
+    if not bound_ns:
+        bound_ns = native.lower_bound() if cheap_bound_ns is None else cheap_bound_ns
+    schedule = to_schedule(problem, plan, bound_ns)
     return SeriesPlan(schedule, num_segments, num_distinct, largest, placed), evaluations
 
 
