@@ -73,11 +73,11 @@ static int32_t shift_for(const cpga_problem *problem, int64_t weight) {
 
 /* Place each task where its weighted time is least; the load of each resource, and their weighted
  * sum. */
-static int64_t least_load(const cpga_problem *problem, int32_t begin, int32_t end,
-                          const int64_t *price, int32_t shift, int64_t *load) {
+static int64_t least_load(const cpga_problem *problem, const int64_t *price, int32_t shift,
+                          int64_t *load) {
     int64_t sum = 0;
     memset(load, 0, (size_t)problem->num_resources * sizeof *load);
-    for (int32_t task = begin; task < end; task++) {
+    for (int32_t task = 0; task < problem->num_tasks; task++) {
         int64_t least = INT64_MAX;
         int32_t best = 0;
         for (int32_t on = 0; on < problem->num_devices; on++) {
@@ -113,7 +113,12 @@ static void shift_weights(int64_t *weight, const int64_t *load, int32_t count, i
         weight[r] = cpga_max(1, (weight[r] << WEIGHT_BITS) / sum);
 }
 
-int cpga_load_weights(const cpga_problem *problem, int32_t begin, int32_t end, int64_t *weight) {
+/* Non-negative weights of the resources for a strong load bound, num_resources, set.
+ *
+ * For any weights, the sum over tasks of the least weighted time that each takes is at most the sum
+ * of the weights times the makespan: the Lagrangian dual of assigning the tasks to the devices so
+ * that no resource is busy for longer than the makespan. */
+static int find_load_weights(const cpga_problem *problem, int64_t *weight) {
     int32_t resources = problem->num_resources;
     int32_t shift = shift_for(problem, (INT64_C(1) << WEIGHT_BITS) + resources);
     int64_t *price = cpga_calloc(problem->num_devices, (int64_t)sizeof *price);
@@ -125,7 +130,7 @@ int cpga_load_weights(const cpga_problem *problem, int32_t begin, int32_t end, i
     for (int32_t step = 0; step < WEIGHT_STEPS && status == CPGA_OK; step++) {
         for (int32_t on = 0; on < problem->num_devices; on++)
             price[on] = weight_of_device(problem, now, on);
-        int64_t value = least_load(problem, begin, end, price, shift, load);
+        int64_t value = least_load(problem, price, shift, load);
         if (value > best) {
             best = value;
             for (int32_t r = 0; r < resources; r++)
@@ -249,7 +254,7 @@ int cpga_lower_bound(const cpga_problem *problem, int64_t *bound) {
         for (int32_t r = 0; r < problem->num_resources; r++)
             weight[r] = 1;
         *bound = cpga_max(*bound, combined_bound(problem, tasks, heads, weight));
-        status = cpga_load_weights(problem, 0, problem->num_tasks, weight);
+        status = find_load_weights(problem, weight);
         if (status == CPGA_OK)
             *bound = cpga_max(*bound, combined_bound(problem, tasks, heads, weight));
     }

@@ -9,13 +9,6 @@
 void cpga_heads(const cpga_problem *problem, int64_t *head);
 void cpga_tails(const cpga_problem *problem, int64_t *tail);
 
-/* Non-negative weights of the resources for a strong load bound, num_resources, set.
- *
- * For any weights, the sum over tasks of the least weighted time that each takes is at most the sum
- * of the weights times the makespan: the Lagrangian dual of assigning the tasks to the devices so
- * that no resource is busy for longer than the makespan. Tasks are [begin, end). */
-int cpga_load_weights(const cpga_problem *problem, int32_t begin, int32_t end, int64_t *weight);
-
 /* The best of the longest chain and of the load of a set of tasks plus what must come before and
  * after all of it. */
 int cpga_lower_bound(const cpga_problem *problem, int64_t *bound);
