@@ -43,6 +43,9 @@ int get_int64(PyObject *object, const char *name, Py_ssize_t ndim, Py_ssize_t *e
 int read_chromosome(const cpga_problem *problem, PyObject *orders, PyObject *devices,
                     int32_t **order, int32_t **device);
 
+/* Bytes of int64. */
+PyObject *widened(const int32_t *values, Py_ssize_t count);
+
 /* (makespan, order, device, finish), the arrays as bytes of int64. */
 PyObject *plan_tuple(const cpga_problem *problem, int64_t makespan, const int32_t *order,
                      const int32_t *device, const int64_t *finish);

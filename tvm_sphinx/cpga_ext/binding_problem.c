@@ -3,6 +3,7 @@
 
 #include "batch.h"
 #include "bounds.h"
+#include "coarsen.h"
 #include "heuristics.h"
 
 enum {
@@ -169,6 +170,24 @@ static PyObject *problem_lower_bound(problem_object *self, PyObject *Py_UNUSED(i
     Py_BEGIN_ALLOW_THREADS status = cpga_lower_bound(&self->core, &bound);
     Py_END_ALLOW_THREADS return status == CPGA_OK ? PyLong_FromLongLong((long long)bound)
                                                   : raise_status(status);
+}
+
+/* (blocks, block of each task as int64). */
+static PyObject *problem_coarsen(problem_object *self, PyObject *args) {
+    int target, status;
+    int32_t num_blocks = 0;
+    if (!PyArg_ParseTuple(args, "i:coarsen", &target))
+        return NULL;
+    if (target < 0)
+        return raise_status(CPGA_ERR_VALUE);
+    int32_t *block = cpga_calloc(self->core.num_tasks, (int64_t)sizeof *block);
+    if (block == NULL)
+        return PyErr_NoMemory();
+    Py_BEGIN_ALLOW_THREADS status = cpga_coarsen(&self->core, target, block, &num_blocks);
+    Py_END_ALLOW_THREADS PyObject *blocks =
+        status == CPGA_OK ? widened(block, self->core.num_tasks) : raise_status(status);
+    free(block);
+    return blocks == NULL ? NULL : Py_BuildValue("iN", num_blocks, blocks);
 }
 
 /* What goes before and after each task on each device, as int64, num_tasks x num_devices each. */
@@ -355,6 +374,7 @@ static PyMethodDef problem_methods[] = {
     {"decode_batch", (PyCFunction)problem_decode_batch, METH_VARARGS, NULL},
     {"memory_overflow", (PyCFunction)problem_memory_overflow, METH_VARARGS, NULL},
     {"heuristic", (PyCFunction)problem_heuristic, METH_VARARGS, NULL},
+    {"coarsen", (PyCFunction)problem_coarsen, METH_VARARGS, NULL},
     {"lower_bound", (PyCFunction)problem_lower_bound, METH_NOARGS, NULL},
     {"heads_and_tails", (PyCFunction)problem_heads_and_tails, METH_NOARGS, NULL},
     {"series", (PyCFunction)problem_series, METH_VARARGS, NULL},

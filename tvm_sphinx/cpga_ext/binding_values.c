@@ -35,7 +35,7 @@ int get_int64(PyObject *object, const char *name, Py_ssize_t ndim, Py_ssize_t *e
 }
 
 /* A bytes object that holds int32 values widened to int64. */
-static PyObject *widened(const int32_t *values, Py_ssize_t count) {
+PyObject *widened(const int32_t *values, Py_ssize_t count) {
     PyObject *bytes = PyBytes_FromStringAndSize(NULL, count * (Py_ssize_t)sizeof(int64_t));
     if (bytes == NULL)
         return NULL;

@@ -14,6 +14,7 @@ from ..graph import TaskGraph
 from ..problem import SchedulingProblem
 from ..schedule import Schedule
 from ..search import HistoryPoint, SearchResult, SearchSpace, Stop, search_schedule
+from ..search.coarse import coarsen
 from ..search.native import native_problem
 from ..search.series import solve_native_series
 from .find import find_patterns, operator_labels
@@ -22,6 +23,8 @@ from .hierarchy import PatternHierarchy
 from .prune import prune_search_space
 from .series import cut_tasks
 
+#: Share of the budget that the search of blocks takes.
+_COARSE_SHARE = 0.25
 #: Share of the budget that the folded search takes; the refinement gets the rest. An evaluation of the
 #: folded problem decides for all that it stands for: on 1,000 to 3,000 tasks in equal blocks, half the
 #: budget gives makespans 1 to 3 % shorter than a tenth.
@@ -119,6 +122,11 @@ def search_with_pruning(
         run.note(series.schedule)
         if series.is_optimal:
             return run.result(series.schedule)
+    blocks = coarsen(problem)
+    if blocks is not None:
+        short = run.search(blocks.coarse, _COARSE_SHARE, counts=False)
+        starts.append(blocks.refine(short.best))
+        run.note(starts[-1])
     if pruning.folding is not None:
         short = run.search(pruning.folding.folded, _FOLDED_SHARE, counts=False)
         starts.append(pruning.folding.unfold(short.best))
