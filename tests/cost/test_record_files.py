@@ -92,6 +92,21 @@ def test_pruning_can_drop_unreadable_lines_and_old_records_of_a_key(tmp_path: Pa
     ]
 
 
+def test_an_old_record_merged_later_supersedes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fresh = replace(RECORD, samples_ns=(2e3,), time=time.time() - 7200)
+    old = _file(tmp_path / "old", replace(RECORD, samples_ns=(9e3,)))
+    path = _file(tmp_path / "records", fresh)
+    assert main(["records", "merge", str(old), "-o", str(path)]) == 0
+    capsys.readouterr()
+    assert main(["records", "list", str(path)]) == 0
+    row = capsys.readouterr().out.splitlines()[1].split()
+    assert (row[2], row[4], row[8]) == ("2", "2.0", "2h")
+    assert prune_file(path, Selection(), superseded=True).superseded == 1
+    assert list(read_records(path)) == [fresh]
+
+
 def test_a_failed_rewrite_leaves_the_file_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

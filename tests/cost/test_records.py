@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -39,6 +40,24 @@ def test_records_survive_a_restart(tmp_path: Path) -> None:
     assert store.get("kernel", str(WHERE), "0.27") == RECORD
     assert store.get("kernel", str(WHERE), "0.28") is None
     assert store.get("kernel", str(replace(WHERE, device="1 cores")), "0.27") is None
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+def test_the_record_of_the_latest_time_counts_wherever_it_stands(
+    tmp_path: Path, order: tuple[int, ...]
+) -> None:
+    path = tmp_path / "records.jsonl"
+    # Two of the same, latest time: the one that stands further on counts.
+    records = [replace(RECORD, samples_ns=(10.0 + i,), time=min(i, 2)) for i in range(4)]
+    records = [records[i] for i in order]
+    path.write_text("".join(record.to_line() for record in records))
+    last = [record for record in records if record.time == 2][-1]
+    store = RecordStore(path)
+    assert store.get("kernel", str(WHERE), "0.27") == last
+    added = RecordStore(None)
+    for record in records:
+        added.add(record)
+    assert added.get("kernel", str(WHERE), "0.27") == last
 
 
 def test_a_line_says_all_that_a_record_has_to() -> None:

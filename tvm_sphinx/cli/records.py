@@ -7,6 +7,7 @@ import json
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from .files import check_writable, write_text
 
 if TYPE_CHECKING:
     from ..cost.record_files import Selection
-    from ..cost.records import Record
+    from ..cost.records import Record, RecordKey
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
@@ -74,28 +75,28 @@ def _add_file_and_filters(parser: argparse.ArgumentParser) -> None:
 
 def run_list(args: argparse.Namespace) -> int:
     """Print a table of records, newest last."""
+    from ..cost.records import keep_newest
+
     selection = _selection(args)
-    groups: dict[tuple[str, str, str], list[Record]] = {}
+    newest: dict[RecordKey, Record] = {}
+    counts: Counter[RecordKey] = Counter()
     for record in _selected(args.FILE, selection):
-        groups.setdefault(record.key, []).append(record)
-    rows = sorted(groups.values(), key=lambda group: group[-1].time)
+        keep_newest(newest, record)
+        counts[record.key] += 1
+    rows = sorted(newest.values(), key=lambda record: record.time)
     if args.limit is not None:
         rows = rows[-args.limit :] if args.limit > 0 else []
-    print(format_table(rows, time.time()))
+    print(format_table([(record, counts[record.key]) for record in rows], time.time()))
     return 0
 
 
-def format_table(groups: Sequence[Sequence[Record]], now: float) -> str:
-    """Return a table of records, one row for each group of records of one key, oldest first in each.
-
-    Age, median, spread and load are those of the newest of a group.
-    """
+def format_table(rows: Sequence[tuple[Record, int]], now: float) -> str:
+    """Return a table with one row for each key: its newest record, and how many records it has."""
     from ..cost.records import median_and_spread
 
     head = ("kind", "kernel", "records", "samples", "median", "spread", "load", "age", "tvm", "device")
     table = [head]
-    for group in groups:
-        newest = group[-1]
+    for newest, count in rows:
         times = ("cannot run", "")
         if newest.samples_ns:
             median, spread = median_and_spread(newest.samples_ns)
@@ -104,7 +105,7 @@ def format_table(groups: Sequence[Sequence[Record]], now: float) -> str:
             (
                 newest.kind,
                 newest.kernel,
-                str(len(group)),
+                str(count),
                 str(len(newest.samples_ns)),
                 *times,
                 f"{newest.host_load:.1f}",
@@ -118,8 +119,8 @@ def format_table(groups: Sequence[Sequence[Record]], now: float) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table
     ]
     lines.append(
-        f"{sum(map(len, groups))} records of {len({group[-1].kernel for group in groups})} kernels on "
-        f"{len({group[-1].device_class for group in groups})} kinds of device"
+        f"{sum(count for _, count in rows)} records of {len({record.kernel for record, _ in rows})} "
+        f"kernels on {len({record.device_class for record, _ in rows})} kinds of device"
     )
     return "\n".join(line.rstrip() for line in lines)
 

@@ -16,7 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import SphinxError
-from .records import DeviceClass, Record, locked, median_and_spread, parse_line, parse_object
+from .records import (
+    DeviceClass,
+    Record,
+    RecordKey,
+    keep_newest,
+    locked,
+    median_and_spread,
+    parse_line,
+    parse_object,
+)
 
 #: Columns of an export, in order; ``samples_ns`` and ``shapes`` are JSON in a CSV file.
 COLUMNS = (
@@ -155,7 +164,7 @@ def prune_file(
     unreadable
         Drop lines too that are torn, malformed, or of another schema.
     superseded
-        Drop records too of which there is a newer one.
+        Drop records too of which there is a newer one, see `keep_newest`.
     dry_run
         Only count.
 
@@ -170,15 +179,18 @@ def prune_file(
         nonlocal result
         now = time.time()
         parsed = [parse_line(line) for line in lines]
-        newest = {record.key: i for i, record in enumerate(parsed) if isinstance(record, Record)}
+        newest: dict[RecordKey, Record] = {}
+        for record in parsed:
+            if isinstance(record, Record):
+                keep_newest(newest, record)
         kept, counts = [], [0, 0, 0]
-        for number, (line, record) in enumerate(zip(lines, parsed, strict=True)):
+        for line, record in zip(lines, parsed, strict=True):
             if isinstance(record, str):
                 drop = 1 if unreadable else None
             elif not selection.is_empty and selection.meets(record, now):
                 drop = 0
             else:
-                drop = 2 if superseded and newest[record.key] != number else None
+                drop = 2 if superseded and newest[record.key] is not record else None
             if drop is None:
                 kept.append(line)
             else:

@@ -19,7 +19,8 @@ A line, of schema 2, is an object with these keys:
 ``samples_ns``
     Every sample in the order measured; empty if the kernel cannot be built for the device.
 ``host_load``, ``time``
-    One-minute load average, and seconds since 1970, when it was measured.
+    One-minute load average, and seconds since 1970, when it was measured. Of several records of one key
+    the newest counts: that of the latest ``time``, wherever it stands in the file (see `keep_newest`).
 
 Schema 1 had ``device_class`` in the place of the four keys that say where, and named no machine:
 `tvm_sphinx.cost.record_files.merge_files` can adopt such lines.
@@ -48,6 +49,9 @@ SCHEMA = 2
 
 #: What a record can be of.
 KINDS = ("kernel", "copy", "load")
+
+#: What a measurement is looked up by: kernel, device class, version of TVM.
+RecordKey = tuple[str, str, str]
 
 _STRINGS = ("kind", "kernel", "target", "device", "machine", "tvm")
 
@@ -98,7 +102,7 @@ class Record:
         return str(self.where)
 
     @property
-    def key(self) -> tuple[str, str, str]:
+    def key(self) -> RecordKey:
         """What a measurement is looked up by."""
         return self.kernel, self.device_class, self.tvm
 
@@ -118,6 +122,13 @@ class Record:
         return json.dumps(content, separators=(",", ":"), allow_nan=False) + "\n"
 
 
+def keep_newest(newest: dict[RecordKey, Record], record: Record) -> None:
+    """Keep a record by its key if none of a later time is kept; of equal times, the last given stays."""
+    known = newest.get(record.key)
+    if known is None or record.time >= known.time:
+        newest[record.key] = record
+
+
 class RecordStore:
     """The records of a file, and new ones appended to it as they come.
 
@@ -131,7 +142,7 @@ class RecordStore:
 
     def __init__(self, path: str | Path | None) -> None:
         self.path = None if path is None else Path(path)
-        self._records: dict[tuple[str, str, str], Record] = {}
+        self._records: dict[RecordKey, Record] = {}
         self._by_kernel: dict[str, list[Record]] = {}
         #: How many records were added since the store was opened.
         self.num_added = 0
@@ -148,7 +159,7 @@ class RecordStore:
         return len(self._records)
 
     def _keep(self, record: Record) -> None:
-        self._records[record.key] = record
+        keep_newest(self._records, record)
         self._by_kernel.setdefault(record.kernel, []).append(record)
 
     def get(self, kernel: str, device_class: str, tvm: str) -> Record | None:
@@ -231,7 +242,7 @@ def append_line(path: Path, line: str) -> None:
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """Yield the records of a file, oldest first; lines that are none are counted in one warning."""
+    """Yield the records of a file in its order; lines that are none are counted in one warning."""
     refused: Counter[str] = Counter()
     for line in path.read_bytes().split(b"\n"):
         if not line.strip():
