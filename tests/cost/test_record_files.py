@@ -15,8 +15,9 @@ import pytest
 from tests.cost.test_records import RECORD, WHERE
 from tvm_sphinx.cli import main
 from tvm_sphinx.cost import record_files
+from tvm_sphinx.cost.json_lines import append_line
 from tvm_sphinx.cost.record_files import Selection, merge_files, prune_file
-from tvm_sphinx.cost.records import Record, append_line, read_records
+from tvm_sphinx.cost.records import Record, read_records
 from tvm_sphinx.errors import SphinxError
 from tvm_sphinx.machine import machine_id
 
@@ -51,6 +52,16 @@ def test_merging_adds_what_is_missing_and_changes_nothing_else(tmp_path: Path) -
     before = (tmp_path / "all").read_bytes()
     assert merge_files([one, two], tmp_path / "all")["added"] == 0
     assert (tmp_path / "all").read_bytes() == before
+
+
+def test_a_file_with_a_record_behind_a_torn_one_is_merged_and_pruned(tmp_path: Path) -> None:
+    torn, behind = RECORD.to_line()[:90], replace(RECORD, kernel="behind")
+    source = tmp_path / "glued"
+    source.write_text(torn + behind.to_line())
+    assert merge_files([source], tmp_path / "all") == {"added": 1, "already": 0, "torn or malformed": 1}
+    assert _names(tmp_path / "all") == ["behind"]
+    assert prune_file(source, Selection(), unreadable=True).unreadable == 1
+    assert source.read_text() == behind.to_line()
 
 
 def test_lines_of_schema_1_are_adopted_only_when_asked(tmp_path: Path) -> None:

@@ -164,6 +164,32 @@ def test_a_file_cut_at_any_byte_keeps_every_whole_line(tmp_path: Path) -> None:
         assert read_quietly(path) == [*whole, late]
 
 
+@pytest.mark.parametrize("num_torn", [1, 2])
+def test_files_cut_at_any_byte_and_concatenated_lose_only_what_is_torn(
+    tmp_path: Path, num_torn: int
+) -> None:
+    path = tmp_path / "records.jsonl"
+    cut, *others = (replace(RECORD, kernel=name) for name in ("cut", "first", "second"))
+    content = cut.to_line().encode()
+    for length in range(1, len(content)):
+        path.write_bytes(content[:length] * num_torn + b"".join(r.to_line().encode() for r in others))
+        is_whole = length == len(content) - 1
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            read = list(read_records(path))
+        assert read == [*([cut] * num_torn if is_whole else []), *others]
+        pieces = num_torn if length >= len('{"schema":') else 1  # less cannot be told apart
+        wanted = [] if is_whole else [f"{path}: lines that are not used: {pieces} torn or malformed."]
+        assert [str(warning.message) for warning in told] == wanted
+
+
+def test_an_object_within_a_line_of_another_schema_is_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_text('{"schema":3,"parts":[' + RECORD.to_line().strip() + "]}\n")
+    with pytest.warns(UserWarning, match="1 of schema 3"):
+        assert list(read_records(path)) == []
+
+
 @given(st.data())
 def test_a_fuzzed_file_keeps_what_was_not_touched(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -16,15 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import SphinxError
+from .json_lines import locked, parse_object, split_lines
 from .records import (
     DeviceClass,
     Record,
     RecordKey,
     keep_newest,
-    locked,
     median_and_spread,
     parse_line,
-    parse_object,
 )
 
 #: Columns of an export, in order; ``samples_ns`` and ``shapes`` are JSON in a CSV file.
@@ -221,7 +220,7 @@ def rewrite(path: Path, change: Callable[[list[bytes]], list[bytes]], *, backup:
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path) as file:
             file.seek(0)
-            lines = _split(file.read())
+            lines = split_lines(file.read())
             changed = change(lines)
             if changed == lines:
                 return
@@ -261,13 +260,9 @@ def _sync_folder(folder: Path) -> None:
 
 def _read_lines(path: Path) -> list[bytes]:
     try:
-        return _split(path.read_bytes())
+        return split_lines(path.read_bytes())
     except OSError as error:
         raise SphinxError(f"Cannot read record file {str(path)!r}: {error.strerror}.") from error
-
-
-def _split(content: bytes) -> list[bytes]:
-    return [line for line in content.split(b"\n") if line.strip()]
 
 
 def export_records(records: Iterable[Record], form: str) -> str:

@@ -28,10 +28,6 @@ Schema 1 had ``device_class`` in the place of the four keys that say where, and 
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import fcntl
-import json
 import math
 import os
 import time
@@ -40,9 +36,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ..errors import SphinxError
+from .json_lines import append_line, parse_object, split_lines, to_line
 
 #: Version of the line format. A line of another version is left alone and not used.
 SCHEMA = 2
@@ -109,7 +106,6 @@ class Record:
     def to_line(self) -> str:
         """Return the line of a record file, with its line break."""
         content = {
-            "schema": SCHEMA,
             "kind": self.kind,
             "kernel": self.kernel,
             "shapes": list(self.shapes),
@@ -119,7 +115,7 @@ class Record:
             "host_load": self.host_load,
             "time": self.time,
         }
-        return json.dumps(content, separators=(",", ":"), allow_nan=False) + "\n"
+        return to_line(SCHEMA, content)
 
 
 def keep_newest(newest: dict[RecordKey, Record], record: Record) -> None:
@@ -199,54 +195,10 @@ class RecordStore:
             warnings.warn(f"Cannot append to {self.path}: {error.strerror}.", stacklevel=2)
 
 
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file to read and append, and hold the lock of its writers.
-
-    A writer that waited while another one replaced the file opens the new one.
-    """
-    while True:
-        with open(path, "ab+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            try:
-                is_current = os.path.samestat(os.fstat(file.fileno()), os.stat(path))
-            except FileNotFoundError:
-                is_current = False
-            if is_current:
-                yield file
-                return
-
-
-def append_line(path: Path, line: str) -> None:
-    """Append one line durably; if a killed writer left a torn line, start on a new one.
-
-    Raises
-    ------
-    OSError
-        If the line could not be written; the file is then as it was.
-    """
-    with locked(path) as file:
-        end = file.seek(0, os.SEEK_END)
-        if end:
-            file.seek(end - 1)
-            if file.read(1) != b"\n":
-                line = "\n" + line
-        try:
-            if os.write(file.fileno(), line.encode()) < len(line.encode()):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(file.fileno())
-        except OSError:
-            with contextlib.suppress(OSError):
-                file.truncate(end)
-            raise
-
-
 def read_records(path: Path) -> Iterator[Record]:
     """Yield the records of a file in its order; lines that are none are counted in one warning."""
     refused: Counter[str] = Counter()
-    for line in path.read_bytes().split(b"\n"):
-        if not line.strip():
-            continue
+    for line in split_lines(path.read_bytes()):
         record = parse_line(line)
         if isinstance(record, str):
             refused[record] += 1
@@ -279,15 +231,6 @@ def parse_line(line: str | bytes) -> Record | str:
     where = DeviceClass(content["target"], content["device"], cores, content["machine"])
     kernel, tvm, kind = (content[name] for name in ("kernel", "tvm", "kind"))
     return Record(kernel, where, tvm, tuple(samples), float(load), float(when), kind, tuple(shapes))
-
-
-def parse_object(line: str | bytes) -> dict[str, Any] | None:
-    """Return the JSON object of a line, None if it is none."""
-    try:
-        content = json.loads(line)
-    except (ValueError, RecursionError):  # not JSON, not UTF-8, a number of too many digits, too deep
-        return None
-    return content if isinstance(content, dict) else None
 
 
 def _is_time(value: Any) -> bool:

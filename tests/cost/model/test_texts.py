@@ -74,6 +74,16 @@ def test_a_file_cut_at_any_byte_keeps_every_whole_line(tmp_path: Path) -> None:
             assert len(KernelTexts(path)) == whole
 
 
+def test_files_cut_at_any_byte_and_concatenated_lose_only_what_is_torn(tmp_path: Path) -> None:
+    path = tmp_path / "k.jsonl"
+    KernelTexts(path).add("first", _function(), _kernel())
+    first = path.read_bytes()
+    for length in range(1, len(first) - 1, 7):
+        path.write_bytes(first[:length] + first.replace(b"first", b"second"))
+        with pytest.warns(UserWarning, match="1 lines are torn"):
+            assert [text.kernel for text in KernelTexts(path)] == ["second"]
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -7,7 +7,6 @@ so that what was measured stays of use when the features change.
 from __future__ import annotations
 
 import base64
-import json
 import warnings
 import weakref
 import zlib
@@ -19,7 +18,8 @@ from typing import Any
 from ..._tvm import tvm
 from ...errors import SphinxError
 from ...extract import Kernel
-from ..records import RecordStore, append_line
+from ..json_lines import append_line, parse_object, split_lines, to_line
+from ..records import RecordStore
 
 #: Version of the line format; lines of another version are left alone and not used.
 SCHEMA = 1
@@ -118,10 +118,7 @@ class KernelTexts:
         if self.path is None:
             return
         try:
-            append_line(
-                self.path,
-                json.dumps({"schema": SCHEMA, **text.__dict__}, separators=(",", ":")) + "\n",
-            )
+            append_line(self.path, to_line(SCHEMA, text.__dict__))
         except OSError as error:
             warnings.warn(f"Cannot append to {self.path}: {error.strerror}.", stacklevel=2)
 
@@ -138,36 +135,29 @@ def text_path(records: Path) -> Path:
 def read_texts(path: Path) -> Iterator[KernelText]:
     """Yield the kernels of a file, oldest first; lines that are none are counted in one warning."""
     bad = 0
-    with open(path, encoding="utf-8", errors="replace") as file:
-        for line in file:
-            if not line.strip():
-                continue
-            text = _parse(line)
-            if text is None:
-                bad += 1
-            else:
-                yield text
+    for line in split_lines(path.read_bytes()):
+        text = _parse(line)
+        if text is None:
+            bad += 1
+        else:
+            yield text
     if bad:
         warnings.warn(
             f"{path}: {bad} lines are torn, or of another schema, and are not used.", stacklevel=2
         )
 
 
-def _parse(line: str) -> KernelText | None:
-    try:
-        content: Any = json.loads(line)
-        if content["schema"] != SCHEMA:
-            return None
-        fields = [content[name] for name in ("kernel", "group", "tvm", "packed")]
-        if not all(isinstance(value, str) for value in fields):
-            return None
-        weights, reuse = content["weights"], content["reuse_bytes"]
-        if not isinstance(weights, list) or not all(map(_is_count, [*weights, reuse])):
-            return None
-        kernel, group, version, packed = fields
-        return KernelText(kernel, group, version, tuple(weights), reuse, packed)
-    except (KeyError, TypeError, ValueError, RecursionError):  # no JSON, or no object of these keys
+def _parse(line: bytes) -> KernelText | None:
+    content: Any = parse_object(line)
+    if content is None or content.get("schema") != SCHEMA:
         return None
+    kernel, group, version, packed = (content.get(name) for name in ("kernel", "group", "tvm", "packed"))
+    if not all(isinstance(value, str) for value in (kernel, group, version, packed)):
+        return None
+    weights, reuse = content.get("weights"), content.get("reuse_bytes")
+    if not isinstance(weights, list) or not all(map(_is_count, [*weights, reuse])):
+        return None
+    return KernelText(kernel, group, version, tuple(weights), reuse, packed)
 
 
 def _is_count(value: Any) -> bool:
