@@ -34,7 +34,10 @@ def add_parser(subparsers: Any) -> None:
     _add_file_and_filters(listing)
     listing.add_argument("--limit", type=int, metavar="N", help="print the newest N only")
     listing.set_defaults(run=run_list)
-    merge = actions.add_parser("merge", help="append to one file the records of others that it lacks")
+    merge = actions.add_parser(
+        "merge",
+        help="append to one file the records of others that it lacks, and the kernels beside them",
+    )
     merge.add_argument("SOURCES", nargs="+", metavar="FILE", help="record files")
     merge.add_argument("-o", "--output", default="default", help="the file that takes them")
     merge.add_argument(
@@ -163,19 +166,28 @@ def _short_target(target: str) -> str:
 
 
 def run_merge(args: argparse.Namespace) -> int:
-    """Merge files and print what came of each line."""
-    from ..cost.record_files import merge_files
+    """Merge files, and the kernels beside them, and print what came of each line."""
+    from ..cost.model.text_lines import text_path
+    from ..cost.record_files import merge_files, merge_kernels
     from ..machine import machine_id
 
     output = _path(args.output)
     sources = [_path(source) for source in args.SOURCES]
-    counts = merge_files(sources, output, machine_id() if args.adopt else None)
-    print(
-        f"added {counts.pop('added')} records to {output}; {counts.pop('already', 0)} were there already"
-    )
-    for reason, count in sorted(counts.items()):
-        print(f"left out {count} lines {reason}", file=sys.stderr)
+    # Kernels without times are harmless, if the records cannot be written; times without kernels are
+    # nothing to learn from.
+    kernels = merge_kernels(sources, output)
+    records = merge_files(sources, output, machine_id() if args.adopt else None)
+    _print_merged("records", output, records)
+    if kernels.total():
+        _print_merged("kernels", text_path(output), kernels)
     return 0
+
+
+def _print_merged(kind: str, output: Path, counts: Counter[str]) -> None:
+    added, already = counts.pop("added"), counts.pop("already", 0)
+    print(f"added {added} {kind} to {output}; {already} were there already")
+    for reason, count in sorted(counts.items()):
+        print(f"left out {count} lines of {kind} {reason}", file=sys.stderr)
 
 
 def run_prune(args: argparse.Namespace) -> int:

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from tests.networks import recurrent_net
+from tvm_sphinx.cli import main
 from tvm_sphinx.cost.fill import fill_costs
 from tvm_sphinx.cost.measure import MeasureConfig
-from tvm_sphinx.cost.model.texts import text_path
+from tvm_sphinx.cost.model.text_lines import text_path
 from tvm_sphinx.cost.model.training import train_model
 from tvm_sphinx.cost.records import RecordStore
 from tvm_sphinx.errors import SphinxError
@@ -54,6 +55,15 @@ def test_one_record_and_times_that_are_none_make_a_sound_model(one: Path) -> Non
     _, costs = fill_costs(extraction, Platform((DEVICE,)), store, model, 0.0, config=QUICK)
     assert (costs.exec_ns > 0).all()
     assert np.isfinite(costs.spread_ns).all()
+
+
+def test_a_merged_file_is_training_data_as_its_sources_are(one: Path, tmp_path: Path) -> None:
+    merged = tmp_path / "merged.jsonl"
+    assert main(["records", "merge", str(one), "-o", str(merged)]) == 0
+    models = [
+        train_model([DEVICE], RecordStore(path), samples=0, config=QUICK) for path in (one, merged)
+    ]
+    assert models[0].training_fingerprint == models[1].training_fingerprint
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from .generate import draw_kernels
 from .model_file import CostModel
 from .profile import PROBE, DeviceProfile, measure_profile
 from .regression import TrainingSet, cross_validate, held_out, train_booster, train_spread
-from .texts import KernelTexts
+from .texts import KernelTexts, read_function
 
 # Kernels that are built together, and so lost together if a build is cut short.
 _BATCH = 32
@@ -172,7 +172,7 @@ def training_set(
             if text.tvm != version or record is None or not record.samples_ns:
                 continue
             try:
-                function = function or text.function()
+                function = function or read_function(text)
             except SphinxError:
                 unreadable += 1
                 break
