@@ -17,7 +17,8 @@ A line, of schema 2, is an object with these keys:
 ``tvm``
     Version of apache-tvm that built the kernel.
 ``samples_ns``
-    Every sample in the order measured; empty if the kernel cannot be built for the device.
+    Every sample in the order measured; empty if the kernel cannot be built for the device, or a
+    neighbour ended too early to time it beside. A copy has at least one.
 ``host_load``, ``time``
     One-minute load average, and seconds since 1970, when it was measured. Of several records of one key
     the newest counts: that of the latest ``time``, wherever it stands in the file (see `keep_newest`).
@@ -47,8 +48,8 @@ SCHEMA = 2
 #: What a record can be of.
 KINDS = ("kernel", "copy", "load")
 
-#: What a measurement is looked up by: kernel, device class, version of TVM.
-RecordKey = tuple[str, str, str]
+#: What a measurement is looked up by: kernel, device class, version of TVM, kind.
+RecordKey = tuple[str, str, str, str]
 
 _STRINGS = ("kind", "kernel", "target", "device", "machine", "tvm")
 
@@ -101,7 +102,7 @@ class Record:
     @property
     def key(self) -> RecordKey:
         """What a measurement is looked up by."""
-        return self.kernel, self.device_class, self.tvm
+        return self.kernel, self.device_class, self.tvm, self.kind
 
     def to_line(self) -> str:
         """Return the line of a record file, with its line break."""
@@ -158,9 +159,9 @@ class RecordStore:
         keep_newest(self._records, record)
         self._by_kernel.setdefault(record.kernel, []).append(record)
 
-    def get(self, kernel: str, device_class: str, tvm: str) -> Record | None:
+    def get(self, kernel: str, device_class: str, tvm: str, kind: str = "kernel") -> Record | None:
         """Return the newest record of a kernel on a kind of device, None if there is none."""
-        return self._records.get((kernel, device_class, tvm))
+        return self._records.get((kernel, device_class, tvm, kind))
 
     def foreign(self, kernels: Sequence[str], where: DeviceClass, tvm: str) -> Counter[str]:
         """Return how many of these kernels are on record for such a device, but not as asked, and why.
@@ -224,6 +225,8 @@ def parse_line(line: str | bytes) -> Record | str:
     if not isinstance(shapes, list) or not all(isinstance(shape, str) for shape in shapes):
         return malformed
     if not isinstance(samples, list) or not all(map(_is_time, samples)) or type(cores) is not int:
+        return malformed
+    if content["kind"] == "copy" and not samples:
         return malformed
     load, when = content.get("host_load"), content.get("time")
     if load is None or when is None or not _is_time(load) or not _is_time(when):

@@ -90,6 +90,8 @@ def test_files_cut_at_any_byte_and_concatenated_lose_only_what_is_torn(tmp_path:
     [
         {"reuse_bytes": float("inf")},
         {"reuse_bytes": -1},
+        {"reuse_bytes": 10**400},
+        {"weights": [10**400]},
         {"weights": [float("nan")]},
         {"weights": [-1]},
         {"weights": "01"},

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tvm
+from tvm import relax, te, tirx
 
 from tests.networks import recurrent_net
 from tvm_sphinx.cli import main
@@ -23,6 +28,18 @@ from tvm_sphinx.targets import device_target
 
 DEVICE = Platform.unlike_cpus().devices[0]
 QUICK = MeasureConfig(sample_ms=0.02)
+
+
+RELAX_FUNCTION = relax.Function([relax.Var("x", relax.TensorType([2], "float32"))], relax.const(1.0))
+
+
+def _symbolic_kernel() -> Any:
+    source = te.placeholder((tirx.Var("n", "int64"),), name="source")
+    return te.create_prim_func([source, te.compute(source.shape, lambda i: source[i] + 1.0)])
+
+
+def _packed(content: Any) -> str:
+    return base64.b85encode(zlib.compress(str(tvm.ir.save_json(content)).encode())).decode()
 
 
 @pytest.fixture
@@ -79,7 +96,18 @@ def test_foreign_records_are_no_training_data(one: Path, change: dict[str, objec
 
 @pytest.mark.parametrize(
     "change",
-    [{"packed": "?"}, {"packed": "VPaz"}, {"weights": [99]}, {"weights": [0.5]}, {"weights": [-1]}],
+    [
+        {"packed": "?"},
+        {"packed": "VPaz"},
+        {"packed": _packed(relax.BlockBuilder().get())},
+        {"packed": _packed(RELAX_FUNCTION), "weights": []},
+        {"packed": _packed(tirx.PrimFunc([tirx.Var("x", "float32")], tirx.Evaluate(0))), "weights": []},
+        {"packed": _packed(_symbolic_kernel()), "weights": []},
+        {"weights": [99]},
+        {"weights": [0.5]},
+        {"weights": [-1]},
+        {"reuse_bytes": 10**400},
+    ],
 )
 def test_kernels_that_cannot_be_read_back_are_left_out_and_told(
     one: Path, change: dict[str, object]

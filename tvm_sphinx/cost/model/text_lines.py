@@ -81,4 +81,4 @@ def parse_text(line: bytes) -> KernelText | None:
 
 
 def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 0
+    return type(value) is int and 0 <= value < 1 << 63

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..._tvm import tvm
+from ..._tvm import tirx, tvm
 from ...errors import SphinxError
 from ...extract import Kernel
 from ..json_lines import append_line
@@ -32,9 +32,13 @@ def read_function(text: KernelText) -> Any:
     """
     try:
         function = tvm.ir.load_json(zlib.decompress(base64.b85decode(text.packed)).decode())
-        num_params = len(function.params)
     except Exception as error:  # a damaged line; TVM raises many types
         raise SphinxError(f"The kernel {text.kernel!r} on file cannot be read.") from error
+    if not isinstance(function, tirx.PrimFunc):
+        raise SphinxError(
+            f"Expected a PrimFunc as kernel {text.kernel!r} on file; got {type(function).__name__}."
+        )
+    num_params = len(function.params)
     if max(text.weights, default=0) >= num_params:
         raise SphinxError(
             f"Expected weights of kernel {text.kernel!r} below {num_params}; got {text.weights}."
