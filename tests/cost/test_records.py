@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import multiprocessing
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 import warnings
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -250,36 +248,36 @@ def test_two_processes_write_at_once(tmp_path: Path) -> None:
     assert len(RecordStore(path)) == 100
 
 
-# Writes records as fast as it can, and says which of them are on disk.
-WRITER = """
-import sys
-from pathlib import Path
-from tvm_sphinx.cost.records import DeviceClass, Record, RecordStore
-import warnings
-warnings.simplefilter("ignore")
-store, first = RecordStore(Path(sys.argv[1])), int(sys.argv[2])
-for number in range(first, 10**9):
-    store.add(Record(str(number), DeviceClass("t", "1 cores", 1, "m"), "0.27", (1.0,) * 500, 0.0, 1.0))
-    print(number, flush=True)
-"""
+def _write_until_killed(path: Path, first: int, told: Connection) -> None:
+    """Write records as fast as it goes, and tell which of them are on disk."""
+    warnings.simplefilter("ignore")
+    store = RecordStore(path)
+    for number in itertools.count(first):
+        store.add(replace(RECORD, kernel=str(number), shapes=("x" * 5000,)))  # more than a page
+        told.send(number)
 
-NUM_KILLS = int(os.environ.get("TVM_SPHINX_KILLS", "4"))
+
+NUM_KILLS = 100
 
 
 def test_a_killed_writer_loses_nothing_that_it_reported(tmp_path: Path) -> None:
     """Killed at any moment, again and again on one file: what was on record stays on record."""
     path, rng, promised = tmp_path / "records.jsonl", random.Random(0), set()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     for kill in range(NUM_KILLS):
-        first = kill * 10**6
-        writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(path), str(first)], stdout=subprocess.PIPE, text=True
-        )
-        assert writer.stdout is not None
-        promised.add(int(writer.stdout.readline()))
+        told, telling = context.Pipe(duplex=False)
+        writer = context.Process(target=_write_until_killed, args=(path, kill * 10**6, telling))
+        writer.start()
+        telling.close()
+        promised.add(told.recv())
         time.sleep(rng.uniform(0.0, 0.02))
-        writer.send_signal(signal.SIGKILL)
-        promised.update(map(int, writer.stdout.read().split()))
-        writer.wait()
+        writer.kill()
+        with contextlib.suppress(EOFError):
+            while True:
+                promised.add(told.recv())
+        writer.join()
+        told.close()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torn lines are counted; there may be one for each kill
         kept = {int(record.kernel) for record in read_records(path)}
