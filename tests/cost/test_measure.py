@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +21,7 @@ from tvm_sphinx.cost.classes import class_of, class_of_pair
 from tvm_sphinx.cost.kernel_timing import MeasureConfig, shape_texts
 from tvm_sphinx.cost.links import measure_links, time_copies
 from tvm_sphinx.cost.measure import measure_kernels
-from tvm_sphinx.cost.records import RecordStore, read_records
+from tvm_sphinx.cost.records import Record, RecordStore, read_records
 from tvm_sphinx.errors import SphinxError
 from tvm_sphinx.extract import Kernel
 from tvm_sphinx.machine import machine_id, usable_cores
@@ -158,6 +159,24 @@ def test_links_are_measured_once_for_each_kind_of_pair(monkeypatch: pytest.Monke
     again = measure_links(platform, store)
     for left, right in zip(found, again, strict=True):
         np.testing.assert_array_equal(left, right)
+
+
+@pytest.mark.skipif(len(usable_cores()) < 2, reason="a hand-over has two ends")
+@pytest.mark.parametrize(
+    ("kind", "warning"), [("copy", "1 torn or malformed"), ("kernel", None), ("load", None)]
+)
+def test_a_hand_over_on_record_without_a_sample_is_measured_anew(
+    tmp_path: Path, kind: str, warning: str | None
+) -> None:
+    path, cores = tmp_path / "records.jsonl", usable_cores()[:2]
+    first, second = (Device(f"core{core}", host_target(), "cpu:0", (core,)) for core in cores)
+    empty = Record("hand-over", class_of_pair(first, second), VERSION, (), kind=kind)
+    path.write_text(empty.to_line())
+    with contextlib.nullcontext() if warning is None else pytest.warns(UserWarning, match=warning):
+        store = RecordStore(path)
+    found = measure_links(Platform((first, second)), store)
+    assert store.num_added == 2
+    assert found.latency_ns[0, 1] >= 0
 
 
 def test_pairs_on_unlike_machines_or_that_share_cores_are_of_their_own_kind() -> None:

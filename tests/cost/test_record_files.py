@@ -15,12 +15,15 @@ import pytest
 from tests.cost.test_records import RECORD, WHERE
 from tvm_sphinx.cli import main
 from tvm_sphinx.cost import record_files
+from tvm_sphinx.cost.json_lines import append_line
+from tvm_sphinx.cost.model.text_lines import KernelText, read_texts, text_path
 from tvm_sphinx.cost.record_files import Selection, merge_files, prune_file
-from tvm_sphinx.cost.records import Record, append_line, read_records
+from tvm_sphinx.cost.records import Record, read_records
 from tvm_sphinx.errors import SphinxError
 from tvm_sphinx.machine import machine_id
 
 HERE = replace(WHERE, machine=machine_id())
+TEXT = KernelText("kernel", "group", "0.27", (1,), 64, "packed")
 OLD_SCHEMA = {
     "schema": 1,
     "kernel": "old",
@@ -37,6 +40,13 @@ def _file(path: Path, *records: Record) -> Path:
     return path
 
 
+def _fail_to_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(record_files.os, "fsync", fail)
+
+
 def _names(path: Path) -> list[str]:
     return [record.kernel for record in read_records(path)]
 
@@ -51,6 +61,49 @@ def test_merging_adds_what_is_missing_and_changes_nothing_else(tmp_path: Path) -
     before = (tmp_path / "all").read_bytes()
     assert merge_files([one, two], tmp_path / "all")["added"] == 0
     assert (tmp_path / "all").read_bytes() == before
+
+
+def test_a_file_with_a_record_behind_a_torn_one_is_merged_and_pruned(tmp_path: Path) -> None:
+    torn, behind = RECORD.to_line()[:90], replace(RECORD, kernel="behind")
+    source = tmp_path / "glued"
+    source.write_text(torn + behind.to_line())
+    assert merge_files([source], tmp_path / "all") == {"added": 1, "already": 0, "torn or malformed": 1}
+    assert _names(tmp_path / "all") == ["behind"]
+    assert prune_file(source, Selection(), unreadable=True).unreadable == 1
+    assert source.read_text() == behind.to_line()
+
+
+def test_merging_takes_the_kernels_beside_the_records_along(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = "one", "two", "bare"
+    one, two, _ = (_file(tmp_path / f"{name}.jsonl", RECORD) for name in names)
+    text_path(one).write_text(TEXT.to_line() + TEXT.to_line()[:40])
+    text_path(two).write_text(replace(TEXT, tvm="0.26").to_line() + TEXT.to_line())
+    command = ["records", "merge", *(str(tmp_path / f"{name}.jsonl") for name in names), "-o"]
+    output = tmp_path / "all.jsonl"
+    assert main([*command, str(output)]) == 0
+    told = capsys.readouterr()
+    assert f"added 2 kernels to {text_path(output)}; 1 were there already" in told.out
+    assert "left out 1 lines of kernels torn" in told.err
+    assert list(read_texts(text_path(output))) == [TEXT, replace(TEXT, tvm="0.26")]
+    before = text_path(output).read_bytes()
+    assert main([*command, str(output)]) == 0
+    assert text_path(output).read_bytes() == before
+
+
+def test_a_failed_merge_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = _file(tmp_path / "one.jsonl", RECORD)
+    _fail_to_sync(monkeypatch)
+    for beside in ("", TEXT.to_line()):
+        if beside:
+            text_path(source).write_text(beside)
+        before = sorted(tmp_path.iterdir())
+        assert main(["records", "merge", str(source), "-o", str(tmp_path / "all.jsonl")]) == 4
+        assert "No space left on device" in capsys.readouterr().err
+        assert sorted(tmp_path.iterdir()) == before
 
 
 def test_lines_of_schema_1_are_adopted_only_when_asked(tmp_path: Path) -> None:
@@ -92,16 +145,28 @@ def test_pruning_can_drop_unreadable_lines_and_old_records_of_a_key(tmp_path: Pa
     ]
 
 
+def test_an_old_record_merged_later_supersedes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fresh = replace(RECORD, samples_ns=(2e3,), time=time.time() - 7200)
+    old = _file(tmp_path / "old", replace(RECORD, samples_ns=(9e3,)))
+    path = _file(tmp_path / "records", fresh)
+    assert main(["records", "merge", str(old), "-o", str(path)]) == 0
+    capsys.readouterr()
+    assert main(["records", "list", str(path)]) == 0
+    row = capsys.readouterr().out.splitlines()[1].split()
+    assert (row[2], row[4], row[8]) == ("2", "2.0", "2h")
+    assert prune_file(path, Selection(), superseded=True).superseded == 1
+    assert list(read_records(path)) == [fresh]
+
+
 def test_a_failed_rewrite_leaves_the_file_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = _file(tmp_path / "records", RECORD)
     before = path.read_bytes()
 
-    def fail(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(record_files.os, "fsync", fail)
+    _fail_to_sync(monkeypatch)
     with pytest.raises(SphinxError, match=r"Cannot rewrite record file .*No space"):
         prune_file(path, Selection(kernel="kernel"))
     assert path.read_bytes() == before

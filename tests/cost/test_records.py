@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import multiprocessing
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 import warnings
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -39,6 +38,24 @@ def test_records_survive_a_restart(tmp_path: Path) -> None:
     assert store.get("kernel", str(WHERE), "0.27") == RECORD
     assert store.get("kernel", str(WHERE), "0.28") is None
     assert store.get("kernel", str(replace(WHERE, device="1 cores")), "0.27") is None
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+def test_the_record_of_the_latest_time_counts_wherever_it_stands(
+    tmp_path: Path, order: tuple[int, ...]
+) -> None:
+    path = tmp_path / "records.jsonl"
+    # Two of the same, latest time: the one that stands further on counts.
+    records = [replace(RECORD, samples_ns=(10.0 + i,), time=min(i, 2)) for i in range(4)]
+    records = [records[i] for i in order]
+    path.write_text("".join(record.to_line() for record in records))
+    last = [record for record in records if record.time == 2][-1]
+    store = RecordStore(path)
+    assert store.get("kernel", str(WHERE), "0.27") == last
+    added = RecordStore(None)
+    for record in records:
+        added.add(record)
+    assert added.get("kernel", str(WHERE), "0.27") == last
 
 
 def test_a_line_says_all_that_a_record_has_to() -> None:
@@ -145,6 +162,32 @@ def test_a_file_cut_at_any_byte_keeps_every_whole_line(tmp_path: Path) -> None:
         assert read_quietly(path) == [*whole, late]
 
 
+@pytest.mark.parametrize("num_torn", [1, 2])
+def test_files_cut_at_any_byte_and_concatenated_lose_only_what_is_torn(
+    tmp_path: Path, num_torn: int
+) -> None:
+    path = tmp_path / "records.jsonl"
+    cut, *others = (replace(RECORD, kernel=name) for name in ("cut", "first", "second"))
+    content = cut.to_line().encode()
+    for length in range(1, len(content)):
+        path.write_bytes(content[:length] * num_torn + b"".join(r.to_line().encode() for r in others))
+        is_whole = length == len(content) - 1
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            read = list(read_records(path))
+        assert read == [*([cut] * num_torn if is_whole else []), *others]
+        pieces = num_torn if length >= len('{"schema":') else 1  # less cannot be told apart
+        wanted = [] if is_whole else [f"{path}: lines that are not used: {pieces} torn or malformed."]
+        assert [str(warning.message) for warning in told] == wanted
+
+
+def test_an_object_within_a_line_of_another_schema_is_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_text('{"schema":3,"parts":[' + RECORD.to_line().strip() + "]}\n")
+    with pytest.warns(UserWarning, match="1 of schema 3"):
+        assert list(read_records(path)) == []
+
+
 @given(st.data())
 def test_a_fuzzed_file_keeps_what_was_not_touched(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -205,36 +248,36 @@ def test_two_processes_write_at_once(tmp_path: Path) -> None:
     assert len(RecordStore(path)) == 100
 
 
-# Writes records as fast as it can, and says which of them are on disk.
-WRITER = """
-import sys
-from pathlib import Path
-from tvm_sphinx.cost.records import DeviceClass, Record, RecordStore
-import warnings
-warnings.simplefilter("ignore")
-store, first = RecordStore(Path(sys.argv[1])), int(sys.argv[2])
-for number in range(first, 10**9):
-    store.add(Record(str(number), DeviceClass("t", "1 cores", 1, "m"), "0.27", (1.0,) * 500, 0.0, 1.0))
-    print(number, flush=True)
-"""
+def _write_until_killed(path: Path, first: int, told: Connection) -> None:
+    """Write records as fast as it goes, and tell which of them are on disk."""
+    warnings.simplefilter("ignore")
+    store = RecordStore(path)
+    for number in itertools.count(first):
+        store.add(replace(RECORD, kernel=str(number), shapes=("x" * 5000,)))  # more than a page
+        told.send(number)
 
-NUM_KILLS = int(os.environ.get("TVM_SPHINX_KILLS", "4"))
+
+NUM_KILLS = 100
 
 
 def test_a_killed_writer_loses_nothing_that_it_reported(tmp_path: Path) -> None:
     """Killed at any moment, again and again on one file: what was on record stays on record."""
     path, rng, promised = tmp_path / "records.jsonl", random.Random(0), set()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     for kill in range(NUM_KILLS):
-        first = kill * 10**6
-        writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(path), str(first)], stdout=subprocess.PIPE, text=True
-        )
-        assert writer.stdout is not None
-        promised.add(int(writer.stdout.readline()))
+        told, telling = context.Pipe(duplex=False)
+        writer = context.Process(target=_write_until_killed, args=(path, kill * 10**6, telling))
+        writer.start()
+        telling.close()
+        promised.add(told.recv())
         time.sleep(rng.uniform(0.0, 0.02))
-        writer.send_signal(signal.SIGKILL)
-        promised.update(map(int, writer.stdout.read().split()))
-        writer.wait()
+        writer.kill()
+        with contextlib.suppress(EOFError):
+            while True:
+                promised.add(told.recv())
+        writer.join()
+        told.close()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torn lines are counted; there may be one for each kill
         kept = {int(record.kernel) for record in read_records(path)}

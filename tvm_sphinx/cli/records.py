@@ -7,6 +7,7 @@ import json
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from .files import check_writable, write_text
 
 if TYPE_CHECKING:
     from ..cost.record_files import Selection
-    from ..cost.records import Record
+    from ..cost.records import Record, RecordKey
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
@@ -33,7 +34,10 @@ def add_parser(subparsers: Any) -> None:
     _add_file_and_filters(listing)
     listing.add_argument("--limit", type=int, metavar="N", help="print the newest N only")
     listing.set_defaults(run=run_list)
-    merge = actions.add_parser("merge", help="append to one file the records of others that it lacks")
+    merge = actions.add_parser(
+        "merge",
+        help="append to one file the records of others that it lacks, and the kernels beside them",
+    )
     merge.add_argument("SOURCES", nargs="+", metavar="FILE", help="record files")
     merge.add_argument("-o", "--output", default="default", help="the file that takes them")
     merge.add_argument(
@@ -74,28 +78,28 @@ def _add_file_and_filters(parser: argparse.ArgumentParser) -> None:
 
 def run_list(args: argparse.Namespace) -> int:
     """Print a table of records, newest last."""
+    from ..cost.records import keep_newest
+
     selection = _selection(args)
-    groups: dict[tuple[str, str, str], list[Record]] = {}
+    newest: dict[RecordKey, Record] = {}
+    counts: Counter[RecordKey] = Counter()
     for record in _selected(args.FILE, selection):
-        groups.setdefault(record.key, []).append(record)
-    rows = sorted(groups.values(), key=lambda group: group[-1].time)
+        keep_newest(newest, record)
+        counts[record.key] += 1
+    rows = sorted(newest.values(), key=lambda record: record.time)
     if args.limit is not None:
         rows = rows[-args.limit :] if args.limit > 0 else []
-    print(format_table(rows, time.time()))
+    print(format_table([(record, counts[record.key]) for record in rows], time.time()))
     return 0
 
 
-def format_table(groups: Sequence[Sequence[Record]], now: float) -> str:
-    """Return a table of records, one row for each group of records of one key, oldest first in each.
-
-    Age, median, spread and load are those of the newest of a group.
-    """
+def format_table(rows: Sequence[tuple[Record, int]], now: float) -> str:
+    """Return a table with one row for each key: its newest record, and how many records it has."""
     from ..cost.records import median_and_spread
 
     head = ("kind", "kernel", "records", "samples", "median", "spread", "load", "age", "tvm", "device")
     table = [head]
-    for group in groups:
-        newest = group[-1]
+    for newest, count in rows:
         times = ("cannot run", "")
         if newest.samples_ns:
             median, spread = median_and_spread(newest.samples_ns)
@@ -104,7 +108,7 @@ def format_table(groups: Sequence[Sequence[Record]], now: float) -> str:
             (
                 newest.kind,
                 newest.kernel,
-                str(len(group)),
+                str(count),
                 str(len(newest.samples_ns)),
                 *times,
                 f"{newest.host_load:.1f}",
@@ -118,8 +122,8 @@ def format_table(groups: Sequence[Sequence[Record]], now: float) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table
     ]
     lines.append(
-        f"{sum(map(len, groups))} records of {len({group[-1].kernel for group in groups})} kernels on "
-        f"{len({group[-1].device_class for group in groups})} kinds of device"
+        f"{sum(count for _, count in rows)} records of {len({record.kernel for record, _ in rows})} "
+        f"kernels on {len({record.device_class for record, _ in rows})} kinds of device"
     )
     return "\n".join(line.rstrip() for line in lines)
 
@@ -162,19 +166,28 @@ def _short_target(target: str) -> str:
 
 
 def run_merge(args: argparse.Namespace) -> int:
-    """Merge files and print what came of each line."""
-    from ..cost.record_files import merge_files
+    """Merge files, and the kernels beside them, and print what came of each line."""
+    from ..cost.model.text_lines import text_path
+    from ..cost.record_files import merge_files, merge_kernels
     from ..machine import machine_id
 
     output = _path(args.output)
     sources = [_path(source) for source in args.SOURCES]
-    counts = merge_files(sources, output, machine_id() if args.adopt else None)
-    print(
-        f"added {counts.pop('added')} records to {output}; {counts.pop('already', 0)} were there already"
-    )
-    for reason, count in sorted(counts.items()):
-        print(f"left out {count} lines {reason}", file=sys.stderr)
+    # Kernels without times are harmless, if the records cannot be written; times without kernels are
+    # nothing to learn from.
+    kernels = merge_kernels(sources, output)
+    records = merge_files(sources, output, machine_id() if args.adopt else None)
+    _print_merged("records", output, records)
+    if kernels.total():
+        _print_merged("kernels", text_path(output), kernels)
     return 0
+
+
+def _print_merged(kind: str, output: Path, counts: Counter[str]) -> None:
+    added, already = counts.pop("added"), counts.pop("already", 0)
+    print(f"added {added} {kind} to {output}; {already} were there already")
+    for reason, count in sorted(counts.items()):
+        print(f"left out {count} lines of {kind} {reason}", file=sys.stderr)
 
 
 def run_prune(args: argparse.Namespace) -> int:

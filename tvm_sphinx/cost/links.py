@@ -131,7 +131,7 @@ def _record(name: str, src: Device, dst: Device, records: RecordStore) -> tuple[
     """Return the samples of a copy or hand-over, from the records or measured and recorded now."""
     where: DeviceClass = class_of_pair(src, dst)
     version = str(tvm.__version__)
-    known = records.get(name, str(where), version)
+    known = records.get(name, str(where), version, "copy")
     if known is None:
         samples = _measure(name, src, dst)
         known = Record(name, where, version, samples, host_load(), kind="copy")

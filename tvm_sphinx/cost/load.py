@@ -156,7 +156,7 @@ def measure_pair(device: Device, neighbour: Device, records: RecordStore) -> Pai
     mine = {name: _probe(name, device) for name in CLASSES}
     wanted = [(name, beside) for name in CLASSES for beside in ("nothing", *NEIGHBOURS)]
     keys = {(name, beside): f"{mine[name].id} beside {beside}" for name, beside in wanted}
-    missing = [pair for pair in wanted if records.get(keys[pair], str(where), version) is None]
+    missing = [pair for pair in wanted if records.get(keys[pair], str(where), version, "load") is None]
     if missing:
         calls = _calls(mine, device)
         others = _calls({name: _probe(name, neighbour) for name in NEIGHBOURS}, neighbour)
@@ -171,7 +171,7 @@ def measure_pair(device: Device, neighbour: Device, records: RecordStore) -> Pai
                 )
     median = {}
     for pair, key in keys.items():
-        record = records.get(key, str(where), version)
+        record = records.get(key, str(where), version, "load")
         assert record is not None
         # A neighbour that ended before a single call did leaves no sample: then nothing is known.
         median[pair] = max(1, median_and_spread(record.samples_ns)[0]) if record.samples_ns else None

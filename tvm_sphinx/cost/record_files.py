@@ -11,12 +11,21 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import SphinxError
-from .records import DeviceClass, Record, locked, median_and_spread, parse_line, parse_object
+from .json_lines import locked, parse_object, split_lines
+from .model.text_lines import parse_text, text_path
+from .records import (
+    DeviceClass,
+    Record,
+    RecordKey,
+    keep_newest,
+    median_and_spread,
+    parse_line,
+)
 
 #: Columns of an export, in order; ``samples_ns`` and ``shapes`` are JSON in a CSV file.
 COLUMNS = (
@@ -91,23 +100,64 @@ def merge_files(sources: Sequence[Path], output: Path, adopt: str | None = None)
     SphinxError
         If a file cannot be read or written.
     """
+
+    def adopted(line: bytes) -> _Entry | str:
+        entry = _record_entry(line)
+        if adopt is None or not isinstance(entry, str):
+            return entry
+        record = _adopted(line, adopt)
+        return entry if record is None else _record_entry(record.to_line())
+
+    return _merge(sources, output, adopted, _record_entry)
+
+
+def merge_kernels(sources: Sequence[Path], output: Path) -> Counter[str]:
+    """Append to the kernels beside a record file those beside others, once each; nothing in it changes.
+
+    The parameters are record files, see `text_path`; what is returned and raised is as of `merge_files`.
+    """
+    files = [path for path in map(text_path, sources) if path.is_file()]
+    return _merge(files, text_path(output), _kernel_entry, _kernel_entry) if files else Counter(added=0)
+
+
+# What a line is the same as another by, and the line.
+_Entry = tuple[Hashable, str]
+
+
+def _record_entry(line: str | bytes) -> _Entry | str:
+    """Return the entry of a line, or why it is none."""
+    record = parse_line(line)
+    return record if isinstance(record, str) else (record.to_line(), record.to_line())
+
+
+def _kernel_entry(line: bytes) -> _Entry | str:
+    text = parse_text(line)
+    return "torn, or of another schema" if text is None else ((text.kernel, text.tvm), text.to_line())
+
+
+def _merge(
+    sources: Sequence[Path],
+    output: Path,
+    entry_of_source: Callable[[bytes], _Entry | str],
+    entry_of_output: Callable[[bytes], _Entry | str],
+) -> Counter[str]:
+    """Append to a file the entries of others that it lacks, and return what came of each line."""
     counts: Counter[str] = Counter()
-    added: dict[str, None] = {}
+    added: dict[Hashable, str] = {}
     for source in sources:
         for line in _read_lines(source):
-            record = parse_line(line)
-            if isinstance(record, str) and adopt is not None:
-                record = _adopted(line, adopt) or record
-            if isinstance(record, str):
-                counts[record] += 1
-            elif record.to_line() in added:
+            entry = entry_of_source(line)
+            if isinstance(entry, str):
+                counts[entry] += 1
+            elif entry[0] in added:
                 counts["already"] += 1
             else:
-                added[record.to_line()] = None
+                added[entry[0]] = entry[1]
 
     def append(lines: list[bytes]) -> list[bytes]:
-        present = {record.to_line() for record in map(parse_line, lines) if isinstance(record, Record)}
-        new = [line for line in added if line not in present]
+        entries = map(entry_of_output, lines)
+        present = {entry[0] for entry in entries if not isinstance(entry, str)}
+        new = [line for key, line in added.items() if key not in present]
         counts["already"] += len(added) - len(new)
         counts["added"] = len(new)
         return lines + [line.rstrip("\n").encode() for line in new]
@@ -155,7 +205,7 @@ def prune_file(
     unreadable
         Drop lines too that are torn, malformed, or of another schema.
     superseded
-        Drop records too of which there is a newer one.
+        Drop records too of which there is a newer one, see `keep_newest`.
     dry_run
         Only count.
 
@@ -170,15 +220,18 @@ def prune_file(
         nonlocal result
         now = time.time()
         parsed = [parse_line(line) for line in lines]
-        newest = {record.key: i for i, record in enumerate(parsed) if isinstance(record, Record)}
+        newest: dict[RecordKey, Record] = {}
+        for record in parsed:
+            if isinstance(record, Record):
+                keep_newest(newest, record)
         kept, counts = [], [0, 0, 0]
-        for number, (line, record) in enumerate(zip(lines, parsed, strict=True)):
+        for line, record in zip(lines, parsed, strict=True):
             if isinstance(record, str):
                 drop = 1 if unreadable else None
             elif not selection.is_empty and selection.meets(record, now):
                 drop = 0
             else:
-                drop = 2 if superseded and newest[record.key] != number else None
+                drop = 2 if superseded and newest[record.key] is not record else None
             if drop is None:
                 kept.append(line)
             else:
@@ -207,29 +260,38 @@ def rewrite(path: Path, change: Callable[[list[bytes]], list[bytes]], *, backup:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        is_new = not path.exists()
         with locked(path) as file:
             file.seek(0)
-            lines = _split(file.read())
-            changed = change(lines)
-            if changed == lines:
-                return
-            with tempfile.NamedTemporaryFile(
-                dir=path.parent, prefix=path.name, suffix=".tmp", delete=False
-            ) as new:
-                try:
-                    new.write(b"".join(line + b"\n" for line in changed))
-                    new.flush()
-                    os.fsync(new.fileno())
-                    shutil.copymode(path, new.name)
-                    if backup:
-                        _keep_backup(path)
-                    os.replace(new.name, path)
-                except BaseException:
-                    os.unlink(new.name)
-                    raise
-            _sync_folder(path.parent)
+            lines = split_lines(file.read())
+            try:
+                changed = change(lines)
+                if changed != lines:
+                    _replace(path, changed, backup)
+            except BaseException:
+                if is_new and not path.stat().st_size:
+                    path.unlink()
+                raise
     except OSError as error:
         raise SphinxError(f"Cannot rewrite record file {str(path)!r}: {error.strerror}.") from error
+
+
+def _replace(path: Path, lines: list[bytes], backup: bool) -> None:
+    with tempfile.NamedTemporaryFile(
+        dir=path.parent, prefix=path.name, suffix=".tmp", delete=False
+    ) as new:
+        try:
+            new.write(b"".join(line + b"\n" for line in lines))
+            new.flush()
+            os.fsync(new.fileno())
+            shutil.copymode(path, new.name)
+            if backup:
+                _keep_backup(path)
+            os.replace(new.name, path)
+        except BaseException:
+            os.unlink(new.name)
+            raise
+    _sync_folder(path.parent)
 
 
 def _keep_backup(path: Path) -> None:
@@ -249,13 +311,9 @@ def _sync_folder(folder: Path) -> None:
 
 def _read_lines(path: Path) -> list[bytes]:
     try:
-        return _split(path.read_bytes())
+        return split_lines(path.read_bytes())
     except OSError as error:
         raise SphinxError(f"Cannot read record file {str(path)!r}: {error.strerror}.") from error
-
-
-def _split(content: bytes) -> list[bytes]:
-    return [line for line in content.split(b"\n") if line.strip()]
 
 
 def export_records(records: Iterable[Record], form: str) -> str:

@@ -17,9 +17,11 @@ A line, of schema 2, is an object with these keys:
 ``tvm``
     Version of apache-tvm that built the kernel.
 ``samples_ns``
-    Every sample in the order measured; empty if the kernel cannot be built for the device.
+    Every sample in the order measured; empty if the kernel cannot be built for the device, or a
+    neighbour ended too early to time it beside. A copy has at least one.
 ``host_load``, ``time``
-    One-minute load average, and seconds since 1970, when it was measured.
+    One-minute load average, and seconds since 1970, when it was measured. Of several records of one key
+    the newest counts: that of the latest ``time``, wherever it stands in the file (see `keep_newest`).
 
 Schema 1 had ``device_class`` in the place of the four keys that say where, and named no machine:
 `tvm_sphinx.cost.record_files.merge_files` can adopt such lines.
@@ -27,10 +29,6 @@ Schema 1 had ``device_class`` in the place of the four keys that say where, and 
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import fcntl
-import json
 import math
 import os
 import time
@@ -39,15 +37,19 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ..errors import SphinxError
+from .json_lines import append_line, parse_object, split_lines, to_line
 
 #: Version of the line format. A line of another version is left alone and not used.
 SCHEMA = 2
 
 #: What a record can be of.
 KINDS = ("kernel", "copy", "load")
+
+#: What a measurement is looked up by: kernel, device class, version of TVM, kind.
+RecordKey = tuple[str, str, str, str]
 
 _STRINGS = ("kind", "kernel", "target", "device", "machine", "tvm")
 
@@ -98,14 +100,13 @@ class Record:
         return str(self.where)
 
     @property
-    def key(self) -> tuple[str, str, str]:
+    def key(self) -> RecordKey:
         """What a measurement is looked up by."""
-        return self.kernel, self.device_class, self.tvm
+        return self.kernel, self.device_class, self.tvm, self.kind
 
     def to_line(self) -> str:
         """Return the line of a record file, with its line break."""
         content = {
-            "schema": SCHEMA,
             "kind": self.kind,
             "kernel": self.kernel,
             "shapes": list(self.shapes),
@@ -115,7 +116,14 @@ class Record:
             "host_load": self.host_load,
             "time": self.time,
         }
-        return json.dumps(content, separators=(",", ":"), allow_nan=False) + "\n"
+        return to_line(SCHEMA, content)
+
+
+def keep_newest(newest: dict[RecordKey, Record], record: Record) -> None:
+    """Keep a record by its key if none of a later time is kept; of equal times, the last given stays."""
+    known = newest.get(record.key)
+    if known is None or record.time >= known.time:
+        newest[record.key] = record
 
 
 class RecordStore:
@@ -131,7 +139,7 @@ class RecordStore:
 
     def __init__(self, path: str | Path | None) -> None:
         self.path = None if path is None else Path(path)
-        self._records: dict[tuple[str, str, str], Record] = {}
+        self._records: dict[RecordKey, Record] = {}
         self._by_kernel: dict[str, list[Record]] = {}
         #: How many records were added since the store was opened.
         self.num_added = 0
@@ -148,12 +156,12 @@ class RecordStore:
         return len(self._records)
 
     def _keep(self, record: Record) -> None:
-        self._records[record.key] = record
+        keep_newest(self._records, record)
         self._by_kernel.setdefault(record.kernel, []).append(record)
 
-    def get(self, kernel: str, device_class: str, tvm: str) -> Record | None:
+    def get(self, kernel: str, device_class: str, tvm: str, kind: str = "kernel") -> Record | None:
         """Return the newest record of a kernel on a kind of device, None if there is none."""
-        return self._records.get((kernel, device_class, tvm))
+        return self._records.get((kernel, device_class, tvm, kind))
 
     def foreign(self, kernels: Sequence[str], where: DeviceClass, tvm: str) -> Counter[str]:
         """Return how many of these kernels are on record for such a device, but not as asked, and why.
@@ -188,54 +196,10 @@ class RecordStore:
             warnings.warn(f"Cannot append to {self.path}: {error.strerror}.", stacklevel=2)
 
 
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file to read and append, and hold the lock of its writers.
-
-    A writer that waited while another one replaced the file opens the new one.
-    """
-    while True:
-        with open(path, "ab+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            try:
-                is_current = os.path.samestat(os.fstat(file.fileno()), os.stat(path))
-            except FileNotFoundError:
-                is_current = False
-            if is_current:
-                yield file
-                return
-
-
-def append_line(path: Path, line: str) -> None:
-    """Append one line durably; if a killed writer left a torn line, start on a new one.
-
-    Raises
-    ------
-    OSError
-        If the line could not be written; the file is then as it was.
-    """
-    with locked(path) as file:
-        end = file.seek(0, os.SEEK_END)
-        if end:
-            file.seek(end - 1)
-            if file.read(1) != b"\n":
-                line = "\n" + line
-        try:
-            if os.write(file.fileno(), line.encode()) < len(line.encode()):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(file.fileno())
-        except OSError:
-            with contextlib.suppress(OSError):
-                file.truncate(end)
-            raise
-
-
 def read_records(path: Path) -> Iterator[Record]:
-    """Yield the records of a file, oldest first; lines that are none are counted in one warning."""
+    """Yield the records of a file in its order; lines that are none are counted in one warning."""
     refused: Counter[str] = Counter()
-    for line in path.read_bytes().split(b"\n"):
-        if not line.strip():
-            continue
+    for line in split_lines(path.read_bytes()):
         record = parse_line(line)
         if isinstance(record, str):
             refused[record] += 1
@@ -262,21 +226,14 @@ def parse_line(line: str | bytes) -> Record | str:
         return malformed
     if not isinstance(samples, list) or not all(map(_is_time, samples)) or type(cores) is not int:
         return malformed
+    if content["kind"] == "copy" and not samples:
+        return malformed
     load, when = content.get("host_load"), content.get("time")
     if load is None or when is None or not _is_time(load) or not _is_time(when):
         return malformed
     where = DeviceClass(content["target"], content["device"], cores, content["machine"])
     kernel, tvm, kind = (content[name] for name in ("kernel", "tvm", "kind"))
     return Record(kernel, where, tvm, tuple(samples), float(load), float(when), kind, tuple(shapes))
-
-
-def parse_object(line: str | bytes) -> dict[str, Any] | None:
-    """Return the JSON object of a line, None if it is none."""
-    try:
-        content = json.loads(line)
-    except (ValueError, RecursionError):  # not JSON, not UTF-8, a number of too many digits, too deep
-        return None
-    return content if isinstance(content, dict) else None
 
 
 def _is_time(value: Any) -> bool:

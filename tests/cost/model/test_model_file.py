@@ -13,7 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cost.model.test_regression import made
-from tvm_sphinx.cost.model.model_file import CostModel, load_cost_model, save_cost_model
+from tvm_sphinx.cost.model.model_file import (
+    CostModel,
+    load_cost_model,
+    meta_digest,
+    save_cost_model,
+)
 from tvm_sphinx.cost.model.regression import cross_validate, held_out, train_booster, train_spread
 from tvm_sphinx.errors import ArtifactError
 
@@ -30,6 +35,11 @@ def model() -> CostModel:
         60,
         held_out(data, predicted),
     )
+
+
+def _rewrite_meta(meta: Path, change: dict[str, object]) -> None:
+    content = {**json.loads(meta.read_text()), **change}
+    meta.write_text(json.dumps({**content, "meta_sha256": meta_digest(content)}))
 
 
 def test_a_model_is_read_back_as_it_was(model: CostModel, tmp_path: Path) -> None:
@@ -55,7 +65,14 @@ def test_a_missing_model_names_the_command_that_makes_it(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("schema", 99), ("kind", "gpu"), ("feature_version", 0), ("feature_names", ["a"]), ("tvm", "0.1")],
+    [
+        ("schema", 1),
+        ("schema", 99),
+        ("kind", "gpu"),
+        ("feature_version", 0),
+        ("feature_names", ["a"]),
+        ("tvm", "0.1"),
+    ],
 )
 def test_a_model_that_does_not_match_is_refused(
     model: CostModel, tmp_path: Path, key: str, value: object
@@ -66,6 +83,28 @@ def test_a_model_that_does_not_match_is_refused(
     meta.write_text(json.dumps({**json.loads(meta.read_text()), key: value}))
     with pytest.raises(ArtifactError, match=f"expected {key} = .*tvm-sphinx train"):
         load_cost_model(path, "0.27")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("heldout", {"median_error": 0.0, "within_quarter": 1.0}),
+        ("xgboost", "0.1"),
+        ("training_fingerprint", "0" * 32),
+        ("num_rows", 10**6),
+        ("remark", "of another hand"),
+        ("meta_sha256", "0" * 64),
+        ("meta_sha256", None),
+    ],
+)
+def test_an_altered_meta_file_is_refused(
+    model: CostModel, tmp_path: Path, key: str, value: object
+) -> None:
+    save_cost_model(model, tmp_path / "model.json")
+    meta = tmp_path / "model.meta.json"
+    meta.write_text(json.dumps({**json.loads(meta.read_text()), key: value}))
+    with pytest.raises(ArtifactError, match=r"was altered.*tvm-sphinx train"):
+        load_cost_model(tmp_path / "model.json", "0.27")
 
 
 @pytest.mark.parametrize("name", ["model.json", "model.spread.json"])
@@ -119,6 +158,8 @@ def test_an_altered_file_is_refused_or_says_the_same(model: CostModel, data: st.
             read = load_cost_model(path, "0.27")
         except ArtifactError:
             return
+        assert (read.heldout, read.num_rows) == (model.heldout, model.num_rows)
+        assert read.training_fingerprint == model.training_fingerprint
         for first, second in zip(model.predict(features), read.predict(features), strict=True):
             assert np.array_equal(first, second)
 
@@ -138,8 +179,7 @@ def test_a_meta_file_with_values_that_are_none_is_refused(
     model: CostModel, tmp_path: Path, key: str, value: object
 ) -> None:
     save_cost_model(model, tmp_path / "model.json")
-    meta = tmp_path / "model.meta.json"
-    meta.write_text(json.dumps({**json.loads(meta.read_text()), key: value}))
+    _rewrite_meta(tmp_path / "model.meta.json", {key: value})
     with pytest.raises(ArtifactError, match="Not a cost model's meta file"):
         load_cost_model(tmp_path / "model.json", "0.27")
 
@@ -150,6 +190,6 @@ def test_trees_that_this_xgboost_cannot_read_are_refused(model: CostModel, tmp_p
     trees, meta = tmp_path / "model.json", tmp_path / "model.meta.json"
     trees.write_text('{"learner": {}}')
     digest = hashlib.sha256(trees.read_bytes()).hexdigest()
-    meta.write_text(json.dumps({**json.loads(meta.read_text()), "trees_sha256": digest}))
+    _rewrite_meta(meta, {"trees_sha256": digest})
     with pytest.raises(ArtifactError, match="tvm-sphinx train"):
         load_cost_model(trees, "0.27")

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tvm_sphinx._tvm import tvm_ffi
-from tvm_sphinx.cost.model.texts import KernelTexts, text_path
+from tvm_sphinx.cost.model.text_lines import text_path
+from tvm_sphinx.cost.model.texts import KernelTexts, read_function
 from tvm_sphinx.cost.records import RecordStore
 from tvm_sphinx.extract import Kernel
 from tvm_sphinx.implement import implement_kernel
@@ -31,7 +32,7 @@ def test_a_kernel_is_read_back_as_it_was_scheduled(tmp_path: Path) -> None:
     function = _function()
     KernelTexts(tmp_path / "k.jsonl").add("id", function, _kernel(1 << 20))
     (text,) = KernelTexts(tmp_path / "k.jsonl")
-    assert tvm_ffi.structural_equal(text.function(), function.without_attr("target"))
+    assert tvm_ffi.structural_equal(read_function(text), function.without_attr("target"))
     assert (text.kernel, text.group, text.weights, text.reuse_bytes) == (
         "id",
         "group",
@@ -74,11 +75,23 @@ def test_a_file_cut_at_any_byte_keeps_every_whole_line(tmp_path: Path) -> None:
             assert len(KernelTexts(path)) == whole
 
 
+def test_files_cut_at_any_byte_and_concatenated_lose_only_what_is_torn(tmp_path: Path) -> None:
+    path = tmp_path / "k.jsonl"
+    KernelTexts(path).add("first", _function(), _kernel())
+    first = path.read_bytes()
+    for length in range(1, len(first) - 1, 7):
+        path.write_bytes(first[:length] + first.replace(b"first", b"second"))
+        with pytest.warns(UserWarning, match="1 lines are torn"):
+            assert [text.kernel for text in KernelTexts(path)] == ["second"]
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"reuse_bytes": float("inf")},
         {"reuse_bytes": -1},
+        {"reuse_bytes": 10**400},
+        {"weights": [10**400]},
         {"weights": [float("nan")]},
         {"weights": [-1]},
         {"weights": "01"},

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tvm
+from tvm import relax, te, tirx
 
 from tests.networks import recurrent_net
+from tvm_sphinx.cli import main
 from tvm_sphinx.cost.fill import fill_costs
 from tvm_sphinx.cost.measure import MeasureConfig
-from tvm_sphinx.cost.model.texts import text_path
+from tvm_sphinx.cost.model.text_lines import text_path
 from tvm_sphinx.cost.model.training import train_model
 from tvm_sphinx.cost.records import RecordStore
 from tvm_sphinx.errors import SphinxError
@@ -22,6 +28,18 @@ from tvm_sphinx.targets import device_target
 
 DEVICE = Platform.unlike_cpus().devices[0]
 QUICK = MeasureConfig(sample_ms=0.02)
+
+
+RELAX_FUNCTION = relax.Function([relax.Var("x", relax.TensorType([2], "float32"))], relax.const(1.0))
+
+
+def _symbolic_kernel() -> Any:
+    source = te.placeholder((tirx.Var("n", "int64"),), name="source")
+    return te.create_prim_func([source, te.compute(source.shape, lambda i: source[i] + 1.0)])
+
+
+def _packed(content: Any) -> str:
+    return base64.b85encode(zlib.compress(str(tvm.ir.save_json(content)).encode())).decode()
 
 
 @pytest.fixture
@@ -56,6 +74,15 @@ def test_one_record_and_times_that_are_none_make_a_sound_model(one: Path) -> Non
     assert np.isfinite(costs.spread_ns).all()
 
 
+def test_a_merged_file_is_training_data_as_its_sources_are(one: Path, tmp_path: Path) -> None:
+    merged = tmp_path / "merged.jsonl"
+    assert main(["records", "merge", str(one), "-o", str(merged)]) == 0
+    models = [
+        train_model([DEVICE], RecordStore(path), samples=0, config=QUICK) for path in (one, merged)
+    ]
+    assert models[0].training_fingerprint == models[1].training_fingerprint
+
+
 @pytest.mark.parametrize(
     "change", [{"tvm": "0.26.0"}, {"machine": "another"}, {"target": '{"kind": "cuda"}'}, {"schema": 1}]
 )
@@ -69,7 +96,18 @@ def test_foreign_records_are_no_training_data(one: Path, change: dict[str, objec
 
 @pytest.mark.parametrize(
     "change",
-    [{"packed": "?"}, {"packed": "VPaz"}, {"weights": [99]}, {"weights": [0.5]}, {"weights": [-1]}],
+    [
+        {"packed": "?"},
+        {"packed": "VPaz"},
+        {"packed": _packed(relax.BlockBuilder().get())},
+        {"packed": _packed(RELAX_FUNCTION), "weights": []},
+        {"packed": _packed(tirx.PrimFunc([tirx.Var("x", "float32")], tirx.Evaluate(0))), "weights": []},
+        {"packed": _packed(_symbolic_kernel()), "weights": []},
+        {"weights": [99]},
+        {"weights": [0.5]},
+        {"weights": [-1]},
+        {"reuse_bytes": 10**400},
+    ],
 )
 def test_kernels_that_cannot_be_read_back_are_left_out_and_told(
     one: Path, change: dict[str, object]

@@ -15,8 +15,9 @@ from .features import FEATURE_NAMES, FEATURE_VERSION, FloatArray
 from .regression import HeldOut, predict_ns, predict_spread
 
 #: Version of the meta file.
-SCHEMA = 1
+SCHEMA = 2
 _KIND = "cpu"
+_DIGEST = "meta_sha256"
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +89,7 @@ def save_cost_model(model: CostModel, path: str | Path) -> None:
             "trees_sha256": digests[0],
             "spread_sha256": digests[1],
         }
+        content[_DIGEST] = meta_digest(content)
         _replace(meta, (json.dumps(content, indent=1) + "\n").encode())
     except OSError as error:
         raise ArtifactError(f"Cannot write the cost model {str(path)!r}: {error.strerror}.") from error
@@ -124,6 +126,11 @@ def load_cost_model(path: str | Path, tvm_version: str) -> CostModel:
                 f"The cost model {str(path)!r} does not match: expected {key} = {wanted}; got {shown}. "
                 f"Make a new one with: tvm-sphinx train -o {path}"
             )
+    if not _is_intact(meta):
+        raise ArtifactError(
+            f"The meta file {str(meta_path)!r} was altered: it does not match its {_DIGEST}. "
+            f"Make a new one with: tvm-sphinx train -o {path}"
+        )
     boosters = []
     for file, key in ((trees, "trees_sha256"), (spread, "spread_sha256")):
         raw = _read_bytes(file)
@@ -151,6 +158,19 @@ def load_cost_model(path: str | Path, tvm_version: str) -> CostModel:
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ArtifactError(f"Not a cost model's meta file: {str(meta_path)!r}: {error!r}.") from error
     return CostModel(boosters[0], boosters[1], tvm_version, *known, heldout)
+
+
+def meta_digest(content: dict[str, Any]) -> str:
+    """Return the hex digest of what a meta file says, its digest left out."""
+    said = {key: value for key, value in content.items() if key != _DIGEST}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def _is_intact(meta: dict[str, Any]) -> bool:
+    try:
+        return bool(meta.get(_DIGEST) == meta_digest(meta))
+    except RecursionError:  # deeper than what is written
+        return False
 
 
 def _paths(path: str | Path) -> tuple[Path, Path, Path]:

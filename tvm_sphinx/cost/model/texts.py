@@ -7,69 +7,43 @@ so that what was measured stays of use when the features change.
 from __future__ import annotations
 
 import base64
-import json
 import warnings
 import weakref
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..._tvm import tvm
+from ..._tvm import tirx, tvm
 from ...errors import SphinxError
 from ...extract import Kernel
-from ..records import RecordStore, append_line
+from ..json_lines import append_line
+from ..records import RecordStore
+from .text_lines import KernelText, read_texts, text_path
 
-#: Version of the line format; lines of another version are left alone and not used.
-SCHEMA = 1
 
+def read_function(text: KernelText) -> Any:
+    """Return the scheduled PrimFunc of a kernel on file.
 
-@dataclass(frozen=True)
-class KernelText:
-    """A kernel as it was built and measured.
-
-    Parameters
-    ----------
-    kernel
-        Id of the implementation, as in its records.
-    group
-        Id of the kernel before it was scheduled for a device.
-    tvm
-        Version of apache-tvm that wrote the function.
-    weights
-        Positions of the arguments that are constants.
-    reuse_bytes
-        What is read of weights between two uses of them.
-    packed
-        The function as TVM's JSON, compressed.
+    Raises
+    ------
+    SphinxError
+        If what is on file is none, or lacks an argument that is said to be a weight.
     """
-
-    kernel: str
-    group: str
-    tvm: str
-    weights: tuple[int, ...]
-    reuse_bytes: int
-    packed: str
-
-    def function(self) -> Any:
-        """Return the scheduled PrimFunc.
-
-        Raises
-        ------
-        SphinxError
-            If what is on file is none, or lacks an argument that is said to be a weight.
-        """
-        try:
-            function = tvm.ir.load_json(zlib.decompress(base64.b85decode(self.packed)).decode())
-            num_params = len(function.params)
-        except Exception as error:  # a damaged line; TVM raises many types
-            raise SphinxError(f"The kernel {self.kernel!r} on file cannot be read.") from error
-        if max(self.weights, default=0) >= num_params:
-            raise SphinxError(
-                f"Expected weights of kernel {self.kernel!r} below {num_params}; got {self.weights}."
-            )
-        return function
+    try:
+        function = tvm.ir.load_json(zlib.decompress(base64.b85decode(text.packed)).decode())
+    except Exception as error:  # a damaged line; TVM raises many types
+        raise SphinxError(f"The kernel {text.kernel!r} on file cannot be read.") from error
+    if not isinstance(function, tirx.PrimFunc):
+        raise SphinxError(
+            f"Expected a PrimFunc as kernel {text.kernel!r} on file; got {type(function).__name__}."
+        )
+    num_params = len(function.params)
+    if max(text.weights, default=0) >= num_params:
+        raise SphinxError(
+            f"Expected weights of kernel {text.kernel!r} below {num_params}; got {text.weights}."
+        )
+    return function
 
 
 class KernelTexts:
@@ -118,57 +92,10 @@ class KernelTexts:
         if self.path is None:
             return
         try:
-            append_line(
-                self.path,
-                json.dumps({"schema": SCHEMA, **text.__dict__}, separators=(",", ":")) + "\n",
-            )
+            append_line(self.path, text.to_line())
         except OSError as error:
             warnings.warn(f"Cannot append to {self.path}: {error.strerror}.", stacklevel=2)
 
 
 # A file is read once for each store, however many kernels are measured one after the other.
 _OF_STORE: weakref.WeakKeyDictionary[RecordStore, KernelTexts] = weakref.WeakKeyDictionary()
-
-
-def text_path(records: Path) -> Path:
-    """Return the file of kernels that belongs to a record file: ``records.kernels.jsonl``."""
-    return records.with_name(f"{records.stem}.kernels.jsonl")
-
-
-def read_texts(path: Path) -> Iterator[KernelText]:
-    """Yield the kernels of a file, oldest first; lines that are none are counted in one warning."""
-    bad = 0
-    with open(path, encoding="utf-8", errors="replace") as file:
-        for line in file:
-            if not line.strip():
-                continue
-            text = _parse(line)
-            if text is None:
-                bad += 1
-            else:
-                yield text
-    if bad:
-        warnings.warn(
-            f"{path}: {bad} lines are torn, or of another schema, and are not used.", stacklevel=2
-        )
-
-
-def _parse(line: str) -> KernelText | None:
-    try:
-        content: Any = json.loads(line)
-        if content["schema"] != SCHEMA:
-            return None
-        fields = [content[name] for name in ("kernel", "group", "tvm", "packed")]
-        if not all(isinstance(value, str) for value in fields):
-            return None
-        weights, reuse = content["weights"], content["reuse_bytes"]
-        if not isinstance(weights, list) or not all(map(_is_count, [*weights, reuse])):
-            return None
-        kernel, group, version, packed = fields
-        return KernelText(kernel, group, version, tuple(weights), reuse, packed)
-    except (KeyError, TypeError, ValueError, RecursionError):  # no JSON, or no object of these keys
-        return None
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 0

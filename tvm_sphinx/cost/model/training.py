@@ -24,7 +24,9 @@ from .generate import draw_kernels
 from .model_file import CostModel
 from .profile import PROBE, DeviceProfile, measure_profile
 from .regression import TrainingSet, cross_validate, held_out, train_booster, train_spread
-from .texts import KernelTexts
+from .terms import CoreShape
+from .text_lines import KernelText
+from .texts import KernelTexts, read_function
 
 # Kernels that are built together, and so lost together if a build is cut short.
 _BATCH = 32
@@ -145,6 +147,24 @@ def measure_drawn(
     return done
 
 
+def text_numbers(text: KernelText, shapes: Sequence[CoreShape]) -> list[list[float]]:
+    """Return what a kernel on file is described by on devices of these shapes, see `kernel_numbers`.
+
+    Raises
+    ------
+    SphinxError
+        If it cannot be read, or is none that is described by finite numbers.
+    """
+    function = read_function(text)
+    try:
+        rows = [kernel_numbers(function, text.weights, text.reuse_bytes, shape) for shape in shapes]
+    except Exception as error:  # a file may hold any function: of symbolic shapes, without buffers
+        raise SphinxError(f"The kernel {text.kernel!r} on file cannot be described.") from error
+    if not np.isfinite(rows).all():
+        raise SphinxError(f"The kernel {text.kernel!r} on file is not described by finite numbers.")
+    return rows
+
+
 def training_set(
     devices: Sequence[Device],
     records: RecordStore,
@@ -164,20 +184,20 @@ def training_set(
     version = str(tvm.__version__)
     unreadable = 0
     for text in texts:
-        if text.group == PROBE:
-            continue  # its times are features
-        function = None
+        if text.group == PROBE or text.tvm != version:
+            continue  # the times of probes are features
+        measured: list[tuple[DeviceProfile, Record]] = []
         for device in devices:
             record = records.get(text.kernel, str(class_of(device)), version)
-            if text.tvm != version or record is None or not record.samples_ns:
-                continue
-            try:
-                function = function or text.function()
-            except SphinxError:
-                unreadable += 1
-                break
-            profile = profiles[device.cost_class]
-            numbers.append(kernel_numbers(function, text.weights, text.reuse_bytes, profile.shape))
+            if record is not None and record.samples_ns:
+                measured.append((profiles[device.cost_class], record))
+        try:
+            rows = text_numbers(text, [profile.shape for profile, _ in measured]) if measured else []
+        except SphinxError:
+            unreadable += 1
+            continue
+        numbers += rows
+        for profile, record in measured:
             numbers_of_device.append(profile.numbers)
             times.append(float(max(1, median_and_spread(record.samples_ns)[0])))
             groups.append(text.group)
