@@ -75,8 +75,10 @@ class SearchSpace:
 
     def allowed(self, problem: SchedulingProblem) -> npt.NDArray[np.bool_]:
         """Return where all tasks of a gene can run, shape (G, D)."""
-        can_run = problem.exec_ns != CANNOT_RUN
-        return np.array([can_run[list(tasks)].all(axis=0) for tasks in self.genes], dtype=np.bool_)
+        allowed = np.empty((self.num_genes, problem.num_devices), dtype=np.bool_)
+        for gene, tasks in enumerate(self.genes):
+            allowed[gene] = (problem.exec_ns[list(tasks)] != CANNOT_RUN).all(axis=0)
+        return allowed
 
     def respecting(self, problem: SchedulingProblem) -> SearchSpace:
         """Return the space that also ties colocated tasks, and unties genes that can run nowhere."""
