@@ -13,7 +13,6 @@ from ..schedule import Schedule
 from .cpga import NoRoomError, Progress, cpga
 from .exact_model import ExactModel
 from .result import HistoryPoint, SearchResult
-from .space import SearchSpace
 from .stop import Stop
 
 _DEFAULT_LIMIT_S = 60.0
@@ -46,7 +45,6 @@ class ExactParams:
 def exact(
     problem: SchedulingProblem,
     *,
-    space: SearchSpace | None = None,
     seed: int = 0,
     params: ExactParams | None = None,
     stop: Stop | None = None,
@@ -54,7 +52,7 @@ def exact(
 ) -> SearchResult:
     """Search with CP-SAT; the lower bound of the result is the best of CP-SAT's and the cheap ones.
 
-    ``space`` is not used: all tasks are free. Budgets in evaluations do not apply; without a time
+    Budgets in evaluations do not apply; without a time
     limit it takes up to 60 s. CPGA, which finds it a first schedule, takes at most half of that. Ctrl-C
     ends CP-SAT with the best so far, as its time limit does.
 
@@ -70,7 +68,7 @@ def exact(
     first = None
     if chosen.warm_start:
         budget = replace(Stop.default(problem.num_tasks), time_limit_s=_limit_s(stop) / 2)
-        first = cpga(problem, space=space, seed=seed, stop=budget, progress=progress)
+        first = cpga(problem, seed=seed, stop=budget, progress=progress)
         if first.best.makespan_ns == first.best.lower_bound_ns or first.stop_reason == "interrupted":
             return first
     limit_s = max(0.0, _limit_s(stop) - (time.monotonic() - begin_s))
