@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnx.parser
 import pytest
 import tvm
 from tvm import relax
@@ -68,6 +70,29 @@ def test_real_network(network: Callable[[], tvm.IRModule], tmp_path: Path) -> No
     for again, output in zip(loaded.run(inputs), outputs, strict=True):
         np.testing.assert_array_equal(again, output)
     assert loaded.describe(verbose=True) == compiled.describe(verbose=True)
+
+
+@pytest.mark.parametrize(
+    ("graph", "returned"),
+    [
+        ("(float[2,3] x) => (float[2,3] y) { y = Identity(x) }", "x"),
+        ("(float[2,3] x) => (float[2,3] x) { }", "x"),
+        ("(float[2,3] x) => (float[3] y) <float[3] w = {1, 2, 3}> { y = Identity(w) }", "w"),
+        ("() => (float[3] w) <float[3] w = {1, 2, 3}> { }", "w"),
+    ],
+)
+def test_a_model_without_a_kernel_returns_what_it_holds(
+    graph: str, returned: str, tmp_path: Path
+) -> None:
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]> net {graph}')
+    compiled = tvm_sphinx.compile(model, unlike_devices_of_one_core(), records=None, measure=QUICK)
+    assert compiled.pruning is not None
+    assert (compiled.pruning.genes_before, compiled.pruning.log10_after) == (0, 0.0)
+    compiled.save(tmp_path / "model.sphinx")
+    loaded = CompiledModel.load(tmp_path / "model.sphinx")
+    inputs = loaded.random_inputs(seed=11)
+    (output,) = loaded.run(inputs)
+    np.testing.assert_array_equal(output, {"w": [1, 2, 3], **inputs}[returned])
 
 
 def test_records_make_the_second_compile_measure_nothing(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import tvm
@@ -13,6 +15,7 @@ from tvm_sphinx.errors import ModelError, UnsupportedError
 from tvm_sphinx.extract import Kernel, extract_task_graph, weight_reuse
 from tvm_sphinx.graph import FROM_CONSTANT, FROM_INPUT, GraphInput, Operand, Task, TaskGraph
 from tvm_sphinx.lower import lower_to_kernels
+from tvm_sphinx.patterns import find_patterns, tie_occurrences
 from tvm_sphinx.targets import device_target
 
 TARGET = device_target(cpu_platform(1).devices[0])
@@ -70,6 +73,66 @@ def test_equal_kernels_share_an_id_and_others_do_not() -> None:
     assert kinds[:per_layer] == kinds[per_layer : 2 * per_layer] == kinds[2 * per_layer :]
     longer = extract_task_graph(lower_to_kernels(transformer(layers=1, length=18), TARGET)).graph
     assert {task.kernel for task in longer.tasks}.isdisjoint(kinds)
+
+
+EXTENT, COUNT = 6, 6
+BLOCK = {"dtype": "float16", "axis": -1, "strides": (1, 1), "padding": (1, 1, 1, 1)}
+
+
+def _row_of_blocks(count: int, changed: int, change: dict[str, Any]) -> TaskGraph:
+    """Return blocks of a product, a softmax and a pooling, one of which differs from the others."""
+    image = relax.TensorType([1, 2, EXTENT, EXTENT], "float32")
+    weight = relax.const(np.ones((EXTENT, EXTENT), "float32"))
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", image)
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            y = x
+            for block in range(count):
+                chosen = {**BLOCK, **(change if block == changed else {})}
+                y = builder.emit(relax.op.astype(relax.op.matmul(y, weight), chosen["dtype"]))
+                y = builder.emit(relax.op.nn.softmax(y, axis=chosen["axis"]))
+                y = relax.op.nn.avg_pool2d(
+                    y, (3, 3), strides=chosen["strides"], padding=chosen["padding"]
+                )
+                y = builder.emit(relax.op.astype(builder.emit(y), "float32"))
+            output = builder.emit_output(y)
+        builder.emit_func_output(output)
+    return extract_task_graph(lower_to_kernels(builder.finalize(), TARGET)).graph
+
+
+@pytest.mark.parametrize("changed", [0, 2, COUNT - 1])
+@pytest.mark.parametrize(
+    ("change", "tasks"),
+    [
+        ({"dtype": "float64"}, 3),
+        ({"axis": -2}, 1),
+        ({"strides": (2, 2), "padding": (3, 3, 4, 4)}, 1),
+        ({"padding": (0, 0, 2, 2)}, 1),
+    ],
+    ids=["dtype", "axis", "strides", "padding"],
+)
+def test_another_dtype_or_attribute_breaks_the_match_of_its_block_and_no_other(
+    change: dict[str, Any], tasks: int, changed: int
+) -> None:
+    equal, graph = _row_of_blocks(COUNT, -1, {}), _row_of_blocks(COUNT, changed, change)
+    size = equal.num_tasks // COUNT
+    blocks = [tuple(range(block * size, (block + 1) * size)) for block in range(COUNT)]
+
+    def found(graph: TaskGraph) -> set[tuple[int, ...]]:
+        return {row for p in find_patterns(graph).patterns for row in p.occurrences if len(row) == size}
+
+    assert graph.num_tasks == equal.num_tasks == COUNT * size
+    assert [task.operands for task in graph.tasks] == [task.operands for task in equal.tasks]
+    assert found(equal) == set(blocks)
+    assert found(graph) == set(blocks) - {blocks[changed]}
+    genes = tie_occurrences(graph, find_patterns(graph))
+    alone = [task for task in range(graph.num_tasks) if genes.count(genes[task]) == 1]
+    assert len(alone) == tasks
+    assert set(alone) <= set(blocks[changed])
+    others = [block for block in blocks if block != blocks[changed]]
+    for same_place in zip(*others, strict=True):
+        assert len({genes[task] for task in same_place}) == 1
 
 
 def test_the_same_module_has_the_same_fingerprint() -> None:

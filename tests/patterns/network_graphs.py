@@ -129,8 +129,10 @@ def wide_fan(tasks: int) -> TaskGraph:
     return b.graph(b.add("join", *(b.add("leaf", root) for _ in range(tasks - 2))), name="fan")
 
 
-def random_graph(tasks: int, kernels: int = 40, seed: int = 0, inputs_per_task: int = 2) -> TaskGraph:
-    """Each task reads outputs of recent tasks; what none reads is returned, so there are no twins."""
+def random_graph(
+    tasks: int, kernels: int = 40, seed: int = 0, inputs_per_task: int = 2, dropped: float = 0.0
+) -> TaskGraph:
+    """Each task reads outputs of recent tasks; what none reads is returned, but for a dropped share."""
     draw = random.Random(seed)
     b = Builder()
     for task in range(tasks):
@@ -140,7 +142,17 @@ def random_graph(tasks: int, kernels: int = 40, seed: int = 0, inputs_per_task: 
         b.add(f"k{draw.randrange(kernels)}", *reads)
     read = {operand.producer for task in b.tasks for operand in task.operands}
     sinks = [Operand(task, 0) for task in range(tasks) if task not in read]
-    return b.graph(*sinks, name=f"random-{seed}")
+    kept = [sink for sink in sinks if draw.random() >= dropped]
+    return b.graph(*kept, name=f"random-{seed}")
+
+
+def ring(count: int) -> TaskGraph:
+    """Equal tasks that read two of equal tasks each, in a ring; nothing is returned."""
+    b = Builder()
+    sources = [b.add("source", INPUT) for _ in range(count)]
+    for index, source in enumerate(sources):
+        b.add("join", source, sources[(index + 1) % count])
+    return b.graph(name=f"ring-{count}")
 
 
 def stacked(block: Callable[[Builder, Operand], Operand], count: int) -> TaskGraph:

@@ -25,7 +25,8 @@ transformer: 172 tasks of 13 kernels, 2 patterns
 │  ├─ P0 x 2, 24 in all: 2 tasks: dense_qkv, transpose_h
 │  └─ 10 tasks: dense_qkv, transpose_ht, matmul_qk, softmax, matmul_sv, dense_out, 2 layer_norm, \
 dense_up_gelu, dense_down
-└─ 4 tasks in no pattern: embed, layer_norm, dense_pool, tanh"""
+└─ 4 tasks in no pattern: embed, layer_norm, dense_pool, tanh
+   └─ layer_norm x 1, 25 in all"""
 
 
 def test_tree_of_a_transformer() -> None:
@@ -46,6 +47,23 @@ def test_tree_without_patterns() -> None:
     graph = b.graph(b.add("only"), name="one")
     expected = "one: 1 task of 1 kernel, 0 patterns\n└─ 1 task in no pattern: only"
     assert describe_patterns(graph, find_patterns(graph)) == expected
+
+
+def test_tree_counts_kernels_that_recur_alone() -> None:
+    b = Builder()
+    graph = b.graph(b.chain(b.add("first"), *["relu"] * 63, "last"), name="chain")
+    expected = """\
+chain: 65 tasks of 3 kernels, 0 patterns
+└─ 65 tasks in no pattern: first, 63 relu, last
+   └─ relu x 63, up to 63 in a row"""
+    assert describe_patterns(graph, find_patterns(graph)) == expected
+
+
+def test_kernels_of_one_kind_recur_by_themselves() -> None:
+    graph = inception("ab")
+    tree = describe_patterns(graph, find_patterns(graph))
+    assert "2 conv1" in tree
+    assert " x " not in tree
 
 
 @pytest.mark.parametrize(

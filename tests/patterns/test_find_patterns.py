@@ -22,6 +22,7 @@ from .network_graphs import (
     random_graph,
     renumbered,
     resnet,
+    ring,
     stacked,
     transformer,
     two_towers,
@@ -37,7 +38,11 @@ seeds = st.integers(0, 2**32 - 1)
 @st.composite
 def random_graphs(draw: st.DrawFn) -> TaskGraph:
     return random_graph(
-        draw(st.integers(1, 40)), draw(st.integers(1, 6)), draw(seeds), draw(st.integers(1, 3))
+        draw(st.integers(1, 40)),
+        draw(st.integers(1, 6)),
+        draw(seeds),
+        draw(st.integers(1, 3)),
+        draw(st.sampled_from([0.0, 0.5, 1.0])),
     )
 
 
@@ -170,6 +175,24 @@ def test_numbering_does_not_matter(graph: TaskGraph, seed: int) -> None:
     ]
     found = [(p.labels, p.parts, p.level, p.occurrences) for p in find_patterns(other).patterns]
     assert sorted(found, key=repr) == sorted(expected, key=repr)
+
+
+def test_equal_ends_that_nothing_returns_lie_in_no_pattern() -> None:
+    graph = ring(5)
+    hierarchy = find_patterns(graph)
+    assert hierarchy.patterns == hierarchy.recurring_kernels == ()
+    assert hierarchy.alike == tuple(range(graph.num_tasks))
+    assert sorted(hierarchy.tasks_outside) == list(range(graph.num_tasks))
+
+
+@given(random_graphs())
+@settings(max_examples=100, deadline=None)
+def test_what_the_graph_returns_and_all_that_it_depends_on_is_told_apart(graph: TaskGraph) -> None:
+    needed = {output.producer for output in graph.outputs}
+    for task in reversed(range(graph.num_tasks)):
+        if task in needed:
+            needed.update(graph.predecessors[task])
+    assert needed.isdisjoint(find_patterns(graph).alike)
 
 
 @given(stacks(), seeds)

@@ -40,6 +40,7 @@ from .network_graphs import (
     random_graph,
     renumbered,
     resnet,
+    ring,
     stacked,
     transformer,
     two_towers,
@@ -93,12 +94,21 @@ def test_genes_partition_the_tasks_and_expand_inverts_pruning(
     assert (problem.exec_ns[np.arange(tasks), device] != CANNOT_RUN).all()
 
 
-@given(st.integers(1, 40), st.integers(1, 6), seeds)
+@given(st.integers(1, 40), st.integers(1, 6), seeds, st.sampled_from([0.0, 0.5, 1.0]))
 @settings(max_examples=80, deadline=None)
-def test_numbering_does_not_change_the_genes(tasks: int, kernels: int, seed: int) -> None:
-    graph = random_graph(tasks, kernels, seed)
+def test_numbering_does_not_change_the_genes(
+    tasks: int, kernels: int, seed: int, dropped: float
+) -> None:
+    graph = random_graph(tasks, kernels, seed, dropped=dropped)
     other, new_id = renumbered(graph, seed + 1)
     assert partition(prune_search_space(graph), new_id) == partition(prune_search_space(other))
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_numbering_does_not_change_the_genes_of_a_ring(count: int) -> None:
+    graph = ring(count)
+    for seed in range(30):
+        assert prune_search_space(renumbered(graph, seed)[0]).num_genes == 2 * count
 
 
 @given(st.integers(2, 40), st.integers(1, 6), seeds)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tvm_sphinx.bounds import lower_bound_ns
 
 from tests.strategies import draw_problem, problems
 from tvm_sphinx.errors import SphinxError
@@ -19,6 +20,7 @@ from tvm_sphinx.search import ALGORITHMS, NoRoomError, SearchSpace, Stop, search
 
 SMALL = Stop(max_evaluations=2_000)
 HEURISTICS = ("heft", "cpop", "peft", "fastest")
+SEARCHES = ("annealing", "ga", "greedy", "random")
 
 
 @settings(max_examples=60, deadline=None)
@@ -68,6 +70,58 @@ def test_tied_genes_still_give_valid_schedules(problem: SchedulingProblem, data:
     validate(problem, search_schedule(problem, space=space, stop=SMALL).best)
 
 
+@pytest.mark.parametrize("name", ["exact", *SEARCHES])
+@settings(max_examples=10, deadline=None)
+@given(problem=problems(max_tasks=10), data=st.data())
+def test_every_other_search_places_each_gene_on_one_device(
+    name: str, problem: SchedulingProblem, data: st.DataObject
+) -> None:
+    if name == "exact":
+        pytest.importorskip("ortools")
+    labels = data.draw(
+        st.lists(st.integers(0, 2), min_size=problem.num_tasks, max_size=problem.num_tasks)
+    )
+    space = SearchSpace.from_labels(np.array(labels, dtype=np.int64))
+    stop = Stop(max_evaluations=200, time_limit_s=5)
+    found = search_schedule(problem, space=space, algorithm=name, stop=stop).best
+    validate(problem, found)
+    assert found.lower_bound_ns == lower_bound_ns(problem)
+    for tasks in space.respecting(problem).genes:
+        assert len(set(found.device[list(tasks)])) == 1
+
+
+def test_exact_search_of_a_space_finds_the_best_tied_schedule_and_no_bound_beyond_it() -> None:
+    """Two tasks that are fast on different devices: 20 apart, 110 on one device."""
+    pytest.importorskip("ortools")
+    problem = SchedulingProblem(
+        name="pair",
+        devices=("d0", "d1"),
+        device_cores=((0,), (1,)),
+        exec_ns=np.array([[10, 100], [100, 20]]),
+        edges=np.zeros((0, 2)),
+        copy_class=np.zeros(0),
+        copy_ns=np.zeros((0, 2, 2)),
+    )
+    free = search_schedule(problem, algorithm="exact")
+    tied = search_schedule(problem, space=SearchSpace(((0, 1),)), algorithm="exact")
+    assert (free.best.makespan_ns, tied.best.makespan_ns) == (20, 110)
+    assert free.stop_reason == tied.stop_reason == "optimal"
+    assert tied.best.lower_bound_ns <= 20
+
+
+@pytest.mark.parametrize("name", [*HEURISTICS, "single"])
+def test_a_heuristic_takes_no_space(name: str) -> None:
+    with pytest.raises(SphinxError, match=rf"\(annealing, cpga, exact, ga, .*\); got .* '{name}'"):
+        search_schedule(draw_problem(0, 3), space=SearchSpace.untied(3), algorithm=name)
+
+
+@pytest.mark.parametrize("name", ["cpga", "exact", *SEARCHES])
+@pytest.mark.parametrize("tasks", [0, 2, 4])
+def test_a_space_of_another_problem_is_refused(name: str, tasks: int) -> None:
+    with pytest.raises(SphinxError, match=f"problem's 3 tasks; got one of {tasks}"):
+        search_schedule(draw_problem(0, 3), space=SearchSpace.untied(tasks), algorithm=name)
+
+
 @settings(max_examples=60, deadline=None)
 @given(problems(max_tasks=15, memory=True))
 def test_a_schedule_that_is_found_fits_the_memory(problem: SchedulingProblem) -> None:
@@ -104,9 +158,6 @@ def test_tight_memory_moves_tasks_off_the_fastest_device() -> None:
 def test_unknown_algorithm_lists_the_known_ones() -> None:
     with pytest.raises(SphinxError, match=r"Unknown algorithm 'cgpa'; known: .*cpga.*heft"):
         search_schedule(draw_problem(0, 3), algorithm="cgpa")
-
-
-SEARCHES = ("annealing", "ga", "greedy", "random")
 
 
 @pytest.mark.parametrize("name", SEARCHES)

@@ -11,7 +11,7 @@ from tests.search.twin import Twin
 from tests.strategies import draw_problem
 from tvm_sphinx.problem import CANNOT_RUN, NO_GROUP, SchedulingProblem
 from tvm_sphinx.schedule import validate
-from tvm_sphinx.search import CpgaParams, Stop, choose_algorithm, search_schedule
+from tvm_sphinx.search import CpgaParams, NoRoomError, Stop, choose_algorithm, search_schedule
 from tvm_sphinx.search import exact as exact_search
 from tvm_sphinx.search.exact import PROVABLE_TASKS, ExactParams, polish_windows
 
@@ -107,6 +107,34 @@ def test_cp_sat_agrees_on_small_problems_of_every_kind(seed: int) -> None:
     found = search_schedule(problem, stop=Stop(max_evaluations=50_000)).best
     proven = search_schedule(problem, algorithm="exact", stop=Stop(time_limit_s=30)).best
     assert proven.lower_bound_ns == proven.makespan_ns == found.makespan_ns
+
+
+def waiting_for_memory(capacity: int) -> SchedulingProblem:
+    """Task 3 reads tasks 1 and 2, whose output cannot be copied to d0 before task 1 has ended."""
+    return SchedulingProblem(
+        name="waiting",
+        devices=("d0", "d1"),
+        device_cores=((0,), (1,)),
+        exec_ns=np.array([[50, -1], [50, -1], [-1, 10], [10, -1]]),
+        edges=np.array([[0, 1], [1, 3], [2, 3]]),
+        copy_class=np.zeros(3, dtype=np.int64),
+        copy_ns=np.array([[[0, 1], [1, 0]]]),
+        memory_bytes=np.array([capacity, -1]),
+        output_bytes=np.array([10, 0, 10, 0]),
+    )
+
+
+def test_exact_search_lets_tasks_wait_for_memory_where_cpga_does_not() -> None:
+    problem = waiting_for_memory(10)
+    with pytest.raises(NoRoomError):
+        search_schedule(problem, stop=Stop(max_evaluations=1_000))
+    found = search_schedule(problem, algorithm="exact")
+    assert (found.best.makespan_ns, found.stop_reason) == (111, "optimal")
+
+
+def test_exact_search_proves_that_nothing_fits() -> None:
+    with pytest.raises(NoRoomError, match="proved that no schedule fits"):
+        search_schedule(waiting_for_memory(9), algorithm="exact")
 
 
 def test_windows_polish_what_the_heuristic_left() -> None:

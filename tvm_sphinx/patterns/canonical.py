@@ -1,12 +1,14 @@
 """A task graph in canonical numbering, so that whatever is found in it does not depend on task ids.
 
 Isomorphic graphs get the same canonical form: any deterministic algorithm that works on it alone then
-finds isomorphic things in isomorphic graphs, and ties need no further thought.
+finds isomorphic things in isomorphic graphs. Tasks that only their number tells from another one have no
+place in it.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,7 +21,7 @@ Consumer = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class CanonicalGraph:
-    """Tasks renumbered canonically; still topological.
+    """Tasks renumbered canonically, but for those that are `alike`; still topological.
 
     Parameters
     ----------
@@ -35,6 +37,9 @@ class CanonicalGraph:
         negative for model inputs and constants.
     consumers
         For each task (output, slot, consumer) sorted.
+    alike
+        Ids in the task graph, ascending, of the tasks that have no canonical number. What reads one of
+        them is one of them.
     """
 
     task_of: tuple[int, ...]
@@ -42,22 +47,27 @@ class CanonicalGraph:
     label_names: tuple[str, ...]
     operands: tuple[tuple[Producer, ...], ...]
     consumers: tuple[tuple[Consumer, ...], ...]
+    alike: tuple[int, ...]
 
     @property
     def num_tasks(self) -> int:
-        """Number of tasks."""
+        """Number of tasks that have a canonical number."""
         return len(self.task_of)
 
 
 def canonicalise(graph: TaskGraph, labels: Sequence[str]) -> CanonicalGraph:
     """Renumber a task graph canonically, in O(E log E).
 
-    Tasks are ordered by depth (the longest path from a source), then by colour, then by the canonical
-    numbers of their producers. Colours come from sweeps of hashing along the topological order, down
-    and up again until no more tasks are told apart; a sweep sees arbitrarily far, where a round of
-    Weisfeiler-Lehman refinement (Shervashidze et al., 2011) sees one edge, so that few are needed.
-    Tasks that still tie have the same producers and look alike from everywhere; they are symmetric in
-    every graph that is not built to deceive refinement, and there either order gives the same patterns.
+    Tasks are ordered by depth (the longest path from a source), then by colour. Colours come from
+    sweeps of hashing along the topological order, down and up again until no more tasks are told apart;
+    a sweep sees arbitrarily far, where a round of Weisfeiler-Lehman refinement (Shervashidze et al.,
+    2011) sees one edge, so that few are needed.
+
+    A task whose colour no other has is the same one in every numbering, and so are its producers, each
+    of which is told apart by the slot in which it is read. All that the graph returns has a colour of
+    its own, hence all tasks that anything returned depends on. Tasks of one colour are ends that
+    nothing reads or returns, and what only such ends depend on: to choose an order of them by whether
+    they are symmetric is graph isomorphism, so they get none.
 
     Parameters
     ----------
@@ -70,33 +80,18 @@ def canonicalise(graph: TaskGraph, labels: Sequence[str]) -> CanonicalGraph:
     for task, predecessors in enumerate(graph.predecessors):
         depth[task] = max((depth[p] + 1 for p in predecessors), default=0)
     colours = _colours(graph, labels)
-    levels: list[list[int]] = [[] for _ in range(max(depth, default=-1) + 1)]
-    for task, level in enumerate(depth):
-        levels[level].append(task)
-    rank = [0] * graph.num_tasks
-    order: list[int] = []
-    for level_tasks in levels:
-        keyed = [
-            (
-                colours[task],
-                [rank[o.producer] if o.producer >= 0 else -1 for o in graph.tasks[task].operands],
-            )
-            for task in level_tasks
-        ]
-        for position in sorted(range(len(level_tasks)), key=keyed.__getitem__):
-            rank[level_tasks[position]] = len(order)
-            order.append(level_tasks[position])
-    return _renumbered(graph, labels, order, rank)
+    count = Counter(colours)
+    own = [task for task in range(graph.num_tasks) if count[colours[task]] == 1]
+    return _renumbered(graph, labels, sorted(own, key=lambda task: (depth[task], colours[task])))
 
 
-def _renumbered(
-    graph: TaskGraph, labels: Sequence[str], order: Sequence[int], rank: Sequence[int]
-) -> CanonicalGraph:
-    forms = [
-        (label, len(task.operands), len(task.output_bytes))
-        for label, task in zip(labels, graph.tasks, strict=True)
-    ]
-    distinct = sorted(set(forms))
+def _renumbered(graph: TaskGraph, labels: Sequence[str], order: Sequence[int]) -> CanonicalGraph:
+    rank = {task: position for position, task in enumerate(order)}
+    forms = {
+        task: (labels[task], len(graph.tasks[task].operands), len(graph.tasks[task].output_bytes))
+        for task in order
+    }
+    distinct = sorted(set(forms.values()))
     number = {form: index for index, form in enumerate(distinct)}
     operands: list[tuple[Producer, ...]] = []
     consumers: list[list[Consumer]] = [[] for _ in order]
@@ -115,6 +110,7 @@ def _renumbered(
         label_names=tuple(label for label, _, _ in distinct),
         operands=tuple(operands),
         consumers=tuple(tuple(sorted(row)) for row in consumers),
+        alike=tuple(task for task in range(graph.num_tasks) if task not in rank),
     )
 
 

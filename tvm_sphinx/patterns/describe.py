@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ..errors import ProblemError
 from ..graph import TaskGraph
-from .hierarchy import Pattern, PatternHierarchy
+from .hierarchy import PatternHierarchy
 
 #: Pattern fills of the drawing, in turn; readable under black text (ColorBrewer Pastel1).
 _FILLS = ("#fbb4ae", "#b3cde3", "#ccebc5", "#decbe4", "#fed9a6", "#ffffcc", "#e5d8bd", "#fddaec")
@@ -17,6 +17,8 @@ def describe_patterns(graph: TaskGraph, hierarchy: PatternHierarchy) -> str:
     """Return the patterns as a tree with counts, outermost first, each pattern spelt out once.
 
     Counts on the first level are of the whole graph, below it of one occurrence of what they lie in.
+    Kernels that recur alone follow last: below the tasks that lie in no pattern, those of their kernels
+    that have other tasks, there or in patterns.
 
     Raises
     ------
@@ -36,20 +38,36 @@ def describe_patterns(graph: TaskGraph, hierarchy: PatternHierarchy) -> str:
         last = not outside and position == len(counts) - 1
         lines += _branch(_pattern_lines(graph, hierarchy, index, count, spelt), last=last)
     if outside:
-        lines += _branch(
-            [f"{_tasks(len(outside))} in no pattern: {_summary(graph, outside)}"], last=True
-        )
+        lines += _branch(_outside_lines(graph, hierarchy), last=True)
     return "\n".join(lines)
+
+
+def _outside_lines(graph: TaskGraph, hierarchy: PatternHierarchy) -> list[str]:
+    outside = hierarchy.tasks_outside
+    lines = [f"{_tasks(len(outside))} in no pattern: {_summary(graph, outside)}"]
+    alone = set(outside)
+    recurring = [tasks for tasks in hierarchy.recurring_kernels if not alone.isdisjoint(tasks)]
+    for position, tasks in enumerate(recurring):
+        count = sum(task in alone for task in tasks)
+        counts = _counts(graph, [(task,) for task in tasks], count, "")
+        kind = task_kind(graph, tasks[0])
+        lines += _branch([f"{kind} {counts}"], last=position == len(recurring) - 1)
+    return lines
+
+
+def _counts(graph: TaskGraph, occurrences: Sequence[Sequence[int]], count: int, size: str) -> str:
+    """Return how often something occurs, here and in all, of what size, and how often in a row."""
+    total = f", {len(occurrences)} in all" if len(occurrences) != count else ""
+    run = _longest_run(graph, occurrences)
+    return f"x {count}{total}{size}" + (f", up to {run} in a row" if run > 1 else "")
 
 
 def _pattern_lines(
     graph: TaskGraph, hierarchy: PatternHierarchy, index: int, count: int, spelt: set[int]
 ) -> list[str]:
     pattern = hierarchy.patterns[index]
-    total = f", {pattern.count} in all" if pattern.count != count else ""
-    head = f"P{index} x {count}{total}: {_tasks(pattern.num_tasks)}"
-    run = _longest_run(graph, pattern)
-    head += f", up to {run} in a row" if run > 1 else ""
+    size = f": {_tasks(pattern.num_tasks)}"
+    head = f"P{index} {_counts(graph, pattern.occurrences, count, size)}"
     if index in spelt:
         return [head + " (see above)"]
     spelt.add(index)
@@ -94,18 +112,18 @@ def _summary(graph: TaskGraph, tasks: Sequence[int]) -> str:
     return ", ".join(kind if count == 1 else f"{count} {kind}" for kind, count in counts.items())
 
 
-def _longest_run(graph: TaskGraph, pattern: Pattern) -> int:
+def _longest_run(graph: TaskGraph, occurrences: Sequence[Sequence[int]]) -> int:
     """Return a longest chain of occurrences of which each feeds the next directly.
 
     Counted along the edges by destination; an occurrence counts as fed by what has fed it so far.
     """
-    member = {task: index for index, row in enumerate(pattern.occurrences) for task in row}
-    run = [1] * pattern.count
+    member = {task: index for index, row in enumerate(occurrences) for task in row}
+    run = [1] * len(occurrences)
     for edge in sorted(graph.edges, key=lambda edge: edge.dst):
         before, after = member.get(edge.src), member.get(edge.dst)
         if before is not None and after is not None and before != after:
             run[after] = max(run[after], run[before] + 1)
-    return min(max(run), pattern.count)
+    return min(max(run), len(occurrences))
 
 
 def draw_patterns(graph: TaskGraph, hierarchy: PatternHierarchy) -> str:

@@ -25,6 +25,9 @@ def find_patterns(graph: TaskGraph, labels: Sequence[str] | None = None) -> Patt
     least two nodes out of the graph, so time is near-linear in the number of edges for a bounded
     depth of nesting.
 
+    Tasks that only their number tells from another one (`PatternHierarchy.alike`) are left out, so that
+    numbering never matters. All that something returned depends on takes part.
+
     Parameters
     ----------
     graph
@@ -47,8 +50,9 @@ def find_patterns(graph: TaskGraph, labels: Sequence[str] | None = None) -> Patt
     return PatternHierarchy(
         graph_fingerprint=graph.fingerprint,
         labels=names,
-        canonical_order=canonical.task_of,
+        canonical_order=canonical.task_of + canonical.alike,
         patterns=_named(canonical, finder.patterns),
+        alike=canonical.alike,
     )
 
 

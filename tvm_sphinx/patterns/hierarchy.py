@@ -63,9 +63,13 @@ class PatternHierarchy:
     labels
         For each task what had to be equal for two tasks to match, length N.
     canonical_order
-        Task ids in an order that does not depend on how the tasks were numbered.
+        Task ids in an order that does not depend on how the tasks were numbered, with those that are
+        alike at its end.
     patterns
         Inner patterns come before those that contain them.
+    alike
+        Tasks that only their number tells from another one, ascending: several equal ends that nothing
+        reads or returns, and what only these depend on. They lie in no pattern and recur nowhere.
 
     Raises
     ------
@@ -78,6 +82,7 @@ class PatternHierarchy:
     labels: tuple[str, ...]
     canonical_order: tuple[int, ...]
     patterns: tuple[Pattern, ...]
+    alike: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         claimed: dict[int, set[int]] = {}
@@ -131,6 +136,6 @@ class PatternHierarchy:
     def recurring_kernels(self) -> tuple[tuple[int, ...], ...]:
         """Tasks of each label that occurs at least twice, in canonical order: level 0."""
         members: dict[str, list[int]] = {}
-        for task in self.canonical_order:
+        for task in self.canonical_order[: self.num_tasks - len(self.alike)]:
             members.setdefault(self.labels[task], []).append(task)
         return tuple(tuple(tasks) for tasks in members.values() if len(tasks) > 1)

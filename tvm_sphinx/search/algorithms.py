@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+from ..bounds import lower_bound_ns
 from ..errors import SphinxError, known_choices
 from ..problem import SchedulingProblem
 from ..schedule import Schedule, validate
 from .baselines import annealing, greedy_correction, plain_ga, random_search
-from .cpga import Progress, cpga
+from .cpga import ParamsError, Progress, cpga
 from .exact import can_prove, exact
-from .heuristics import Heuristic
+from .heuristics import KINDS, Heuristic
 from .result import SearchResult
 from .space import SearchSpace
 from .stop import Stop
@@ -28,6 +30,9 @@ def _heuristic(name: str) -> Callable[..., SearchResult]:
     return run
 
 
+#: Those that place tasks by a fixed rule, and so take no search space.
+HEURISTICS = (*KINDS, "single")
+
 #: Every algorithm by its name.
 ALGORITHMS: dict[str, Callable[..., SearchResult]] = {
     "cpga": cpga,
@@ -36,7 +41,7 @@ ALGORITHMS: dict[str, Callable[..., SearchResult]] = {
     "random": random_search,
     "greedy": greedy_correction,
     "exact": exact,
-    **{name: _heuristic(name) for name in ("heft", "cpop", "peft", "fastest", "single")},
+    **{name: _heuristic(name) for name in HEURISTICS},
 }
 
 
@@ -74,8 +79,8 @@ def search_schedule(
     problem
         What to schedule.
     space
-        Tasks that move as one while the search is young; all tasks are untied later. Algorithms that
-        know no ties ignore it.
+        Tasks that belong together. ``"cpga"`` moves them as one while it is young, and unties all of
+        them later; other searches place the tasks of a gene on one device. Heuristics take none.
     algorithm
         A name in `ALGORITHMS`.
     seed
@@ -100,6 +105,10 @@ def search_schedule(
     ------
     UnknownAlgorithmError
         If no algorithm has that name; the message lists the known ones.
+    ParamsError
+        If the algorithm is a heuristic and a space is given.
+    ProblemError
+        If the space has another number of tasks than the problem.
     NoRoomError
         If nothing that fits the memory of the devices was found.
     InvalidScheduleError
@@ -108,9 +117,31 @@ def search_schedule(
     if start is not None:
         validate(problem, start)
     check_algorithm(algorithm)
-    given: dict[str, Any] = {"start": start, "series": series} if algorithm == "cpga" else {}
-    result = ALGORITHMS[algorithm](
-        problem, space=space, seed=seed, params=params, stop=stop, progress=progress, **given
-    )
+    if space is not None and algorithm in HEURISTICS:
+        searches = ", ".join(sorted(ALGORITHMS.keys() - set(HEURISTICS)))
+        raise ParamsError(
+            f"Expected an algorithm that takes a search space ({searches}); "
+            f"got the heuristic {algorithm!r}."
+        )
+    given: dict[str, Any] = {"seed": seed, "params": params, "stop": stop, "progress": progress}
+    if algorithm == "cpga":
+        result = cpga(problem, space=space, start=start, series=series, **given)
+    elif space is not None:
+        result = _search_tied(problem, space, algorithm, given)
+    else:
+        result = ALGORITHMS[algorithm](problem, **given)
     validate(problem, result.best)
     return result
+
+
+def _search_tied(
+    problem: SchedulingProblem, space: SearchSpace, algorithm: str, given: dict[str, Any]
+) -> SearchResult:
+    """Search the schedules that have each gene on one device; bounds on these alone are dropped."""
+    result = ALGORITHMS[algorithm](space.tied(problem), **given)
+    best = replace(
+        result.best,
+        lower_bound_ns=lower_bound_ns(problem),
+        problem_fingerprint=problem.fingerprint,
+    )
+    return replace(result, best=best)

@@ -126,7 +126,6 @@ def random_topological_order(problem: SchedulingProblem, rng: np.random.Generato
 def random_search(
     problem: SchedulingProblem,
     *,
-    space: SearchSpace | None = None,
     seed: int = 0,
     params: None = None,
     stop: Stop | None = None,
@@ -146,7 +145,6 @@ def random_search(
 def plain_ga(
     problem: SchedulingProblem,
     *,
-    space: SearchSpace | None = None,
     seed: int = 0,
     params: None = None,
     stop: Stop | None = None,
@@ -206,7 +204,6 @@ def _crossover(
 def greedy_correction(
     problem: SchedulingProblem,
     *,
-    space: SearchSpace | None = None,
     seed: int = 0,
     params: None = None,
     stop: Stop | None = None,
@@ -240,7 +237,6 @@ def greedy_correction(
 def annealing(
     problem: SchedulingProblem,
     *,
-    space: SearchSpace | None = None,
     seed: int = 0,
     params: CpgaParams | None = None,
     stop: Stop | None = None,
@@ -253,7 +249,5 @@ def annealing(
     plain = replace(
         params or CpgaParams(), critical_percent=0, late_percent=0, population=1, effort=1_000_000
     )
-    found = cpga(
-        problem, space=space, seed=seed, params=plain, stop=stop, progress=progress, series=False
-    )
+    found = cpga(problem, seed=seed, params=plain, stop=stop, progress=progress, series=False)
     return replace(found, algorithm="annealing")

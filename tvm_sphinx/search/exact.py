@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
@@ -13,7 +14,6 @@ from ..schedule import Schedule
 from .cpga import NoRoomError, Progress, cpga
 from .exact_model import ExactModel
 from .result import HistoryPoint, SearchResult
-from .space import SearchSpace
 from .stop import Stop
 
 _DEFAULT_LIMIT_S = 60.0
@@ -46,7 +46,6 @@ class ExactParams:
 def exact(
     problem: SchedulingProblem,
     *,
-    space: SearchSpace | None = None,
     seed: int = 0,
     params: ExactParams | None = None,
     stop: Stop | None = None,
@@ -54,25 +53,27 @@ def exact(
 ) -> SearchResult:
     """Search with CP-SAT; the lower bound of the result is the best of CP-SAT's and the cheap ones.
 
-    ``space`` is not used: all tasks are free. Budgets in evaluations do not apply; without a time
-    limit it takes up to 60 s. CPGA, which finds it a first schedule, takes at most half of that. Ctrl-C
-    ends CP-SAT with the best so far, as its time limit does.
+    Budgets in evaluations do not apply; without a time limit it takes up to 60 s. CPGA, which finds it a
+    first schedule, takes at most half of that; where nothing that CPGA finds fits the memory, CP-SAT,
+    which can also let tasks wait for memory to become free, starts without one. Ctrl-C ends CP-SAT with
+    the best so far, as its time limit does.
 
     Raises
     ------
     EnvironmentMismatchError
         If OR-Tools is not installed.
     NoRoomError
-        If nothing that fits the memory of the devices was found in time.
+        If nothing that fits the memory of the devices was found in time, or nothing does.
     """
     chosen = params or ExactParams()
     begin_s, begin_cpu_s = time.monotonic(), time.thread_time()
     first = None
     if chosen.warm_start:
         budget = replace(Stop.default(problem.num_tasks), time_limit_s=_limit_s(stop) / 2)
-        first = cpga(problem, space=space, seed=seed, stop=budget, progress=progress)
-        if first.best.makespan_ns == first.best.lower_bound_ns or first.stop_reason == "interrupted":
-            return first
+        with suppress(NoRoomError):
+            first = cpga(problem, seed=seed, stop=budget, progress=progress)
+    if first is not None and first.stop_reason in ("optimal", "interrupted"):
+        return first
     limit_s = max(0.0, _limit_s(stop) - (time.monotonic() - begin_s))
     if chosen.window and first is not None:
         polished = polish_windows(problem, first.best, chosen, limit_s, seed)
@@ -84,7 +85,7 @@ def exact(
     if best is None or (first is not None and first.best.makespan_ns <= best.makespan_ns):
         best = first.best if first else None
     if best is None:
-        raise NoRoomError(f"CP-SAT found no schedule in {limit_s} s.")
+        raise NoRoomError(f"CP-SAT found no schedule that fits the memory in {limit_s:.3g} s.")
     best = best.with_lower_bound(min(bound_ns, best.makespan_ns))
     return _finished(first, best, seed, begin_s, begin_cpu_s)
 

@@ -22,6 +22,7 @@ from ..errors import EnvironmentMismatchError
 from ..problem import CANNOT_RUN, NO_GROUP, UNLIMITED, Int64Array, SchedulingProblem
 from ..schedule import Schedule
 from .bounds import lower_bound_ns
+from .cpga import NoRoomError
 
 # CP-SAT's deterministic time, some ten seconds, after which a search without linear relaxations gives
 # way to one with them: the first is quicker where copies are long, the second where they are short.
@@ -237,6 +238,12 @@ class ExactModel:
         """Return the best schedule found, or None, and a lower bound on the makespan in ns.
 
         On one thread a proof that ends within the limit ends with the same schedule every time.
+
+        Raises
+        ------
+        NoRoomError
+            If it is proven that no schedule fits the memory of the devices: nothing else can rule out
+            all schedules of a problem.
         """
         begin_s = time.monotonic()
         solver = self.cp.CpSolver()
@@ -267,6 +274,8 @@ class ExactModel:
     def _run(self, solver: Any, bound_ns: int) -> tuple[Schedule | None, int]:
         with _sigint_kept():
             status = solver.solve(self.model)
+        if status == self.cp.INFEASIBLE:
+            raise NoRoomError("CP-SAT proved that no schedule fits the memory of the devices.")
         if status not in (self.cp.OPTIMAL, self.cp.FEASIBLE):
             return None, bound_ns
         bound_ns = max(bound_ns, int(np.ceil(solver.best_objective_bound)))

@@ -20,8 +20,9 @@ class HistoryPoint(NamedTuple):
 class SearchResult:
     """The best schedule that a search found, and how it came to it.
 
-    ``history`` never rises. ``stop_reason`` says why the search ended: ``"optimal"``,
-    ``"evaluations"``, ``"stagnation"``, ``"time"`` or ``"interrupted"``.
+    ``history`` never rises. ``stop_reason`` says why the search ended: ``"optimal"`` (no
+    schedule of what was searched is shorter), ``"evaluations"``, ``"stagnation"``, ``"time"`` or
+    ``"interrupted"``.
     """
 
     best: Schedule

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -74,12 +74,31 @@ class SearchSpace:
         return devices
 
     def allowed(self, problem: SchedulingProblem) -> npt.NDArray[np.bool_]:
-        """Return where all tasks of a gene can run, shape (G, D)."""
-        can_run = problem.exec_ns != CANNOT_RUN
-        return np.array([can_run[list(tasks)].all(axis=0) for tasks in self.genes], dtype=np.bool_)
+        """Return where all tasks of a gene can run, shape (G, D).
+
+        Raises
+        ------
+        ProblemError
+            If the problem has another number of tasks than the space.
+        """
+        if problem.num_tasks != self.num_tasks:
+            raise ProblemError(
+                f"Expected a search space of the problem's {problem.num_tasks} tasks; "
+                f"got one of {self.num_tasks}."
+            )
+        allowed = np.empty((self.num_genes, problem.num_devices), dtype=np.bool_)
+        for gene, tasks in enumerate(self.genes):
+            allowed[gene] = (problem.exec_ns[list(tasks)] != CANNOT_RUN).all(axis=0)
+        return allowed
 
     def respecting(self, problem: SchedulingProblem) -> SearchSpace:
-        """Return the space that also ties colocated tasks, and unties genes that can run nowhere."""
+        """Return the space that also ties colocated tasks, and unties genes that can run nowhere.
+
+        Raises
+        ------
+        ProblemError
+            If the problem has another number of tasks than the space.
+        """
         labels = self.gene_of_task()
         for gene, allowed in enumerate(self.allowed(problem)):
             if not allowed.any():
@@ -90,3 +109,17 @@ class SearchSpace:
             # Tying a whole gene to the group could leave it without a device: tie the members alone.
             labels[members] = self.num_genes + problem.num_tasks + group
         return SearchSpace.from_labels(labels)
+
+    def tied(self, problem: SchedulingProblem) -> SchedulingProblem:
+        """Return the problem in which the tasks of each gene have to share a device.
+
+        Raises
+        ------
+        ProblemError
+            If the problem has another number of tasks than the space.
+        """
+        colocation = np.full(self.num_tasks, NO_GROUP, dtype=np.int64)
+        for group, tasks in enumerate(self.respecting(problem).genes):
+            if len(tasks) > 1:
+                colocation[list(tasks)] = group
+        return replace(problem, colocation=colocation)
