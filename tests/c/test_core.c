@@ -1,5 +1,7 @@
 /* Unit tests of the C core, without Python: run by Makefile under sanitizers and valgrind. */
 #include "batch.h"
+#include "bounds.h"
+#include "coarsen.h"
 #include "heuristics.h"
 #include "search.h"
 #include "series.h"
@@ -382,6 +384,31 @@ static void test_series_are_solved_within_budgets(void) {
     cpga_problem_free(&problem);
 }
 
+/* Blocks are numbered so that no edge goes back, each has a device, and bounds hold. */
+static void test_blocks_and_bounds(void) {
+    drawn d;
+    cpga_problem problem;
+    int32_t order[MAX_TASKS], device[MAX_TASKS], block[MAX_TASKS], count, fewer = 0;
+    int64_t finish[MAX_TASKS], makespan, bound;
+    for (uint64_t seed = 0; seed < 60; seed++) {
+        draw(&d, seed, 1 + (int32_t)(seed * 7) % MAX_TASKS, seed % 3 == 2);
+        CHECK(cpga_problem_init(&problem, &d.data) == CPGA_OK);
+        CHECK(cpga_coarsen(&problem, (int32_t)seed % 9, block, &count) == CPGA_OK);
+        fewer += count < problem.num_tasks;
+        for (int32_t task = 0; task < problem.num_tasks; task++) {
+            CHECK(block[task] >= 0 && block[task] < count);
+            for (int32_t k = problem.succ_begin[task]; k < problem.succ_begin[task + 1]; k++)
+                CHECK(block[task] <= block[problem.succ[k].task]);
+        }
+        CHECK(cpga_lower_bound(&problem, &bound) == CPGA_OK);
+        CHECK(cpga_heuristic_run(&problem, CPGA_HEFT, 0, order, device, finish, &makespan) ==
+              CPGA_OK);
+        CHECK(bound > 0 && bound <= makespan);
+        cpga_problem_free(&problem);
+    }
+    CHECK(fewer > 30);
+}
+
 int main(void) {
     test_rng_is_unbiased_and_repeats();
     test_every_broken_invariant_is_refused();
@@ -391,6 +418,7 @@ int main(void) {
     test_slices_and_saved_states_change_nothing();
     test_threads_share_a_problem();
     test_series_are_solved_within_budgets();
+    test_blocks_and_bounds();
     puts("all C tests passed");
     return 0;
 }

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tvm_sphinx.bounds import lower_bound_ns
 
 from tests.strategies import draw_problem, problems
 from tvm_sphinx.errors import SphinxError
 from tvm_sphinx.problem import SchedulingProblem
 from tvm_sphinx.schedule import validate
 from tvm_sphinx.search import ALGORITHMS, NoRoomError, SearchSpace, Stop, search_schedule
+from tvm_sphinx.search.bounds import lower_bound_ns
 
 SMALL = Stop(max_evaluations=2_000)
 HEURISTICS = ("heft", "cpop", "peft", "fastest")

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ..bounds import lower_bound_ns
 from ..errors import SphinxError, known_choices
 from ..problem import SchedulingProblem
 from ..schedule import Schedule, validate
 from .baselines import annealing, greedy_correction, plain_ga, random_search
+from .bounds import lower_bound_ns
 from .cpga import ParamsError, Progress, cpga
 from .exact import can_prove, exact
 from .heuristics import KINDS, Heuristic

@@ -61,7 +61,7 @@ def coarsen(problem: SchedulingProblem) -> Coarsening | None:
     if (problem.memory_bytes != UNLIMITED).any() or (problem.colocation != NO_GROUP).any():
         return None
     num_blocks, content = native_problem(problem).coarsen(problem.num_tasks // _TASKS_PER_BLOCK)
-    if num_blocks > problem.num_tasks * _LARGEST_SHARE:
+    if num_blocks >= problem.num_tasks * _LARGEST_SHARE:
         return None
     block = to_int64(content)
     return Coarsening(problem, _coarse_problem(problem, block, num_blocks), block)
