@@ -7,7 +7,6 @@ from a problem file. All times are int64 nanoseconds, so that sums are exact and
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import ProblemError
+from .integers import MAX_TOTAL, frozen_int64
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -23,8 +23,6 @@ Int64Array = npt.NDArray[np.int64]
 CANNOT_RUN = -1
 #: ``memory_bytes`` of a device without a limit, and ``colocation`` of a task that is tied to none.
 UNLIMITED = NO_GROUP = -1
-#: No sum over a problem may pass this, so that no schedule of it can overflow int64.
-MAX_TOTAL_NS = 2**62
 
 # Stands for "no limits, no ties, no times"; replaced by an array at construction.
 _DEFAULT: Any = None
@@ -106,7 +104,7 @@ class SchedulingProblem:
             value = getattr(self, field_name)
             if value is None:
                 value = np.full(shape, defaults.get(field_name, 0), dtype=np.int64)
-            object.__setattr__(self, field_name, _frozen_int64(field_name, value, shape))
+            object.__setattr__(self, field_name, frozen_int64(field_name, value, shape, ProblemError))
         self._check_times()
         self._check_edges()
         self._check_colocation()
@@ -166,7 +164,7 @@ class SchedulingProblem:
         if edges.size:
             largest = self.copy_ns.max(axis=(1, 2)).astype(np.float64)
             total += float(largest[self.copy_class].sum())
-        if total >= MAX_TOTAL_NS:
+        if total >= MAX_TOTAL:
             raise ProblemError(f"Expected all times to sum below 2**62 ns; got about {total:.3g} ns.")
 
     def _check_colocation(self) -> None:
@@ -221,21 +219,3 @@ class SchedulingProblem:
             digest.update(repr(array.shape).encode())
             digest.update(np.ascontiguousarray(array).astype("<i8").tobytes())
         return digest.hexdigest()[:32]
-
-
-def _frozen_int64(name: str, value: object, shape: Sequence[int]) -> Int64Array:
-    """Return a contiguous, read-only int64 copy of ``value``; -1 in ``shape`` matches any extent."""
-    array = np.asarray(value)
-    if array.size == 0:
-        array = array.reshape([0 if extent == -1 else extent for extent in shape])
-    elif array.dtype.kind not in "iu":
-        raise ProblemError(f"Expected integers in {name}; got dtype {array.dtype}.")
-    same_rank = array.ndim == len(shape)
-    if not same_rank or any(want not in (-1, got) for want, got in zip(shape, array.shape, strict=True)):
-        wanted = "(" + ", ".join("any" if extent == -1 else str(extent) for extent in shape) + ")"
-        raise ProblemError(f"Expected {name} of shape {wanted}; got {array.shape}.")
-    if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
-        raise ProblemError(f"Expected {name} to fit int64; got {array.max()}.")
-    frozen = np.array(array, dtype=np.int64, order="C", copy=True)
-    frozen.flags.writeable = False
-    return frozen

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "check",
         help="check a schedule against its problem",
-        description="Check a schedule file against its problem file; exit status 1 if it is not valid.",
+        description="Check a schedule file against its problem file; exit status 1 if it is not valid. "
+        "The gap is that to the bound which check computes itself.",
     )
     parser.add_argument("problem", metavar="PROBLEM.json")
     parser.add_argument("schedule", metavar="schedule.json")
@@ -27,17 +29,26 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print "valid" and the makespan, or every rule that is broken."""
+    """Print "valid", the makespan and its gap to a bound computed here, or every rule that is broken."""
     problem = read_problem(args.problem)
     schedule = read_schedule(args.schedule)
+    bound_ns = lower_bound_ns(problem)
     broken = list(violations(problem, schedule))
+    if not broken and schedule.makespan_ns < bound_ns:
+        broken = [f"Makespan {schedule.makespan_ns} ns is below the lower bound {bound_ns} ns."]
     for violation in broken:
         print(f"error: {violation}", file=sys.stderr)
     if broken:
         return 1
-    bound_ns = max(schedule.lower_bound_ns, lower_bound_ns(problem))
-    proven = schedule.with_lower_bound(bound_ns)
-    print(f"valid  makespan_ns {proven.makespan_ns}  lower_bound_ns {bound_ns}  gap {proven.gap:.2%}")
+    verified = replace(schedule, lower_bound_ns=bound_ns)
+    print(
+        f"valid  makespan_ns {verified.makespan_ns}  lower_bound_ns {bound_ns}  gap {verified.gap:.2%}"
+    )
+    if schedule.lower_bound_ns > bound_ns:
+        print(
+            f"note: the file claims lower_bound_ns {schedule.lower_bound_ns}, gap {schedule.gap:.2%}; a "
+            "search may have proved that, but check cannot verify it"
+        )
     return 0
 
 
