@@ -42,6 +42,7 @@ from typing import Any
 import numpy as np
 
 from .errors import ProblemError, known_choices
+from .json_file import read_json
 from .problem import CANNOT_RUN, UNLIMITED, Int64Array, SchedulingProblem
 from .problem_import import import_dagbench, import_dnn_partitioning
 
@@ -60,12 +61,7 @@ def read_problem(path: str | Path) -> SchedulingProblem:
         If the file cannot be read, is not JSON, or breaks a rule of its form; one line that names the
         file.
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ProblemError(f"Cannot read problem file {str(path)!r}: {error.strerror}.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProblemError(f"Problem file {str(path)!r} is not JSON: {error}.") from error
+    content = read_json(path, "problem file", ProblemError)
     try:
         return problem_from_json(content, Path(path).stem)
     except ProblemError as error:

@@ -134,7 +134,7 @@ def test_errors_name_what_is_wrong(problem_path: Path, tmp_path: Path) -> None:
         command("check", str(problem_path), str(tmp_path / "missing.json"))
     whole = '{"device": [0], "start_ns": [0], "finish_ns": [%s], "makespan_ns": 1, '
     whole += '"lower_bound_ns": 0, "problem_fingerprint": ""}'
-    numbers = ("Infinity", "NaN", "0.5", str(2**70))
+    numbers = ("Infinity", "NaN", "0.5", str(2**70), "1" * 5000)
     for text in ("{", "[]", "{}", '{"device": "x"}', *(whole % number for number in numbers)):
         (tmp_path / "bad.json").write_text(text)
         with pytest.raises(InvalidScheduleError, match=r"bad\.json"):

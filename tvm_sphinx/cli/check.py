@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from ..bounds import lower_bound_ns
 from ..errors import InvalidScheduleError
+from ..json_file import read_json
 from ..problem_file import read_problem
 from ..schedule import Schedule, violations
 
@@ -60,14 +60,7 @@ def read_schedule(path: str | Path) -> Schedule:
     InvalidScheduleError
         If it cannot be read, is not JSON, or is not a schedule; one line that names the file.
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidScheduleError(
-            f"Cannot read schedule file {str(path)!r}: {error.strerror}."
-        ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidScheduleError(f"Schedule file {str(path)!r} is not JSON: {error}.") from error
+    content = read_json(path, "schedule file", InvalidScheduleError)
     try:
         return Schedule.from_json(content)
     except InvalidScheduleError as error:
