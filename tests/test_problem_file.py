@@ -99,6 +99,14 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"pins": {"0": "npu"}}, "Unknown device 'npu'; known: cpu, gpu"),
     ({"pins": {"1": "gpu"}, "exec_ns": [[1, 2], [3, None], [4, 5]]}, "can run on none"),
     ({"colocation": [0, 0]}, "colocation of shape"),
+    ({"colocation": [2**63 - 1, 0, 0]}, f"groups 0..{2**31 - 1}, or -1 for none; got {2**63 - 1}"),
+    ({"colocation": [-2, 0, 0]}, f"groups 0..{2**31 - 1}, or -1 for none; got -2"),
+    ({"weight_bytes": [2**61] * 3}, f"output_bytes to sum below 2**62 bytes; got {3 * 2**61}"),
+    (
+        {"weight_bytes": [2**61, 0, 0], "output_bytes": [2**61, 0, 0]},
+        f"output_bytes to sum below 2**62 bytes; got {2**62}",
+    ),
+    ({"exec_ns": [[2**62 - 512, 0], [255, 0], [255, 0]]}, f"below 2**62 ns; got {2**62 + 6}"),
     ({"exec_us": []}, "Unknown field 'exec_us'; known:"),
 ]
 

@@ -23,6 +23,8 @@ Int64Array = npt.NDArray[np.int64]
 CANNOT_RUN = -1
 #: ``memory_bytes`` of a device without a limit, and ``colocation`` of a task that is tied to none.
 UNLIMITED = NO_GROUP = -1
+#: Largest group number in ``colocation``.
+MAX_GROUP = 2**31 - 1
 
 # Stands for "no limits, no ties, no times"; replaced by an array at construction.
 _DEFAULT: Any = None
@@ -56,7 +58,7 @@ class SchedulingProblem:
         Earliest start of a task on a device (its model inputs have to arrive), and the time from its
         finish until its model outputs are delivered. Zero by default.
     colocation : (N,) int64
-        Tasks with the same group id >= 0 must share a device; `NO_GROUP` ties to none.
+        Tasks with the same group id, 0 .. `MAX_GROUP`, must share a device; `NO_GROUP` ties to none.
     memory_bytes : (D,) int64
         Capacity, or `UNLIMITED`. See `tvm_sphinx.schedule.peak_memory_bytes` for what counts.
     weight_bytes, output_bytes : (N,) int64
@@ -66,7 +68,7 @@ class SchedulingProblem:
     ------
     ProblemError
         If a shape or an invariant above does not hold, a task can run nowhere, or the sum of all
-        times could overflow.
+        times or of all bytes of tasks reaches 2**62.
     """
 
     name: str
@@ -107,6 +109,7 @@ class SchedulingProblem:
             object.__setattr__(self, field_name, frozen_int64(field_name, value, shape, ProblemError))
         self._check_times()
         self._check_edges()
+        self._check_totals()
         self._check_colocation()
 
     def _check_devices(self) -> None:
@@ -158,16 +161,29 @@ class SchedulingProblem:
             raise ProblemError(
                 f"Expected copy_class in 0..{len(self.copy_ns) - 1}; got {self.copy_class.tolist()[:8]}."
             )
-        total = float(self.exec_ns.max(axis=1, initial=0).sum(dtype=np.float64))
-        for value in (self.release_ns, self.delivery_ns):
-            total += float(value.max(axis=1, initial=0).sum(dtype=np.float64))
-        if edges.size:
-            largest = self.copy_ns.max(axis=(1, 2)).astype(np.float64)
-            total += float(largest[self.copy_class].sum())
-        if total >= MAX_TOTAL:
-            raise ProblemError(f"Expected all times to sum below 2**62 ns; got about {total:.3g} ns.")
+
+    def _check_totals(self) -> None:
+        """Check sums in Python's integers: in int64 they could wrap, in floating point lose digits."""
+        times = [
+            value.max(axis=1, initial=0) for value in (self.exec_ns, self.release_ns, self.delivery_ns)
+        ]
+        if self.num_edges:
+            times.append(self.copy_ns.max(axis=(1, 2))[self.copy_class])
+        for what, unit, parts in (
+            ("times", "ns", times),
+            ("weight_bytes and output_bytes", "bytes", [self.weight_bytes, self.output_bytes]),
+        ):
+            total = sum(sum(part.tolist()) for part in parts)
+            if total >= MAX_TOTAL:
+                raise ProblemError(f"Expected all {what} to sum below 2**62 {unit}; got {total}.")
 
     def _check_colocation(self) -> None:
+        beyond = (self.colocation < NO_GROUP) | (self.colocation > MAX_GROUP)
+        if beyond.any():
+            raise ProblemError(
+                f"Expected colocation groups 0..{MAX_GROUP}, or -1 for none; "
+                f"got {self.colocation[beyond][0]}."
+            )
         for group in np.unique(self.colocation[self.colocation != NO_GROUP]).tolist():
             members = np.flatnonzero(self.colocation == group)
             if not (self.exec_ns[members] != CANNOT_RUN).all(axis=0).any():

@@ -24,11 +24,13 @@ The form, one JSON object (N tasks, E edges, D devices; what is not marked "requ
 ``release_ns``, ``delivery_ns``
     N x D: earliest start of a task on a device; from its finish until its outputs are delivered.
 ``colocation``
-    N group numbers; tasks of one group >= 0 share a device.
+    N group numbers of 0 .. 2**31 - 1; tasks of one group share a device; -1: tied to none.
 ``pins``
     An object from task number (as a string) to device name: that task runs there.
 ``weight_bytes``, ``output_bytes``
     N: what a task's weights take all the time, and its outputs while they are alive.
+
+All times of a problem have to sum below 2**62 ns, and all bytes of its tasks below 2**62.
 
 The files of two published sets are read as they are: see `tvm_sphinx.problem_import`.
 """
