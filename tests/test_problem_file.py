@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +202,43 @@ def test_a_cycle_in_an_imported_graph_is_refused() -> None:
         problem_from_json({**DNN, "maxCPUs": "many"})
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("maxFPGAs", float("inf"), "maxFPGAs as an integer of 0..1024; got inf"),
+        ("maxFPGAs", 1.5, "maxFPGAs as an integer of 0..1024; got 1.5"),
+        ("maxCPUs", -1, "maxCPUs as an integer of 0..1024; got -1"),
+        ("maxSizePerFPGA", float("inf"), "maxSizePerFPGA as a number >= 0 and below 2**62; got inf"),
+        (
+            "maxSizePerFPGA",
+            1e30,
+            "maxSizePerFPGA as a number >= 0 and below 2**62; got 1e+30",
+        ),
+        ("size", float("inf"), "size as a number >= 0 and below 2**62; got inf"),
+        ("size", 1e30, "size as a number >= 0 and below 2**62; got 1e+30"),
+        ("cpuLatency", -1.0, "cpuLatency as a number >= 0 and below 2**62; got -1.0"),
+        ("cpuLatency", float("nan"), "cpuLatency as a number >= 0 and below 2**62; got nan"),
+        ("cpuLatency", 1e18, "times below 2**62 ns; got 1e+18 ms"),
+        ("fpgaLatency", "2.0", "fpgaLatency as a number >= 0 and below 2**62; got '2.0'"),
+        ("supportedOnFpga", "no", "supportedOnFpga as 0 or 1; got 'no'"),
+        ("cost", float("inf"), "cost as a number >= 0 and below 2**62; got inf"),
+        ("cost", 3e12, "times below 2**62 ns; got 6e+12 ms"),
+        ("id", 3, "each node id once; 3 is given twice"),
+        ("destId", 7, "each edge once; (3, 7) is given twice"),
+    ],
+)
+def test_a_field_of_dnn_partitioning_that_is_out_of_range(
+    field: str, value: object, message: str
+) -> None:
+    content = copy.deepcopy(DNN)
+    content["edges"].append({"sourceId": 3, "destId": 5, "cost": 0.5})
+    for entry in (content, content["nodes"][0], content["edges"][-1]):
+        if field in entry:
+            entry[field] = value
+    with pytest.raises(ProblemError, match=re.escape(message)):
+        problem_from_json(content)
+
+
 DAGBENCH: dict[str, Any] = {
     "name": "two",
     "task_graph": {
@@ -221,3 +260,30 @@ def test_import_of_dagbench() -> None:
     with pytest.raises(ProblemError, match="link between every two"):
         problem_from_json(broken)
     assert np.array_equal(problem.edges, [[0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "message"),
+    [
+        (("task_graph", "tasks"), {"name": "b"}, "each task name once; 'b' is given twice"),
+        (("task_graph", "tasks"), {"cost": -1}, "cost as a number >= 0 and below 2**62; got -1"),
+        (("task_graph", "tasks"), {"cost": 10**400}, "cost as a number >= 0 and below 2**62; got 1000"),
+        (
+            ("task_graph", "dependencies"),
+            {"size": float("inf")},
+            "size as a number >= 0 and below 2**62; got inf",
+        ),
+        (("network", "nodes"), {"speed": -2.0}, "speed as a number >= 0 and below 2**62; got -2.0"),
+        (("network", "nodes"), {"speed": 0}, "speed > 0; got 0"),
+        (("network", "nodes"), {"speed": 1e-320}, "times below 2**62 ns; got inf ms"),
+        (("network", "edges"), {"speed": -50.0}, "speed as a number >= 0 and below 2**62; got -50.0"),
+        (("network", "edges"), {"speed": 5e-324}, "times below 2**62 ns; got"),
+    ],
+)
+def test_a_field_of_dagbench_that_is_out_of_range(
+    part: tuple[str, str], change: dict[str, Any], message: str
+) -> None:
+    content = copy.deepcopy(DAGBENCH)
+    content[part[0]][part[1]][-1].update(change)
+    with pytest.raises(ProblemError, match=re.escape(message)):
+        problem_from_json(content)
