@@ -26,6 +26,11 @@ SMALL: dict[str, Any] = {
     "copy_ns": [[[0, 3], [4, 0]], [[0, 3], [4, 0]]],
 }
 
+LINKS = [
+    {"src": "cpu", "dst": "gpu", "latency_ns": 1, "bytes_per_s": 10**9},
+    {"src": "gpu", "dst": "cpu", "latency_ns": 2, "bytes_per_s": 10**9},
+]
+
 
 @settings(max_examples=60, deadline=None)
 @given(problems(memory=True))
@@ -44,14 +49,10 @@ def test_file_round_trip(tmp_path: Path) -> None:
 def test_three_forms_of_copies_are_one_problem() -> None:
     base = {key: value for key, value in SMALL.items() if key != "copy_ns"}
     table = SMALL["copy_ns"][0]
-    links = [
-        {"src": "cpu", "dst": "gpu", "latency_ns": 1, "bytes_per_s": 10**9},
-        {"src": "gpu", "dst": "cpu", "latency_ns": 2, "bytes_per_s": 10**9},
-    ]
     forms = [
         SMALL,
         {**base, "copy_class": [0, 0], "copy_tables_ns": [table]},
-        {**base, "edge_bytes": [2, 2], "links": links},
+        {**base, "edge_bytes": [2, 2], "links": LINKS},
     ]
     assert len({problem_from_json(form).fingerprint for form in forms}) == 1
 
@@ -83,7 +84,7 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"devices": []}, "at least one device"),
     ({"devices": ["a", "a"]}, "unique device names"),
     ({"devices": [1, 2]}, "Not a problem"),
-    ({"exec_ns": [[1, 2], [3]]}, "Not a problem"),
+    ({"exec_ns": [[1, 2], [3]]}, "exec_ns as one array; got rows of unlike lengths"),
     ({"exec_ns": [[1.5, 2], [3, 4], [5, 6]]}, "Expected integers in exec_ns"),
     ({"exec_ns": [["x", 2], [3, 4], [5, 6]]}, "Expected integers in exec_ns"),
     ({"exec_ns": [[10**30, 2], [3, 4], [5, 6]]}, "Expected integers in exec_ns"),
@@ -96,7 +97,27 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"copy_ns": [[[0, 3], [4, 0]]]}, "copy_class"),
     ({"copy_ns": [[[1, 3], [4, 0]]] * 2}, "between a device and itself"),
     ({"copy_class": [0, 0]}, "exactly one of"),
-    ({"cores": [[0], []]}, "distinct core ids"),
+    ({"cores": [[0], []]}, "distinct integer core ids"),
+    (
+        {"cores": [[0.2], [0.9]]},
+        "distinct integer core ids >= 0, at least one, for device 'cpu'; got [0.2]",
+    ),
+    (
+        {"cores": [[0], ["1"]]},
+        "distinct integer core ids >= 0, at least one, for device 'gpu'; got ['1']",
+    ),
+    (
+        {"devices": [{"name": "cpu", "core": [0]}, {"name": "gpu"}]},
+        "Unknown field of a device 'core'; known: name, cores, memory_bytes",
+    ),
+    (
+        {"devices": [{"name": "cpu"}, {"name": "gpu", "memory": 5}]},
+        "Unknown field of a device 'memory'; known: name, cores, memory_bytes",
+    ),
+    ({"devices": [{"name": "cpu", "cores": []}, {"name": "gpu"}]}, "cores for all devices or for none"),
+    ({"exec_ns": [[[10, 5]], [[20, 1]], [[30, 7]]]}, "exec_ns of shape (3, any); got (3, 1, 2)"),
+    ({"exec_ns": [[10, 5, 1], [20, 1, 1], [30, 7, 1]]}, "exec_ns of shape (3, 2); got (3, 3)"),
+    ({"exec_ns": [[], [], []]}, "exec_ns of shape (3, 2); got (3, 0)"),
     ({"pins": {"7": "cpu"}}, "pins of tasks"),
     ({"pins": {"0": "npu"}}, "Unknown device 'npu'; known: cpu, gpu"),
     ({"pins": {"1": "gpu"}, "exec_ns": [[1, 2], [3, None], [4, 5]]}, "can run on none"),
@@ -124,6 +145,32 @@ def test_a_broken_file_gives_one_line_that_names_it(
     assert message in str(caught.value)
     assert "broken.json" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("links", "message"),
+    [
+        (LINKS[:1], "a link from 'gpu' to 'cpu'"),
+        ([*LINKS, LINKS[0]], "one link from 'cpu' to 'gpu'; got two"),
+        (
+            [{**LINKS[0], "latency": 5}, LINKS[1]],
+            "Unknown field of a link 'latency'; known: src, dst, latency_ns, bytes_per_s",
+        ),
+        (
+            [{**LINKS[0], "latency_ns": -1}, LINKS[1]],
+            "latency_ns >= 0 and bytes_per_s > 0; got -1, 1000000000",
+        ),
+        (
+            [{**LINKS[0], "latency_ns": True}, LINKS[1]],
+            "latency_ns >= 0 and bytes_per_s > 0; got True, 1000",
+        ),
+        ([{**LINKS[0], "bytes_per_s": -3}, LINKS[1]], "latency_ns >= 0 and bytes_per_s > 0; got 1, -3"),
+    ],
+)
+def test_a_broken_link_is_named(links: list[dict[str, Any]], message: str) -> None:
+    base = {key: value for key, value in SMALL.items() if key != "copy_ns"}
+    with pytest.raises(ProblemError, match=re.escape(message)):
+        problem_from_json({**base, "edge_bytes": [2, 2], "links": links})
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "null", '"x"', "[" * 100_000, "1" * 5000, "\x00"])

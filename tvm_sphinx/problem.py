@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import ProblemError
-from .integers import MAX_TOTAL, frozen_int64
+from .integers import MAX_TOTAL, frozen_int64, is_whole
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -123,9 +123,10 @@ class SchedulingProblem:
                 f"got {len(self.device_cores)} entries."
             )
         for name, cores in zip(self.devices, self.device_cores, strict=True):
-            if not cores or len(set(cores)) != len(cores) or min(cores) < 0:
+            whole = all(is_whole(core) for core in cores)
+            if not cores or not whole or len(set(cores)) != len(cores) or min(cores) < 0:
                 raise ProblemError(
-                    f"Expected distinct core ids >= 0, at least one, for device {name!r}; "
+                    f"Expected distinct integer core ids >= 0, at least one, for device {name!r}; "
                     f"got {list(cores)}."
                 )
 
