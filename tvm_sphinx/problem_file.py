@@ -32,7 +32,8 @@ The form, one JSON object (N tasks, E edges, D devices; what is not marked "requ
 
 All times of a problem have to sum below 2**62 ns, and all bytes of its tasks below 2**62.
 
-The files of two published sets are read as they are: see `tvm_sphinx.problem_import`.
+The files of two published sets are read as they are: see `tvm_sphinx.problem_import`. The
+form of schedules is in `tvm_sphinx.schedule_file`.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,26 @@ def test_check_reports_the_gap_to_a_bound_that_it_computed(
         assert ("check cannot verify" in printed) == (claimed_ns > bound_ns)
     out.write_text(json.dumps({**content, "lower_bound_ns": makespan_ns + 1}))
     assert command("check", str(problem_path), str(out)) == 1
+
+
+def test_check_takes_the_schedule_of_another_tool(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The two files of the README, which hold nothing but what is required."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    paths = [tmp_path / "problem.json", tmp_path / "schedule.json"]
+    for path, text in zip(paths, re.findall(r"```json\n(.*?)```", readme, re.DOTALL), strict=True):
+        path.write_text(text)
+    assert command("check", *map(str, paths)) == 0
+    assert "valid  makespan_ns 29  lower_bound_ns" in capsys.readouterr().out
+    schedule = json.loads(paths[1].read_text())
+    paths[1].write_text(json.dumps({**schedule, "problem_fingerprint": "another"}))
+    assert command("check", *map(str, paths)) == 1
+    assert "got one of problem another" in capsys.readouterr().err
+    for field in schedule:
+        paths[1].write_text(json.dumps({key: schedule[key] for key in schedule if key != field}))
+        with pytest.raises(InvalidScheduleError, match=f"'{field}' is missing"):
+            command("check", *map(str, paths))
 
 
 def test_check_refuses_a_makespan_below_its_own_bound(

@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from ..bounds import lower_bound_ns
-from ..errors import InvalidScheduleError
-from ..json_file import read_json
 from ..problem_file import read_problem
-from ..schedule import Schedule, violations
+from ..schedule import violations
+from ..schedule_file import read_schedule
 
 
 def add_parser(subparsers: Any) -> None:
@@ -23,15 +21,20 @@ def add_parser(subparsers: Any) -> None:
         description="Check a schedule file against its problem file; exit status 1 if it is not valid. "
         "The gap is that to the bound which check computes itself.",
     )
-    parser.add_argument("problem", metavar="PROBLEM.json")
-    parser.add_argument("schedule", metavar="schedule.json")
+    parser.add_argument("problem", metavar="PROBLEM.json", help="form: see tvm_sphinx.problem_file")
+    parser.add_argument(
+        "schedule",
+        metavar="schedule.json",
+        help="an object of device, start_ns, finish_ns (one entry per task) and makespan_ns; the whole "
+        "form: see tvm_sphinx.schedule_file",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print "valid", the makespan and its gap to a bound computed here, or every rule that is broken."""
     problem = read_problem(args.problem)
-    schedule = read_schedule(args.schedule)
+    schedule = read_schedule(args.schedule, problem)
     bound_ns = lower_bound_ns(problem)
     broken = list(violations(problem, schedule))
     if not broken and schedule.makespan_ns < bound_ns:
@@ -50,18 +53,3 @@ def run(args: argparse.Namespace) -> int:
             "search may have proved that, but check cannot verify it"
         )
     return 0
-
-
-def read_schedule(path: str | Path) -> Schedule:
-    """Read a schedule file.
-
-    Raises
-    ------
-    InvalidScheduleError
-        If it cannot be read, is not JSON, or is not a schedule; one line that names the file.
-    """
-    content = read_json(path, "schedule file", InvalidScheduleError)
-    try:
-        return Schedule.from_json(content)
-    except InvalidScheduleError as error:
-        raise InvalidScheduleError(f"Schedule file {str(path)!r}: {error}") from error
