@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,11 @@ SMALL: dict[str, Any] = {
     "copy_ns": [[[0, 3], [4, 0]], [[0, 3], [4, 0]]],
 }
 
+LINKS = [
+    {"src": "cpu", "dst": "gpu", "latency_ns": 1, "bytes_per_s": 10**9},
+    {"src": "gpu", "dst": "cpu", "latency_ns": 2, "bytes_per_s": 10**9},
+]
+
 
 @settings(max_examples=60, deadline=None)
 @given(problems(memory=True))
@@ -42,14 +49,10 @@ def test_file_round_trip(tmp_path: Path) -> None:
 def test_three_forms_of_copies_are_one_problem() -> None:
     base = {key: value for key, value in SMALL.items() if key != "copy_ns"}
     table = SMALL["copy_ns"][0]
-    links = [
-        {"src": "cpu", "dst": "gpu", "latency_ns": 1, "bytes_per_s": 10**9},
-        {"src": "gpu", "dst": "cpu", "latency_ns": 2, "bytes_per_s": 10**9},
-    ]
     forms = [
         SMALL,
         {**base, "copy_class": [0, 0], "copy_tables_ns": [table]},
-        {**base, "edge_bytes": [2, 2], "links": links},
+        {**base, "edge_bytes": [2, 2], "links": LINKS},
     ]
     assert len({problem_from_json(form).fingerprint for form in forms}) == 1
 
@@ -81,7 +84,7 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"devices": []}, "at least one device"),
     ({"devices": ["a", "a"]}, "unique device names"),
     ({"devices": [1, 2]}, "Not a problem"),
-    ({"exec_ns": [[1, 2], [3]]}, "Not a problem"),
+    ({"exec_ns": [[1, 2], [3]]}, "exec_ns as one array; got rows of unlike lengths"),
     ({"exec_ns": [[1.5, 2], [3, 4], [5, 6]]}, "Expected integers in exec_ns"),
     ({"exec_ns": [["x", 2], [3, 4], [5, 6]]}, "Expected integers in exec_ns"),
     ({"exec_ns": [[10**30, 2], [3, 4], [5, 6]]}, "Expected integers in exec_ns"),
@@ -94,11 +97,39 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"copy_ns": [[[0, 3], [4, 0]]]}, "copy_class"),
     ({"copy_ns": [[[1, 3], [4, 0]]] * 2}, "between a device and itself"),
     ({"copy_class": [0, 0]}, "exactly one of"),
-    ({"cores": [[0], []]}, "distinct core ids"),
+    ({"cores": [[0], []]}, "distinct integer core ids"),
+    (
+        {"cores": [[0.2], [0.9]]},
+        "distinct integer core ids >= 0, at least one, for device 'cpu'; got [0.2]",
+    ),
+    (
+        {"cores": [[0], ["1"]]},
+        "distinct integer core ids >= 0, at least one, for device 'gpu'; got ['1']",
+    ),
+    (
+        {"devices": [{"name": "cpu", "core": [0]}, {"name": "gpu"}]},
+        "Unknown field of a device 'core'; known: name, cores, memory_bytes",
+    ),
+    (
+        {"devices": [{"name": "cpu"}, {"name": "gpu", "memory": 5}]},
+        "Unknown field of a device 'memory'; known: name, cores, memory_bytes",
+    ),
+    ({"devices": [{"name": "cpu", "cores": []}, {"name": "gpu"}]}, "cores for all devices or for none"),
+    ({"exec_ns": [[[10, 5]], [[20, 1]], [[30, 7]]]}, "exec_ns of shape (3, any); got (3, 1, 2)"),
+    ({"exec_ns": [[10, 5, 1], [20, 1, 1], [30, 7, 1]]}, "exec_ns of shape (3, 2); got (3, 3)"),
+    ({"exec_ns": [[], [], []]}, "exec_ns of shape (3, 2); got (3, 0)"),
     ({"pins": {"7": "cpu"}}, "pins of tasks"),
     ({"pins": {"0": "npu"}}, "Unknown device 'npu'; known: cpu, gpu"),
     ({"pins": {"1": "gpu"}, "exec_ns": [[1, 2], [3, None], [4, 5]]}, "can run on none"),
     ({"colocation": [0, 0]}, "colocation of shape"),
+    ({"colocation": [2**63 - 1, 0, 0]}, f"groups 0..{2**31 - 1}, or -1 for none; got {2**63 - 1}"),
+    ({"colocation": [-2, 0, 0]}, f"groups 0..{2**31 - 1}, or -1 for none; got -2"),
+    ({"weight_bytes": [2**61] * 3}, f"output_bytes to sum below 2**62 bytes; got {3 * 2**61}"),
+    (
+        {"weight_bytes": [2**61, 0, 0], "output_bytes": [2**61, 0, 0]},
+        f"output_bytes to sum below 2**62 bytes; got {2**62}",
+    ),
+    ({"exec_ns": [[2**62 - 512, 0], [255, 0], [255, 0]]}, f"below 2**62 ns; got {2**62 + 6}"),
     ({"exec_us": []}, "Unknown field 'exec_us'; known:"),
 ]
 
@@ -116,7 +147,33 @@ def test_a_broken_file_gives_one_line_that_names_it(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", "null", '"x"', "[" * 100_000, "\x00"])
+@pytest.mark.parametrize(
+    ("links", "message"),
+    [
+        (LINKS[:1], "a link from 'gpu' to 'cpu'"),
+        ([*LINKS, LINKS[0]], "one link from 'cpu' to 'gpu'; got two"),
+        (
+            [{**LINKS[0], "latency": 5}, LINKS[1]],
+            "Unknown field of a link 'latency'; known: src, dst, latency_ns, bytes_per_s",
+        ),
+        (
+            [{**LINKS[0], "latency_ns": -1}, LINKS[1]],
+            "latency_ns >= 0 and bytes_per_s > 0; got -1, 1000000000",
+        ),
+        (
+            [{**LINKS[0], "latency_ns": True}, LINKS[1]],
+            "latency_ns >= 0 and bytes_per_s > 0; got True, 1000",
+        ),
+        ([{**LINKS[0], "bytes_per_s": -3}, LINKS[1]], "latency_ns >= 0 and bytes_per_s > 0; got 1, -3"),
+    ],
+)
+def test_a_broken_link_is_named(links: list[dict[str, Any]], message: str) -> None:
+    base = {key: value for key, value in SMALL.items() if key != "copy_ns"}
+    with pytest.raises(ProblemError, match=re.escape(message)):
+        problem_from_json({**base, "edge_bytes": [2, 2], "links": links})
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "null", '"x"', "[" * 100_000, "1" * 5000, "\x00"])
 def test_a_file_that_is_no_problem_at_all(text: str, tmp_path: Path) -> None:
     path = tmp_path / "broken.json"
     path.write_text(text)
@@ -192,6 +249,43 @@ def test_a_cycle_in_an_imported_graph_is_refused() -> None:
         problem_from_json({**DNN, "maxCPUs": "many"})
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("maxFPGAs", float("inf"), "maxFPGAs as an integer of 0..1024; got inf"),
+        ("maxFPGAs", 1.5, "maxFPGAs as an integer of 0..1024; got 1.5"),
+        ("maxCPUs", -1, "maxCPUs as an integer of 0..1024; got -1"),
+        ("maxSizePerFPGA", float("inf"), "maxSizePerFPGA as a number >= 0 and below 2**62; got inf"),
+        (
+            "maxSizePerFPGA",
+            1e30,
+            "maxSizePerFPGA as a number >= 0 and below 2**62; got 1e+30",
+        ),
+        ("size", float("inf"), "size as a number >= 0 and below 2**62; got inf"),
+        ("size", 1e30, "size as a number >= 0 and below 2**62; got 1e+30"),
+        ("cpuLatency", -1.0, "cpuLatency as a number >= 0 and below 2**62; got -1.0"),
+        ("cpuLatency", float("nan"), "cpuLatency as a number >= 0 and below 2**62; got nan"),
+        ("cpuLatency", 1e18, "times below 2**62 ns; got 1e+18 ms"),
+        ("fpgaLatency", "2.0", "fpgaLatency as a number >= 0 and below 2**62; got '2.0'"),
+        ("supportedOnFpga", "no", "supportedOnFpga as 0 or 1; got 'no'"),
+        ("cost", float("inf"), "cost as a number >= 0 and below 2**62; got inf"),
+        ("cost", 3e12, "times below 2**62 ns; got 6e+12 ms"),
+        ("id", 3, "each node id once; 3 is given twice"),
+        ("destId", 7, "each edge once; (3, 7) is given twice"),
+    ],
+)
+def test_a_field_of_dnn_partitioning_that_is_out_of_range(
+    field: str, value: object, message: str
+) -> None:
+    content = copy.deepcopy(DNN)
+    content["edges"].append({"sourceId": 3, "destId": 5, "cost": 0.5})
+    for entry in (content, content["nodes"][0], content["edges"][-1]):
+        if field in entry:
+            entry[field] = value
+    with pytest.raises(ProblemError, match=re.escape(message)):
+        problem_from_json(content)
+
+
 DAGBENCH: dict[str, Any] = {
     "name": "two",
     "task_graph": {
@@ -213,3 +307,30 @@ def test_import_of_dagbench() -> None:
     with pytest.raises(ProblemError, match="link between every two"):
         problem_from_json(broken)
     assert np.array_equal(problem.edges, [[0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "message"),
+    [
+        (("task_graph", "tasks"), {"name": "b"}, "each task name once; 'b' is given twice"),
+        (("task_graph", "tasks"), {"cost": -1}, "cost as a number >= 0 and below 2**62; got -1"),
+        (("task_graph", "tasks"), {"cost": 10**400}, "cost as a number >= 0 and below 2**62; got 1000"),
+        (
+            ("task_graph", "dependencies"),
+            {"size": float("inf")},
+            "size as a number >= 0 and below 2**62; got inf",
+        ),
+        (("network", "nodes"), {"speed": -2.0}, "speed as a number >= 0 and below 2**62; got -2.0"),
+        (("network", "nodes"), {"speed": 0}, "speed > 0; got 0"),
+        (("network", "nodes"), {"speed": 1e-320}, "times below 2**62 ns; got inf ms"),
+        (("network", "edges"), {"speed": -50.0}, "speed as a number >= 0 and below 2**62; got -50.0"),
+        (("network", "edges"), {"speed": 5e-324}, "times below 2**62 ns; got"),
+    ],
+)
+def test_a_field_of_dagbench_that_is_out_of_range(
+    part: tuple[str, str], change: dict[str, Any], message: str
+) -> None:
+    content = copy.deepcopy(DAGBENCH)
+    content[part[0]][part[1]][-1].update(change)
+    with pytest.raises(ProblemError, match=re.escape(message)):
+        problem_from_json(content)

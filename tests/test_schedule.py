@@ -70,11 +70,35 @@ def test_valid_schedule_is_accepted() -> None:
             "both run on core 1",
         ),
         ({"device": [0, 0, 1]}, "one shape"),
+        ({"device": [0, 0, 0.7, 0]}, r"integers in device, each in int64; got 0\.7"),
+        ({"device": ["0", 0, 1, 0]}, "integers in device, each in int64; got '0'"),
+        ({"finish_ns": [10, 20, 23, 2**70]}, f"integers in finish_ns, each in int64; got {2**70}"),
+        ({"makespan_ns": 31.0}, r"makespan_ns as an integer; got 31\.0"),
+        ({"lower_bound_ns": True}, "lower_bound_ns as an integer; got True"),
+        ({"makespan_ns": 2**70}, f"makespan_ns in 0..*; got {2**70}"),
+        ({"lower_bound_ns": -1}, "lower_bound_ns in 0..*; got -1"),
+        ({"start_ns": [0, -1, 13, 26]}, "start_ns in 0..*; got -1"),
+        ({"finish_ns": [10, 20, 23, 2**62]}, f"finish_ns in 0..*; got {2**62}"),
     ],
 )
 def test_broken_rule_is_named(change: dict, rule: str) -> None:
     with pytest.raises(InvalidScheduleError, match=rule):
         validate(PROBLEM, replace(VALID, **change))
+
+
+def test_times_that_wrap_around_are_refused() -> None:
+    """From 2**63 - 1 on, each finish, its delivery and each arrival lies below 0 in int64."""
+    start = np.full(4, 2**63 - 1)
+    wrapped = replace(
+        VALID,
+        device=[0, 0, 0, 0],
+        start_ns=start,
+        finish_ns=start + PROBLEM.exec_ns[:, 0],
+        makespan_ns=0,
+        lower_bound_ns=0,
+    )
+    with pytest.raises(InvalidScheduleError, match=f"start_ns in 0..*; got {2**63 - 1}"):
+        validate(PROBLEM, wrapped)
 
 
 def test_tasks_on_one_core_through_two_devices_overlap() -> None:

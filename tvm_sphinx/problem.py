@@ -7,7 +7,6 @@ from a problem file. All times are int64 nanoseconds, so that sums are exact and
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import ProblemError
+from .integers import MAX_TOTAL, frozen_int64, is_whole
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -23,8 +23,8 @@ Int64Array = npt.NDArray[np.int64]
 CANNOT_RUN = -1
 #: ``memory_bytes`` of a device without a limit, and ``colocation`` of a task that is tied to none.
 UNLIMITED = NO_GROUP = -1
-#: No sum over a problem may pass this, so that no schedule of it can overflow int64.
-MAX_TOTAL_NS = 2**62
+#: Largest group number in ``colocation``.
+MAX_GROUP = 2**31 - 1
 
 # Stands for "no limits, no ties, no times"; replaced by an array at construction.
 _DEFAULT: Any = None
@@ -58,7 +58,7 @@ class SchedulingProblem:
         Earliest start of a task on a device (its model inputs have to arrive), and the time from its
         finish until its model outputs are delivered. Zero by default.
     colocation : (N,) int64
-        Tasks with the same group id >= 0 must share a device; `NO_GROUP` ties to none.
+        Tasks with the same group id, 0 .. `MAX_GROUP`, must share a device; `NO_GROUP` ties to none.
     memory_bytes : (D,) int64
         Capacity, or `UNLIMITED`. See `tvm_sphinx.schedule.peak_memory_bytes` for what counts.
     weight_bytes, output_bytes : (N,) int64
@@ -68,7 +68,7 @@ class SchedulingProblem:
     ------
     ProblemError
         If a shape or an invariant above does not hold, a task can run nowhere, or the sum of all
-        times could overflow.
+        times or of all bytes of tasks reaches 2**62.
     """
 
     name: str
@@ -106,9 +106,10 @@ class SchedulingProblem:
             value = getattr(self, field_name)
             if value is None:
                 value = np.full(shape, defaults.get(field_name, 0), dtype=np.int64)
-            object.__setattr__(self, field_name, _frozen_int64(field_name, value, shape))
+            object.__setattr__(self, field_name, frozen_int64(field_name, value, shape, ProblemError))
         self._check_times()
         self._check_edges()
+        self._check_totals()
         self._check_colocation()
 
     def _check_devices(self) -> None:
@@ -122,9 +123,10 @@ class SchedulingProblem:
                 f"got {len(self.device_cores)} entries."
             )
         for name, cores in zip(self.devices, self.device_cores, strict=True):
-            if not cores or len(set(cores)) != len(cores) or min(cores) < 0:
+            whole = all(is_whole(core) for core in cores)
+            if not cores or not whole or len(set(cores)) != len(cores) or min(cores) < 0:
                 raise ProblemError(
-                    f"Expected distinct core ids >= 0, at least one, for device {name!r}; "
+                    f"Expected distinct integer core ids >= 0, at least one, for device {name!r}; "
                     f"got {list(cores)}."
                 )
 
@@ -160,16 +162,29 @@ class SchedulingProblem:
             raise ProblemError(
                 f"Expected copy_class in 0..{len(self.copy_ns) - 1}; got {self.copy_class.tolist()[:8]}."
             )
-        total = float(self.exec_ns.max(axis=1, initial=0).sum(dtype=np.float64))
-        for value in (self.release_ns, self.delivery_ns):
-            total += float(value.max(axis=1, initial=0).sum(dtype=np.float64))
-        if edges.size:
-            largest = self.copy_ns.max(axis=(1, 2)).astype(np.float64)
-            total += float(largest[self.copy_class].sum())
-        if total >= MAX_TOTAL_NS:
-            raise ProblemError(f"Expected all times to sum below 2**62 ns; got about {total:.3g} ns.")
+
+    def _check_totals(self) -> None:
+        """Check sums in Python's integers: in int64 they could wrap, in floating point lose digits."""
+        times = [
+            value.max(axis=1, initial=0) for value in (self.exec_ns, self.release_ns, self.delivery_ns)
+        ]
+        if self.num_edges:
+            times.append(self.copy_ns.max(axis=(1, 2))[self.copy_class])
+        for what, unit, parts in (
+            ("times", "ns", times),
+            ("weight_bytes and output_bytes", "bytes", [self.weight_bytes, self.output_bytes]),
+        ):
+            total = sum(sum(part.tolist()) for part in parts)
+            if total >= MAX_TOTAL:
+                raise ProblemError(f"Expected all {what} to sum below 2**62 {unit}; got {total}.")
 
     def _check_colocation(self) -> None:
+        beyond = (self.colocation < NO_GROUP) | (self.colocation > MAX_GROUP)
+        if beyond.any():
+            raise ProblemError(
+                f"Expected colocation groups 0..{MAX_GROUP}, or -1 for none; "
+                f"got {self.colocation[beyond][0]}."
+            )
         for group in np.unique(self.colocation[self.colocation != NO_GROUP]).tolist():
             members = np.flatnonzero(self.colocation == group)
             if not (self.exec_ns[members] != CANNOT_RUN).all(axis=0).any():
@@ -221,21 +236,3 @@ class SchedulingProblem:
             digest.update(repr(array.shape).encode())
             digest.update(np.ascontiguousarray(array).astype("<i8").tobytes())
         return digest.hexdigest()[:32]
-
-
-def _frozen_int64(name: str, value: object, shape: Sequence[int]) -> Int64Array:
-    """Return a contiguous, read-only int64 copy of ``value``; -1 in ``shape`` matches any extent."""
-    array = np.asarray(value)
-    if array.size == 0:
-        array = array.reshape([0 if extent == -1 else extent for extent in shape])
-    elif array.dtype.kind not in "iu":
-        raise ProblemError(f"Expected integers in {name}; got dtype {array.dtype}.")
-    same_rank = array.ndim == len(shape)
-    if not same_rank or any(want not in (-1, got) for want, got in zip(shape, array.shape, strict=True)):
-        wanted = "(" + ", ".join("any" if extent == -1 else str(extent) for extent in shape) + ")"
-        raise ProblemError(f"Expected {name} of shape {wanted}; got {array.shape}.")
-    if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
-        raise ProblemError(f"Expected {name} to fit int64; got {array.max()}.")
-    frozen = np.array(array, dtype=np.int64, order="C", copy=True)
-    frozen.flags.writeable = False
-    return frozen

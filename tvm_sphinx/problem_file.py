@@ -20,17 +20,20 @@ The form, one JSON object (N tasks, E edges, D devices; what is not marked "requ
 ``edge_bytes``, ``links``
     Instead: for every edge its bytes, and objects ``{"src": name, "dst": name, "latency_ns": ...,
     "bytes_per_s": ...}`` for each ordered pair of devices. A copy costs latency_ns + bytes /
-    bytes_per_s, rounded up to whole nanoseconds.
+    bytes_per_s, rounded up to whole nanoseconds; both are integers.
 ``release_ns``, ``delivery_ns``
     N x D: earliest start of a task on a device; from its finish until its outputs are delivered.
 ``colocation``
-    N group numbers; tasks of one group >= 0 share a device.
+    N group numbers of 0 .. 2**31 - 1; tasks of one group share a device; -1: tied to none.
 ``pins``
     An object from task number (as a string) to device name: that task runs there.
 ``weight_bytes``, ``output_bytes``
     N: what a task's weights take all the time, and its outputs while they are alive.
 
-The files of two published sets are read as they are: see `tvm_sphinx.problem_import`.
+All times of a problem have to sum below 2**62 ns, and all bytes of its tasks below 2**62.
+
+The files of two published sets are read as they are: see `tvm_sphinx.problem_import`. The
+form of schedules is in `tvm_sphinx.schedule_file`.
 """
 
 from __future__ import annotations
@@ -42,11 +45,15 @@ from typing import Any
 import numpy as np
 
 from .errors import ProblemError, known_choices
+from .integers import frozen_int64, is_whole
+from .json_file import read_json
 from .problem import CANNOT_RUN, UNLIMITED, Int64Array, SchedulingProblem
 from .problem_import import import_dagbench, import_dnn_partitioning
 
 _REQUIRED = ("devices", "exec_ns", "edges")
 _COPY_FORMS = (("copy_ns",), ("copy_class", "copy_tables_ns"), ("edge_bytes", "links"))
+_DEVICE_KEYS = ("name", "cores", "memory_bytes")
+_LINK_KEYS = ("src", "dst", "latency_ns", "bytes_per_s")
 _PASSED_ON = ("release_ns", "delivery_ns", "colocation", "weight_bytes", "output_bytes")
 _KNOWN = ("name", *_REQUIRED, "cores", "memory_bytes", *sum(_COPY_FORMS, ()), *_PASSED_ON, "pins")
 
@@ -60,12 +67,7 @@ def read_problem(path: str | Path) -> SchedulingProblem:
         If the file cannot be read, is not JSON, or breaks a rule of its form; one line that names the
         file.
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ProblemError(f"Cannot read problem file {str(path)!r}: {error.strerror}.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProblemError(f"Problem file {str(path)!r} is not JSON: {error}.") from error
+    content = read_json(path, "problem file", ProblemError)
     try:
         return problem_from_json(content, Path(path).stem)
     except ProblemError as error:
@@ -86,9 +88,7 @@ def problem_from_json(content: Any, name: str = "problem") -> SchedulingProblem:
         return import_dagbench(content, name)
     if "nodes" in content:
         return import_dnn_partitioning(content, name)
-    for key in content:
-        if key not in _KNOWN:
-            raise ProblemError(known_choices("field", key, _KNOWN))
+    _check_keys("field", content, _KNOWN)
     for key in _REQUIRED:
         if not isinstance(content.get(key), list):
             raise ProblemError(f"Expected a list {key!r}; got {content.get(key)!r:.40}.")
@@ -102,9 +102,9 @@ def problem_from_json(content: Any, name: str = "problem") -> SchedulingProblem:
 
 def _build(content: dict[str, Any], name: str) -> SchedulingProblem:
     devices, cores, memory = _devices(content)
-    exec_ns = np.array(
-        [[CANNOT_RUN if cell is None else cell for cell in row] for row in content["exec_ns"]]
-    ).reshape(len(content["exec_ns"]), -1 if content["exec_ns"] else len(devices))
+    rows = [[CANNOT_RUN if cell is None else cell for cell in row] for row in content["exec_ns"]]
+    shape = (len(rows), -1 if rows else len(devices))
+    exec_ns = frozen_int64("exec_ns", rows, shape, ProblemError).copy()
     for task, device in dict(content.get("pins", {})).items():
         _pin(exec_ns, int(task), _index(devices, device))
     copy_class, copy_ns = _copies(content, devices)
@@ -130,18 +130,27 @@ def _devices(content: dict[str, Any]) -> tuple[tuple[str, ...], tuple[tuple[int,
         for key in ("cores", "memory_bytes"):
             if key in content:
                 raise ProblemError(f"Expected {key!r} inside the objects of 'devices'; got both.")
+        for entry in entries:
+            _check_keys("field of a device", entry, _DEVICE_KEYS)
         names = tuple(str(entry["name"]) for entry in entries)
-        given = [entry.get("cores") for entry in entries]
-        if any(given) and not all(given):
-            raise ProblemError("Expected cores for all devices or for none.")
-        cores = given if any(given) else None
+        cores = [entry.get("cores") for entry in entries]
+        if None in cores:
+            if any(group is not None for group in cores):
+                raise ProblemError("Expected cores for all devices or for none.")
+            cores = None
         memory = [entry.get("memory_bytes") for entry in entries]
     if cores is None:
         cores = [[device] for device in range(len(names))]
     limits = None
     if memory is not None:
         limits = np.array([UNLIMITED if limit is None else limit for limit in memory])
-    return names, tuple(tuple(int(core) for core in group) for group in cores), limits
+    return names, tuple(tuple(group) for group in cores), limits
+
+
+def _check_keys(kind: str, entry: dict[str, Any], known: tuple[str, ...]) -> None:
+    for key in entry:
+        if key not in known:
+            raise ProblemError(known_choices(kind, key, known))
 
 
 def _index(devices: tuple[str, ...], name: object) -> int:
@@ -177,10 +186,16 @@ def _copies(content: dict[str, Any], devices: tuple[str, ...]) -> tuple[Any, Any
 def _link_tables(content: dict[str, Any], devices: tuple[str, ...]) -> tuple[Any, Any]:
     links: dict[tuple[int, int], tuple[int, int]] = {}
     for link in content["links"]:
+        _check_keys("field of a link", link, _LINK_KEYS)
         pair = _index(devices, link["src"]), _index(devices, link["dst"])
         latency_ns, bytes_per_s = link["latency_ns"], link["bytes_per_s"]
-        if not (isinstance(latency_ns, int) and isinstance(bytes_per_s, int) and bytes_per_s > 0):
-            raise ProblemError(f"Expected whole latency_ns, and bytes_per_s > 0; got {link!r:.80}.")
+        if not (is_whole(latency_ns) and is_whole(bytes_per_s) and latency_ns >= 0 and bytes_per_s > 0):
+            raise ProblemError(
+                "Expected whole latency_ns >= 0 and bytes_per_s > 0; "
+                f"got {latency_ns!r:.40}, {bytes_per_s!r:.40}."
+            )
+        if pair in links:
+            raise ProblemError(f"Expected one link from {link['src']!r} to {link['dst']!r}; got two.")
         links[pair] = latency_ns, bytes_per_s
     sizes, classes = np.unique(np.array(content["edge_bytes"]), return_inverse=True)
     if sizes.dtype.kind != "i" or sizes.min(initial=0) < 0:

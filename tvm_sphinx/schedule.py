@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .errors import InvalidScheduleError
+from .integers import MAX_TOTAL, frozen_int64, is_whole
 from .problem import CANNOT_RUN, NO_GROUP, UNLIMITED, Int64Array, SchedulingProblem
 
 
@@ -30,6 +31,11 @@ class Schedule:
         No schedule of the problem is shorter than this.
     problem_fingerprint
         The problem that this schedule was made for.
+
+    Raises
+    ------
+    InvalidScheduleError
+        If a field holds anything but integers, or the arrays are not of one shape.
     """
 
     device: Int64Array
@@ -41,10 +47,14 @@ class Schedule:
 
     def __post_init__(self) -> None:
         for name in ("device", "start_ns", "finish_ns"):
-            frozen = np.array(getattr(self, name), dtype=np.int64, order="C", copy=True)
-            frozen.flags.writeable = False
+            frozen = frozen_int64(name, getattr(self, name), (-1,), InvalidScheduleError)
             object.__setattr__(self, name, frozen)
-        if not self.device.shape == self.start_ns.shape == self.finish_ns.shape or self.device.ndim != 1:
+        for name in ("makespan_ns", "lower_bound_ns"):
+            value = getattr(self, name)
+            if not is_whole(value):
+                raise InvalidScheduleError(f"Expected {name} as an integer; got {value!r:.40}.")
+            object.__setattr__(self, name, int(value))
+        if not self.device.shape == self.start_ns.shape == self.finish_ns.shape:
             raise InvalidScheduleError(
                 "Expected device, start_ns and finish_ns of one shape (N,); got "
                 f"{self.device.shape}, {self.start_ns.shape}, {self.finish_ns.shape}."
@@ -90,27 +100,25 @@ class Schedule:
         Raises
         ------
         InvalidScheduleError
-            If a field is missing or holds something else than integers.
+            If it is no object, a field is missing, or one holds something else than integers.
         """
-        try:
-            return cls(
-                device=content["device"],
-                start_ns=content["start_ns"],
-                finish_ns=content["finish_ns"],
-                makespan_ns=int(content["makespan_ns"]),
-                lower_bound_ns=int(content["lower_bound_ns"]),
-                problem_fingerprint=str(content["problem_fingerprint"]),
+        if not isinstance(content, dict):
+            raise InvalidScheduleError(f"Expected one JSON object; got {type(content).__name__}.")
+        names = [field.name for field in fields(cls)]
+        missing = [name for name in names if name not in content]
+        if missing:
+            raise InvalidScheduleError(
+                f"Expected the fields {', '.join(names)}; {missing[0]!r} is missing."
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise InvalidScheduleError(f"Not a schedule in JSON form: {error!r}.") from error
+        return cls(**{name: content[name] for name in names})
 
 
 def validate(problem: SchedulingProblem, schedule: Schedule) -> None:
     """Check a schedule against its problem, independently of how it was found.
 
-    Checked are: the fingerprint; devices that exist and can run their tasks; durations; release
-    times; precedence with copies; no two tasks at once on any core; colocation; memory capacity; the
-    makespan; and that the lower bound does not lie above it.
+    Checked are: the fingerprint; devices that exist and can run their tasks; times from 0 to below
+    2**62 ns; durations; release times; precedence with copies; no two tasks at once on any core;
+    colocation; memory capacity; the makespan; and that the lower bound does not lie above it.
 
     Raises
     ------
@@ -135,6 +143,9 @@ def violations(problem: SchedulingProblem, schedule: Schedule) -> Iterator[str]:
     if device.size and not 0 <= device.min() <= device.max() < problem.num_devices:
         yield f"Expected devices 0..{problem.num_devices - 1}; got {device.min()}..{device.max()}."
         return
+    if out_of_range := list(_times_out_of_range(schedule)):
+        yield from out_of_range
+        return
     yield from _broken_times(problem, schedule)
     yield from _broken_precedences(problem, schedule)
     yield from _overlaps(problem, schedule)
@@ -143,6 +154,14 @@ def violations(problem: SchedulingProblem, schedule: Schedule) -> Iterator[str]:
     for name, peak, capacity in zip(problem.devices, peaks, problem.memory_bytes, strict=True):
         if capacity != UNLIMITED and peak > capacity:
             yield f"Device {name!r} holds {peak} bytes at its peak; its capacity is {capacity}."
+
+
+def _times_out_of_range(schedule: Schedule) -> Iterator[str]:
+    for name in ("start_ns", "finish_ns", "makespan_ns", "lower_bound_ns"):
+        times = np.atleast_1d(getattr(schedule, name))
+        wrong = times[(times < 0) | (times >= MAX_TOTAL)]
+        if wrong.size:
+            yield f"Expected {name} in 0..2**62 - 1; got {wrong[0]}."
 
 
 def _broken_times(problem: SchedulingProblem, schedule: Schedule) -> Iterator[str]:

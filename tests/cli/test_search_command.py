@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,60 @@ def test_check_reports_every_broken_rule(
     assert "makespan_ns is" in printed
 
 
+def test_check_reports_the_gap_to_a_bound_that_it_computed(
+    problem_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "schedule.json"
+    command("search", str(problem_path), "--algorithm", "heft", "-o", str(out))
+    content = json.loads(out.read_text())
+    makespan_ns, bound_ns = content["makespan_ns"], content["lower_bound_ns"]
+    assert bound_ns < makespan_ns
+    capsys.readouterr()
+    for claimed_ns in (0, bound_ns, makespan_ns):
+        out.write_text(json.dumps({**content, "lower_bound_ns": claimed_ns}))
+        assert command("check", str(problem_path), str(out)) == 0
+        printed = capsys.readouterr().out
+        assert f"lower_bound_ns {bound_ns}  gap {makespan_ns / bound_ns - 1:.2%}" in printed
+        assert ("check cannot verify" in printed) == (claimed_ns > bound_ns)
+    out.write_text(json.dumps({**content, "lower_bound_ns": makespan_ns + 1}))
+    assert command("check", str(problem_path), str(out)) == 1
+
+
+def test_check_takes_the_schedule_of_another_tool(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The two files of the README, which hold nothing but what is required."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    paths = [tmp_path / "problem.json", tmp_path / "schedule.json"]
+    for path, text in zip(paths, re.findall(r"```json\n(.*?)```", readme, re.DOTALL), strict=True):
+        path.write_text(text)
+    assert command("check", *map(str, paths)) == 0
+    assert "valid  makespan_ns 29  lower_bound_ns" in capsys.readouterr().out
+    schedule = json.loads(paths[1].read_text())
+    paths[1].write_text(json.dumps({**schedule, "problem_fingerprint": "another"}))
+    assert command("check", *map(str, paths)) == 1
+    assert "got one of problem another" in capsys.readouterr().err
+    for field in schedule:
+        paths[1].write_text(json.dumps({key: schedule[key] for key in schedule if key != field}))
+        with pytest.raises(InvalidScheduleError, match=f"'{field}' is missing"):
+            command("check", *map(str, paths))
+
+
+def test_check_refuses_a_makespan_below_its_own_bound(
+    problem_path: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where the checker and the bound disagree, one of them is wrong, and nothing is certified."""
+    out = tmp_path / "schedule.json"
+    command("search", str(problem_path), "--algorithm", "heft", "-o", str(out))
+    makespan_ns = json.loads(out.read_text())["makespan_ns"]
+    monkeypatch.setattr(check, "lower_bound_ns", lambda problem: makespan_ns + 1)
+    assert command("check", str(problem_path), str(out)) == 1
+    assert f"below the lower bound {makespan_ns + 1} ns" in capsys.readouterr().err
+
+
 def test_errors_name_what_is_wrong(problem_path: Path, tmp_path: Path) -> None:
     with pytest.raises(ProblemError, match="No such file"):
         command("search", str(tmp_path / "missing.json"))
@@ -98,7 +153,10 @@ def test_errors_name_what_is_wrong(problem_path: Path, tmp_path: Path) -> None:
         )
     with pytest.raises(InvalidScheduleError, match="No such file"):
         command("check", str(problem_path), str(tmp_path / "missing.json"))
-    for text in ("{", "[]", "{}", '{"device": "x"}'):
+    whole = '{"device": [0], "start_ns": [0], "finish_ns": [%s], "makespan_ns": 1, '
+    whole += '"lower_bound_ns": 0, "problem_fingerprint": ""}'
+    numbers = ("Infinity", "NaN", "0.5", str(2**70), "1" * 5000)
+    for text in ("{", "[]", "{}", '{"device": "x"}', *(whole % number for number in numbers)):
         (tmp_path / "bad.json").write_text(text)
         with pytest.raises(InvalidScheduleError, match=r"bad\.json"):
             command("check", str(problem_path), str(tmp_path / "bad.json"))

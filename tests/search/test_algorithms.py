@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import signal
 
 import numpy as np
@@ -15,7 +16,7 @@ from tests.strategies import draw_problem, problems
 from tvm_sphinx.errors import SphinxError
 from tvm_sphinx.problem import SchedulingProblem
 from tvm_sphinx.schedule import validate
-from tvm_sphinx.search import ALGORITHMS, NoRoomError, SearchSpace, Stop, search_schedule
+from tvm_sphinx.search import ALGORITHMS, NoRoomError, ParamsError, SearchSpace, Stop, search_schedule
 from tvm_sphinx.search.bounds import lower_bound_ns
 
 SMALL = Stop(max_evaluations=2_000)
@@ -178,6 +179,15 @@ def test_every_baseline_improves_on_its_first_schedule_and_keeps_its_seed(name: 
     found, again = (search_schedule(problem, algorithm=name, seed=5, stop=stop) for _ in range(2))
     assert found.best.makespan_ns < found.history[0].makespan_ns
     assert found.best.makespan_ns == again.best.makespan_ns
+
+
+@pytest.mark.parametrize("name", sorted(set(ALGORITHMS) - {"exact"}))
+def test_every_algorithm_says_its_seed_and_refuses_one_out_of_range(name: str) -> None:
+    problem = draw_problem(11, 10)
+    assert search_schedule(problem, algorithm=name, seed=2**64 - 1, stop=SMALL).seed == 2**64 - 1
+    for seed in (-1, 2**64, 0.5, True):
+        with pytest.raises(ParamsError, match=re.escape(f"2**64 - 1; got {seed}.")):
+            search_schedule(problem, algorithm=name, seed=seed, stop=SMALL)
 
 
 def test_ctrl_c_after_a_proof_is_a_keyboard_interrupt() -> None:

@@ -36,7 +36,12 @@ def add_parser(subparsers: Any) -> None:
         help=f"one of {', '.join(sorted(ALGORITHMS))}; default: cpga, and without a budget on up to "
         f"{PROVABLE_TASKS} tasks exact, which proves the optimum, where OR-Tools is installed",
     )
-    parser.add_argument("-o", "--output", metavar="schedule.json", help="'-' writes to stdout")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="schedule.json",
+        help="'-' writes to stdout; form: see tvm_sphinx.schedule_file",
+    )
     parser.set_defaults(run=run)
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import SphinxError, known_choices
+from ..integers import is_whole
 from ..problem import SchedulingProblem
 from ..schedule import Schedule, validate
 from .baselines import annealing, greedy_correction, plain_ga, random_search
@@ -24,14 +25,16 @@ class UnknownAlgorithmError(SphinxError, ValueError):
 
 
 def _heuristic(name: str) -> Callable[..., SearchResult]:
-    def run(problem: SchedulingProblem, **_: object) -> SearchResult:
-        return Heuristic(name)(problem)
+    def run(problem: SchedulingProblem, *, seed: int = 0, **_: object) -> SearchResult:
+        # Nothing in a heuristic is random; the result says what it was called with.
+        return replace(Heuristic(name)(problem), seed=seed)
 
     return run
 
 
 #: Those that place tasks by a fixed rule, and so take no search space.
 HEURISTICS = (*KINDS, "single")
+_SEEDS = 2**64
 
 #: Every algorithm by its name.
 ALGORITHMS: dict[str, Callable[..., SearchResult]] = {
@@ -58,6 +61,12 @@ def check_algorithm(algorithm: str) -> None:
     """Raise `UnknownAlgorithmError`, with the known names, unless an algorithm of that name is there."""
     if algorithm not in ALGORITHMS:
         raise UnknownAlgorithmError(known_choices("algorithm", algorithm, sorted(ALGORITHMS)))
+
+
+def check_seed(seed: int) -> None:
+    """Raise `ParamsError` unless a seed is an integer that the random numbers of every search take."""
+    if not is_whole(seed) or not 0 <= seed < _SEEDS:
+        raise ParamsError(f"Expected seed as an integer of 0..2**64 - 1; got {seed!r:.40}.")
 
 
 def search_schedule(
@@ -106,7 +115,8 @@ def search_schedule(
     UnknownAlgorithmError
         If no algorithm has that name; the message lists the known ones.
     ParamsError
-        If the algorithm is a heuristic and a space is given.
+        If the seed or a parameter is out of range, or if the algorithm is a heuristic and a space is
+        given.
     ProblemError
         If the space has another number of tasks than the problem.
     NoRoomError
@@ -117,6 +127,7 @@ def search_schedule(
     if start is not None:
         validate(problem, start)
     check_algorithm(algorithm)
+    check_seed(seed)
     if space is not None and algorithm in HEURISTICS:
         searches = ", ".join(sorted(ALGORITHMS.keys() - set(HEURISTICS)))
         raise ParamsError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import SphinxError
+from ..integers import MAX_TOTAL
 
 
 class StopError(SphinxError, ValueError):
@@ -29,7 +30,7 @@ class Stop:
     Raises
     ------
     StopError
-        If a budget is negative, or none is given.
+        If a budget is negative or not below 2**62, as no infinite one is, or none is given.
     """
 
     max_evaluations: int | None = None
@@ -42,8 +43,8 @@ class Stop:
         if not budgets:
             raise StopError(f"Expected at least one budget of {', '.join(vars(self))}; got none.")
         for name, value in budgets.items():
-            if not value >= 0:
-                raise StopError(f"Expected {name} >= 0; got {name} = {value}.")
+            if not 0 <= value < MAX_TOTAL:
+                raise StopError(f"Expected {name} >= 0, and below 2**62; got {name} = {value}.")
 
     @classmethod
     def default(cls, num_tasks: int) -> Stop:

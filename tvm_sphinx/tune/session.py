@@ -8,6 +8,7 @@ disk before the next one is measured.
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -56,8 +57,8 @@ class TuneConfig:
     def __post_init__(self) -> None:
         if self.trials < 1:
             raise SphinxError(f"Expected trials >= 1; got {self.trials}.")
-        if self.time_limit_s is not None and not self.time_limit_s > 0:
-            raise SphinxError(f"Expected a time limit > 0 s; got {self.time_limit_s}.")
+        if self.time_limit_s is not None and not 0 < self.time_limit_s < math.inf:
+            raise SphinxError(f"Expected a finite time limit > 0 s; got {self.time_limit_s}.")
         if self.seed < 0:
             raise SphinxError(f"Expected seed >= 0; got {self.seed}.")
 
