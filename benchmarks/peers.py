@@ -1,6 +1,7 @@
-"""The GA peers, as strong as they can be made: our seeds, our encoding, insertion, our native decoder.
+"""The peers, as strong as they can be made: our seeds, our encoding, our native decoder.
 
-Each returns (best makespan in ns, CPU seconds at which it was found, evaluations by then).
+Each returns (best makespan in ns, CPU seconds at which it was found, evaluations by then; 0 for CP-SAT,
+which values no schedules). GAs decode by the rule that they are given, append or insertion.
 """
 
 from __future__ import annotations
@@ -8,11 +9,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from tvm_sphinx.problem import SchedulingProblem
-from tvm_sphinx.search.native import INSERT, native_problem, to_int64
+from tvm_sphinx.search import search_schedule
+from tvm_sphinx.search.exact_model import ExactModel
+from tvm_sphinx.search.native import APPEND, INSERT, native_problem, to_int64
 
 POPULATION = 100
 
@@ -24,8 +28,8 @@ class Budget(Exception):  # noqa: N818 - not an error
 class Objective:
     """Priorities (N numbers) and devices (N numbers in [0, D)) to a makespan, best and time kept."""
 
-    def __init__(self, problem: SchedulingProblem, cpu_s: float) -> None:
-        self.problem, self.native = problem, native_problem(problem)
+    def __init__(self, problem: SchedulingProblem, cpu_s: float, rule: int) -> None:
+        self.problem, self.native, self.rule = problem, native_problem(problem), rule
         self.end = time.thread_time() + cpu_s
         self.begin = time.thread_time()
         self.evaluations = 0
@@ -49,7 +53,7 @@ class Objective:
             raise Budget
         num = self.problem.num_tasks
         device = np.clip(vector[num:].astype(np.int64), 0, self.problem.num_devices - 1)
-        value = self.native.decode(self.order(vector[:num]), device, INSERT)[0]
+        value = self.native.decode(self.order(vector[:num]), device, self.rule)[0]
         self.evaluations += 1
         if value < self.best:
             self.best, self.best_evaluations = value, self.evaluations
@@ -84,13 +88,13 @@ class Objective:
         return int(self.best), self.best_s, self.best_evaluations
 
 
-def pymoo_ga(problem: SchedulingProblem, cpu_s: float) -> tuple[int, float, int]:
+def pymoo_ga(problem: SchedulingProblem, cpu_s: float, rule: int = INSERT) -> tuple[int, float, int]:
     """Run pymoo's GA with its default real-coded operators."""
     from pymoo.algorithms.soo.nonconvex.ga import GA
     from pymoo.core.problem import ElementwiseProblem
     from pymoo.optimize import minimize
 
-    objective = Objective(problem, cpu_s)
+    objective = Objective(problem, cpu_s, rule)
     num = problem.num_tasks
     upper = np.concatenate([np.ones(num), np.full(num, problem.num_devices - 1e-9)])
 
@@ -109,13 +113,13 @@ def pymoo_ga(problem: SchedulingProblem, cpu_s: float) -> tuple[int, float, int]
     return objective.result()
 
 
-def deap_ga(problem: SchedulingProblem, cpu_s: float) -> tuple[int, float, int]:
+def deap_ga(problem: SchedulingProblem, cpu_s: float, rule: int = INSERT) -> tuple[int, float, int]:
     """Run a generational GA of DEAP's tools: two-point crossover, tournaments of three."""
     import random
 
     from deap import algorithms, base, creator, tools
 
-    objective = Objective(problem, cpu_s)
+    objective = Objective(problem, cpu_s, rule)
     rng, num = np.random.default_rng(0), problem.num_tasks
     random.seed(0)
     if not hasattr(creator, "ScheduleVector"):
@@ -143,7 +147,20 @@ def deap_ga(problem: SchedulingProblem, cpu_s: float) -> tuple[int, float, int]:
     return objective.result()
 
 
+def cp_sat(problem: SchedulingProblem, cpu_s: float) -> tuple[int, float, int]:
+    """Run CP-SAT on one thread with HEFT's schedule as its hint; the time is that of the whole run."""
+    first = search_schedule(problem, algorithm="heft").best
+    begin = time.process_time()
+    model = ExactModel(problem, first.makespan_ns)
+    model.hint(first)
+    best, _ = model.solve(cpu_s, num_workers=1, seed=0)
+    return (best or first).makespan_ns, time.process_time() - begin, 0
+
+
 PEERS: dict[str, Callable[[SchedulingProblem, float], tuple[int, float, int]]] = {
-    "pymoo": pymoo_ga,
-    "deap": deap_ga,
+    "pymoo": partial(pymoo_ga, rule=INSERT),
+    "pymoo append": partial(pymoo_ga, rule=APPEND),
+    "deap": partial(deap_ga, rule=INSERT),
+    "deap append": partial(deap_ga, rule=APPEND),
+    "cp-sat": cp_sat,
 }

@@ -9,12 +9,18 @@ one in ``PUBLISHED_BEST``, or the best of this run for a problem that has none. 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import copy
+import importlib.metadata
 import itertools
 import json
 import os
 import platform
+import re
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -28,8 +34,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from drawn import draw_layered, draw_problems
 from peers import PEERS
 
+from tvm_sphinx.errors import SphinxError
 from tvm_sphinx.problem import SchedulingProblem
-from tvm_sphinx.problem_file import read_problem
+from tvm_sphinx.problem_file import read_problem, write_problem
 from tvm_sphinx.schedule import validate
 from tvm_sphinx.search import CpgaParams, CpgaSearch, SearchResult, Stop, search_schedule
 from tvm_sphinx.search.native import native_problem, to_int64
@@ -42,6 +49,8 @@ PUBLISHED_BEST = {
     "inception-9": 1_449_117,
     "transformer-12": 1_681_922,
 }
+#: Problems for which something better was found in this run, and the makespan.
+NEW_BEST: dict[str, int] = {}
 # The 50-task graphs at ratio 10 of `draw_layered` by seed: optima that CP-SAT has proven.
 PROVEN_OPTIMA = {1: 581_557, 2: 657_903, 3: 617_968, 4: 620_989, 5: 441_762}
 BASELINES = ("heft", "cpop", "peft", "fastest", "single", "greedy", "random", "ga", "annealing", "cpga")
@@ -58,7 +67,8 @@ def best_known(problem: SchedulingProblem, *found: int) -> int:
     published = PUBLISHED_BEST.get(problem.name)
     if published is None:
         return min(found)
-    if min(found) < published:
+    if min(found) < min(published, NEW_BEST.get(problem.name, published)):
+        NEW_BEST[problem.name] = min(found)
         print(
             f"  new best known: {problem.name} {min(found)}, {min(found) / published:.4f} of {published}"
         )
@@ -120,34 +130,88 @@ def quality(problems: list[SchedulingProblem], args: argparse.Namespace) -> Tabl
 
 
 def peers(problems: list[SchedulingProblem], args: argparse.Namespace) -> Table:
-    """Peers with our seeds, insertion and ``--peer-cpu`` seconds; time that CPGA takes to their best."""
+    """Peers with our seeds and decoder and ``--peer-cpu`` seconds; time that CPGA takes to their best.
+
+    CPGA runs with an eighth, a quarter, a half and all of ``--cpu`` until one run gets there, as somebody
+    would who does not know how long it takes; the time of all its runs counts.
+    """
     rows = []
     for problem in problems:
+        budgets = [args.cpu / share for share in (8, 4, 2, 1)]
         ours = [
-            search_schedule(problem, seed=s, stop=Stop(cpu_limit_s=args.cpu)) for s in range(args.seeds)
+            [search_schedule(problem, seed=s, stop=Stop(cpu_limit_s=cpu)) for cpu in budgets]
+            for s in range(args.seeds)
         ]
-        for name, peer in PEERS.items():
+        for name in args.peers:
             try:
-                makespan, peer_s, peer_evaluations = peer(problem, args.peer_cpu)
-            except ImportError as error:
+                makespan, peer_s, peer_evaluations = PEERS[name](problem, args.peer_cpu)
+            except (ImportError, SphinxError) as error:
                 print(f"  {name} left out: {error}")
                 continue
-            reached = [next((p for p in run.history if p.makespan_ns <= makespan), None) for run in ours]
-            times = [p.cpu_s for p in reached if p]
+            reached = [found for runs in ours if (found := first_below(runs, makespan)) is not None]
             row: dict[str, Any] = {"problem": problem.name, "peer": name}
             row["peer / best"] = round(makespan / best_known(problem, makespan), 4)
-            row["missed"] = len(reached) - len(times)
-            if times:
-                evaluations = statistics.median(p.evaluations for p in reached if p)
-                row["x time"] = round(peer_s / max(1e-4, statistics.median(times)), 1)
+            row["missed"] = len(ours) - len(reached)
+            if reached:
+                row["x time"] = round(peer_s / max(1e-4, statistics.median(s for s, _ in reached)), 1)
+            if reached and peer_evaluations:
+                evaluations = statistics.median(count for _, count in reached)
                 row["x evaluations"] = round(peer_evaluations / evaluations, 2)
             rows.append(row)
-    ratios = [row["x time"] for row in rows if row.get("x time")]
-    if ratios:
-        print(
-            f"  geometric mean of x time: {statistics.geometric_mean(ratios):.1f}; least: {min(ratios)}"
-        )
+    for column in ("x time", "x evaluations"):
+        ratios = [row[column] for row in rows if row.get(column)]
+        if ratios:
+            mean, least = statistics.geometric_mean(ratios), min(ratios)
+            print(f"  geometric mean of {column}: {mean:.1f}; least: {least}")
     return rows
+
+
+def first_below(runs: list[SearchResult], makespan_ns: int) -> tuple[float, int] | None:
+    """Return the CPU seconds and evaluations of runs one after the other up to a makespan, or None."""
+    cpu_s, evaluations = 0.0, 0
+    for run in runs:
+        for point in run.history:
+            if point.makespan_ns <= makespan_ns:
+                return cpu_s + point.cpu_s, evaluations + point.evaluations
+        cpu_s += run.history[-1].cpu_s if run.stop_reason == "optimal" else run.runtime_s
+        evaluations += run.evaluations
+    return None
+
+
+def decoding(problems: list[SchedulingProblem], _: argparse.Namespace) -> Table:
+    """Share of the search's instructions that value and apply changes, counted by callgrind."""
+    rows = []
+    for problem in problems:
+        with tempfile.TemporaryDirectory() as folder:
+            path, out = Path(folder, "problem.json"), Path(folder, "callgrind.out")
+            write_problem(problem, path)
+            code = (
+                "import sys; from tvm_sphinx.problem_file import read_problem; "
+                "from tvm_sphinx.search import Stop, search_schedule; "
+                "search_schedule(read_problem(sys.argv[1]), stop=Stop(max_evaluations=20_000), series=False)"
+            )
+            tool = ["valgrind", "--tool=callgrind", "--toggle-collect=cpga_search_run"]
+            tool += [f"--callgrind-out-file={out}", sys.executable, "-c", code, str(path)]
+            try:
+                subprocess.run(tool, check=True, capture_output=True, timeout=600)
+            except (FileNotFoundError, subprocess.CalledProcessError) as error:
+                print(f"  left out: {error}")
+                return rows
+            lines = ["callgrind_annotate", "--inclusive=yes", "--threshold=100", str(out)]
+            listing = subprocess.run(lines, check=True, capture_output=True, text=True).stdout
+        rows.append({"problem": problem.name, "decoding %": round(100 * decoding_share(listing), 1)})
+    return rows
+
+
+def decoding_share(listing: str) -> float:
+    """Return what part of a search's instructions lies in `cpga_plan_*`, by callgrind's listing."""
+    counts: dict[str, int] = {}
+    for line in listing.splitlines():
+        found = re.match(r"\s*([\d,]+) .*?:(cpga_\w+)", line)
+        if found:
+            counts.setdefault(found[2], int(found[1].replace(",", "")))
+    parts = ("cpga_plan_try", "cpga_plan_apply", "cpga_plan_focus", "cpga_plan_load", "cpga_plan_sort")
+    return sum(counts.get(part, 0) for part in parts) / counts["cpga_search_run"]
 
 
 ABLATIONS: dict[str, dict[str, int]] = {
@@ -164,6 +228,7 @@ ABLATIONS: dict[str, dict[str, int]] = {
     "one long annealing": {"effort": 1_000_000},
     "no focus": {"focus": 1_000_000},
     "no sorting": {"sort_every": 1_000_000},
+    "no series first": {"series": 0},
 }
 
 
@@ -174,12 +239,13 @@ def ablation(problems: list[SchedulingProblem], args: argparse.Namespace) -> Tab
     """
     chosen = [*problems, *draw_problems()][: args.ablation_problems]
     values: dict[str, list[list[int]]] = {}
-    for name, change in ABLATIONS.items():
+    for name, change in copy.deepcopy(ABLATIONS).items():
+        series = bool(change.pop("series", 1))
         params = replace(CpgaParams(), **change)
         stop = Stop(max_evaluations=args.ablation_evaluations)
         values[name] = [
             [
-                search_schedule(p, seed=s, params=params, stop=stop).best.makespan_ns
+                search_schedule(p, seed=s, params=params, stop=stop, series=series).best.makespan_ns
                 for s in range(args.ablation_seeds)
             ]
             for p in chosen
@@ -260,6 +326,15 @@ def resident_bytes() -> int:
     return psutil.Process().memory_info().rss
 
 
+def versions() -> dict[str, str]:
+    """Return the versions of Python, of ourselves and of the peers that are installed."""
+    found = {"python": platform.python_version()}
+    for name in ("tvm-sphinx", "numpy", "pymoo", "deap", "ortools"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
 def print_table(rows: Table) -> None:
     columns = list(dict.fromkeys(key for row in rows for key in row))
     cells = [[str(row.get(column, "")) for column in columns] for row in rows]
@@ -269,7 +344,10 @@ def print_table(rows: Table) -> None:
 
 
 def main() -> None:
-    parts = {part.__name__: part for part in (rates, quality, peers, ablation, optima, proofs, scale)}
+    parts = {
+        part.__name__: part
+        for part in (rates, decoding, quality, peers, ablation, optima, proofs, scale)
+    }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(
         "parts", nargs="*", default=list(parts), help=f"of {', '.join(parts)}; default: all"
@@ -280,6 +358,7 @@ def main() -> None:
         "--algorithms", nargs="*", default=list(BASELINES), help="in quality; needs cpga"
     )
     parser.add_argument("--cpu", type=float, default=2.0, help="CPU seconds of each search")
+    parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=list(PEERS))
     parser.add_argument("--peer-cpu", type=float, default=20.0)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--ablation-seeds", type=int, default=10)
@@ -303,7 +382,10 @@ def main() -> None:
         tables[name] = parts[name](problems, args)
         print_table(tables[name])
     if args.json:
-        args.json.write_text(json.dumps({"load": load_average, "tables": tables}, indent=1) + "\n")
+        given = {name: str(value) for name, value in vars(args).items()}
+        report = {"machine": machine, "load": load_average, "versions": versions(), "arguments": given}
+        report |= {"new_best_known_ns": NEW_BEST, "tables": tables}
+        args.json.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":
