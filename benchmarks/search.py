@@ -132,7 +132,7 @@ def quality(problems: list[SchedulingProblem], args: argparse.Namespace) -> Tabl
 def peers(problems: list[SchedulingProblem], args: argparse.Namespace) -> Table:
     """Peers with our seeds and decoder and ``--peer-cpu`` seconds; time that CPGA takes to their best.
 
-    CPGA runs with an eighth, a quarter, a half and all of ``--cpu`` until one run gets there, as somebody
+    CPGA runs with an eighth, a quarter, a half and all of ``--cpu`` until one run gets there, as one
     would who does not know how long it takes; the time of all its runs counts.
     """
     rows = []
@@ -188,7 +188,8 @@ def decoding(problems: list[SchedulingProblem], _: argparse.Namespace) -> Table:
             code = (
                 "import sys; from tvm_sphinx.problem_file import read_problem; "
                 "from tvm_sphinx.search import Stop, search_schedule; "
-                "search_schedule(read_problem(sys.argv[1]), stop=Stop(max_evaluations=20_000), series=False)"
+                "stop = Stop(max_evaluations=20_000); "
+                "search_schedule(read_problem(sys.argv[1]), stop=stop, series=False)"
             )
             tool = ["valgrind", "--tool=callgrind", "--toggle-collect=cpga_search_run"]
             tool += [f"--callgrind-out-file={out}", sys.executable, "-c", code, str(path)]
@@ -344,10 +345,8 @@ def print_table(rows: Table) -> None:
 
 
 def main() -> None:
-    parts = {
-        part.__name__: part
-        for part in (rates, decoding, quality, peers, ablation, optima, proofs, scale)
-    }
+    every = (rates, decoding, quality, peers, ablation, optima, proofs, scale)
+    parts = {part.__name__: part for part in every}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(
         "parts", nargs="*", default=list(parts), help=f"of {', '.join(parts)}; default: all"
