@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from cost_rows import Row
 from kernel_sets import KernelSet
 
-from tvm_sphinx.cost.links import measure_links
+from tvm_sphinx.cost.assemble import assemble_costs, under_load
+from tvm_sphinx.cost.links import Links, measure_links
+from tvm_sphinx.cost.measure import MeasureConfig
 from tvm_sphinx.cost.records import RecordStore
 from tvm_sphinx.cost.table import CostTable, build_problem
 from tvm_sphinx.platform import Device, Platform
@@ -39,7 +40,8 @@ def regrets(
         for name, entry in report.items():
             measured = {(row.kernel, row.device): row.time_ns for row in rows if row.source == name}
             tables = [
-                _table(sets[name], platform, times, links) for times in (measured, entry["predicted"])
+                _table(sets[name], platform, times, links, records)
+                for times in (measured, entry["predicted"])
             ]
             if None in tables:
                 continue
@@ -63,21 +65,22 @@ def regrets(
 
 
 def _table(
-    kernels: KernelSet, platform: Platform, times: dict[tuple[str, str], float], links: Any
+    kernels: KernelSet,
+    platform: Platform,
+    times: dict[tuple[str, str], float],
+    links: Links,
+    records: RecordStore,
 ) -> CostTable | None:
-    """Return a cost table of given times; None where one is missing."""
-    shape = (kernels.graph.num_tasks, len(platform.devices))
-    exec_ns = np.zeros(shape, dtype=np.int64)
-    for column, device in enumerate(platform.devices):
-        for task, entry in enumerate(kernels.graph.tasks):
-            value = times.get((entry.kernel, device.name))
-            if value is None:
-                return None
-            exec_ns[task, column] = max(1, round(value))
-    latency, bandwidth = links[0], links[1]
-    fingerprint = kernels.graph.fingerprint
-    zeros = np.zeros(shape, dtype=np.int64)
-    return CostTable(exec_ns, zeros, np.ones(shape, dtype=bool), latency, bandwidth, fingerprint)
+    """Return the table that a compilation would make of given times; None where one is missing."""
+    pairs = ((task.kernel, device.name) for task in kernels.graph.tasks for device in platform.devices)
+    if not times.keys() >= set(pairs):
+        return None
+
+    def cell(kernel: str, device: Device) -> tuple[int, int, bool]:
+        return max(1, round(times[kernel, device.name])), 0, True
+
+    costs = assemble_costs(kernels.graph, platform, cell, links)
+    return under_load(costs, kernels.graph, platform, records, MeasureConfig())
 
 
 def replay_ns(problem: Any, schedule: Schedule) -> int:
