@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from contextlib import suppress
 
 import numpy as np
@@ -146,6 +147,10 @@ def test_pruning_refuses_what_belongs_to_another_graph() -> None:
         prune_search_space(graph, find_patterns(transformer(3)))
     with pytest.raises(ProblemError, match=f"Expected a problem of {graph.num_tasks} tasks"):
         prune_search_space(graph, problem=problem_of(transformer(3)))
+    with pytest.raises(ProblemError, match="edges of the graph"):
+        prune_problem(replace(problem_of(graph), edges=problem_of(graph).edges[:-1]), graph)
+    with pytest.raises(ProblemError, match="Expected patterns of graph"):
+        prune_problem(problem_of(graph), graph, find_patterns(transformer(3)))
 
 
 def test_report_counts_genes_and_placements() -> None:

@@ -76,6 +76,10 @@ def prune_problem(
     """
     if problem.num_tasks != graph.num_tasks:
         raise ProblemError(f"Expected a problem of {graph.num_tasks} tasks; got {problem.num_tasks}.")
+    if problem.edges.tolist() != [[edge.src, edge.dst] for edge in graph.edges]:
+        raise ProblemError("Expected a problem with the edges of the graph; got those of another one.")
+    if hierarchy is not None and hierarchy.graph_fingerprint != graph.fingerprint:
+        raise ProblemError(f"Expected patterns of graph {graph.fingerprint}; got those of another.")
     return Pruning(problem, graph, hierarchy)
 
 
@@ -92,13 +96,16 @@ def search_with_pruning(
 
     1. A problem that is a series of small segments is solved segment by segment, equal ones once
        (`solve_series`). If that proves the schedule optimal, as for most networks, it is done.
-    2. The folded problem, if there is one, is searched, and its schedule repeated (`fold_problem`): all
+    2. Blocks of neighbouring tasks are placed as one, where copies are long enough for that (`coarsen`).
+    3. The folded problem, if there is one, is searched, and its schedule repeated (`fold_problem`): all
        occurrences that one stands for share its devices.
-    3. The better schedule is refined with all tasks untied, as one more individual of the whole
+    4. The best schedule so far is refined with all tasks untied, as one more individual of the whole
        search: an occurrence that wants another device than the rest gets it here, along the critical
        path.
 
-    Where nothing is pruned, this is the search of the whole space and nothing else.
+    Where nothing is pruned, this is the search of the whole space and nothing else. The genes that
+    recurring tasks share (`Pruning.space`) are not searched: with equal budgets that makes schedules no
+    shorter than these steps do. ``search_schedule(problem, space=pruning.space)`` searches them.
 
     Parameters
     ----------

@@ -13,10 +13,16 @@ from ...lower import lower_to_kernels
 from .draw import Draw, Sketch
 from .images import draw_image_network
 from .pointwise import draw_pointwise_network
+from .rearranged import draw_rearranged_network
 from .sequences import draw_sequence_network
 
-_FAMILIES = (draw_image_network, draw_sequence_network, draw_pointwise_network)
-_SHARES = (5, 3.5, 1.5)
+_FAMILIES = (
+    draw_image_network,
+    draw_sequence_network,
+    draw_pointwise_network,
+    draw_rearranged_network,
+)
+_SHARES = (5, 3.5, 1.5, 2.5)
 # What is read between two uses of the weights of a drawn kernel, rounded as `weight_reuse` does.
 _REUSE_BYTES = tuple(1 << power for power in (20, 22, 24, 26))
 _MOST_MODULES_PER_KERNEL = 20

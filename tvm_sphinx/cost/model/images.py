@@ -87,7 +87,9 @@ def _activation(sketch: Sketch, value: Any) -> Any:
 def _pool(sketch: Sketch, value: Any) -> Any:
     draw = sketch.draw
     height = shape_of(value)[2]
-    size, stride = int(draw.pick((2, 3, 5), (1, 6, 0.5))), int(draw.pick((1, 2)))
+    size, stride = int(draw.pick((1, 2, 3, 5), (0.4, 1, 6, 0.5))), int(draw.pick((1, 2)))
+    if size == 1:
+        stride = 2
     if height < size:
         return value
     pad = (size - 1) // 2 if draw.chance(0.8) else 0

@@ -24,7 +24,7 @@ PARAMETERS: dict[str, Any] = {
     # Its second derivative vanishes far from 0, where a Newton step would be as long as it likes.
     "max_delta_step": 0.5,
     "tree_method": "hist",
-    "max_depth": 6,
+    "max_depth": 8,
     "eta": 0.06,
     "subsample": 0.7,
     "colsample_bytree": 0.4,
