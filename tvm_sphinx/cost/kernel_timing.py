@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from .._tvm import relax, tvm, tvm_ffi
 from ..dataflow import tensor_bytes
-from ..errors import SphinxError
+from ..errors import NoCodeError, SphinxError, UnsupportedError, cause_of
 from ..extract import Kernel
+from ..implement import implement_kernel
 from ..platform import Device
+from ..runtime.kernels import generate_code
 from ..runtime.sampling import Goal, Samples, half_width
 from ..runtime.timing import Call, load_for_lanes, sample_in_lane
-from ..targets import runtime_device
+from ..targets import device_target, runtime_device
 
 _GPU_REPEATS = 7
 
@@ -59,7 +61,15 @@ class Bench(Protocol):
     """Where the kernels of one device are built and timed."""
 
     def build(self, functions: Mapping[str, Any]) -> Any:
-        """Return a built module of PrimFuncs by symbol; raises where one cannot be built."""
+        """Return a built module of PrimFuncs by symbol.
+
+        Raises
+        ------
+        NoCodeError
+            If TVM refuses one of them for the device.
+        SphinxError
+            If anything else fails.
+        """
 
     def time(self, module: Any, symbol: str, kernel: Kernel) -> Samples:
         """Time one of them; without samples if it cannot run on the device."""
@@ -76,9 +86,7 @@ class LocalBench:
         """Compile kernels; those of a CPU device for the lanes, as they will run."""
         if self.device.is_cpu:
             return load_for_lanes(functions)
-        return tvm.tirx.build(
-            tvm.IRModule({name: f.with_attr("global_symbol", name) for name, f in functions.items()})
-        )
+        return generate_code(functions, device_target(self.device))
 
     def time(self, module: Any, symbol: str, kernel: Kernel) -> Samples:
         """Time a kernel, with its weights as far away as ``Kernel.reuse_bytes`` puts them."""
@@ -123,24 +131,50 @@ def evaluate(
     return Samples(ns, half_width(ns), 0.0)
 
 
-def build_kernels(bench: Bench, functions: Mapping[str, Any]) -> dict[str, Any]:
-    """Build kernels together, which is fast; if one fails, each alone, and leave out those that fail.
+class BuiltKernels(NamedTuple):
+    """The module of each symbol that could be built, and why there is no code for each of the others."""
 
-    Returns the module of each symbol that could be built.
+    modules: dict[str, Any]
+    refused: dict[str, str]
+
+
+def build_kernels(bench: Bench, functions: Mapping[str, Any], device: Device) -> BuiltKernels:
+    """Build kernels together, which is fast; if TVM refuses one, each alone.
+
+    Raises
+    ------
+    SphinxError
+        If it is not the kernels that are at fault: nothing can be said of any of them.
     """
     named = {key: function for key, function in functions.items() if function is not None}
+    built = BuiltKernels({}, {})
     if not named:
-        return {}
-    try:
-        return dict.fromkeys(named, bench.build(named))
-    except Exception:  # TVM raises many types; which kernel is at fault shows when each is built alone
-        built = {}
-        for key, function in named.items():
-            try:
-                built[key] = bench.build({key: function})
-            except Exception:  # as above: this kernel has no code for this device
-                continue
         return built
+    try:
+        return BuiltKernels(dict.fromkeys(named, bench.build(named)), {})
+    except NoCodeError:  # which kernel is at fault shows when each is built alone
+        pass
+    for key, function in named.items():
+        try:
+            built.modules[key] = bench.build({key: function})
+        except NoCodeError as error:
+            built.refused[key] = str(error)
+    if built.refused:
+        _check_toolchain(bench, device)
+    return built
+
+
+def _check_toolchain(bench: Bench, device: Device) -> None:
+    """Check that the plainest kernel can be built: TVM's error is the same where a compiler fails it."""
+    source = tvm.te.placeholder((64,), name="source")
+    copied = tvm.te.compute((64,), lambda i: source[i], name="copied")
+    function = tvm.te.create_prim_func([source, copied])
+    try:
+        bench.build({"plainest": implement_kernel(function, device_target(device))})
+    except NoCodeError as error:
+        raise UnsupportedError(
+            f"No kernel at all can be built for device {device.name!r}: {cause_of(error)}"
+        ) from error
 
 
 def kernel_symbol(key: str) -> str:

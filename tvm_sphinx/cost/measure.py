@@ -122,6 +122,14 @@ def measure_kernels(
     the PrimFunc to measure for a kernel, with the device's target; None stands for what
     `tvm_sphinx.implement.implement_kernel` makes. No kernel is begun once ``time.monotonic()`` has
     reached ``end_s``: those without a record are then left out of what is returned.
+
+    A kernel that TVM has no code for on the device is recorded without samples, with a warning.
+
+    Raises
+    ------
+    SphinxError
+        If the device cannot be reached, or this machine cannot build kernels; what was measured before
+        is on record, and nothing of the others.
     """
     implemented = [
         (implement(kernel, device) if implement else None) or implement_for(kernel, device)
@@ -141,7 +149,9 @@ def measure_kernels(
         functions = {keys[i]: implemented[i] for i in missing}
         symbols = {kernel_symbol(key): function for key, function in functions.items()}
         missing_kernels = {keys[i]: kernels[i] for i in missing}
-        session = _Session(bench, build_kernels(bench, symbols))
+        built = build_kernels(bench, symbols, device)
+        _warn_of_refused(built.refused, device)
+        session = _Session(bench, built.modules)
         texts = KernelTexts.beside(records)
         known = len(kernels) - len(missing)
         report = progress or (lambda *_: None)
@@ -176,6 +186,17 @@ def _open_bench(device: Device, config: MeasureConfig, wanted: str) -> Bench:
             f"estimated."
         )
     return LocalBench(device, config)
+
+
+def _warn_of_refused(refused: dict[str, str], device: Device) -> None:
+    """Warn of kernels that TVM has no code for, with the cause of the first of them."""
+    if refused:
+        symbol, cause = next(iter(refused.items()))
+        warnings.warn(
+            f"TVM refuses {len(refused)} kernels for device {device.name!r}, which go on record as "
+            f"unable to run there; the first is {symbol}: {cause}",
+            stacklevel=3,
+        )
 
 
 class _Session:

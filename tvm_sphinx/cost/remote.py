@@ -14,7 +14,7 @@ from .._tvm import tvm as _tvm
 from ..errors import PlatformError, UnsupportedError
 from ..extract import Kernel
 from ..platform import Device
-from ..runtime.kernels import find_linker
+from ..runtime.kernels import find_linker, generate_code, linking
 from ..runtime.sampling import Samples
 from ..targets import device_target
 from .kernel_timing import NO_SAMPLES, MeasureConfig, evaluate, random_tensor
@@ -103,13 +103,14 @@ class RemoteBench:
     def build(self, functions: Mapping[str, Any]) -> Any:
         """Compile kernels for the device, send them, and return the module over there."""
         target = device_target(self.device)
-        named = {name: f.with_attr("global_symbol", name) for name, f in functions.items()}
-        built = _tvm.tirx.build(_tvm.IRModule(named), target=target)
+        built = generate_code(functions, target)
+        linker = find_linker(target)
         self._uploads += 1
-        with tempfile.TemporaryDirectory(prefix="tvm-sphinx-") as folder:
-            name = f"kernels{os.getpid()}_{self._uploads}.so"
+        name = f"kernels{os.getpid()}_{self._uploads}.so"
+        failure = f"{linker!r} cannot link the kernels for device {self.device.name!r}"
+        with linking(failure), tempfile.TemporaryDirectory(prefix="tvm-sphinx-") as folder:
             path = os.path.join(folder, name)
-            built.export_library(path, fcompile=_linker(find_linker(target)))
+            built.export_library(path, fcompile=_linker(linker))
             self.session.upload(path)
         return self.session.load_module(name)
 
