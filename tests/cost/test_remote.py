@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from tvm import rpc
 from tvm.rpc.server import Server
@@ -15,6 +17,7 @@ import tvm_sphinx
 from tests.cost.test_measure import doubling_kernel, one_core
 from tests.relax_modules import random_module
 from tvm_sphinx.cli import main
+from tvm_sphinx.cost import remote
 from tvm_sphinx.cost.kernel_timing import MeasureConfig
 from tvm_sphinx.cost.measure import measure_kernels
 from tvm_sphinx.cost.records import RecordStore
@@ -69,6 +72,46 @@ def test_remote_kernels_are_recorded_as_local_ones_are(tracker: str) -> None:
     no_tracker = MeasureConfig(sample_ms=0.2)
     assert measure_kernels(kernels, BOARD, store, no_tracker) == found
     assert store.num_added == added
+
+
+def test_a_server_that_is_lost_is_told_and_what_was_measured_is_kept(tracker: str) -> None:
+    host, port = parse_tracker(tracker)
+    server = Server(
+        host=host, port=9091, port_end=9190, tracker_addr=(host, port), key="doomed", silent=True
+    )
+    _wait_until_listed("doomed", port)
+
+    def kill(_stage: str, done: int, _total: int) -> None:
+        """End the process that serves us, as soon as the first kernel is on record."""
+        if done == 1:
+            for child in psutil.Process(server.proc._proc.pid).children(recursive=True):
+                child.kill()
+
+    store, config = RecordStore(None), MeasureConfig(sample_ms=0.2, rpc_tracker=tracker)
+    doomed = replace(BOARD, name="phone", rpc_key="doomed")
+    with pytest.raises(PlatformError) as told:
+        measure_kernels([doubling_kernel(), doubling_kernel(128)], doomed, store, config, progress=kill)
+    server.terminate()
+    for part in ("'phone'", "'doomed'", tracker, "kernel double128 was timed", "on record"):
+        assert part in str(told.value)
+    (kept,) = measure_kernels([doubling_kernel()], doomed, store, MeasureConfig())
+    assert kept.samples_ns
+    assert store.num_added == 1
+
+
+def test_a_tracker_that_is_none_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A closed port, and one that takes connections and says nothing."""
+    monkeypatch.setattr(remote, "_TRACKER_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(rpc, "connect_tracker", lambda *_: pytest.fail("TVM tries for a minute"))
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = f"127.0.0.1:{mute.getsockname()[1]}"
+        config = MeasureConfig(rpc_tracker=address)
+        with pytest.raises(
+            PlatformError, match=f"tracker at '{address}'.* tried for 0.2 s: .*timed out"
+        ):
+            measure_kernels([doubling_kernel()], BOARD, RecordStore(None), config)
+    with pytest.raises(PlatformError, match=f"tracker at '{address}'.*Connection refused"):
+        measure_kernels([doubling_kernel()], BOARD, RecordStore(None), config)
 
 
 def test_a_platform_of_another_machine_is_compiled_for_it(tracker: str, tmp_path: Path) -> None:
