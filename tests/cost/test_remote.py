@@ -20,9 +20,11 @@ from tvm_sphinx.cli import main
 from tvm_sphinx.cost import remote
 from tvm_sphinx.cost.kernel_timing import MeasureConfig
 from tvm_sphinx.cost.measure import measure_kernels
+from tvm_sphinx.cost.model import profile
 from tvm_sphinx.cost.records import RecordStore
 from tvm_sphinx.cost.remote import parse_tracker
 from tvm_sphinx.errors import PlatformError
+from tvm_sphinx.machine import UNKNOWN_CACHE_BYTES
 from tvm_sphinx.platform import Device, Platform
 from tvm_sphinx.targets import host_target
 
@@ -97,6 +99,22 @@ def test_a_server_that_is_lost_is_told_and_what_was_measured_is_kept(tracker: st
     (kept,) = measure_kernels([doubling_kernel()], doomed, store, MeasureConfig())
     assert kept.samples_ns
     assert store.num_added == 1
+
+
+def test_predictions_for_a_remote_device_do_not_take_this_machine_s_caches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(profile, "cache_bytes", lambda core: (core + 1, 2, 3))
+    first = one_core().cores[0] + 1
+    assert profile.core_shape(one_core()).cache_bytes == (first, 2, 3)
+    with pytest.warns(UserWarning, match="The caches of remote device 'board' are not known"):
+        assert profile.core_shape(BOARD).cache_bytes == UNKNOWN_CACHE_BYTES
+    given = replace(BOARD, cache_bytes=(7, 8, 9))
+    assert profile.core_shape(given).cache_bytes == (7, 8, 9)
+    assert Platform.from_json(Platform((given,)).to_json()).devices == (given,)
+    for wrong in ((1, 2), (1, 2, 0)):
+        with pytest.raises(PlatformError, match="Expected cache_bytes of device 'board' as three sizes"):
+            replace(BOARD, cache_bytes=wrong)
 
 
 def test_a_tracker_that_is_none_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
