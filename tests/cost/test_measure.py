@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +20,8 @@ from tests.relax_modules import random_module
 from tvm_sphinx.compiled import CompiledModel
 from tvm_sphinx.cost import links, measure
 from tvm_sphinx.cost.classes import class_of, class_of_pair
-from tvm_sphinx.cost.kernel_timing import MeasureConfig, shape_texts
+from tvm_sphinx.cost.hosts import LocalHost
+from tvm_sphinx.cost.kernel_timing import MeasureConfig, evaluate, shape_texts
 from tvm_sphinx.cost.links import measure_links, time_copies
 from tvm_sphinx.cost.measure import measure_kernels
 from tvm_sphinx.cost.records import RecordStore, read_records
@@ -28,7 +31,7 @@ from tvm_sphinx.extract import Kernel
 from tvm_sphinx.machine import machine_id, usable_cores
 from tvm_sphinx.platform import Device, Link, Platform
 from tvm_sphinx.runtime import kernels
-from tvm_sphinx.runtime.sampling import Samples
+from tvm_sphinx.runtime.sampling import Goal, Samples
 from tvm_sphinx.targets import host_target
 
 QUICK = MeasureConfig(sample_ms=0.2)
@@ -104,6 +107,8 @@ def test_foreign_records_are_measured_anew_and_told(change: dict[str, object], r
 class ScriptedBench:
     """Gives out prepared samples in the place of time."""
 
+    host = LocalHost()
+
     def __init__(self, *answers: Samples) -> None:
         self.answers: Iterator[Samples] = iter(answers)
 
@@ -134,6 +139,37 @@ def test_a_machine_that_stays_busy_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(measure, "_RETRY_SHARE", 1e9)
     with pytest.warns(UserWarning, match="The machine was busy .* on 'core': 1 of 1 medians"):
         measure_kernels([doubling_kernel()], one_core(), RecordStore(None), QUICK)
+
+
+class Evaluated:
+    """A module whose calls take the times that are given, by TVM's time evaluator."""
+
+    def __init__(self, times_ns: Iterator[int]) -> None:
+        self.times_ns = times_ns
+
+    def time_evaluator(self, *_: object, number: int, repeat: int) -> Callable[[], SimpleNamespace]:
+        def means() -> list[float]:
+            return [1e-9 * np.mean([next(self.times_ns) for _ in range(number)]) for _ in range(repeat)]
+
+        return lambda: SimpleNamespace(results=means())
+
+
+@pytest.mark.parametrize("time_ns", [2_000, 100_000, 3_000_000])
+def test_the_time_evaluator_is_asked_until_the_goal_is_met(time_ns: int) -> None:
+    """A quiet kernel ends at the least time, a noisy one when its median is known or time is spent."""
+    goal = Goal(0.02, min_ns=10_000_000, max_ns=60_000_000, resolution_ns=0)
+    calls = itertools.count()
+    quiet = evaluate(Evaluated(time_ns for _ in calls), "k", (), None, goal, lambda: 0)
+    assert set(quiet.ns) == {time_ns}
+    assert quiet.disturbed == 0
+    assert 10_000_000 <= next(calls) * time_ns <= 30_000_000
+    rng = np.random.default_rng(0)
+    times = (round(time_ns * rng.lognormal(0, 1)) for _ in itertools.count())
+    noisy = evaluate(Evaluated(times), "k", (), None, goal, lambda: 0)
+    assert len(noisy.ns) > len(quiet.ns)
+    tick = itertools.count()
+    disturbed = evaluate(Evaluated(itertools.repeat(time_ns)), "k", (), None, goal, lambda: next(tick))
+    assert disturbed.disturbed == 1.0
 
 
 def refused_kernel() -> Kernel:

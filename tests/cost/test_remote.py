@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -18,11 +19,12 @@ from tests.cost.test_measure import doubling_kernel, one_core
 from tests.relax_modules import random_module
 from tvm_sphinx.cli import main
 from tvm_sphinx.cost import remote
+from tvm_sphinx.cost.hosts import RemoteHost
 from tvm_sphinx.cost.kernel_timing import MeasureConfig
 from tvm_sphinx.cost.measure import measure_kernels
 from tvm_sphinx.cost.model import profile
 from tvm_sphinx.cost.records import RecordStore
-from tvm_sphinx.cost.remote import parse_tracker
+from tvm_sphinx.cost.remote import RemoteBench, parse_tracker
 from tvm_sphinx.errors import PlatformError
 from tvm_sphinx.machine import UNKNOWN_CACHE_BYTES
 from tvm_sphinx.platform import Device, Platform
@@ -74,6 +76,24 @@ def test_remote_kernels_are_recorded_as_local_ones_are(tracker: str) -> None:
     no_tracker = MeasureConfig(sample_ms=0.2)
     assert measure_kernels(kernels, BOARD, store, no_tracker) == found
     assert store.num_added == added
+
+
+def test_the_load_of_a_remote_record_is_that_of_its_machine(
+    tracker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (12345.0,) * 3)
+    store, config = RecordStore(None), MeasureConfig(sample_ms=0.2, rpc_tracker=tracker)
+    (record,) = measure_kernels([doubling_kernel()], BOARD, store, config)
+    assert record.host_load != 12345.0
+    host = RemoteBench(BOARD, config).host
+    before = host.switches()
+    assert 0 <= before <= host.switches()
+    assert len(host.ticks()) == 8
+    assert host.load() is not None
+    del host  # or the machine stays borrowed
+    monkeypatch.setattr(RemoteHost, "load", lambda _: None)
+    (record,) = measure_kernels([doubling_kernel(7)], BOARD, store, config)
+    assert record.host_load == 0.0
 
 
 def test_a_server_that_is_lost_is_told_and_what_was_measured_is_kept(tracker: str) -> None:

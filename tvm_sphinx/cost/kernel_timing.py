@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -16,11 +16,14 @@ from ..extract import Kernel
 from ..implement import implement_kernel
 from ..platform import Device
 from ..runtime.kernels import generate_code
-from ..runtime.sampling import Goal, Samples, half_width
+from ..runtime.sampling import Goal, Samples, collect_samples
 from ..runtime.timing import Call, load_for_lanes, sample_in_lane
 from ..targets import device_target, runtime_device
+from .hosts import Host, LocalHost
 
-_GPU_REPEATS = 7
+# Of TVM's time evaluator: samples that the least time of a kernel consists of, each the mean of some
+# calls, and how many of them one request brings.
+_SAMPLES, _SAMPLES_PER_REQUEST = 16, 4
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,9 @@ class MeasureConfig:
 
 
 class Bench(Protocol):
-    """Where the kernels of one device are built and timed."""
+    """Where the kernels of one device are built and timed; ``host`` is the device's machine."""
+
+    host: Host
 
     def build(self, functions: Mapping[str, Any]) -> Any:
         """Return a built module of PrimFuncs by symbol.
@@ -81,6 +86,7 @@ class LocalBench:
     def __init__(self, device: Device, config: MeasureConfig) -> None:
         self.device = device
         self.config = config
+        self.host: Host = LocalHost()
 
     def build(self, functions: Mapping[str, Any]) -> Any:
         """Compile kernels; those of a CPU device for the lanes, as they will run."""
@@ -100,7 +106,7 @@ class LocalBench:
         runtime = runtime_device(self.device.runtime)
         operands = [random_tensor(ty, runtime) for ty in kernel.argument_types]
         if not self.device.is_cpu:
-            return evaluate(module, symbol, operands, runtime, self.config.sample_ms)
+            return evaluate(module, symbol, operands, runtime, self.config.goal, self.host.switches)
         return sample_in_lane(
             Call(function, operands, self.device),
             self.config.goal,
@@ -114,21 +120,36 @@ NO_SAMPLES = Samples((), math.inf, 0.0)
 
 
 def evaluate(
-    module: Any, symbol: str, operands: Sequence[Any], runtime: Any, sample_ms: float, **options: Any
+    module: Any,
+    symbol: str,
+    operands: Sequence[Any],
+    runtime: Any,
+    goal: Goal,
+    switches: Callable[[], int],
+    **options: Any,
 ) -> Samples:
-    """Return samples of TVM's time evaluator, which times a GPU with events."""
+    """Time a kernel by TVM's time evaluator, which times a GPU with events, until a goal is met.
 
-    def sample(number: int, repeat: int) -> Sequence[float]:
+    Parameters
+    ----------
+    module, symbol, operands, runtime
+        What to call with which tensors of a TVM device, possibly a remote one.
+    goal, switches
+        See `tvm_sphinx.runtime.sampling.collect_samples`.
+    options
+        More arguments of the time evaluator, such as what to do before each sample.
+    """
+
+    def sample(number: int, repeat: int) -> list[int]:
         evaluator = module.time_evaluator(symbol, runtime, number=number, repeat=repeat, **options)
-        return [float(seconds) for seconds in evaluator(*operands).results]
+        return [round(1e9 * float(seconds)) for seconds in evaluator(*operands).results]
 
     sample(1, 1)  # first touch of code and data
-    once_s = max(sample(1, 1)[0], 1e-9)
-    number, repeat = max(1, math.ceil(sample_ms / 1e3 / _GPU_REPEATS / once_s)), _GPU_REPEATS
-    if options:  # what is done before each repeat holds for one call only
-        number, repeat = 1, min(100, max(2, math.ceil(sample_ms / 1e3 / once_s)))
-    ns = tuple(round(1e9 * seconds) for seconds in sample(number, repeat))
-    return Samples(ns, half_width(ns), 0.0)
+    once_ns = max(1, sample(1, 1)[0])
+    # What is done before each sample holds for one call only.
+    number = 1 if options else max(1, goal.min_ns // (_SAMPLES * once_ns))
+    repeat = min(_SAMPLES_PER_REQUEST, max(1, goal.min_ns // (number * once_ns)))
+    return collect_samples(lambda: sample(number, repeat), goal.of_means(number), switches)
 
 
 class BuiltKernels(NamedTuple):

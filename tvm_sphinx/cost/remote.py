@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import socket
@@ -21,6 +22,7 @@ from ..platform import Device
 from ..runtime.kernels import find_linker, generate_code, linking
 from ..runtime.sampling import Samples
 from ..targets import device_target
+from .hosts import Host, RemoteHost
 from .kernel_timing import NO_SAMPLES, MeasureConfig, evaluate, random_tensor
 
 _SESSION_TIMEOUT_S = 600
@@ -69,6 +71,18 @@ def check_tracker(address: str) -> tuple[str, int]:
     )
 
 
+@contextmanager
+def _reaching(device: Device, tracker: str, doing: str) -> Iterator[None]:
+    """Raise what fails on the other machine, or on the way to it, as one error of the device."""
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        raise PlatformError(
+            f"Device {device.name!r}: the machine of RPC key {device.rpc_key!r} at tracker {tracker!r} "
+            f"failed while {doing}; what was measured before is on record: {cause_of(error)}"
+        ) from error
+
+
 class RemoteBench:
     """A device of a machine that TVM's tracker lists under the device's ``rpc_key``.
 
@@ -94,6 +108,8 @@ class RemoteBench:
             )
         self.device = device
         self.config = config
+        # No method of this bench: the host keeps it, and a cycle would keep the machine borrowed.
+        self._reaching = functools.partial(_reaching, device, config.rpc_tracker)
         address = check_tracker(config.rpc_tracker)
         with self._reaching("a machine was asked for"):
             tracker = tvm.rpc.connect_tracker(*address)
@@ -113,18 +129,11 @@ class RemoteBench:
                 f"{device.runtime}."
             )
         self._uploads = 0
-
-    @contextmanager
-    def _reaching(self, doing: str) -> Iterator[None]:
-        """Raise what fails on the other machine, or on the way to it, as one error of the device."""
-        try:
-            yield
-        except (RuntimeError, OSError) as error:
-            raise PlatformError(
-                f"Device {self.device.name!r}: the machine of RPC key {self.device.rpc_key!r} at "
-                f"tracker {self.config.rpc_tracker!r} failed while {doing}; what was measured before "
-                f"is on record: {cause_of(error)}"
-            ) from error
+        target = device_target(device)
+        processor = target if device.is_cpu else target.host
+        self.host: Host = RemoteHost(
+            lambda functions: self._send(functions, processor), self.session.cpu(0), self._reaching
+        )
 
     def _check_listed(self, tracker: Any, address: str) -> None:
         """Check that some server has the key: a request for another one would wait for ever."""
@@ -139,7 +148,9 @@ class RemoteBench:
 
     def build(self, functions: Mapping[str, Any]) -> Any:
         """Compile kernels for the device, send them, and return the module over there."""
-        target = device_target(self.device)
+        return self._send(functions, device_target(self.device))
+
+    def _send(self, functions: Mapping[str, Any], target: Any) -> Any:
         built = generate_code(functions, target)
         linker = find_linker(target)
         self._uploads += 1
@@ -161,7 +172,15 @@ class RemoteBench:
             options["f_preproc"] = "cache_flush_cpu_non_first_arg"
         with self._reaching(f"kernel {kernel.id} was timed"):
             operands = [random_tensor(ty, self.runtime) for ty in kernel.argument_types]
-            return evaluate(module, symbol, operands, self.runtime, self.config.sample_ms, **options)
+            return evaluate(
+                module,
+                symbol,
+                operands,
+                self.runtime,
+                self.config.goal,
+                self.host.switches,
+                **options,
+            )
 
 
 def _linker(compiler: str) -> Any:
