@@ -34,6 +34,9 @@ class Device:
     rpc_key
         Where given, the device is one of another machine: its kernels are measured on a server that
         TVM's RPC tracker lists under this key, and its cores are that machine's.
+    cache_bytes
+        Sizes of a core's first, second and third level data caches, for predicting times; None is what
+        the operating system tells of a core of this machine, and unknown for one of another machine.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Device:
     peak_gflop_per_s: float | None = None
     peak_gb_per_s: float | None = None
     rpc_key: str | None = None
+    cache_bytes: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         where = f"device {self.name!r}"
@@ -67,6 +71,12 @@ class Device:
                 raise PlatformError(f"Expected {key} > 0 for {where}; got {value}.")
         if self.rpc_key is not None and (not self.rpc_key or not isinstance(self.rpc_key, str)):
             raise PlatformError(f"Expected rpc_key of {where} as a name; got {self.rpc_key!r}.")
+
+        if self.cache_bytes is not None and (len(self.cache_bytes) != 3 or min(self.cache_bytes) <= 0):
+            raise PlatformError(
+                f"Expected cache_bytes of {where} as three sizes > 0, those of the first, second and "
+                f"third level; got {self.cache_bytes}."
+            )
 
     @property
     def is_cpu(self) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+_MOST_CAUSE = 400
+
 
 class SphinxError(Exception):
     """Base of every error that tvm-sphinx raises on purpose."""
@@ -33,6 +35,10 @@ class UnsupportedError(SphinxError):
     """A module is well formed, but is not of the kind that the called function handles."""
 
 
+class NoCodeError(UnsupportedError):
+    """TVM's code generation refuses a kernel for a target, now and whenever it is asked again."""
+
+
 class ArtifactError(SphinxError):
     """A file written by tvm-sphinx is truncated, altered, or of another version."""
 
@@ -41,3 +47,9 @@ def known_choices(kind: str, value: object, choices: Iterable[object]) -> str:
     """Return the message for an unknown name: the value, what it should have been, and the choices."""
     listed = ", ".join(str(choice) for choice in choices) or "none"
     return f"Unknown {kind} {value!r}; known: {listed}."
+
+
+def cause_of(error: BaseException) -> str:
+    """Return what an error that is not ours says, in one line of at most some 400 characters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _MOST_CAUSE else f"{text[:_MOST_CAUSE]}..."

@@ -95,6 +95,10 @@ def _read_list(path: Path) -> tuple[int, ...]:
     return tuple(members)
 
 
+#: What is taken for the sizes of a core's data caches where nothing tells them.
+UNKNOWN_CACHE_BYTES = (32 << 10, 512 << 10, 8 << 20)
+
+
 @functools.cache
 def machine_id() -> str:
     """Return what tells machines apart that run a kernel unequally fast: processor, cores, cache.
@@ -121,8 +125,8 @@ def machine_id() -> str:
 def cache_bytes(core: int) -> tuple[int, int, int]:
     """Return the sizes of a core's first, second and third level data caches.
 
-    What the operating system does not tell is taken for 32 KiB, 512 KiB and 8 MiB; a level that is
-    not there is as large as the one below it.
+    Where the operating system tells nothing they are `UNKNOWN_CACHE_BYTES`; a level that is not there
+    is as large as the one below it.
     """
     sizes: dict[int, int] = {}
     for path in sorted((_SYSFS_CPU / f"cpu{core}/cache").glob("index*")):
@@ -134,7 +138,7 @@ def cache_bytes(core: int) -> tuple[int, int, int]:
             if digits.isdigit() and level.isdigit():
                 sizes[int(level)] = int(digits) * unit
     if not sizes:
-        return 32 << 10, 512 << 10, 8 << 20
-    first = sizes.get(1, 32 << 10)
+        return UNKNOWN_CACHE_BYTES
+    first = sizes.get(1, UNKNOWN_CACHE_BYTES[0])
     second = sizes.get(2, first)
     return first, second, sizes.get(3, second)

@@ -11,7 +11,7 @@ from typing import Any
 from ._tvm import tvm
 from .compiled import CompiledModel, random_inputs
 from .cost.candidates import CandidateSource, KernelChoices, choose_kernels
-from .cost.fill import fill_costs
+from .cost.fill import always_measured, fill_costs
 from .cost.measure import MeasureConfig, measure_costs
 from .cost.model.model_file import CostModel, default_model_path, load_cost_model
 from .cost.progress import Progress
@@ -174,7 +174,15 @@ def compile(
         platform=platform,
         program=program,
         reference=reference,
-        report=_report(extraction, platform, costs, found, single, choices),
+        report=_report(
+            extraction,
+            platform,
+            costs,
+            found,
+            single,
+            choices,
+            always_measured(platform) if predictor else [],
+        ),
         note=note,
         stages_s=clock.stages_s,
         graph=extraction.graph,
@@ -250,6 +258,7 @@ def _report(
     found: SearchResult,
     single: SearchResult,
     choices: KernelChoices,
+    outside_model: Sequence[str],
 ) -> PlacementReport:
     return placement_report(
         extraction.graph,
@@ -262,6 +271,7 @@ def _report(
         evaluations=found.evaluations,
         implementations=_implementations(extraction, platform, found.best, choices),
         default_kernels=_default_kernels(extraction, platform, found.best, choices),
+        always_measured=outside_model,
     )
 
 

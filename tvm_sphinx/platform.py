@@ -36,6 +36,7 @@ _DEVICE_KEYS = (
     "peak_gflop_per_s",
     "peak_gb_per_s",
     "rpc_key",
+    "cache_bytes",
 )
 _LINK_KEYS = ("src", "dst", "latency_ns", "bandwidth_bytes_per_s")
 
@@ -128,7 +129,7 @@ class Platform:
             entry["runtime"] = device.runtime
             if device.cores:
                 entry["cores"] = list(device.cores)
-            for key in ("memory_bytes", "peak_gflop_per_s", "peak_gb_per_s", "rpc_key"):
+            for key in ("memory_bytes", "peak_gflop_per_s", "peak_gb_per_s", "rpc_key", "cache_bytes"):
                 if getattr(device, key) is not None:
                     entry[key] = getattr(device, key)
             devices.append(entry)
@@ -257,11 +258,7 @@ def _device_from_json(entry: Mapping[str, Any], source: str) -> Device:
     target = named_target(entry["target"]) or parse_target(entry["target"], where)
     check_target(target, where)
     runtime = entry.get("runtime") or default_runtime(target)
-    cores = entry.get("cores", ())
-    if not isinstance(cores, (list, tuple)) or not all(type(core) is int for core in cores):
-        raise PlatformError(
-            f"Expected cores of device {entry['name']!r} as a list of ints; got {cores!r}."
-        )
+    cores = _ints(entry, "cores")
     limits = {
         key: _number(entry, key, source, int if key == "memory_bytes" else float)
         for key in ("memory_bytes", "peak_gflop_per_s", "peak_gb_per_s")
@@ -271,10 +268,20 @@ def _device_from_json(entry: Mapping[str, Any], source: str) -> Device:
         str(entry["name"]),
         target,
         str(runtime),
-        tuple(cores),
+        cores,
         **limits,
         rpc_key=entry.get("rpc_key"),
+        cache_bytes=_ints(entry, "cache_bytes") if "cache_bytes" in entry else None,
     )
+
+
+def _ints(entry: Mapping[str, Any], key: str) -> tuple[int, ...]:
+    values = entry.get(key, ())
+    if not isinstance(values, (list, tuple)) or not all(type(value) is int for value in values):
+        raise PlatformError(
+            f"Expected {key} of device {entry['name']!r} as a list of ints; got {values!r}."
+        )
+    return tuple(values)
 
 
 def _check_keys(entry: object, known: tuple[str, ...], needed: tuple[str, ...], where: str) -> None:

@@ -12,6 +12,7 @@ from tvm_sphinx.cost import budget, measure
 from tvm_sphinx.cost.budget import measure_within
 from tvm_sphinx.cost.candidates import Candidate
 from tvm_sphinx.cost.cells import Cell, CellKey, Implementation, read_cells
+from tvm_sphinx.cost.hosts import LocalHost
 from tvm_sphinx.cost.kernel_timing import MeasureConfig
 from tvm_sphinx.cost.measure import implementation_id
 from tvm_sphinx.cost.records import RecordStore
@@ -33,6 +34,8 @@ class Machine:
         monkeypatch.setattr(measure, "time", clock)
         monkeypatch.setattr(budget, "time", clock)
         monkeypatch.setattr(measure, "_open_bench", lambda *_: self)
+
+    host = LocalHost()
 
     def build(self, functions: Mapping[str, object]) -> object:
         self.now_s += BUILD_S * len(functions)

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tvm
-from tvm import relax, te
+from tvm import relax, te, tirx
 
 import tvm_sphinx
 from tests.relax_modules import random_module
 from tvm_sphinx.compiled import CompiledModel
 from tvm_sphinx.cost import links, measure
 from tvm_sphinx.cost.classes import class_of, class_of_pair
-from tvm_sphinx.cost.kernel_timing import MeasureConfig, shape_texts
+from tvm_sphinx.cost.hosts import LocalHost
+from tvm_sphinx.cost.kernel_timing import MeasureConfig, evaluate, shape_texts
 from tvm_sphinx.cost.links import measure_links, time_copies
 from tvm_sphinx.cost.measure import measure_kernels
 from tvm_sphinx.cost.records import Record, RecordStore, read_records
-from tvm_sphinx.errors import SphinxError
+from tvm_sphinx.cost.vetting import vet_implementation
+from tvm_sphinx.errors import SphinxError, UnsupportedError
 from tvm_sphinx.extract import Kernel
 from tvm_sphinx.machine import machine_id, usable_cores
 from tvm_sphinx.platform import Device, Link, Platform
-from tvm_sphinx.runtime.sampling import Samples
+from tvm_sphinx.runtime import kernels
+from tvm_sphinx.runtime.sampling import Goal, Samples
 from tvm_sphinx.targets import host_target
 
 QUICK = MeasureConfig(sample_ms=0.2)
@@ -102,6 +108,8 @@ def test_foreign_records_are_measured_anew_and_told(change: dict[str, object], r
 class ScriptedBench:
     """Gives out prepared samples in the place of time."""
 
+    host = LocalHost()
+
     def __init__(self, *answers: Samples) -> None:
         self.answers: Iterator[Samples] = iter(answers)
 
@@ -132,6 +140,119 @@ def test_a_machine_that_stays_busy_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(measure, "_RETRY_SHARE", 1e9)
     with pytest.warns(UserWarning, match="The machine was busy .* on 'core': 1 of 1 medians"):
         measure_kernels([doubling_kernel()], one_core(), RecordStore(None), QUICK)
+
+
+class Evaluated:
+    """A module whose calls take the times that are given, by TVM's time evaluator."""
+
+    def __init__(self, times_ns: Iterator[int]) -> None:
+        self.times_ns = times_ns
+
+    def time_evaluator(self, *_: object, number: int, repeat: int) -> Callable[[], SimpleNamespace]:
+        def means() -> list[float]:
+            return [1e-9 * np.mean([next(self.times_ns) for _ in range(number)]) for _ in range(repeat)]
+
+        return lambda: SimpleNamespace(results=means())
+
+
+@pytest.mark.parametrize("time_ns", [2_000, 100_000, 3_000_000])
+def test_the_time_evaluator_is_asked_until_the_goal_is_met(time_ns: int) -> None:
+    """A quiet kernel ends at the least time, a noisy one when its median is known or time is spent."""
+    goal = Goal(0.02, min_ns=10_000_000, max_ns=60_000_000, resolution_ns=0)
+    calls = itertools.count()
+    quiet = evaluate(Evaluated(time_ns for _ in calls), "k", (), None, goal, lambda: 0)
+    assert set(quiet.ns) == {time_ns}
+    assert quiet.disturbed == 0
+    assert 10_000_000 <= next(calls) * time_ns <= 30_000_000
+    rng = np.random.default_rng(0)
+    times = (round(time_ns * rng.lognormal(0, 1)) for _ in itertools.count())
+    noisy = evaluate(Evaluated(times), "k", (), None, goal, lambda: 0)
+    assert len(noisy.ns) > len(quiet.ns)
+    tick = itertools.count()
+    disturbed = evaluate(Evaluated(itertools.repeat(time_ns)), "k", (), None, goal, lambda: next(tick))
+    assert disturbed.disturbed == 1.0
+
+
+def refused_kernel() -> Kernel:
+    """Return a kernel that TVM lowers, but has no code for: a call with too few operands."""
+    source = te.placeholder((64,), name="source")
+    result = te.compute(
+        (64,), lambda i: tirx.call_intrin("float32", "tirx.tvm_mma_sync", source[i]), name="result"
+    )
+    ty = relax.TensorType([64], "float32")
+    return Kernel("refused", te.create_prim_func([source, result]), (ty, ty))
+
+
+def test_a_kernel_that_tvm_refuses_is_recorded_as_such_and_told() -> None:
+    store = RecordStore(None)
+    with pytest.warns(
+        UserWarning, match=r"TVM refuses 1 kernels for device 'core'.*args\.size\(\) == 8"
+    ):
+        refused, timed = measure_kernels([refused_kernel(), doubling_kernel()], one_core(), store, QUICK)
+    assert refused.samples_ns == ()
+    assert timed.samples_ns
+    assert store.get(*refused.key) is refused
+
+
+def without_linker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+
+def with_failing_linker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    linker = tmp_path / "gcc"
+    linker.write_text("#!/bin/sh\necho No space left on device >&2\nexit 1\n")
+    linker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+
+
+def without_temporary_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+
+
+def without_memory(monkeypatch: pytest.MonkeyPatch, _: Path) -> None:
+    def build(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(kernels.tirx, "build", build)
+
+
+def without_any_code(monkeypatch: pytest.MonkeyPatch, _: Path) -> None:
+    """What TVM says where a compiler that it calls is not there, as for CUDA."""
+
+    def build(*_: object, **__: object) -> None:
+        raise RuntimeError("nvcc: command not found")
+
+    monkeypatch.setattr(kernels.tirx, "build", build)
+
+
+@pytest.mark.parametrize(
+    ("fail", "cause"),
+    [
+        (without_linker, "Expected a C compiler to link kernels"),
+        (with_failing_linker, "cannot link the kernels: .*No space left on device"),
+        (without_temporary_folder, "cannot link the kernels: .*No such file or directory"),
+        (without_memory, "cannot be built on this machine: MemoryError"),
+        (without_any_code, "No kernel at all can be built for device 'core': .*nvcc: command not found"),
+    ],
+)
+def test_what_fails_on_this_machine_is_told_and_not_recorded(
+    fail: Callable[[pytest.MonkeyPatch, Path], None],
+    cause: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    store, kernel = RecordStore(None), doubling_kernel()
+    with monkeypatch.context() as context:
+        fail(context, tmp_path)
+        with pytest.raises(UnsupportedError, match=cause) as told:
+            measure_kernels([kernel], one_core(), store, QUICK)
+        assert "\n" not in str(told.value)
+        how = {"origin": "tuned", "rule_ns": 1}
+        with pytest.raises(UnsupportedError):
+            vet_implementation(kernel, kernel.function, kernel.function, one_core(), store, **how)
+    assert len(store) == 0
+    (record,) = measure_kernels([kernel], one_core(), store, QUICK)
+    assert record.samples_ns
 
 
 def test_measuring_less_than_nothing_is_refused() -> None:

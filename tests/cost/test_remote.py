@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from tvm import rpc
 from tvm.rpc.server import Server
@@ -15,11 +18,15 @@ import tvm_sphinx
 from tests.cost.test_measure import doubling_kernel, one_core
 from tests.relax_modules import random_module
 from tvm_sphinx.cli import main
+from tvm_sphinx.cost import remote
+from tvm_sphinx.cost.hosts import RemoteHost
 from tvm_sphinx.cost.kernel_timing import MeasureConfig
 from tvm_sphinx.cost.measure import measure_kernels
+from tvm_sphinx.cost.model import profile
 from tvm_sphinx.cost.records import RecordStore
-from tvm_sphinx.cost.remote import parse_tracker
+from tvm_sphinx.cost.remote import RemoteBench, parse_tracker
 from tvm_sphinx.errors import PlatformError
+from tvm_sphinx.machine import UNKNOWN_CACHE_BYTES
 from tvm_sphinx.platform import Device, Platform
 from tvm_sphinx.targets import host_target
 
@@ -69,6 +76,80 @@ def test_remote_kernels_are_recorded_as_local_ones_are(tracker: str) -> None:
     no_tracker = MeasureConfig(sample_ms=0.2)
     assert measure_kernels(kernels, BOARD, store, no_tracker) == found
     assert store.num_added == added
+
+
+def test_the_load_of_a_remote_record_is_that_of_its_machine(
+    tracker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (12345.0,) * 3)
+    store, config = RecordStore(None), MeasureConfig(sample_ms=0.2, rpc_tracker=tracker)
+    (record,) = measure_kernels([doubling_kernel()], BOARD, store, config)
+    assert record.host_load != 12345.0
+    host = RemoteBench(BOARD, config).host
+    before = host.switches()
+    assert 0 <= before <= host.switches()
+    assert len(host.ticks()) == 8
+    assert host.load() is not None
+    del host  # or the machine stays borrowed
+    monkeypatch.setattr(RemoteHost, "load", lambda _: None)
+    (record,) = measure_kernels([doubling_kernel(7)], BOARD, store, config)
+    assert record.host_load == 0.0
+
+
+def test_a_server_that_is_lost_is_told_and_what_was_measured_is_kept(tracker: str) -> None:
+    host, port = parse_tracker(tracker)
+    server = Server(
+        host=host, port=9091, port_end=9190, tracker_addr=(host, port), key="doomed", silent=True
+    )
+    _wait_until_listed("doomed", port)
+
+    def kill(_stage: str, done: int, _total: int) -> None:
+        """End the process that serves us, as soon as the first kernel is on record."""
+        if done == 1:
+            for child in psutil.Process(server.proc._proc.pid).children(recursive=True):
+                child.kill()
+
+    store, config = RecordStore(None), MeasureConfig(sample_ms=0.2, rpc_tracker=tracker)
+    doomed = replace(BOARD, name="phone", rpc_key="doomed")
+    with pytest.raises(PlatformError) as told:
+        measure_kernels([doubling_kernel(), doubling_kernel(128)], doomed, store, config, progress=kill)
+    server.terminate()
+    for part in ("'phone'", "'doomed'", tracker, "kernel double128 was timed", "on record"):
+        assert part in str(told.value)
+    (kept,) = measure_kernels([doubling_kernel()], doomed, store, MeasureConfig())
+    assert kept.samples_ns
+    assert store.num_added == 1
+
+
+def test_predictions_for_a_remote_device_do_not_take_this_machine_s_caches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(profile, "cache_bytes", lambda core: (core + 1, 2, 3))
+    first = one_core().cores[0] + 1
+    assert profile.core_shape(one_core()).cache_bytes == (first, 2, 3)
+    with pytest.warns(UserWarning, match="The caches of remote device 'board' are not known"):
+        assert profile.core_shape(BOARD).cache_bytes == UNKNOWN_CACHE_BYTES
+    given = replace(BOARD, cache_bytes=(7, 8, 9))
+    assert profile.core_shape(given).cache_bytes == (7, 8, 9)
+    assert Platform.from_json(Platform((given,)).to_json()).devices == (given,)
+    for wrong in ((1, 2), (1, 2, 0)):
+        with pytest.raises(PlatformError, match="Expected cache_bytes of device 'board' as three sizes"):
+            replace(BOARD, cache_bytes=wrong)
+
+
+def test_a_tracker_that_is_none_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A closed port, and one that takes connections and says nothing."""
+    monkeypatch.setattr(remote, "_TRACKER_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(rpc, "connect_tracker", lambda *_: pytest.fail("TVM tries for a minute"))
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = f"127.0.0.1:{mute.getsockname()[1]}"
+        config = MeasureConfig(rpc_tracker=address)
+        with pytest.raises(
+            PlatformError, match=f"tracker at '{address}'.* tried for 0.2 s: .*timed out"
+        ):
+            measure_kernels([doubling_kernel()], BOARD, RecordStore(None), config)
+    with pytest.raises(PlatformError, match=f"tracker at '{address}'.*Connection refused"):
+        measure_kernels([doubling_kernel()], BOARD, RecordStore(None), config)
 
 
 def test_a_platform_of_another_machine_is_compiled_for_it(tracker: str, tmp_path: Path) -> None:

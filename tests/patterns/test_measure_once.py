@@ -11,7 +11,7 @@ import tvm
 
 from tests.networks import recurrent_net, transformer
 from tvm_sphinx.cost import measure
-from tvm_sphinx.cost.kernel_timing import LocalBench, MeasureConfig
+from tvm_sphinx.cost.kernel_timing import BuiltKernels, LocalBench, MeasureConfig
 from tvm_sphinx.cost.records import RecordStore
 from tvm_sphinx.extract import Extraction, extract_task_graph
 from tvm_sphinx.lower import lower_to_kernels
@@ -45,7 +45,9 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, str]]:
         return Samples((1000,) * 6, 0.0, 0.0)
 
     monkeypatch.setattr(LocalBench, "time", time)
-    monkeypatch.setattr(measure, "build_kernels", lambda bench, functions: dict.fromkeys(functions))
+    monkeypatch.setattr(
+        measure, "build_kernels", lambda _, functions, __: BuiltKernels(dict.fromkeys(functions), {})
+    )
     return counts
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -147,8 +147,11 @@ def test_pruning_refuses_what_belongs_to_another_graph() -> None:
         prune_search_space(graph, find_patterns(transformer(3)))
     with pytest.raises(ProblemError, match=f"Expected a problem of {graph.num_tasks} tasks"):
         prune_search_space(graph, problem=problem_of(transformer(3)))
+    problem = problem_of(graph)
     with pytest.raises(ProblemError, match="edges of the graph"):
-        prune_problem(replace(problem_of(graph), edges=problem_of(graph).edges[:-1]), graph)
+        prune_problem(
+            replace(problem, edges=problem.edges[:-1], copy_class=problem.copy_class[:-1]), graph
+        )
     with pytest.raises(ProblemError, match="Expected patterns of graph"):
         prune_problem(problem_of(graph), graph, find_patterns(transformer(3)))
 

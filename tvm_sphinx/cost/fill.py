@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..errors import SphinxError, UnsupportedError
+from ..errors import SphinxError
 from ..extract import Extraction
 from ..graph import TaskGraph
 from ..platform import Device, Platform
@@ -17,6 +17,7 @@ from .candidates import CandidateSource, KernelChoices
 from .cells import Cell, CellKey, Implementation, add_candidates, chosen_kernels, read_cells
 from .kernel_timing import MeasureConfig
 from .links import Links, measure_links
+from .measure import measure_kernels
 from .model.features import feature_rows, kernel_numbers
 from .model.model_file import CostModel
 from .model.profile import DeviceProfile
@@ -24,6 +25,7 @@ from .model.slack import criticality
 from .model.training import device_profile
 from .progress import Progress
 from .records import RecordStore
+from .roofline import needs_estimate
 from .table import CostTable, build_problem
 
 
@@ -44,6 +46,9 @@ def fill_costs(
     no slack; kernels are then measured in the order of their calls, weighted by how critical each call
     is, times how much their best time may change, until the budget ends.
 
+    Kernels that no model knows, those of devices that are no CPU and external functions, are measured
+    first, whatever the budget is.
+
     The candidates are those of `tvm_sphinx.cost.candidates.choose_kernels`, and so is the choice among
     them. One that has never run is not chosen before it is measured. One that was timed where it was
     found (a tuned schedule) may be: by that time where the rules' kernel is on record here, as tuning
@@ -54,8 +59,9 @@ def fill_costs(
     model
         See `tvm_sphinx.cost.model.training.train_model`.
     budget_s
-        Seconds to measure kernels; 0 measures none. Copies between devices and a device's rates are
-        measured in any case where they are not on record.
+        Seconds to measure kernels that are predicted at first; 0 measures none. Copies between devices,
+        a device's rates and kernels that no model knows are measured in any case where they are not on
+        record.
     sources
         Of further implementations, see `tvm_sphinx.cost.candidates.choose_kernels`.
 
@@ -64,7 +70,7 @@ def fill_costs(
     PlatformError
         If the platform claims cores that this machine lacks.
     UnsupportedError
-        If the model knows nothing of a kind of device, or a kernel is not ours to read.
+        If a device whose kernels cannot be predicted is not at hand.
     SphinxError
         If the budget is negative.
     """
@@ -75,6 +81,7 @@ def fill_costs(
     graph = extraction.graph
     links = measure_links(platform, records, progress)
     cells = read_cells(extraction.kernels.values(), platform, records)
+    _measure_unknown(cells, records, config, progress)
     predict = _Predictor(records, model, config)
     predict([cell.rule for cell in cells.values() if not cell.rule.is_measured])
     predict(add_candidates(cells.values(), sources, records, unseen=budget_s > 0))
@@ -87,6 +94,36 @@ def fill_costs(
     return chosen_kernels(cells), under_load(costs, graph, platform, records, config, progress)
 
 
+def always_measured(platform: Platform) -> list[str]:
+    """Return the names of the devices at hand of whose kernels no model predicts the times."""
+    return [d.name for d in platform.devices if not _has_model(d) and not needs_estimate(d)]
+
+
+def _has_model(device: Device) -> bool:
+    return device.is_cpu
+
+
+def _measure_unknown(
+    cells: Mapping[CellKey, Cell],
+    records: RecordStore,
+    config: MeasureConfig,
+    progress: Progress | None,
+) -> None:
+    """Measure the rules' kernels that cannot be predicted, each class of devices in turn."""
+    by_class: dict[str, list[Implementation]] = {}
+    for (_, device_class), cell in cells.items():
+        is_known = _has_model(cell.rule.device) and not cell.rule.kernel.is_external
+        if not is_known and not cell.rule.is_measured:
+            by_class.setdefault(device_class, []).append(cell.rule)
+    for unknown in by_class.values():
+        device = unknown[0].device
+        stage = f"measure on {device.name}, which no model predicts"
+        kernels = [one.kernel for one in unknown]
+        measure_kernels(kernels, device, records, config, stage, progress)
+        for one in unknown:
+            one.look_up(records)
+
+
 class _Predictor:
     """Predicts the times of implementations that are not on record."""
 
@@ -96,13 +133,6 @@ class _Predictor:
 
     def __call__(self, missing: Sequence[Implementation]) -> None:
         """Set time and spread of each; one without a function cannot run."""
-        for entry in missing:
-            if entry.kernel.is_external:
-                raise UnsupportedError(
-                    f"Expected kernels that can be read to predict their times; "
-                    f"{entry.kernel.function!r} is an external function. Compile without a measuring "
-                    f"budget to have it measured."
-                )
         missing = [entry for entry in missing if entry.candidate.function is not None]
         if not missing:
             return

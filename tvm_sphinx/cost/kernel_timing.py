@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from .._tvm import relax, tvm, tvm_ffi
 from ..dataflow import tensor_bytes
-from ..errors import SphinxError
+from ..errors import NoCodeError, SphinxError, UnsupportedError, cause_of
 from ..extract import Kernel
+from ..implement import implement_kernel
 from ..platform import Device
-from ..runtime.sampling import Goal, Samples, half_width
+from ..runtime.kernels import generate_code
+from ..runtime.sampling import Goal, Samples, collect_samples
 from ..runtime.timing import Call, load_for_lanes, sample_in_lane
-from ..targets import runtime_device
+from ..targets import device_target, runtime_device
+from .hosts import Host, LocalHost
 
-_GPU_REPEATS = 7
+# Of TVM's time evaluator: samples that the least time of a kernel consists of, each the mean of some
+# calls, and how many of them one request brings.
+_SAMPLES, _SAMPLES_PER_REQUEST = 16, 4
 
 
 @dataclass(frozen=True)
@@ -56,10 +61,20 @@ class MeasureConfig:
 
 
 class Bench(Protocol):
-    """Where the kernels of one device are built and timed."""
+    """Where the kernels of one device are built and timed; ``host`` is the device's machine."""
+
+    host: Host
 
     def build(self, functions: Mapping[str, Any]) -> Any:
-        """Return a built module of PrimFuncs by symbol; raises where one cannot be built."""
+        """Return a built module of PrimFuncs by symbol.
+
+        Raises
+        ------
+        NoCodeError
+            If TVM refuses one of them for the device.
+        SphinxError
+            If anything else fails.
+        """
 
     def time(self, module: Any, symbol: str, kernel: Kernel) -> Samples:
         """Time one of them; without samples if it cannot run on the device."""
@@ -71,14 +86,13 @@ class LocalBench:
     def __init__(self, device: Device, config: MeasureConfig) -> None:
         self.device = device
         self.config = config
+        self.host: Host = LocalHost()
 
     def build(self, functions: Mapping[str, Any]) -> Any:
         """Compile kernels; those of a CPU device for the lanes, as they will run."""
         if self.device.is_cpu:
             return load_for_lanes(functions)
-        return tvm.tirx.build(
-            tvm.IRModule({name: f.with_attr("global_symbol", name) for name, f in functions.items()})
-        )
+        return generate_code(functions, device_target(self.device))
 
     def time(self, module: Any, symbol: str, kernel: Kernel) -> Samples:
         """Time a kernel, with its weights as far away as ``Kernel.reuse_bytes`` puts them."""
@@ -92,7 +106,7 @@ class LocalBench:
         runtime = runtime_device(self.device.runtime)
         operands = [random_tensor(ty, runtime) for ty in kernel.argument_types]
         if not self.device.is_cpu:
-            return evaluate(module, symbol, operands, runtime, self.config.sample_ms)
+            return evaluate(module, symbol, operands, runtime, self.config.goal, self.host.switches)
         return sample_in_lane(
             Call(function, operands, self.device),
             self.config.goal,
@@ -106,41 +120,82 @@ NO_SAMPLES = Samples((), math.inf, 0.0)
 
 
 def evaluate(
-    module: Any, symbol: str, operands: Sequence[Any], runtime: Any, sample_ms: float, **options: Any
+    module: Any,
+    symbol: str,
+    operands: Sequence[Any],
+    runtime: Any,
+    goal: Goal,
+    switches: Callable[[], int],
+    **options: Any,
 ) -> Samples:
-    """Return samples of TVM's time evaluator, which times a GPU with events."""
+    """Time a kernel by TVM's time evaluator, which times a GPU with events, until a goal is met.
 
-    def sample(number: int, repeat: int) -> Sequence[float]:
+    Parameters
+    ----------
+    module, symbol, operands, runtime
+        What to call with which tensors of a TVM device, possibly a remote one.
+    goal, switches
+        See `tvm_sphinx.runtime.sampling.collect_samples`.
+    options
+        More arguments of the time evaluator, such as what to do before each sample.
+    """
+
+    def sample(number: int, repeat: int) -> list[int]:
         evaluator = module.time_evaluator(symbol, runtime, number=number, repeat=repeat, **options)
-        return [float(seconds) for seconds in evaluator(*operands).results]
+        return [round(1e9 * float(seconds)) for seconds in evaluator(*operands).results]
 
     sample(1, 1)  # first touch of code and data
-    once_s = max(sample(1, 1)[0], 1e-9)
-    number, repeat = max(1, math.ceil(sample_ms / 1e3 / _GPU_REPEATS / once_s)), _GPU_REPEATS
-    if options:  # what is done before each repeat holds for one call only
-        number, repeat = 1, min(100, max(2, math.ceil(sample_ms / 1e3 / once_s)))
-    ns = tuple(round(1e9 * seconds) for seconds in sample(number, repeat))
-    return Samples(ns, half_width(ns), 0.0)
+    once_ns = max(1, sample(1, 1)[0])
+    # What is done before each sample holds for one call only.
+    number = 1 if options else max(1, goal.min_ns // (_SAMPLES * once_ns))
+    repeat = min(_SAMPLES_PER_REQUEST, max(1, goal.min_ns // (number * once_ns)))
+    return collect_samples(lambda: sample(number, repeat), goal.of_means(number), switches)
 
 
-def build_kernels(bench: Bench, functions: Mapping[str, Any]) -> dict[str, Any]:
-    """Build kernels together, which is fast; if one fails, each alone, and leave out those that fail.
+class BuiltKernels(NamedTuple):
+    """The module of each symbol that could be built, and why there is no code for each of the others."""
 
-    Returns the module of each symbol that could be built.
+    modules: dict[str, Any]
+    refused: dict[str, str]
+
+
+def build_kernels(bench: Bench, functions: Mapping[str, Any], device: Device) -> BuiltKernels:
+    """Build kernels together, which is fast; if TVM refuses one, each alone.
+
+    Raises
+    ------
+    SphinxError
+        If it is not the kernels that are at fault: nothing can be said of any of them.
     """
     named = {key: function for key, function in functions.items() if function is not None}
+    built = BuiltKernels({}, {})
     if not named:
-        return {}
-    try:
-        return dict.fromkeys(named, bench.build(named))
-    except Exception:  # TVM raises many types; which kernel is at fault shows when each is built alone
-        built = {}
-        for key, function in named.items():
-            try:
-                built[key] = bench.build({key: function})
-            except Exception:  # as above: this kernel has no code for this device
-                continue
         return built
+    try:
+        return BuiltKernels(dict.fromkeys(named, bench.build(named)), {})
+    except NoCodeError:  # which kernel is at fault shows when each is built alone
+        pass
+    for key, function in named.items():
+        try:
+            built.modules[key] = bench.build({key: function})
+        except NoCodeError as error:
+            built.refused[key] = str(error)
+    if built.refused:
+        _check_toolchain(bench, device)
+    return built
+
+
+def _check_toolchain(bench: Bench, device: Device) -> None:
+    """Check that the plainest kernel can be built: TVM's error is the same where a compiler fails it."""
+    source = tvm.te.placeholder((64,), name="source")
+    copied = tvm.te.compute((64,), lambda i: source[i], name="copied")
+    function = tvm.te.create_prim_func([source, copied])
+    try:
+        bench.build({"plainest": implement_kernel(function, device_target(device))})
+    except NoCodeError as error:
+        raise UnsupportedError(
+            f"No kernel at all can be built for device {device.name!r}: {cause_of(error)}"
+        ) from error
 
 
 def kernel_symbol(key: str) -> str:

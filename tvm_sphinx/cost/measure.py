@@ -10,6 +10,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from .._tvm import tvm, tvm_ffi
@@ -17,7 +18,7 @@ from ..errors import UnsupportedError
 from ..extract import Extraction, Kernel
 from ..implement import Implement, implement_kernel
 from ..platform import Device, Platform
-from ..runtime.sampling import Goal, Samples, cpu_ticks, host_load, is_narrow, stolen_share
+from ..runtime.sampling import Goal, Samples, is_narrow, stolen_share
 from ..targets import device_target, runtime_device
 from .assemble import assemble_costs, under_load
 from .classes import class_of
@@ -33,7 +34,7 @@ from .kernel_timing import (
 from .links import measure_links
 from .model.texts import KernelTexts
 from .progress import Progress
-from .records import Record, RecordStore, median_and_spread
+from .records import DeviceClass, Record, RecordStore, median_and_spread
 from .remote import RemoteBench
 from .roofline import needs_estimate
 from .table import CostTable
@@ -122,6 +123,14 @@ def measure_kernels(
     the PrimFunc to measure for a kernel, with the device's target; None stands for what
     `tvm_sphinx.implement.implement_kernel` makes. No kernel is begun once ``time.monotonic()`` has
     reached ``end_s``: those without a record are then left out of what is returned.
+
+    A kernel that TVM has no code for on the device is recorded without samples, with a warning.
+
+    Raises
+    ------
+    SphinxError
+        If the device cannot be reached, or this machine cannot build kernels; what was measured before
+        is on record, and nothing of the others.
     """
     implemented = [
         (implement(kernel, device) if implement else None) or implement_for(kernel, device)
@@ -141,7 +150,9 @@ def measure_kernels(
         functions = {keys[i]: implemented[i] for i in missing}
         symbols = {kernel_symbol(key): function for key, function in functions.items()}
         missing_kernels = {keys[i]: kernels[i] for i in missing}
-        session = _Session(bench, build_kernels(bench, symbols))
+        built = build_kernels(bench, symbols, device)
+        _warn_of_refused(built.refused, device)
+        session = _Session(bench, built.modules)
         texts = KernelTexts.beside(records)
         known = len(kernels) - len(missing)
         report = progress or (lambda *_: None)
@@ -151,13 +162,11 @@ def measure_kernels(
             if time.monotonic() >= end_s:
                 break
             texts.add(key, functions[key], kernel)
-            samples = session.time(key, kernel)
-            shapes = shape_texts(kernel)
-            records.add(Record(key, where, version, samples.ns, host_load(), shapes=shapes))
+            session.time(key, kernel)
+            records.add(session.record(key, where))
             report(stage, known + done + 1, len(kernels))
-        for key, samples in session.time_again(end_s):
-            shapes = shape_texts(missing_kernels[key])
-            records.add(Record(key, where, version, samples.ns, host_load(), shapes=shapes))
+        for key in session.time_again(end_s):
+            records.add(session.record(key, where))
         session.warn_if_busy(device)
         report(stage, len(kernels), len(kernels))
     elif progress:
@@ -178,6 +187,17 @@ def _open_bench(device: Device, config: MeasureConfig, wanted: str) -> Bench:
     return LocalBench(device, config)
 
 
+def _warn_of_refused(refused: dict[str, str], device: Device) -> None:
+    """Warn of kernels that TVM has no code for, with the cause of the first of them."""
+    if refused:
+        symbol, cause = next(iter(refused.items()))
+        warnings.warn(
+            f"TVM refuses {len(refused)} kernels for device {device.name!r}, which go on record as "
+            f"unable to run there; the first is {symbol}: {cause}",
+            stacklevel=3,
+        )
+
+
 class _Session:
     """Times kernels one after the other, and those again that another load disturbed."""
 
@@ -186,7 +206,7 @@ class _Session:
         self.modules = modules
         self.timed: dict[str, tuple[Kernel, Samples]] = {}
         self._begin_s = time.monotonic()
-        self._ticks = cpu_ticks()
+        self._ticks = bench.host.ticks()
 
     def time(self, key: str, kernel: Kernel) -> Samples:
         """Time a kernel; without samples if it cannot run."""
@@ -198,8 +218,18 @@ class _Session:
         self.timed[key] = (kernel, samples)
         return samples
 
-    def time_again(self, end_s: float = math.inf) -> Iterator[tuple[str, Samples]]:
-        """Yield better samples of kernels that are known badly, the worst first, while time allows."""
+    def record(self, key: str, where: DeviceClass) -> Record:
+        """Return the record of what was timed last of a kernel, with its machine's load if known."""
+        kernel, samples = self.timed[key]
+        load, shapes = self.bench.host.load(), shape_texts(kernel)
+        made = Record(key, where, str(tvm.__version__), samples.ns, shapes=shapes)
+        return made if load is None else replace(made, host_load=load)
+
+    def time_again(self, end_s: float = math.inf) -> Iterator[str]:
+        """Time kernels that are known badly again, the worst first, while time allows.
+
+        Yields those that are known better then.
+        """
         now_s = time.monotonic()
         end_s = min(end_s, now_s + _RETRY_SHARE * (now_s - self._begin_s))
         for key, (kernel, first) in sorted(self.timed.items(), key=lambda item: -_doubt(item[1][1])):
@@ -207,20 +237,22 @@ class _Session:
                 continue
             again = self.time(key, kernel)
             if _doubt(again) < _doubt(first):
-                yield key, again
+                yield key
             else:
                 self.timed[key] = (kernel, first)
 
     def warn_if_busy(self, device: Device) -> None:
         """Warn where the machine did too much else to tell what kernels take."""
         wide = [s.half_width for _, s in self.timed.values() if _is_doubtful(s)]
-        stolen = stolen_share(self._ticks, cpu_ticks())
+        stolen = stolen_share(self._ticks, self.bench.host.ticks())
+        load = self.bench.host.load()
+        shown = "unknown" if load is None else f"{load:.1f}"
         if len(wide) <= _WIDE_SHARE * len(self.timed) and stolen <= _STOLEN:
             return
         warnings.warn(
             f"The machine was busy while kernels were timed on {device.name!r}: {len(wide)} of "
             f"{len(self.timed)} medians are known to no better than {_WIDE:.0%} or were disturbed, load "
-            f"{host_load():.1f}, {stolen:.1%} of the time was taken by the hypervisor.",
+            f"{shown}, {stolen:.1%} of the time was taken by the hypervisor.",
             stacklevel=3,
         )
 

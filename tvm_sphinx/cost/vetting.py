@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 from .._tvm import tvm
+from ..errors import NoCodeError, cause_of
 from ..extract import Kernel
 from ..platform import Device
 from ..runtime.sampling import host_load
@@ -33,8 +34,8 @@ def vet_implementation(
 ) -> None:
     """Put on record, so that nobody measures it, an implementation that is wrong or far too slow.
 
-    Nothing is done where it is on record already. One that cannot be built or computes other numbers is
-    recorded without samples, and a warning tells of it.
+    Nothing is done where it is on record already. One that TVM refuses, or that computes other numbers,
+    is recorded without samples, and a warning tells of it.
 
     Parameters
     ----------
@@ -44,38 +45,43 @@ def vet_implementation(
         Where the new one comes from, for the warning.
     rule_ns
         What the rules' kernel takes.
+
+    Raises
+    ------
+    UnsupportedError
+        If this machine cannot build kernels; nothing is recorded.
     """
     where, version = class_of(device), str(tvm.__version__)
     key = implementation_id(kernel, function, device)
     if records.get(key, str(where), version) is not None:
         return
-    samples = _try(kernel, function, reference, device)
-    if samples is None:
+    samples, wrong = _try(kernel, function, reference, device)
+    if wrong:
         warnings.warn(
-            f"The {origin} candidate of kernel {kernel.id} on {device.name} is dropped: it cannot be "
-            f"built, or computes other numbers than our rule's.",
+            f"The {origin} candidate of kernel {kernel.id} on {device.name} is dropped: {wrong}.",
             stacklevel=2,
         )
     elif min(samples) <= _GIVE_UP * rule_ns:
         return
     shapes = shape_texts(kernel)
-    records.add(Record(key, where, version, samples or (), host_load(), shapes=shapes))
+    records.add(Record(key, where, version, samples, host_load(), shapes=shapes))
 
 
-def _try(kernel: Kernel, function: Any, reference: Any, device: Device) -> tuple[int, ...] | None:
-    """Return the times of its first calls, None if it fails or disagrees with the reference."""
+def _try(kernel: Kernel, function: Any, reference: Any, device: Device) -> tuple[tuple[int, ...], str]:
+    """Return the times of its first calls and "", or none and what is wrong with it."""
     target = device_target(device)
-    functions = {"candidate": function, "reference": reference}
+    sound = {"reference": reference.with_attr("target", target)}
     try:
-        module = load_for_lanes(
-            {name: one.with_attr("target", target) for name, one in functions.items()}
-        )
-    except Exception:  # TVM raises many types; whatever it is, there is no such kernel
-        return None
+        module = load_for_lanes({**sound, "candidate": function.with_attr("target", target)})
+    except NoCodeError as error:
+        load_for_lanes(sound)  # if this fails too, it is not the candidate's fault
+        return (), cause_of(error)
     results = []
     samples: tuple[int, ...] = ()
     for name in ("reference", "candidate"):
         operands = [random_tensor(ty, runtime_device("cpu:0")) for ty in kernel.argument_types]
         samples = time_in_lane(module.get_function(name), operands, device, min_ns=1)
         results.append([operand.numpy() for operand in operands])
-    return samples if agree(results[1], results[0]) else None
+    if not agree(results[1], results[0]):
+        return (), "it computes other numbers than our rule's"
+    return samples, ""

@@ -54,7 +54,8 @@ class PlacementReport:
     ``num_kernels`` counts distinct kernels; ``default_kernels`` names those that run in the plain loops
     that TVM makes by default, because no schedule rule fits or because these were measured faster.
     ``implementations`` counts the distinct kernels that run, each once on each device, by where their
-    code comes from: ``rule``, ``tuned``, ``default``.
+    code comes from: ``rule``, ``tuned``, ``default``. ``always_measured`` names the devices whose
+    kernels were measured although others were predicted, because no model knows them.
     """
 
     devices: tuple[DeviceRow, ...]
@@ -70,6 +71,7 @@ class PlacementReport:
     num_kernels: int = 0
     default_kernels: tuple[str, ...] = ()
     implementations: dict[str, int] = field(default_factory=dict)
+    always_measured: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-serialisable form."""
@@ -81,7 +83,9 @@ class PlacementReport:
         rows = tuple(DeviceRow(**row) for row in content["devices"])
         tasks = tuple(TaskRow(**row) for row in content["tasks"])
         default = tuple(content.get("default_kernels", ()))
-        return cls(**{**content, "devices": rows, "tasks": tasks, "default_kernels": default})
+        measured = tuple(content.get("always_measured", ()))
+        made = {"devices": rows, "tasks": tasks, "default_kernels": default}
+        return cls(**{**content, **made, "always_measured": measured})
 
 
 def placement_report(
@@ -96,6 +100,7 @@ def placement_report(
     evaluations: int,
     default_kernels: Sequence[str] = (),
     implementations: Mapping[str, int] | None = None,
+    always_measured: Sequence[str] = (),
 ) -> PlacementReport:
     """Return the report of a schedule beside the best schedule on a single device."""
     names = [device.name for device in platform.devices]
@@ -133,6 +138,7 @@ def placement_report(
         num_kernels=len({task.kernel for task in graph.tasks}),
         default_kernels=tuple(default_kernels),
         implementations=dict(implementations or {}),
+        always_measured=tuple(always_measured),
     )
 
 
@@ -185,7 +191,7 @@ def format_report(report: PlacementReport, *, verbose: bool = False) -> str:
         f"{report.best_single_device} ({speedup:.2f}x the makespan)",
         f"lower bound          {format_ns(report.lower_bound_ns)} (certified gap {gap:.1%}{proof})",
         f"search               {report.algorithm}, seed {report.seed}, {report.evaluations} evaluations",
-        f"costs                {report.measured_share:.0%} measured",
+        f"costs                {_format_costs(report)}",
         f"kernels              {_format_kernels(report)}",
     ]
     if verbose:
@@ -196,6 +202,13 @@ def format_report(report: PlacementReport, *, verbose: bool = False) -> str:
         ]
         lines += ["", format_table(table)]
     return "\n".join(lines)
+
+
+def _format_costs(report: PlacementReport) -> str:
+    """Return the share of costs that are measured, and where there was no model to predict them."""
+    names = ", ".join(report.always_measured)
+    outside = f"; all of {names}, which no model predicts" if names else ""
+    return f"{report.measured_share:.0%} measured{outside}"
 
 
 def _format_kernels(report: PlacementReport) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from .._tvm import tirx, tvm, tvm_ffi
-from ..errors import PlatformError, UnsupportedError
+from ..errors import NoCodeError, PlatformError, UnsupportedError, cause_of
 from ..platform import Device
 from ..targets import device_target, host_target
 from .encode import give_parallel_loops
@@ -39,39 +40,68 @@ def compile_kernels(
 
     Raises
     ------
+    NoCodeError
+        If TVM refuses a kernel.
     UnsupportedError
-        If a kernel has no CPU target, or cannot be compiled or linked.
+        If a kernel has no CPU target, or this machine cannot link them: no compiler, no space.
     """
     by_target: dict[str, dict[str, Any]] = {}
     for name, function in kernels.items():
         target = function.attrs.get("target") if function.attrs else None
         if target is None or "cpu" not in [str(key) for key in target.keys]:
             raise UnsupportedError(f"Lanes run kernels with a CPU target; {name!r} has {target}.")
-        by_target.setdefault(str(target), {})[name] = function.with_attr("global_symbol", name)
+        by_target.setdefault(str(target), {})[name] = function
     if not by_target:
         return b""
-    with tempfile.TemporaryDirectory(prefix="tvm-sphinx-") as folder:
-        objects = []
-        for number, functions in enumerate(by_target.values()):
-            objects.append(os.path.join(folder, f"kernels{number}.o"))
-            _build(functions, kernel_pass).write_to_file(objects[-1])
+    modules = [
+        generate_code(functions, next(iter(functions.values())).attrs["target"], kernel_pass)
+        for functions in by_target.values()
+    ]
+    compiler = linker or find_linker(next(iter(kernels.values())).attrs["target"])
+    with linking(f"{compiler!r} cannot link the kernels"), _folder() as folder:
+        objects = [os.path.join(folder, f"kernels{number}.o") for number in range(len(modules))]
+        for module, path in zip(modules, objects, strict=True):
+            module.write_to_file(path)
         library = os.path.join(folder, "kernels.so")
-        compiler = linker or find_linker(next(iter(kernels.values())).attrs["target"])
-        try:
-            tvm.support.cc.create_shared(library, objects, options=["-lm"], cc=compiler)
-        except (RuntimeError, OSError) as error:
-            raise UnsupportedError(f"{compiler!r} cannot link the kernels: {error}") from error
+        tvm.support.cc.create_shared(library, objects, options=["-lm"], cc=compiler)
         return Path(library).read_bytes()
 
 
-def _build(functions: Mapping[str, Any], kernel_pass: KernelPass) -> Any:
-    target = next(iter(functions.values())).attrs["target"]
+def generate_code(
+    functions: Mapping[str, Any], target: Any, kernel_pass: KernelPass | None = None
+) -> Any:
+    """Return the module that TVM generates of PrimFuncs by symbol, all for one target.
+
+    Raises
+    ------
+    NoCodeError
+        If TVM refuses one of them.
+    UnsupportedError
+        If it is this machine that fails: a compiler that TVM calls is missing, or memory.
+    """
+    named = {name: function.with_attr("global_symbol", name) for name, function in functions.items()}
     try:
         with target:
-            module = kernel_pass(tvm.IRModule(dict(functions)))
+            module = tvm.IRModule(named)
+            module = kernel_pass(module) if kernel_pass else module
         return tirx.build(module, target=target)
-    except Exception as error:  # TVM raises many types: whatever it is, the VM path may do better
-        raise UnsupportedError(f"Kernels cannot be compiled for {target}: {error}") from error
+    except (OSError, MemoryError) as error:
+        raise UnsupportedError(f"Kernels cannot be built on this machine: {cause_of(error)}") from error
+    except Exception as error:  # TVM raises many types
+        raise NoCodeError(f"Kernels cannot be compiled for {target}: {cause_of(error)}") from error
+
+
+@contextmanager
+def linking(failure: str) -> Iterator[None]:
+    """Raise what fails here, where there is code already, as `UnsupportedError`: ``FAILURE: cause``."""
+    try:
+        yield
+    except (RuntimeError, OSError, MemoryError) as error:
+        raise UnsupportedError(f"{failure}: {cause_of(error)}") from error
+
+
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="tvm-sphinx-")
 
 
 def find_linker(target: Any) -> str:
@@ -91,8 +121,13 @@ def load_kernels(library: bytes) -> Any:
 
     The functions of the module that is returned keep it loaded. The file that the loader needs is gone
     on return.
+
+    Raises
+    ------
+    UnsupportedError
+        If this machine cannot load it.
     """
-    with tempfile.TemporaryDirectory(prefix="tvm-sphinx-") as folder:
+    with linking("The kernels cannot be loaded"), _folder() as folder:
         path = os.path.join(folder, "kernels.so")
         with open(path, "xb") as file:
             file.write(library)

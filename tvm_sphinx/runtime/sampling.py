@@ -7,7 +7,7 @@ import os
 import resource
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import SphinxError
 
@@ -45,6 +45,11 @@ class Goal:
     def __post_init__(self) -> None:
         if not 0 <= self.half_width < math.inf or not 0 < self.min_ns <= self.max_ns:
             raise SphinxError(f"Expected half_width >= 0 and 0 < min_ns <= max_ns; got {self}.")
+
+    def of_means(self, num_calls: int) -> Goal:
+        """Return the same goal for samples each of which is the mean of some calls."""
+        least, most = (max(1, limit // num_calls) for limit in (self.min_ns, self.max_ns))
+        return replace(self, min_ns=least, max_ns=most)
 
 
 @dataclass(frozen=True)
@@ -141,9 +146,25 @@ def cpu_ticks() -> tuple[int, ...]:
     """Return the ticks of all cores by what they were spent on (proc(5)); empty where unknown."""
     try:
         with open("/proc/stat", encoding="ascii") as file:
-            return tuple(int(word) for word in file.readline().split()[1:9])
-    except (OSError, ValueError):
+            return ticks_in(file.readline())
+    except OSError:
         return ()
+
+
+def ticks_in(text: str) -> tuple[int, ...]:
+    """Return the `cpu_ticks` of the text of /proc/stat."""
+    try:
+        return tuple(int(word) for word in text.partition("\n")[0].split()[1:9])
+    except ValueError:
+        return ()
+
+
+def load_in(text: str) -> float | None:
+    """Return the `host_load` of the text of /proc/loadavg, None if it holds none."""
+    try:
+        return float(text.split()[0])
+    except (IndexError, ValueError):
+        return None
 
 
 def host_load() -> float:

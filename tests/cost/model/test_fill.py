@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
@@ -14,9 +15,10 @@ import pytest
 from tvm import te, tirx
 
 from tests.networks import recurrent_net
-from tvm_sphinx.cost import budget, fill
+from tvm_sphinx.cost import budget, fill, measure
 from tvm_sphinx.cost.candidates import Candidate, KernelChoices, choose_kernels
-from tvm_sphinx.cost.fill import fill_costs
+from tvm_sphinx.cost.fill import always_measured, fill_costs
+from tvm_sphinx.cost.hosts import LocalHost
 from tvm_sphinx.cost.measure import MeasureConfig, measure_costs
 from tvm_sphinx.cost.model.model_file import CostModel, load_cost_model, save_cost_model
 from tvm_sphinx.cost.model.slack import criticality, slack_ns
@@ -27,8 +29,10 @@ from tvm_sphinx.errors import ArtifactError, SphinxError
 from tvm_sphinx.extract import Extraction, Kernel, extract_task_graph
 from tvm_sphinx.lower import lower_to_kernels
 from tvm_sphinx.pipeline import compile
-from tvm_sphinx.platform import Device, Platform
+from tvm_sphinx.platform import Device, Link, Platform
 from tvm_sphinx.problem import SchedulingProblem
+from tvm_sphinx.report.placement import PlacementReport, format_report, placement_report
+from tvm_sphinx.runtime.sampling import Samples
 from tvm_sphinx.schedule import Schedule, validate
 from tvm_sphinx.search import search_schedule
 from tvm_sphinx.targets import device_target
@@ -246,6 +250,63 @@ def test_a_model_is_scheduled_with_predicted_costs_alone(
     assert "0% measured" in compiled.describe()
     (output,) = compiled.run(compiled.random_inputs())
     np.testing.assert_allclose(np.asarray(output).sum(axis=-1), 1, rtol=1e-5)
+
+
+class GpuBench:
+    """Times each kernel of a GPU at 1,000 ns; nothing is built."""
+
+    host = LocalHost()
+
+    def __init__(self) -> None:
+        self.timed: list[str] = []
+
+    def build(self, functions: dict[str, object]) -> object:
+        return self
+
+    def time(self, _module: object, _symbol: str, kernel: Kernel) -> Samples:
+        self.timed.append(kernel.id)
+        return Samples((1000,) * 10, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 600.0])
+def test_kernels_of_a_device_without_a_model_are_measured_whatever_the_budget(
+    seconds: float, trained: tuple[CostModel, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpu = PLATFORM.devices[0]
+    gpu = Device("gpu", '{"kind": "cuda", "arch": "sm_90"}', "cuda:0")
+    ends = ((cpu.name, "gpu"), ("gpu", cpu.name))
+    platform = Platform((cpu, gpu), links=tuple(Link(*pair, 9000, 1e10) for pair in ends))
+    targets = [device_target(device) for device in platform.devices]
+    extraction = extract_task_graph(
+        lower_to_kernels(recurrent_net(steps=2), targets[0], targets=targets)
+    )
+    bench, open_bench = GpuBench(), measure._open_bench
+    monkeypatch.setattr(
+        measure, "_open_bench", lambda d, *rest: open_bench(d, *rest) if d.is_cpu else bench
+    )
+    store = RecordStore(trained[1])
+    store.path = None  # keep what this test measures from the others
+    config = MeasureConfig(sample_ms=0.02, under_load=False)
+    _, costs = fill_costs(extraction, platform, store, trained[0], seconds, config=config)
+    assert costs.measured[:, 1].all()
+    assert set(costs.exec_ns[:, 1].tolist()) <= {1000, -1}
+    assert (costs.exec_ns[:, 1] == 1000).any()
+    assert costs.measured[:, 0].all() == (seconds > 0)
+    assert always_measured(platform) == ["gpu"]
+    timed = len(bench.timed)
+    fill_costs(extraction, platform, store, trained[0], seconds, config=config)
+    assert len(bench.timed) == timed
+
+
+def test_the_report_names_the_devices_that_no_model_predicts(
+    extraction: Extraction, trained: tuple[CostModel, Path]
+) -> None:
+    _, costs = fill_costs(extraction, PLATFORM, RecordStore(trained[1]), trained[0], 0.0, config=QUICK)
+    best = search_schedule(build_problem(extraction.graph, PLATFORM, costs), algorithm="heft").best
+    of = {"measured_share": 0.5, "algorithm": "heft", "seed": 0, "evaluations": 1}
+    report = placement_report(extraction.graph, PLATFORM, best, best, **of, always_measured=["gpu"])
+    assert "50% measured; all of gpu, which no model predicts" in format_report(report)
+    assert PlacementReport.from_json(json.loads(json.dumps(report.to_json()))) == report
 
 
 def test_a_missing_model_is_told_before_any_work(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from ...errors import UnsupportedError
 from ...extract import Kernel
 from ...kernels.compute import matmul
 from ...kernels.target_info import PANEL_LANES, cpu_info
-from ...machine import cache_bytes
+from ...machine import UNKNOWN_CACHE_BYTES, cache_bytes
 from ...platform import Device
 from ...targets import device_target
 from ..kernel_timing import kernel_of
@@ -77,9 +78,27 @@ class DeviceProfile:
 
 
 def core_shape(device: Device) -> CoreShape:
-    """Return what of a CPU device decides the instructions and bytes of a kernel."""
+    """Return what of a CPU device decides the instructions and bytes of a kernel.
+
+    Its caches are those that the platform gives, else those of this machine's core. What a core of
+    another machine has is not known here: `UNKNOWN_CACHE_BYTES` stand for it, with a warning.
+    """
     info = cpu_info(device_target(device), len(device.cores))
-    return CoreShape(info.vector_bytes, info.cores, cache_bytes(device.cores[0]))
+    return CoreShape(info.vector_bytes, info.cores, _caches(device))
+
+
+def _caches(device: Device) -> tuple[int, int, int]:
+    if device.cache_bytes is not None:
+        first, second, third = device.cache_bytes
+        return first, second, third
+    if device.rpc_key is None:
+        return cache_bytes(device.cores[0])
+    warnings.warn(
+        f"The caches of remote device {device.name!r} are not known; its times are predicted for "
+        f"{UNKNOWN_CACHE_BYTES} bytes. Give cache_bytes = [first, second, third] in the platform file.",
+        stacklevel=3,
+    )
+    return UNKNOWN_CACHE_BYTES
 
 
 def measure_profile(device: Device, records: RecordStore, measure: Any) -> DeviceProfile:
