@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tvm_sphinx.cost.records import (
+    METHOD,
     DeviceClass,
     Record,
     RecordStore,
@@ -95,7 +96,8 @@ def test_a_torn_last_line_costs_only_itself(tmp_path: Path, cut: int) -> None:
         {"kind": "guess"},
         {"shapes": [3]},
         {"cores": "two"},
-        {"machine": 7},
+        {"method",
+        "machine": 7},
         {"host_load": "high"},
         {"time": None},
         {"time": float("inf")},
@@ -227,8 +229,29 @@ def test_foreign_records_are_told_apart_from_missing_ones() -> None:
     store.add(replace(RECORD, kernel="a", where=replace(WHERE, machine="other")))
     store.add(replace(RECORD, kernel="b", tvm="0.26"))
     store.add(replace(RECORD, kernel="c", where=replace(WHERE, target="cuda")))
-    reasons = store.foreign(["a", "b", "c", "d"], WHERE, "0.27")
-    assert reasons == {"on another machine (other)": 1, "by TVM 0.26": 1}
+    store.add(replace(RECORD, kernel="e", method=1))
+    reasons = store.foreign(["a", "b", "c", "d", "e"], WHERE, "0.27")
+    assert reasons == {
+        "on another machine (other)": 1,
+        "by TVM 0.26": 1,
+        f"in another way (method 1, now {METHOD})": 1,
+    }
+
+
+def test_times_of_another_method_are_kept_and_not_used(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    store = RecordStore(path)
+    old = replace(RECORD, method=METHOD - 1, time=RECORD.time + 1)
+    store.add(old)
+    assert store.get(RECORD.kernel, RECORD.device_class, RECORD.tvm) is None
+    store.add(RECORD)
+    again = RecordStore(path)
+    assert again.get(RECORD.kernel, RECORD.device_class, RECORD.tvm) == RECORD
+    assert list(read_records(path)) == [old, RECORD]
+    without = json.loads(RECORD.to_line())
+    del without["method"]
+    assert parse_line(json.dumps(without)) == replace(RECORD, method=1)
+    assert parse_line(json.dumps({**without, "method": "2"})) == "torn or malformed"
 
 
 def _write(path: Path, writer: int) -> None:

@@ -54,6 +54,9 @@ def add_parser(subparsers: Any) -> None:
     _add_file_and_filters(prune)
     prune.add_argument("--other-machines", action="store_true", help="measured on another machine")
     prune.add_argument("--other-tvm", action="store_true", help="of a TVM that is not installed here")
+    prune.add_argument(
+        "--other-method", action="store_true", help="timed as this version does not time any more"
+    )
     prune.add_argument("--unreadable", action="store_true", help="also lines torn or of another schema")
     prune.add_argument("--superseded", action="store_true", help="also records that have a newer one")
     prune.add_argument("--dry-run", action="store_true", help="only say what would go")
@@ -193,6 +196,7 @@ def _print_merged(kind: str, output: Path, counts: Counter[str]) -> None:
 def run_prune(args: argparse.Namespace) -> int:
     """Drop records and print how many."""
     from ..cost.record_files import prune_file
+    from ..cost.records import METHOD
     from ..machine import machine_id
 
     extra: dict[str, Any] = {}
@@ -202,6 +206,8 @@ def run_prune(args: argparse.Namespace) -> int:
         from .._tvm import tvm
 
         extra["not_tvm"] = str(tvm.__version__)
+    if args.other_method:
+        extra["not_method"] = METHOD
     selection = _selection(args, **extra)
     if selection.is_empty and not args.unreadable and not args.superseded:
         raise SphinxError(

@@ -44,8 +44,8 @@ class Selection:
         A part of the id; a part of target, kind of device and machine.
     tvm, not_tvm
         Only this version of TVM; every version but this.
-    not_machine
-        Every machine but this.
+    not_machine, not_method
+        Every machine, every method of timing but this.
     kind
         See `tvm_sphinx.cost.records.KINDS`.
     older_than_s
@@ -57,6 +57,7 @@ class Selection:
     tvm: str | None = None
     not_tvm: str | None = None
     not_machine: str | None = None
+    not_method: int | None = None
     kind: str | None = None
     older_than_s: float | None = None
 
@@ -73,6 +74,7 @@ class Selection:
             or (self.tvm is not None and record.tvm != self.tvm)
             or (self.not_tvm is not None and record.tvm == self.not_tvm)
             or (self.not_machine is not None and record.where.machine == self.not_machine)
+            or (self.not_method is not None and record.method == self.not_method)
             or (self.kind is not None and record.kind != self.kind)
             or (self.older_than_s is not None and now - record.time <= self.older_than_s)
         )

@@ -16,6 +16,8 @@ A line, of schema 2, is an object with these keys:
     machine. Times of another machine are not used, even where its target is the same.
 ``tvm``
     Version of apache-tvm that built the kernel.
+``method``
+    Version of how things are timed, `METHOD`; 1 where it is not given. Records of another are not used.
 ``samples_ns``
     Every sample in the order measured; empty if the kernel cannot be built for the device, or a
     neighbour ended too early to time it beside. A copy has at least one.
@@ -45,11 +47,15 @@ from .json_lines import append_line, parse_object, split_lines, to_line
 #: Version of the line format. A line of another version is left alone and not used.
 SCHEMA = 2
 
+#: Version of how things are timed: to be raised with whatever changes what times come out, such as the
+#: state of the caches. Method 2 has operands without weights written anew before each sample.
+METHOD = 2
+
 #: What a record can be of.
 KINDS = ("kernel", "copy", "load")
 
-#: What a measurement is looked up by: kernel, device class, version of TVM, kind.
-RecordKey = tuple[str, str, str, str]
+#: What a measurement is looked up by: kernel, device class, version of TVM, kind, method.
+RecordKey = tuple[str, str, str, str, int]
 
 _STRINGS = ("kind", "kernel", "target", "device", "machine", "tvm")
 
@@ -88,6 +94,7 @@ class Record:
     time: float = field(default_factory=time.time)
     kind: str = "kernel"
     shapes: tuple[str, ...] = ()
+    method: int = METHOD
 
     def __post_init__(self) -> None:
         for sample in self.samples_ns:
@@ -102,7 +109,7 @@ class Record:
     @property
     def key(self) -> RecordKey:
         """What a measurement is looked up by."""
-        return self.kernel, self.device_class, self.tvm, self.kind
+        return self.kernel, self.device_class, self.tvm, self.kind, self.method
 
     def to_line(self) -> str:
         """Return the line of a record file, with its line break."""
@@ -112,6 +119,7 @@ class Record:
             "shapes": list(self.shapes),
             **self.where.__dict__,
             "tvm": self.tvm,
+            "method": self.method,
             "samples_ns": list(self.samples_ns),
             "host_load": self.host_load,
             "time": self.time,
@@ -161,12 +169,12 @@ class RecordStore:
 
     def get(self, kernel: str, device_class: str, tvm: str, kind: str = "kernel") -> Record | None:
         """Return the newest record of a kernel on a kind of device, None if there is none."""
-        return self._records.get((kernel, device_class, tvm, kind))
+        return self._records.get((kernel, device_class, tvm, kind, METHOD))
 
     def foreign(self, kernels: Sequence[str], where: DeviceClass, tvm: str) -> Counter[str]:
         """Return how many of these kernels are on record for such a device, but not as asked, and why.
 
-        The keys read "on another machine (NAME)" and "by TVM VERSION".
+        The keys read "on another machine (NAME)", "by TVM VERSION" and "in another way (...)".
         """
         reasons: Counter[str] = Counter()
         for kernel in kernels:
@@ -178,6 +186,9 @@ class RecordStore:
                     break
                 if record.tvm != tvm:
                     reasons[f"by TVM {record.tvm}"] += 1
+                    break
+                if record.method != METHOD:
+                    reasons[f"in another way (method {record.method}, now {METHOD})"] += 1
                     break
         return reasons
 
@@ -231,9 +242,13 @@ def parse_line(line: str | bytes) -> Record | str:
     load, when = content.get("host_load"), content.get("time")
     if load is None or when is None or not _is_time(load) or not _is_time(when):
         return malformed
+    method = content.get("method", 1)
+    if type(method) is not int:
+        return malformed
     where = DeviceClass(content["target"], content["device"], cores, content["machine"])
     kernel, tvm, kind = (content[name] for name in ("kernel", "tvm", "kind"))
-    return Record(kernel, where, tvm, tuple(samples), float(load), float(when), kind, tuple(shapes))
+    times = tuple(samples), float(load), float(when)
+    return Record(kernel, where, tvm, *times, kind, tuple(shapes), method)
 
 
 def _is_time(value: Any) -> bool:
