@@ -62,7 +62,7 @@ def test_the_record_of_the_latest_time_counts_wherever_it_stands(
 def test_a_line_says_all_that_a_record_has_to() -> None:
     content = json.loads(RECORD.to_line())
     assert set(content) == set(
-        "schema kind kernel shapes target device cores machine tvm samples_ns host_load time".split()
+        "schema kind kernel shapes target device cores machine tvm method samples_ns host_load time".split()
     )
     assert parse_line(RECORD.to_line()) == RECORD
 
@@ -96,8 +96,7 @@ def test_a_torn_last_line_costs_only_itself(tmp_path: Path, cut: int) -> None:
         {"kind": "guess"},
         {"shapes": [3]},
         {"cores": "two"},
-        {"method",
-        "machine": 7},
+        {"machine": 7},
         {"host_load": "high"},
         {"time": None},
         {"time": float("inf")},
