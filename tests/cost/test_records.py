@@ -61,9 +61,8 @@ def test_the_record_of_the_latest_time_counts_wherever_it_stands(
 
 def test_a_line_says_all_that_a_record_has_to() -> None:
     content = json.loads(RECORD.to_line())
-    assert set(content) == set(
-        "schema kind kernel shapes target device cores machine tvm method samples_ns host_load time".split()
-    )
+    keys = "schema kind kernel shapes target device cores machine tvm method samples_ns host_load time"
+    assert set(content) == set(keys.split())
     assert parse_line(RECORD.to_line()) == RECORD
 
 
