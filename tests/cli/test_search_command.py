@@ -160,3 +160,24 @@ def test_errors_name_what_is_wrong(problem_path: Path, tmp_path: Path) -> None:
         (tmp_path / "bad.json").write_text(text)
         with pytest.raises(InvalidScheduleError, match=r"bad\.json"):
             command("check", str(problem_path), str(tmp_path / "bad.json"))
+
+
+def test_windows_are_polished_exactly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("ortools")
+    path, out = tmp_path / "wide.json", tmp_path / "schedule.json"
+    problem = draw_problem(4, 90, ccr=3.0)
+    write_problem(problem, path)
+    options = ("--window", "20", "--time-limit", "2", "-o", str(out))
+    assert command("search", str(path), *options) == 0
+    assert "exact: " in capsys.readouterr().out
+    validate(problem, Schedule.from_json(json.loads(out.read_text())))
+    for wrong in (("--window", "1"), ("--window", "20", "--algorithm", "cpga")):
+        with pytest.raises(SphinxError, match="Expected --window of 2 tasks or more"):
+            command("search", str(path), *wrong)
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_search(
+    problem_path: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(SphinxError, match="existing folder"):
+        command("search", str(problem_path), "-o", str(tmp_path / "missing" / "schedule.json"))

@@ -10,8 +10,9 @@ from typing import Any
 
 from ..errors import SphinxError
 from ..problem_file import read_problem
-from ..search import ALGORITHMS, SearchResult, Stop, choose_algorithm, search_schedule
-from ..search.exact import PROVABLE_TASKS
+from ..search import ALGORITHMS, ParamsError, SearchResult, Stop, choose_algorithm, search_schedule
+from ..search.exact import PROVABLE_TASKS, ExactParams
+from .files import check_writable
 
 
 def add_parser(subparsers: Any) -> None:
@@ -37,6 +38,13 @@ def add_parser(subparsers: Any) -> None:
         f"{PROVABLE_TASKS} tasks exact, which proves the optimum, where OR-Tools is installed",
     )
     parser.add_argument(
+        "--window",
+        type=int,
+        metavar="N",
+        help="with exact: let CPGA schedule the whole, then re-optimise windows of N tasks exactly, as "
+        "long as that helps; for problems that are too large to be solved whole",
+    )
+    parser.add_argument(
         "-o",
         "--output",
         metavar="schedule.json",
@@ -47,12 +55,23 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Search, print a summary, and write the schedule file."""
+    if args.output != "-":
+        check_writable(args.output)
     problem = read_problem(args.problem)
     stop = None
     if args.time_limit is not None or args.max_evaluations is not None:
         stop = Stop(max_evaluations=args.max_evaluations, time_limit_s=args.time_limit)
     algorithm = args.algorithm or choose_algorithm(problem, stop)
-    result = search_schedule(problem, algorithm=algorithm, seed=args.seed, stop=stop)
+    params = None
+    if args.window is not None:
+        algorithm = args.algorithm or "exact"
+        if algorithm != "exact" or args.window < 2:
+            raise ParamsError(
+                f"Expected --window of 2 tasks or more, with --algorithm exact; got --window "
+                f"{args.window}, --algorithm {algorithm}."
+            )
+        params = ExactParams(window=args.window)
+    result = search_schedule(problem, algorithm=algorithm, seed=args.seed, params=params, stop=stop)
     best = result.best
     summary = (
         f"{problem.name}: {problem.num_tasks} tasks, {problem.num_edges} edges, "
