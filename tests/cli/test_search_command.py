@@ -147,7 +147,7 @@ def test_errors_name_what_is_wrong(problem_path: Path, tmp_path: Path) -> None:
         command("search", str(tmp_path / "missing.json"))
     with pytest.raises(SphinxError, match=r"Unknown algorithm 'magic'; known: .*cpga"):
         command("search", str(problem_path), "--algorithm", "magic")
-    with pytest.raises(SphinxError, match="Cannot write"):
+    with pytest.raises(SphinxError, match="existing folder"):
         command(
             "search", str(problem_path), "--algorithm", "heft", "-o", str(tmp_path / "no" / "s.json")
         )
@@ -174,10 +174,3 @@ def test_windows_are_polished_exactly(tmp_path: Path, capsys: pytest.CaptureFixt
     for wrong in (("--window", "1"), ("--window", "20", "--algorithm", "cpga")):
         with pytest.raises(SphinxError, match="Expected --window of 2 tasks or more"):
             command("search", str(path), *wrong)
-
-
-def test_an_output_that_cannot_be_written_is_refused_before_the_search(
-    problem_path: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(SphinxError, match="existing folder"):
-        command("search", str(problem_path), "-o", str(tmp_path / "missing" / "schedule.json"))
