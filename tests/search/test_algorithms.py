@@ -205,3 +205,22 @@ def test_ctrl_c_after_a_proof_is_a_keyboard_interrupt() -> None:
 def test_algorithms_are_named() -> None:
     heuristics = {"heft", "cpop", "peft", "fastest", "single"}
     assert set(ALGORITHMS) == {"cpga", "exact", *SEARCHES, *heuristics}
+
+
+@pytest.mark.parametrize("name", HEURISTICS)
+def test_heuristics_that_pass_the_memory_say_so(name: str) -> None:
+    """Two tasks whose weights fit one device each; every heuristic wants both on the fast one."""
+    problem = SchedulingProblem(
+        name="weights",
+        devices=("fast", "slow"),
+        device_cores=((0,), (1,)),
+        exec_ns=np.array([[10, 100], [10, 100]]),
+        edges=np.array([(0, 1)]),
+        copy_class=np.zeros(1, dtype=np.int64),
+        copy_ns=np.array([[[0, 50], [50, 0]]]),
+        memory_bytes=np.array([10, 10]),
+        weight_bytes=np.array([8, 8]),
+    )
+    with pytest.raises(NoRoomError, match=f"schedule of '{name}', which does not look at memory"):
+        search_schedule(problem, algorithm=name)
+    assert search_schedule(problem, stop=SMALL).best.makespan_ns == 160

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ..errors import SphinxError, known_choices
+from ..errors import InvalidScheduleError, SphinxError, known_choices
 from ..integers import is_whole
-from ..problem import SchedulingProblem
+from ..problem import UNLIMITED, SchedulingProblem
 from ..schedule import Schedule, validate
 from .baselines import annealing, greedy_correction, plain_ga, random_search
 from .bounds import lower_bound_ns
-from .cpga import ParamsError, Progress, cpga
+from .cpga import NoRoomError, ParamsError, Progress, cpga
 from .exact import can_prove, exact
 from .heuristics import KINDS, Heuristic
 from .result import SearchResult
@@ -141,7 +141,16 @@ def search_schedule(
         result = _search_tied(problem, space, algorithm, given)
     else:
         result = ALGORITHMS[algorithm](problem, **given)
-    validate(problem, result.best)
+    try:
+        validate(problem, result.best)
+    except InvalidScheduleError as error:
+        if algorithm not in HEURISTICS or (problem.memory_bytes == UNLIMITED).all():
+            raise
+        searches = ", ".join(sorted(ALGORITHMS.keys() - set(HEURISTICS)))
+        raise NoRoomError(
+            f"The schedule of {algorithm!r}, which does not look at memory, does not fit the devices: "
+            f"{error} Searches that look at it: {searches}."
+        ) from error
     return result
 
 
