@@ -207,9 +207,9 @@ def test_algorithms_are_named() -> None:
     assert set(ALGORITHMS) == {"cpga", "exact", *SEARCHES, *heuristics}
 
 
-@pytest.mark.parametrize("name", HEURISTICS)
+@pytest.mark.parametrize("name", ["cpop", "fastest"])
 def test_heuristics_that_pass_the_memory_say_so(name: str) -> None:
-    """Two tasks whose weights fit one device each; every heuristic wants both on the fast one."""
+    """Two tasks whose weights fit one device each; these heuristics want both on the fast one."""
     problem = SchedulingProblem(
         name="weights",
         devices=("fast", "slow"),
@@ -221,6 +221,6 @@ def test_heuristics_that_pass_the_memory_say_so(name: str) -> None:
         memory_bytes=np.array([10, 10]),
         weight_bytes=np.array([8, 8]),
     )
-    with pytest.raises(NoRoomError, match=f"schedule of '{name}', which does not look at memory"):
+    with pytest.raises(NoRoomError, match=f"schedule of '{name}' does not fit the memory"):
         search_schedule(problem, algorithm=name)
     assert search_schedule(problem, stop=SMALL).best.makespan_ns == 160
