@@ -148,8 +148,8 @@ def search_schedule(
             raise
         searches = ", ".join(sorted(ALGORITHMS.keys() - set(HEURISTICS)))
         raise NoRoomError(
-            f"The schedule of {algorithm!r} does not fit the memory: {error} Searches that go on looking "
-            f"for one that does: {searches}."
+            f"The schedule of {algorithm!r} does not fit the memory: {error} "
+            f"Searches that go on looking for one that does: {searches}."
         ) from error
     return result
 
