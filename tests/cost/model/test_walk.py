@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 from tvm import te, tirx
 
+from tvm_sphinx.cost.model.features import FEATURE_NAMES, FEATURE_VERSION, kernel_numbers
 from tvm_sphinx.cost.model.terms import TERM_NAMES, CoreShape, kernel_terms
 from tvm_sphinx.cost.model.walk import read_nest
 from tvm_sphinx.implement import implement_kernel
@@ -128,3 +131,24 @@ def test_a_row_that_vectors_divide_keeps_its_quotients(shape: tuple[int, ...], i
     _, inner = sch.split(sch.fuse(*sch.get_loops(sch.get_sblock("compute"))), [None, 16])
     sch.vectorize(inner)
     assert (terms(sch.mod["main"])["scalar_lane_index"] > 0) is is_scalar
+
+
+def test_what_features_mean_changes_with_their_version_only() -> None:
+    """Models on disk are of a version: raise FEATURE_VERSION with whatever changes these numbers."""
+    source = te.placeholder((24, 40), name="source")
+    turned = te.create_prim_func([source, te.compute((40, 24), lambda i, j: source[j, i])])
+    table, rows = te.placeholder((1000, 64), name="table"), te.placeholder((5,), "int64", name="rows")
+    taken = te.create_prim_func([table, rows, te.compute((5, 64), lambda i, j: table[rows[i], j])])
+    axis = te.reduce_axis((0, 40), name="axis")
+    summed = te.create_prim_func(
+        [source, te.compute((24,), lambda i: te.sum(te.exp(source[i, axis]) / 3.0, axis))]
+    )
+    cases = [
+        (turned, ()),
+        (taken, (0,)),
+        (summed, ()),
+        (matmul((8,), 16, 32, "float32", "float32"), (1,)),
+    ]
+    numbers = [[f"{n:.6g}" for n in kernel_numbers(f, weights, 1 << 22, SHAPE)] for f, weights in cases]
+    digest = hashlib.sha256(repr((FEATURE_NAMES, numbers)).encode()).hexdigest()[:16]
+    assert (FEATURE_VERSION, digest) == (2, "93b5fbf8cdfdb530")

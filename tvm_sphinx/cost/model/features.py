@@ -15,7 +15,7 @@ from .walk import read_nest
 FloatArray = npt.NDArray[np.float64]
 
 #: Version of what the features mean; a model of another version is refused.
-FEATURE_VERSION = 1
+FEATURE_VERSION = 2
 _TIME_NAMES = ("arithmetic", "access", "scalar", "near", "third", "cold", "overhead")
 FEATURE_NAMES = (
     "reuse_bytes",
