@@ -15,8 +15,10 @@ typedef struct node {
 
 typedef struct state {
     uint64_t done;
-    int64_t bound; /* the segment ends no earlier */
-    int32_t next;  /* of the same bucket */
+    uint64_t ready; /* not done, but all before it is */
+    uint64_t live;  /* done, and still to be read: only these have times and devices */
+    int64_t bound;  /* the segment ends no earlier */
+    int32_t next;   /* of the same bucket */
     int32_t node;
     node came;
     int32_t is_alive;
@@ -40,7 +42,8 @@ typedef struct solver {
     int64_t stride;
     uint64_t before[CPGA_MAX_IDEAL_TASKS];
     uint64_t after[CPGA_MAX_IDEAL_TASKS];
-    int64_t *tail; /* [task][device]: least time from its finish to the end of the segment */
+    int32_t num_words; /* of eight devices each */
+    int64_t *tail;     /* [task][device]: least time from its finish to the end of the segment */
     int64_t work[CPGA_MAX_IDEAL_TASKS];
     int64_t least_tail[CPGA_MAX_IDEAL_TASKS]; /* on the best device */
     int32_t by_tail[CPGA_MAX_IDEAL_TASKS];    /* tasks, the longest tail first */
@@ -146,19 +149,32 @@ static void fill_tails(solver *self) {
 static uint64_t hash_of(const solver *self, state *at) {
     const uint8_t *device = devices_of(self, at);
     uint64_t hash = at->done * UINT64_C(0x9E3779B97F4A7C15);
-    for (int32_t i = 0; i < self->tasks; i++)
-        hash = (hash ^ device[i]) * UINT64_C(0x100000001B3);
+    for (int32_t i = 0; i < self->num_words; i++) {
+        uint64_t word;
+        memcpy(&word, device + 8 * i, sizeof word);
+        hash = (hash ^ word) * UINT64_C(0x9FB21C651E98DF25);
+        hash ^= hash >> 32;
+    }
+    hash *= UINT64_C(0x9E3779B97F4A7C15);
     return hash ^ (hash >> 29);
 }
 
 static int is_like(const solver *self, state *a, state *b) {
     return a->done == b->done &&
-           memcmp(devices_of(self, a), devices_of(self, b), (size_t)self->tasks) == 0;
+           memcmp(devices_of(self, a), devices_of(self, b), 8 * (size_t)self->num_words) == 0;
 }
 
+/* Of two states that are alike. */
 static int dominates(const solver *self, state *a, state *b) {
     const int64_t *first = times_of(a), *second = times_of(b);
-    for (int32_t i = 0; i < self->num_times; i++) {
+    for (int32_t i = 0; i <= self->problem->num_resources; i++) {
+        if (first[i] > second[i])
+            return 0;
+    }
+    first = finish_of(self, a);
+    second = finish_of(self, b);
+    for (uint64_t rest = a->live; rest != 0; rest &= rest - 1) {
+        int32_t i = __builtin_ctzll(rest);
         if (first[i] > second[i])
             return 0;
     }
@@ -175,13 +191,11 @@ static void forget_idle_time(const solver *self, state *at) {
     const cpga_problem *problem = self->problem;
     const int64_t *finish = finish_of(self, at);
     int64_t *free_at = times_of(at), soonest = INT64_MAX;
-    for (int32_t i = 0; i < self->tasks; i++) {
-        if (((at->done >> i) & 1) || (self->before[i] & ~at->done))
-            continue;
-        int64_t ready = 0;
-        for (uint64_t rest = self->before[i]; rest != 0; rest &= rest - 1)
-            ready = cpga_max(ready, finish[__builtin_ctzll(rest)]);
-        soonest = cpga_min(soonest, ready);
+    for (uint64_t ready = at->ready; ready != 0; ready &= ready - 1) {
+        int64_t start = 0;
+        for (uint64_t rest = self->before[__builtin_ctzll(ready)]; rest != 0; rest &= rest - 1)
+            start = cpga_max(start, finish[__builtin_ctzll(rest)]);
+        soonest = cpga_min(soonest, start);
     }
     if (soonest == INT64_MAX)
         return;
@@ -193,11 +207,10 @@ static int64_t bound_of(const solver *self, state *at) {
     const cpga_problem *problem = self->problem;
     const int64_t *finish = finish_of(self, at), *free_at = times_of(at);
     const uint8_t *device = devices_of(self, at);
-    int64_t bound = *delivered_of(self, at), load = 0;
-    for (uint64_t rest = at->done; rest != 0; rest &= rest - 1) {
+    int64_t bound = *delivered_of(self, at), load = 0, most = 0;
+    for (uint64_t rest = at->live; rest != 0; rest &= rest - 1) {
         int32_t i = __builtin_ctzll(rest);
-        if (is_read_later(self, at->done, i))
-            bound = cpga_max(bound, finish[i] + self->tail[i * problem->num_devices + device[i]]);
+        bound = cpga_max(bound, finish[i] + self->tail[i * problem->num_devices + device[i]]);
     }
     for (int32_t r = 0; r < problem->num_resources; r++)
         load += free_at[r];
@@ -207,10 +220,9 @@ static int64_t bound_of(const solver *self, state *at) {
         if ((at->done >> task) & 1)
             continue;
         load += self->work[task];
-        bound = cpga_max(bound, (load + problem->num_resources - 1) / problem->num_resources +
-                                    self->least_tail[task]);
+        most = cpga_max(most, load + self->least_tail[task] * problem->num_resources);
     }
-    return bound;
+    return cpga_max(bound, (most + problem->num_resources - 1) / problem->num_resources);
 }
 
 /* When a task can start on a device, by its data and the resources. */
@@ -244,6 +256,11 @@ static int place(const solver *self, state *from, int32_t task, int32_t on, stat
         return 0;
     memcpy(to, from, (size_t)self->stride);
     to->done |= UINT64_C(1) << task;
+    to->ready &= ~(UINT64_C(1) << task);
+    for (uint64_t rest = self->after[task]; rest != 0; rest &= rest - 1) {
+        if ((self->before[__builtin_ctzll(rest)] & ~to->done) == 0)
+            to->ready |= rest & -rest;
+    }
     to->came = (node){from->node, (int16_t)task, (int16_t)on};
     to->is_alive = 1;
     for (int32_t r = problem->resource_begin[on]; r < problem->resource_begin[on + 1]; r++)
@@ -252,6 +269,7 @@ static int place(const solver *self, state *from, int32_t task, int32_t on, stat
         *delivered_of(self, to) =
             cpga_max(*delivered_of(self, to), finish + problem->delivery_ns[row]);
     if (is_read_later(self, to->done, task)) {
+        to->live |= UINT64_C(1) << task;
         finish_of(self, to)[task] = finish;
         devices_of(self, to)[task] = (uint8_t)on;
     }
@@ -259,6 +277,7 @@ static int place(const solver *self, state *from, int32_t task, int32_t on, stat
     for (uint64_t rest = self->before[task]; rest != 0; rest &= rest - 1) {
         int32_t i = __builtin_ctzll(rest);
         if (!is_read_later(self, to->done, i)) {
+            to->live &= ~(rest & -rest);
             finish_of(self, to)[i] = 0;
             devices_of(self, to)[i] = 0;
         }
@@ -306,11 +325,10 @@ static int grow_buckets(solver *self) {
 
 static int expand(solver *self, int64_t index) {
     const cpga_problem *problem = self->problem;
-    for (int32_t task = 0; task < self->tasks; task++) {
+    state *from = state_at(self, &self->now, index);
+    for (uint64_t rest = from->ready; rest != 0; rest &= rest - 1) {
+        int32_t task = __builtin_ctzll(rest);
         for (int32_t on = 0; on < problem->num_devices; on++) {
-            state *from = state_at(self, &self->now, index);
-            if (((from->done >> task) & 1) || (self->before[task] & ~from->done))
-                break;
             if (cpga_exec(problem, self->segment->begin + task, on) == CPGA_CANNOT_RUN)
                 continue;
             void *bytes = self->then.bytes;
@@ -386,6 +404,10 @@ static int start_states(solver *self) {
         return status;
     state *first = state_at(self, &self->now, 0);
     memset(first, 0, (size_t)self->stride);
+    for (int32_t i = 0; i < self->tasks; i++) {
+        if (self->before[i] == 0)
+            first->ready |= UINT64_C(1) << i;
+    }
     first->came = (node){-1, -1, -1};
     first->is_alive = 1;
     self->now.count = 1;
@@ -462,8 +484,8 @@ int cpga_ideals_solve(cpga_ideals *self, const cpga_segment *segment, int32_t en
                    .limit = INT64_MAX};
     if (tasks < 1 || tasks > CPGA_MAX_IDEAL_TASKS || devices > CPGA_MAX_IDEAL_DEVICES)
         return CPGA_ERR_SIZE;
-    int64_t bytes = (int64_t)sizeof(state) + 8 * (int64_t)work.num_times + tasks;
-    work.stride = (bytes + 7) / 8 * 8;
+    work.num_words = (tasks + 7) / 8;
+    work.stride = (int64_t)sizeof(state) + 8 * ((int64_t)work.num_times + work.num_words);
     work.tail = cpga_calloc((int64_t)tasks * devices, (int64_t)sizeof *work.tail);
     int status = work.tail == NULL ? CPGA_ERR_MEMORY : CPGA_OK;
     for (int32_t on = 0; on < devices; on++)

@@ -5,10 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Wide beams may take one in so many of the placements, and a quarter of these for one segment and
- * entry device; the rest is for narrow ones. */
-#define WIDE_ONE_IN 2
-#define EACH_ONE_IN 8
+/* Narrow beams may take one in so many of the placements, wide ones the rest, and one in so many
+ * for one segment and entry device. */
+#define NARROW_ONE_IN 4
+#define EACH_ONE_IN 3
 /* Numbers in the tables of all segments, at most. */
 #define MAX_TABLES (INT64_C(1) << 24)
 
@@ -256,7 +256,7 @@ int cpga_series_solve(cpga_series *self, const cpga_problem *problem, int64_t ma
                           max_states,
                           0,
                           max_placements,
-                          max_placements / WIDE_ONE_IN,
+                          max_placements - max_placements / NARROW_ONE_IN,
                           max_placements / EACH_ONE_IN,
                           1};
     int status = init_chain(&work, problem);

@@ -25,8 +25,8 @@ from .stop import Stop
 
 #: Partial schedules with one number of tasks that are kept, at most.
 _MAX_STATES = 50_000
-#: Tasks that are placed in partial schedules, at most: about half a second.
-_MAX_PLACEMENTS = 6_000_000
+#: Tasks that are placed in partial schedules, at most: about a third of a second.
+_MAX_PLACEMENTS = 4_000_000
 #: Share of a budget that may go into this, and placements per second with so many devices.
 _SHARE = 0.25
 _USUAL_RATE = 8e6
