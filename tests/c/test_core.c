@@ -353,7 +353,7 @@ static void test_series_are_solved_within_budgets(void) {
         CHECK(cpga_series_init(&series, &problem) == CPGA_OK);
         CHECK(cpga_series_solve(&series, &problem, seed % 2 ? 2000 : 60, most) == CPGA_OK);
         CHECK(series.num_segments >= series.num_distinct);
-        CHECK(series.placements <= most + MAX_TASKS * problem.num_devices);
+        CHECK(series.work <= most + MAX_TASKS * problem.num_devices);
         given_up += series.num_segments == 0;
         for (int32_t i = 0; i < problem.num_tasks && series.num_segments > 0; i++) {
             checked[0][i] = series.order[i];

@@ -238,7 +238,7 @@ def test_more_than_64_tasks_without_a_cut_are_left_to_the_search() -> None:
             copy_class=np.zeros(0, dtype=np.int64),
             copy_ns=np.zeros((1, 2, 2), dtype=np.int64),
         )
-        assert (solve_series(wide, Stop(max_evaluations=20_000)) is not None) == is_solved
+        assert (solve_series(wide, Stop(max_evaluations=100_000)) is not None) == is_solved
 
 
 def test_a_small_budget_gives_a_valid_schedule_without_a_proof() -> None:
@@ -248,7 +248,7 @@ def test_a_small_budget_gives_a_valid_schedule_without_a_proof() -> None:
     assert whole is not None
     assert hasty is not None
     validate(problem, hasty.schedule)
-    assert hasty.placements < whole.placements
+    assert hasty.work < whole.work
     assert hasty.schedule.makespan_ns >= whole.schedule.lower_bound_ns
     assert not hasty.is_optimal
     again = solve_series(problem, small)

@@ -210,13 +210,13 @@ static PyObject *problem_heads_and_tails(problem_object *self, PyObject *Py_UNUS
     return result;
 }
 
-/* (plan, bound, segments, distinct ones, tasks of the largest, placements); plan is None, and there
+/* (plan, bound, segments, distinct ones, tasks of the largest, work); plan is None, and there
  * are no segments, if the problem does not fall apart or that took too much work. */
 static PyObject *problem_series(problem_object *self, PyObject *args) {
-    long long max_states, max_placements;
-    if (!PyArg_ParseTuple(args, "LL:series", &max_states, &max_placements))
+    long long max_states, max_work;
+    if (!PyArg_ParseTuple(args, "LL:series", &max_states, &max_work))
         return NULL;
-    if (max_states < 1 || max_states > INT32_MAX / 2 || max_placements < 0)
+    if (max_states < 1 || max_states > INT32_MAX / 2 || max_work < 0)
         return raise_status(CPGA_ERR_VALUE);
     cpga_series series;
     cpga_timeline timeline;
@@ -232,7 +232,7 @@ static PyObject *problem_series(problem_object *self, PyObject *args) {
     int have_timeline = status == CPGA_OK;
     if (status == CPGA_OK) {
         Py_BEGIN_ALLOW_THREADS status =
-            cpga_series_solve(&series, &self->core, max_states, max_placements);
+            cpga_series_solve(&series, &self->core, max_states, max_work);
         if (status == CPGA_OK && series.num_segments > 0)
             makespan = cpga_decode(&timeline, series.order, series.device, CPGA_APPEND, finish);
         Py_END_ALLOW_THREADS
@@ -242,9 +242,8 @@ static PyObject *problem_series(problem_object *self, PyObject *args) {
                                                               series.device, finish)
                                                  : Py_NewRef(Py_None);
         if (plan != NULL)
-            result =
-                Py_BuildValue("NLiiiL", plan, (long long)series.bound, series.num_segments,
-                              series.num_distinct, series.largest, (long long)series.placements);
+            result = Py_BuildValue("NLiiiL", plan, (long long)series.bound, series.num_segments,
+                                   series.num_distinct, series.largest, (long long)series.work);
     } else {
         raise_status(status);
     }

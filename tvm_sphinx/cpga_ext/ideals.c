@@ -36,7 +36,9 @@ typedef struct solver {
     const cpga_problem *problem;
     const cpga_segment *segment;
     int32_t entry_device;
-    int64_t last_placement; /* beyond which only a narrow beam goes on */
+    int64_t last_work; /* beyond which only a narrow beam goes on */
+    int64_t placed;
+    int64_t compared;
     int32_t tasks;
     int32_t num_times; /* when each resource is free, what is delivered, when each task is done */
     int64_t stride;
@@ -293,6 +295,7 @@ static void keep(solver *self) {
     int32_t *bucket = &self->bucket[hash_of(self, fresh) & (uint64_t)(self->num_buckets - 1)];
     for (int32_t i = *bucket; i >= 0; i = state_at(self, &self->then, i)->next) {
         state *other = state_at(self, &self->then, i);
+        self->compared++;
         if (!other->is_alive || !is_like(self, fresh, other))
             continue;
         if (dominates(self, other, fresh))
@@ -338,7 +341,7 @@ static int expand(solver *self, int64_t index) {
                 status = grow_buckets(self);
             if (status != CPGA_OK)
                 return status;
-            self->ideals->placements++;
+            self->placed++;
             if (place(self, from, task, on, state_at(self, &self->then, self->then.count)))
                 keep(self);
         }
@@ -415,6 +418,10 @@ static int start_states(solver *self) {
     return select_states(self, 1);
 }
 
+static int64_t work_of(const solver *self) {
+    return self->ideals->work + self->placed + self->compared / 2;
+}
+
 /* Place all tasks, with at most `most` states of each size; the last states are those kept. */
 static int run(solver *self, int64_t most) {
     self->was_cut = 0;
@@ -425,9 +432,9 @@ static int run(solver *self, int64_t most) {
             memset(self->bucket, 0xFF, (size_t)self->num_buckets * sizeof *self->bucket);
         for (int64_t i = 0; i < self->num_kept && status == CPGA_OK; i++) {
             status = expand(self, self->kept[i]);
-            if (self->ideals->placements > self->ideals->max_placements)
+            if (work_of(self) > self->ideals->max_work)
                 return CPGA_ERR_BUDGET;
-            if (self->ideals->placements > self->last_placement && most > NARROW) {
+            if (work_of(self) > self->last_work && most > NARROW) {
                 self->was_cut = 1;
                 self->num_kept = 0;
                 return status;
@@ -478,7 +485,7 @@ int cpga_ideals_solve(cpga_ideals *self, const cpga_segment *segment, int32_t en
                    .problem = problem,
                    .segment = segment,
                    .entry_device = entry_device,
-                   .last_placement = cpga_min(self->max_wide, self->placements + self->max_each),
+                   .last_work = cpga_min(self->max_wide, self->work + self->max_each),
                    .tasks = tasks,
                    .num_times = problem->num_resources + 1 + tasks,
                    .limit = INT64_MAX};
@@ -506,6 +513,7 @@ int cpga_ideals_solve(cpga_ideals *self, const cpga_segment *segment, int32_t en
             read_plans(&work, finish, order, device);
     }
     self->is_exact = self->is_exact && !work.was_cut;
+    self->work = work_of(&work);
     free(work.tail);
     free(work.now.bytes);
     free(work.then.bytes);

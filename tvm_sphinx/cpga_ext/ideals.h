@@ -17,16 +17,16 @@
 
 typedef struct cpga_ideals {
     const cpga_problem *problem;
-    int64_t max_states;     /* of one size of set, beyond which the best ones are kept */
-    int64_t placements;     /* tasks placed so far */
-    int64_t max_placements; /* beyond which it is given up */
-    int64_t max_wide;       /* beyond which beams stay narrow */
-    int64_t max_each;       /* placements of wide beams for one segment and entry device */
+    int64_t max_states; /* of one size of set, beyond which the best ones are kept */
+    int64_t work;       /* tasks placed, and half as much for each two states compared, so far */
+    int64_t max_work;   /* beyond which it is given up */
+    int64_t max_wide;   /* beyond which beams stay narrow */
+    int64_t max_each;   /* work of wide beams for one segment and entry device */
     int is_exact; /* nothing that may be better was left out so far; if not, beams stay narrow */
 } cpga_ideals;
 
 /* Find the schedules of a segment that end first, by the device of its last task.
- * CPGA_ERR_BUDGET if that takes more than max_placements.
+ * CPGA_ERR_BUDGET if that takes more than max_work.
  *
  * Times count from the finish of the entry, which is on entry_device. finish (num_devices) is set;
  * -1 where that device is never of use. order and device (num_devices rows of as many as the

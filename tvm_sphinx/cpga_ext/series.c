@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Narrow beams may take one in so many of the placements, wide ones the rest, and one in so many
+/* Narrow beams may take one in so many of the work, wide ones the rest, and one in so many
  * for one segment and entry device. */
 #define NARROW_ONE_IN 4
 #define EACH_ONE_IN 3
@@ -250,14 +250,14 @@ void cpga_series_free(cpga_series *self) {
 }
 
 int cpga_series_solve(cpga_series *self, const cpga_problem *problem, int64_t max_states,
-                      int64_t max_placements) {
+                      int64_t max_work) {
     chain work;
     cpga_ideals ideals = {problem,
                           max_states,
                           0,
-                          max_placements,
-                          max_placements - max_placements / NARROW_ONE_IN,
-                          max_placements / EACH_ONE_IN,
+                          max_work,
+                          max_work - max_work / NARROW_ONE_IN,
+                          max_work / EACH_ONE_IN,
                           1};
     int status = init_chain(&work, problem);
     int fits = status == CPGA_OK && is_fit(&work);
@@ -265,7 +265,7 @@ int cpga_series_solve(cpga_series *self, const cpga_problem *problem, int64_t ma
         status = make_tables(&work);
     if (fits && status == CPGA_OK)
         status = walk(&work, &ideals);
-    self->placements = ideals.placements;
+    self->work = ideals.work;
     fits = fits && status != CPGA_ERR_BUDGET;
     if (status == CPGA_ERR_BUDGET)
         status = CPGA_OK;

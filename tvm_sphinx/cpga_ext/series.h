@@ -7,10 +7,10 @@
 
 typedef struct cpga_series {
     int32_t num_segments; /* 0: this problem does not fall into segments that are small enough, or
-                             finding their plans takes more placements than there may be */
+                             finding their plans takes more work than there may be */
     int32_t num_distinct; /* segments that no earlier one equals */
     int32_t largest;      /* tasks of the largest one */
-    int64_t placements;   /* tasks placed, in partial schedules */
+    int64_t work;         /* tasks placed in partial schedules, and half the pairs compared */
     int64_t bound;        /* no schedule is shorter; 0 if that is not known */
     int32_t *order;       /* num_tasks */
     int32_t *device;      /* num_tasks */
@@ -21,9 +21,9 @@ void cpga_series_free(cpga_series *self);
 
 /* Find a plan, and a bound if the search was exhaustive; decoded with the append rule, a plan as
  * long as the bound is optimal. The search keeps at most max_states partial schedules of a size.
- * Where a segment takes too many of max_placements, no proof is possible, and what is left of the
+ * Where a segment takes too many of max_work, no proof is possible, and what is left of the
  * work is done by narrow beams; where they are used up, it is given up. */
 int cpga_series_solve(cpga_series *self, const cpga_problem *problem, int64_t max_states,
-                      int64_t max_placements);
+                      int64_t max_work);
 
 #endif

@@ -208,7 +208,9 @@ class CpgaSearch:
         found, self._spent = solve_native_series(self.problem, self._core, self.bound_ns, budget)
         if found is not None:
             self.bound_ns = max(self.bound_ns, found.schedule.lower_bound_ns)
-            self._native.start(np.array(found.schedule.order, dtype=np.int64), found.schedule.device)
+            if found.schedule.makespan_ns < self._progress()[1]:
+                order = np.array(found.schedule.order, dtype=np.int64)
+                self._native.start(order, found.schedule.device)
 
     def _progress(self) -> tuple[int, int, int, int]:
         """Return the evaluations, the best makespan, when that was found, and the bytes it lacks."""

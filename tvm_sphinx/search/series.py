@@ -25,11 +25,12 @@ from .stop import Stop
 
 #: Partial schedules with one number of tasks that are kept, at most.
 _MAX_STATES = 50_000
-#: Tasks that are placed in partial schedules, at most: about a third of a second.
-_MAX_PLACEMENTS = 4_000_000
-#: Share of a budget that may go into this, and placements per second with so many devices.
+#: Work at most, in tasks placed in partial schedules: about a second. Comparing two of these
+#: counts as half.
+_MAX_WORK = 40_000_000
+#: Share of a budget that may go into this, and work per second with so many devices.
 _SHARE = 0.25
-_USUAL_RATE = 8e6
+_USUAL_RATE = 12e6
 _USUAL_DEVICES = 4
 
 
@@ -43,15 +44,15 @@ class SeriesPlan:
         With the best lower bound that is known; if that is its makespan, it is optimal.
     num_segments, num_distinct, largest
         Segments, those of them that no earlier one equals, and the tasks of the largest.
-    placements
-        Tasks placed in partial schedules to find it.
+    work
+        Tasks placed in partial schedules to find it, and half as much for each two of these compared.
     """
 
     schedule: Schedule
     num_segments: int
     num_distinct: int
     largest: int
-    placements: int
+    work: int
 
     @property
     def is_optimal(self) -> bool:
@@ -85,21 +86,21 @@ def solve_native_series(
     ``cheap_bound_ns`` is the problem's `lower_bound_ns`, if known.
     """
     allowance = _allowance(problem, stop)
-    plan, bound_ns, num_segments, num_distinct, largest, placed = native.series(_MAX_STATES, allowance)
+    plan, bound_ns, num_segments, num_distinct, largest, work = native.series(_MAX_STATES, allowance)
     # As many whole schedules as these tasks could have been placed in.
-    evaluations = -(-placed // max(1, problem.num_tasks))
+    evaluations = -(-work // max(1, problem.num_tasks))
     if plan is None:
         return None, evaluations
     if not bound_ns:
         bound_ns = native.lower_bound() if cheap_bound_ns is None else cheap_bound_ns
     schedule = to_schedule(problem, plan, bound_ns)
-    return SeriesPlan(schedule, num_segments, num_distinct, largest, placed), evaluations
+    return SeriesPlan(schedule, num_segments, num_distinct, largest, work), evaluations
 
 
 def _allowance(problem: SchedulingProblem, stop: Stop | None) -> int:
     # A partial schedule is written anew for every task that is placed, the more the more devices.
     speed = _USUAL_DEVICES / max(_USUAL_DEVICES, problem.num_devices)
-    limits = [_MAX_PLACEMENTS * speed]
+    limits = [_MAX_WORK * speed]
     if stop is not None:
         if stop.max_evaluations is not None:
             limits.append(_SHARE * stop.max_evaluations * problem.num_tasks)
