@@ -136,7 +136,7 @@ def bend(manifest: dict, path: tuple[object, ...], value: object) -> dict:
         (("program", "steps", 0, "operands"), [10**6], "holds together"),
         (("program", "tensors", 0, "buffer"), -1, "holds together"),
         (("platform", "device"), [], "at least one device"),
-        (("schedule", "device"), "x", "schedule"),
+        (("schedule", "device"), "x", "Expected device of shape"),
     ],
 )
 def test_manifest_that_does_not_hold_together_is_refused(
