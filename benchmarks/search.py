@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import copy
 import importlib.metadata
 import itertools
 import json
@@ -215,6 +214,7 @@ def decoding_share(listing: str) -> float:
     return sum(counts.get(part, 0) for part in parts) / counts["cpga_search_run"]
 
 
+NO_SERIES = "no series first"
 ABLATIONS: dict[str, dict[str, int]] = {
     "default": {},
     "critical path off in mutation": {"critical_percent": 0},
@@ -229,7 +229,7 @@ ABLATIONS: dict[str, dict[str, int]] = {
     "one long annealing": {"effort": 1_000_000},
     "no focus": {"focus": 1_000_000},
     "no sorting": {"sort_every": 1_000_000},
-    "no series first": {"series": 0},
+    NO_SERIES: {},
 }
 
 
@@ -240,13 +240,14 @@ def ablation(problems: list[SchedulingProblem], args: argparse.Namespace) -> Tab
     """
     chosen = [*problems, *draw_problems()][: args.ablation_problems]
     values: dict[str, list[list[int]]] = {}
-    for name, change in copy.deepcopy(ABLATIONS).items():
-        series = bool(change.pop("series", 1))
+    for name, change in ABLATIONS.items():
         params = replace(CpgaParams(), **change)
         stop = Stop(max_evaluations=args.ablation_evaluations)
         values[name] = [
             [
-                search_schedule(p, seed=s, params=params, stop=stop, series=series).best.makespan_ns
+                search_schedule(
+                    p, seed=s, params=params, stop=stop, series=name != NO_SERIES
+                ).best.makespan_ns
                 for s in range(args.ablation_seeds)
             ]
             for p in chosen

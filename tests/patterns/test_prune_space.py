@@ -27,10 +27,11 @@ from tvm_sphinx.patterns import (
 )
 from tvm_sphinx.patterns.fold import Tiling
 from tvm_sphinx.patterns.prune import best_heuristic_ns
-from tvm_sphinx.patterns.series import Reach, cut_tasks
+from tvm_sphinx.patterns.series import Reach
 from tvm_sphinx.problem import CANNOT_RUN, SchedulingProblem
 from tvm_sphinx.schedule import validate
 from tvm_sphinx.search import SearchSpace, Stop, search_schedule, solve_series
+from tvm_sphinx.search.series import cut_tasks
 
 from .network_graphs import (
     Builder,
@@ -230,7 +231,7 @@ def test_cut_tasks_are_comparable_with_all_others(graph: TaskGraph) -> None:
         all(ancestors[max(a, b)] >> min(a, b) & 1 for b in range(graph.num_tasks))
         for a in range(graph.num_tasks)
     ]
-    assert cut_tasks(graph) == [task for task, is_cut in enumerate(comparable) if is_cut]
+    assert cut_tasks(problem_of(graph)) == [task for task, is_cut in enumerate(comparable) if is_cut]
 
 
 @pytest.mark.parametrize("count", [3, 4, 5, 6, 7, 11, 12, 30, 50, 151])

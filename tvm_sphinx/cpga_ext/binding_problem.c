@@ -172,6 +172,16 @@ static PyObject *problem_lower_bound(problem_object *self, PyObject *Py_UNUSED(i
                                                   : raise_status(status);
 }
 
+/* The tasks that every other one comes before or after, as int64. */
+static PyObject *problem_cuts(problem_object *self, PyObject *Py_UNUSED(ignored)) {
+    int32_t *cut = cpga_calloc(self->core.num_tasks, (int64_t)sizeof *cut);
+    if (cut == NULL)
+        return PyErr_NoMemory();
+    PyObject *result = widened(cut, cpga_find_cuts(&self->core, cut));
+    free(cut);
+    return result;
+}
+
 /* (blocks, block of each task as int64). */
 static PyObject *problem_coarsen(problem_object *self, PyObject *args) {
     int target, status;
@@ -373,6 +383,7 @@ static PyMethodDef problem_methods[] = {
     {"decode_batch", (PyCFunction)problem_decode_batch, METH_VARARGS, NULL},
     {"memory_overflow", (PyCFunction)problem_memory_overflow, METH_VARARGS, NULL},
     {"heuristic", (PyCFunction)problem_heuristic, METH_VARARGS, NULL},
+    {"cuts", (PyCFunction)problem_cuts, METH_NOARGS, NULL},
     {"coarsen", (PyCFunction)problem_coarsen, METH_VARARGS, NULL},
     {"lower_bound", (PyCFunction)problem_lower_bound, METH_NOARGS, NULL},
     {"heads_and_tails", (PyCFunction)problem_heads_and_tails, METH_NOARGS, NULL},

@@ -12,45 +12,29 @@
 #define NUM_HEADS 64
 
 void cpga_heads(const cpga_problem *problem, int64_t *head) {
-    int32_t devices = problem->num_devices;
+    int64_t devices = problem->num_devices;
+    memcpy(head, problem->release_ns, (size_t)(problem->num_tasks * devices) * sizeof *head);
     for (int32_t task = 0; task < problem->num_tasks; task++) {
-        for (int32_t on = 0; on < devices; on++) {
-            int64_t row = (int64_t)task * devices + on;
-            head[row] = problem->release_ns[row];
-            for (int32_t k = problem->pred_begin[task]; k < problem->pred_begin[task + 1]; k++) {
-                int32_t before = problem->pred[k].task;
-                int64_t least = INT64_MAX;
-                for (int32_t from = 0; from < devices; from++) {
-                    int64_t exec = cpga_exec(problem, before, from);
-                    if (exec != CPGA_CANNOT_RUN)
-                        least = cpga_min(least,
-                                         head[(int64_t)before * devices + from] + exec +
-                                             cpga_copy(problem, problem->pred[k].copy, from, on));
-                }
-                head[row] = cpga_max(head[row], least);
-            }
+        for (int32_t k = problem->pred_begin[task]; k < problem->pred_begin[task + 1]; k++) {
+            const cpga_edge *edge = &problem->pred[k];
+            for (int32_t on = 0; on < devices; on++)
+                head[task * devices + on] =
+                    cpga_max(head[task * devices + on],
+                             cpga_least_through(problem, edge, head + edge->task * devices, on, 0));
         }
     }
 }
 
 void cpga_tails(const cpga_problem *problem, int64_t *tail) {
-    int32_t devices = problem->num_devices;
+    int64_t devices = problem->num_devices;
+    memcpy(tail, problem->delivery_ns, (size_t)(problem->num_tasks * devices) * sizeof *tail);
     for (int32_t task = problem->num_tasks - 1; task >= 0; task--) {
-        for (int32_t on = 0; on < devices; on++) {
-            int64_t row = (int64_t)task * devices + on;
-            tail[row] = problem->delivery_ns[row];
-            for (int32_t k = problem->succ_begin[task]; k < problem->succ_begin[task + 1]; k++) {
-                int32_t next = problem->succ[k].task;
-                int64_t least = INT64_MAX;
-                for (int32_t to = 0; to < devices; to++) {
-                    int64_t exec = cpga_exec(problem, next, to);
-                    if (exec != CPGA_CANNOT_RUN)
-                        least =
-                            cpga_min(least, tail[(int64_t)next * devices + to] + exec +
-                                                cpga_copy(problem, problem->succ[k].copy, on, to));
-                }
-                tail[row] = cpga_max(tail[row], least);
-            }
+        for (int32_t k = problem->succ_begin[task]; k < problem->succ_begin[task + 1]; k++) {
+            const cpga_edge *edge = &problem->succ[k];
+            for (int32_t on = 0; on < devices; on++)
+                tail[task * devices + on] =
+                    cpga_max(tail[task * devices + on],
+                             cpga_least_through(problem, edge, tail + edge->task * devices, on, 1));
         }
     }
 }

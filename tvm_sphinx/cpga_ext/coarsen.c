@@ -52,17 +52,6 @@ static void free_coarse(coarse *self) {
     free(self->rating);
 }
 
-static int64_t mean_copy(const cpga_problem *problem, int32_t copy) {
-    int64_t devices = problem->num_devices, sum = 0;
-    if (devices < 2)
-        return 0;
-    for (int32_t from = 0; from < devices; from++) {
-        for (int32_t to = 0; to < devices; to++)
-            sum += from == to ? 0 : cpga_copy(problem, copy, from, to) / (devices * (devices - 1));
-    }
-    return sum;
-}
-
 static int64_t least_of(const coarse *self, const int64_t *exec_ns) {
     int64_t least = INT64_MAX;
     for (int32_t on = 0; on < self->problem->num_devices; on++) {
@@ -111,8 +100,8 @@ static int init_coarse(coarse *self, const cpga_problem *problem) {
     memcpy(self->exec_ns, problem->exec_ns, (size_t)cells * sizeof *self->exec_ns);
     for (int32_t task = 0, i = 0; task < tasks; task++) {
         for (; i < problem->succ_begin[task + 1]; i++)
-            self->links[i] =
-                (link){task, problem->succ[i].task, mean_copy(problem, problem->succ[i].copy)};
+            self->links[i] = (link){task, problem->succ[i].task,
+                                    cpga_mean_copy(problem, problem->succ[i].copy, 0)};
     }
     return CPGA_OK;
 }

@@ -2,10 +2,10 @@
 
 #include <stdlib.h>
 
-/* List the tasks that are comparable with all others. Edges point to higher tasks, so all lower
+/* Edges point to higher tasks, so all lower
  * ones have to come before: each of them has a successor that is not above the cut, and so on up to
  * it. Likewise, each higher one has a predecessor that is not below. */
-static int32_t find_cuts(const cpga_problem *problem, int32_t *cut) {
+int32_t cpga_find_cuts(const cpga_problem *problem, int32_t *cut) {
     int32_t tasks = problem->num_tasks, count = 0, highest = 0, lowest = tasks;
     for (int32_t task = 0; task < tasks; task++) {
         if (highest <= task)
@@ -98,7 +98,7 @@ int32_t cpga_find_segments(const cpga_problem *problem, cpga_segment *segment) {
     int32_t *cut = cpga_calloc(2 * (int64_t)tasks + 1, (int64_t)sizeof *cut);
     int32_t *pending = cut + tasks;
     if (tail != NULL && cut != NULL) {
-        int32_t num_cuts = find_cuts(problem, cut);
+        int32_t num_cuts = cpga_find_cuts(problem, cut);
         fill_tails(problem, tail);
         count_pending(problem, tail, cut, num_cuts, pending);
         for (int32_t k = 0; k < num_cuts; k++) {

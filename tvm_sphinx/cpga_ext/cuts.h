@@ -19,6 +19,10 @@ typedef struct cpga_segment {
     int64_t slack;
 } cpga_segment;
 
+/* List the tasks that every other task comes before or after, ascending; cut (num_tasks) is set,
+ * and their number returned. */
+int32_t cpga_find_cuts(const cpga_problem *problem, int32_t *cut);
+
 /* Find the segments of a problem; segment (num_tasks) is set, and their number returned, or -1 if
  * there is no memory. */
 int32_t cpga_find_segments(const cpga_problem *problem, cpga_segment *segment);

@@ -24,19 +24,6 @@ static int rank_shift(const cpga_problem *problem) {
     return shift;
 }
 
-/* The mean over pairs of distinct devices of what an edge costs, scaled. */
-static int64_t mean_copy(const cpga_problem *problem, int32_t copy, int shift) {
-    int64_t devices = problem->num_devices, pairs = devices * (devices - 1), mean = 0, left = 0;
-    if (pairs == 0)
-        return 0;
-    for (int64_t i = 0; i < devices * devices; i++) {
-        /* Whole parts and remainders apart, so that the sum over all pairs cannot overflow. */
-        mean += (problem->copy_ns[copy + i] << shift) / pairs;
-        left += (problem->copy_ns[copy + i] << shift) % pairs;
-    }
-    return mean + left / pairs;
-}
-
 static int64_t mean_exec(const cpga_problem *problem, int32_t task, int shift) {
     int64_t count = 0, mean = 0, left = 0;
     for (int32_t device = 0; device < problem->num_devices; device++)
@@ -57,7 +44,8 @@ int cpga_upward_rank(const cpga_problem *problem, int64_t *rank) {
         int64_t longest = 0;
         for (int32_t i = problem->succ_begin[task]; i < problem->succ_begin[task + 1]; i++) {
             cpga_edge edge = problem->succ[i];
-            longest = cpga_max(longest, mean_copy(problem, edge.copy, shift) + rank[edge.task]);
+            longest =
+                cpga_max(longest, cpga_mean_copy(problem, edge.copy, shift) + rank[edge.task]);
         }
         rank[task] = longest + mean_exec(problem, task, shift);
     }
@@ -257,7 +245,7 @@ static void prepare_cpop(lister *self) {
         for (int32_t i = problem->pred_begin[task]; i < problem->pred_begin[task + 1]; i++) {
             cpga_edge edge = problem->pred[i];
             int64_t path = down[edge.task] + self->mean_exec[edge.task];
-            longest = cpga_max(longest, path + mean_copy(problem, edge.copy, self->shift));
+            longest = cpga_max(longest, path + cpga_mean_copy(problem, edge.copy, self->shift));
         }
         down[task] = longest;
     }
@@ -281,7 +269,7 @@ static void prepare_peft(lister *self) {
                 if (problem->exec_ns[cell] != CPGA_CANNOT_RUN)
                     elsewhere = cpga_min(elsewhere, self->bias[cell] + problem->exec_ns[cell]);
             }
-            elsewhere += mean_copy(problem, edge.copy, 0);
+            elsewhere += cpga_mean_copy(problem, edge.copy, 0);
             for (int32_t on = 0; on < devices; on++) {
                 int64_t best = elsewhere;
                 if (problem->exec_ns[first + on] != CPGA_CANNOT_RUN)

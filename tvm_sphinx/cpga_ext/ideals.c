@@ -1,5 +1,7 @@
 #include "ideals.h"
 
+#include "bounds.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -125,16 +127,11 @@ static void fill_tails(solver *self) {
             int64_t tail =
                 self->segment->is_last ? problem->delivery_ns[(int64_t)task * devices + on] : 0;
             for (int32_t k = problem->succ_begin[task]; k < problem->succ_begin[task + 1]; k++) {
-                int32_t next = problem->succ[k].task;
-                int64_t least = INT64_MAX;
-                for (int32_t to = 0; to < devices && next < self->segment->end; to++) {
-                    int64_t length = cpga_exec(problem, next, to);
-                    if (length != CPGA_CANNOT_RUN)
-                        least =
-                            cpga_min(least, cpga_copy(problem, problem->succ[k].copy, on, to) +
-                                                length + self->tail[(next - begin) * devices + to]);
-                }
-                tail = next < self->segment->end ? cpga_max(tail, least) : tail;
+                const cpga_edge *edge = &problem->succ[k];
+                if (edge->task < self->segment->end)
+                    tail = cpga_max(tail, cpga_least_through(
+                                              problem, edge,
+                                              self->tail + (edge->task - begin) * devices, on, 1));
             }
             self->tail[i * devices + on] = tail;
             if (exec != CPGA_CANNOT_RUN)

@@ -327,6 +327,18 @@ void cpga_problem_free(cpga_problem *self) {
     memset(self, 0, sizeof *self);
 }
 
+int64_t cpga_mean_copy(const cpga_problem *problem, int32_t copy, int shift) {
+    int64_t devices = problem->num_devices, pairs = devices * (devices - 1), mean = 0, left = 0;
+    if (pairs == 0)
+        return 0;
+    for (int64_t i = 0; i < devices * devices; i++) {
+        /* Whole parts and remainders apart, so that the sum over all pairs cannot overflow. */
+        mean += (problem->copy_ns[copy + i] << shift) / pairs;
+        left += (problem->copy_ns[copy + i] << shift) % pairs;
+    }
+    return mean + left / pairs;
+}
+
 int64_t cpga_longest_copy(const cpga_problem *problem, int32_t copy) {
     int64_t longest = 0, table = (int64_t)problem->num_devices * problem->num_devices;
     for (int64_t i = 0; i < table; i++)

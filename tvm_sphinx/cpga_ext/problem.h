@@ -134,6 +134,9 @@ static inline int64_t cpga_copy(const cpga_problem *self, int32_t copy, int32_t 
 /* The longest copy of an edge, over all pairs of devices. */
 int64_t cpga_longest_copy(const cpga_problem *problem, int32_t copy);
 
+/* The mean over pairs of distinct devices of what an edge costs, times 2**shift. */
+int64_t cpga_mean_copy(const cpga_problem *problem, int32_t copy, int shift);
+
 /* The time that a task takes on its fastest device. */
 int64_t cpga_fastest_exec(const cpga_problem *problem, int32_t task);
 

@@ -16,12 +16,11 @@ from ..schedule import Schedule
 from ..search import HistoryPoint, SearchResult, SearchSpace, Stop, search_schedule
 from ..search.coarse import Coarsening, coarsen
 from ..search.native import native_problem
-from ..search.series import solve_native_series
+from ..search.series import cut_tasks, solve_native_series
 from .find import find_patterns, operator_labels
 from .fold import Folding, fold_problem
 from .hierarchy import PatternHierarchy
 from .prune import best_heuristic_ns, prune_search_space
-from .series import cut_tasks
 
 #: Shares of the budget that the search of blocks takes: before and after it is known to be worth it.
 _PROBE_SHARE, _COARSE_SHARE = 0.03, 0.2
@@ -51,7 +50,7 @@ class Pruning:
         Where half of the tasks lie between two tasks that all others come before or after, and no such
         task is among them, they lie side by side with others: no patterns are looked for.
         """
-        cuts = [-1, *cut_tasks(self.graph), self.graph.num_tasks]
+        cuts = [-1, *cut_tasks(self.problem), self.graph.num_tasks]
         if max(after - before for before, after in pairwise(cuts)) * 2 > self.graph.num_tasks:
             return None
         labels = operator_labels(self.graph)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
 
 from ..graph import TaskGraph
 
@@ -12,23 +11,6 @@ Occurrence = tuple[int, ...]
 #: Series that an occurrence is tried on before it starts one of its own. Graphs have few towers side by
 #: side; a fan has thousands of like branches, and none of them fits any series.
 SERIES_TRIED = 8
-
-
-def cut_tasks(graph: TaskGraph) -> list[int]:
-    """Return the tasks that every other task comes before or after, ascending.
-
-    Edges lead to higher tasks. So all lower tasks come before a task if each of them has a successor
-    that is not higher, and all higher ones after it if each has a predecessor that is not lower.
-    """
-    count = graph.num_tasks
-    first_reader = [count] * count
-    for task, predecessors in enumerate(graph.predecessors):
-        for predecessor in predecessors:
-            first_reader[predecessor] = min(first_reader[predecessor], task)
-    before = list(accumulate(first_reader[:-1], max, initial=0))
-    last_source = [max(predecessors, default=-1) for predecessors in graph.predecessors]
-    after = list(accumulate(last_source[:0:-1], min, initial=count))[::-1]
-    return [task for task in range(count) if before[task] <= task <= after[task]]
 
 
 class Reach:

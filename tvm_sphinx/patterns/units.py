@@ -9,6 +9,7 @@ import numpy as np
 
 from ..problem import CANNOT_RUN, NO_GROUP, UNLIMITED, Int64Array, SchedulingProblem
 from ..search.bounds import heads_and_tails_ns
+from ..search.series import cut_tasks
 
 _FAR = np.iinfo(np.int64).max // 4
 
@@ -125,26 +126,9 @@ def _padded(problem: SchedulingProblem, times: Int64Array) -> Int64Array:
 
 
 def _serial_runs(problem: SchedulingProblem) -> list[list[int]]:
-    """Return maximal runs of neighbouring serial tasks.
-
-    All tasks before i are ancestors of i if each of them has a successor that is not after i: follow
-    those. All tasks after i are descendants if each of them has a predecessor that is not before i.
-    """
-    count = problem.num_tasks
-    nearest_successor = np.full(count, count, dtype=np.int64)
-    nearest_predecessor = np.full(count, -1, dtype=np.int64)
-    if problem.num_edges:
-        np.minimum.at(nearest_successor, problem.edges[:, 0], problem.edges[:, 1])
-        np.maximum.at(nearest_predecessor, problem.edges[:, 1], problem.edges[:, 0])
-    ids = np.arange(count)
-    before = np.concatenate(([-1], np.maximum.accumulate(nearest_successor)[:-1])) if count else ids
-    after = (
-        np.concatenate((np.minimum.accumulate(nearest_predecessor[::-1])[::-1][1:], [count]))
-        if count
-        else ids
-    )
+    """Return maximal runs of neighbouring serial tasks."""
     runs: list[list[int]] = []
-    for task in np.flatnonzero((before <= ids) & (after >= ids)).tolist():
+    for task in cut_tasks(problem):
         if runs and runs[-1][-1] == task - 1:
             runs[-1].append(task)
         else:

@@ -48,6 +48,11 @@ ALGORITHMS: dict[str, Callable[..., SearchResult]] = {
 }
 
 
+def _searches() -> list[str]:
+    """Return the names of all algorithms but the heuristics."""
+    return sorted(ALGORITHMS.keys() - set(HEURISTICS))
+
+
 def choose_algorithm(problem: SchedulingProblem, stop: Stop | None) -> str:
     """Return the algorithm for somebody who names none.
 
@@ -129,9 +134,8 @@ def search_schedule(
     check_algorithm(algorithm)
     check_seed(seed)
     if space is not None and algorithm in HEURISTICS:
-        searches = ", ".join(sorted(ALGORITHMS.keys() - set(HEURISTICS)))
         raise ParamsError(
-            f"Expected an algorithm that takes a search space ({searches}); "
+            f"Expected an algorithm that takes a search space ({', '.join(_searches())}); "
             f"got the heuristic {algorithm!r}."
         )
     given: dict[str, Any] = {"seed": seed, "params": params, "stop": stop, "progress": progress}
@@ -146,10 +150,9 @@ def search_schedule(
     except InvalidScheduleError as error:
         if algorithm not in HEURISTICS or (problem.memory_bytes == UNLIMITED).all():
             raise
-        searches = ", ".join(sorted(ALGORITHMS.keys() - set(HEURISTICS)))
         raise NoRoomError(
             f"The schedule of {algorithm!r} does not fit the memory: {error} "
-            f"Searches that go on looking for one that does: {searches}."
+            f"Searches that go on looking for one that does: {', '.join(_searches())}."
         ) from error
     return result
 

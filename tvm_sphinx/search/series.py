@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from ..cpga_ext._cpga import Problem
 from ..problem import SchedulingProblem
 from ..schedule import Schedule
-from .native import native_problem, to_schedule
+from .native import native_problem, to_int64, to_schedule
 from .stop import Stop
 
 #: Partial schedules with one number of tasks that are kept, at most.
@@ -58,6 +58,12 @@ class SeriesPlan:
     def is_optimal(self) -> bool:
         """Whether no schedule is shorter."""
         return self.schedule.makespan_ns == self.schedule.lower_bound_ns
+
+
+def cut_tasks(problem: SchedulingProblem) -> list[int]:
+    """Return the tasks that every other task comes before or after, ascending."""
+    cuts: list[int] = to_int64(native_problem(problem).cuts()).tolist()
+    return cuts
 
 
 def solve_series(problem: SchedulingProblem, stop: Stop | None = None) -> SeriesPlan | None:
