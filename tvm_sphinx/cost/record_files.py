@@ -129,7 +129,10 @@ _Entry = tuple[Hashable, str]
 def _record_entry(line: str | bytes) -> _Entry | str:
     """Return the entry of a line, or why it is none."""
     record = parse_line(line)
-    return record if isinstance(record, str) else (record.to_line(), record.to_line())
+    if isinstance(record, str):
+        return record
+    whole = record.to_line()
+    return whole, whole
 
 
 def _kernel_entry(line: bytes) -> _Entry | str:

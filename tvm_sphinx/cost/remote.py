@@ -7,7 +7,6 @@ import os
 import re
 import socket
 import struct
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -19,7 +18,7 @@ from .._tvm import tvm as _tvm
 from ..errors import PlatformError, UnsupportedError, cause_of
 from ..extract import Kernel
 from ..platform import Device
-from ..runtime.kernels import find_linker, generate_code, linking
+from ..runtime.kernels import build_folder, find_linker, generate_code, linking
 from ..runtime.sampling import Samples
 from ..targets import device_target
 from .hosts import Host, RemoteHost
@@ -156,7 +155,7 @@ class RemoteBench:
         self._uploads += 1
         name = f"kernels{os.getpid()}_{self._uploads}.so"
         failure = f"{linker!r} cannot link the kernels for device {self.device.name!r}"
-        with linking(failure), tempfile.TemporaryDirectory(prefix="tvm-sphinx-") as folder:
+        with linking(failure), build_folder() as folder:
             path = os.path.join(folder, name)
             built.export_library(path, fcompile=_linker(linker))
             with self._reaching("kernels were sent to it"):

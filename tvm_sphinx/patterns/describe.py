@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ..errors import ProblemError
 from ..graph import TaskGraph
-from .hierarchy import PatternHierarchy
+from .hierarchy import PatternHierarchy, check_same_graph
 
 #: Pattern fills of the drawing, in turn; readable under black text (ColorBrewer Pastel1).
 _FILLS = ("#fbb4ae", "#b3cde3", "#ccebc5", "#decbe4", "#fed9a6", "#ffffcc", "#e5d8bd", "#fddaec")
@@ -177,15 +176,3 @@ def _quoted(text: str) -> str:
 def pattern_fill(index: int) -> str:
     """Return the colour of a pattern in drawings."""
     return _FILLS[index % len(_FILLS)]
-
-
-def check_same_graph(graph: TaskGraph, hierarchy: PatternHierarchy) -> None:
-    """Check that a hierarchy belongs to a graph.
-
-    Raises
-    ------
-    ProblemError
-        If it was made for another one.
-    """
-    if hierarchy.graph_fingerprint != graph.fingerprint:
-        raise ProblemError(f"Expected patterns of graph {graph.fingerprint}; got those of another.")

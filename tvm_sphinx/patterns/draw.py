@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from html import escape
 
 from ..graph import TaskGraph
-from .describe import check_same_graph, describe_patterns, pattern_fill, task_kind
-from .hierarchy import PatternHierarchy
+from .describe import describe_patterns, pattern_fill, task_kind
+from .hierarchy import PatternHierarchy, check_same_graph
 
 # Sizes in pixels.
 _LETTER, _NODE_HEIGHT, _GAP, _PAD, _TITLE = 6.2, 18.0, 10.0, 7.0, 14.0

@@ -9,7 +9,6 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-from ..errors import ProblemError
 from ..graph import TaskGraph
 from ..problem import SchedulingProblem
 from ..schedule import Schedule
@@ -19,8 +18,8 @@ from ..search.native import native_problem
 from ..search.series import cut_tasks, solve_native_series
 from .find import find_patterns, operator_labels
 from .fold import Folding, fold_problem
-from .hierarchy import PatternHierarchy
-from .prune import best_heuristic_ns, prune_search_space
+from .hierarchy import PatternHierarchy, check_same_graph
+from .prune import best_heuristic_ns, check_problem_of, prune_search_space
 
 #: Shares of the budget that the search of blocks takes: before and after it is known to be worth it.
 _PROBE_SHARE, _COARSE_SHARE = 0.03, 0.2
@@ -75,12 +74,9 @@ def prune_problem(
     ProblemError
         If hierarchy or problem were made for another graph.
     """
-    if problem.num_tasks != graph.num_tasks:
-        raise ProblemError(f"Expected a problem of {graph.num_tasks} tasks; got {problem.num_tasks}.")
-    if problem.edges.tolist() != [[edge.src, edge.dst] for edge in graph.edges]:
-        raise ProblemError("Expected a problem with the edges of the graph; got those of another one.")
-    if hierarchy is not None and hierarchy.graph_fingerprint != graph.fingerprint:
-        raise ProblemError(f"Expected patterns of graph {graph.fingerprint}; got those of another.")
+    check_problem_of(graph, problem)
+    if hierarchy is not None:
+        check_same_graph(graph, hierarchy)
     return Pruning(problem, graph, hierarchy)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..errors import ProblemError
+from ..graph import TaskGraph
 
 
 @dataclass(frozen=True)
@@ -139,3 +140,15 @@ class PatternHierarchy:
         for task in self.canonical_order[: self.num_tasks - len(self.alike)]:
             members.setdefault(self.labels[task], []).append(task)
         return tuple(tuple(tasks) for tasks in members.values() if len(tasks) > 1)
+
+
+def check_same_graph(graph: TaskGraph, hierarchy: PatternHierarchy) -> None:
+    """Check that a hierarchy belongs to a graph.
+
+    Raises
+    ------
+    ProblemError
+        If it was made for another one.
+    """
+    if hierarchy.graph_fingerprint != graph.fingerprint:
+        raise ProblemError(f"Expected patterns of graph {graph.fingerprint}; got those of another.")

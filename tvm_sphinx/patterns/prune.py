@@ -15,7 +15,7 @@ from ..search.heuristics import KINDS, SINGLE
 from ..search.native import native_problem
 from ..search.space import SearchSpace
 from .find import find_patterns
-from .hierarchy import PatternHierarchy
+from .hierarchy import PatternHierarchy, check_same_graph
 from .ties import tie_occurrences
 from .units import bounded_units, serial_units
 
@@ -55,18 +55,30 @@ def prune_search_space(
         If hierarchy or problem were made for another graph.
     """
     patterns = find_patterns(graph) if hierarchy is None else hierarchy
-    if patterns.graph_fingerprint != graph.fingerprint:
-        raise ProblemError(f"Expected patterns of graph {graph.fingerprint}; got those of another.")
+    check_same_graph(graph, patterns)
     genes = tie_occurrences(graph, patterns, parallel=parallel)
     if problem is None:
         return SearchSpace.from_labels(genes)
-    if problem.num_tasks != graph.num_tasks:
-        raise ProblemError(f"Expected a problem of {graph.num_tasks} tasks; got {problem.num_tasks}.")
+    check_problem_of(graph, problem)
     if upper_bound_ns is None:
         upper_bound_ns = best_heuristic_ns(problem)
     for units in (serial_units(problem), bounded_units(problem, upper_bound_ns)):
         genes = _joined(genes, units)
     return SearchSpace.from_labels(genes).respecting(problem)
+
+
+def check_problem_of(graph: TaskGraph, problem: SchedulingProblem) -> None:
+    """Check that a problem is one of a graph.
+
+    Raises
+    ------
+    ProblemError
+        If it has other tasks or edges.
+    """
+    if problem.num_tasks != graph.num_tasks:
+        raise ProblemError(f"Expected a problem of {graph.num_tasks} tasks; got {problem.num_tasks}.")
+    if problem.edges.tolist() != [[edge.src, edge.dst] for edge in graph.edges]:
+        raise ProblemError("Expected a problem with the edges of the graph; got those of another one.")
 
 
 def best_heuristic_ns(problem: SchedulingProblem) -> int:

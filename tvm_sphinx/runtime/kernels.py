@@ -58,7 +58,7 @@ def compile_kernels(
         for functions in by_target.values()
     ]
     compiler = linker or find_linker(next(iter(kernels.values())).attrs["target"])
-    with linking(f"{compiler!r} cannot link the kernels"), _folder() as folder:
+    with linking(f"{compiler!r} cannot link the kernels"), build_folder() as folder:
         objects = [os.path.join(folder, f"kernels{number}.o") for number in range(len(modules))]
         for module, path in zip(modules, objects, strict=True):
             module.write_to_file(path)
@@ -100,7 +100,8 @@ def linking(failure: str) -> Iterator[None]:
         raise UnsupportedError(f"{failure}: {cause_of(error)}") from error
 
 
-def _folder() -> tempfile.TemporaryDirectory[str]:
+def build_folder() -> tempfile.TemporaryDirectory[str]:
+    """Return a folder for what is linked, gone at the end of its context."""
     return tempfile.TemporaryDirectory(prefix="tvm-sphinx-")
 
 
@@ -127,7 +128,7 @@ def load_kernels(library: bytes) -> Any:
     UnsupportedError
         If this machine cannot load it.
     """
-    with linking("The kernels cannot be loaded"), _folder() as folder:
+    with linking("The kernels cannot be loaded"), build_folder() as folder:
         path = os.path.join(folder, "kernels.so")
         with open(path, "xb") as file:
             file.write(library)

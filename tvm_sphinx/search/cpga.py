@@ -147,7 +147,7 @@ class CpgaSearch:
     ) -> None:
         self._begin_s, self._begin_cpu_s = time.monotonic(), time.thread_time()
         self.problem, self.seed, self.params = problem, seed, params or CpgaParams()
-        self._tries_series, self._spent = series, 0
+        self._tries_series, self._has_run, self._spent = series, False, 0
         tied = None if space is None else space.respecting(problem)
         self._genes = None if tied is None or not problem.num_tasks else tied.gene_of_task()
         values = np.array(astuple(self.params), dtype=np.int64)
@@ -175,9 +175,9 @@ class CpgaSearch:
             If nothing that fits the memory of the devices was found.
         """
         budget = stop or Stop.default(self.problem.num_tasks)
-        if self.history:
+        if self._has_run:
             self._begin_s, self._begin_cpu_s = time.monotonic(), time.thread_time()
-        reason = None
+        self._has_run, reason = True, None
         try:
             if self._tries_series:
                 self._solve_series(budget)

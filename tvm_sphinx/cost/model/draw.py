@@ -85,6 +85,20 @@ class Sketch:
         """Bind a value."""
         return self.builder.emit(value)
 
+    def reshape(self, value: Any, *shape: int) -> Any:
+        """Return a value in another shape."""
+        return self.emit(relax.op.reshape(value, shape))
+
+    def permute(self, value: Any, *order: int) -> Any:
+        """Return a value with its axes in another order."""
+        return self.emit(relax.op.permute_dims(value, list(order)))
+
+    def rearrange(
+        self, value: Any, apart: Sequence[int], order: Sequence[int], together: Sequence[int]
+    ) -> Any:
+        """Return a value with its axes split apart, put in another order, and joined again."""
+        return self.reshape(self.permute(self.reshape(value, *apart), *order), *together)
+
     def weight(self, *shape: int) -> Any:
         """Return a constant; no kernel's time depends on what it holds."""
         return relax.const(np.full(shape, 0.01, dtype=np.float32))

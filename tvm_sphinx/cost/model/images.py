@@ -147,9 +147,8 @@ def _branches(sketch: Sketch, value: Any) -> Any:
 def _shuffle(sketch: Sketch, value: Any) -> Any:
     _, depth, height, width = shape_of(value)
     groups = 2 if depth % 2 == 0 else 1
-    apart = sketch.emit(relax.op.reshape(value, (1, groups, depth // groups, height, width)))
-    turned = sketch.emit(relax.op.permute_dims(apart, [0, 2, 1, 3, 4]))
-    return sketch.emit(relax.op.reshape(turned, (1, depth, height, width)))
+    apart = (1, groups, depth // groups, height, width)
+    return sketch.rearrange(value, apart, (0, 2, 1, 3, 4), (1, depth, height, width))
 
 
 def _slice(sketch: Sketch, value: Any) -> Any:

@@ -43,32 +43,21 @@ def _heads(draw: Draw) -> tuple[int, int, int, int]:
             return batch, tokens, heads, size
 
 
-def _reshape(sketch: Sketch, value: Any, *shape: int) -> Any:
-    return sketch.emit(relax.op.reshape(value, shape))
-
-
-def _permute(sketch: Sketch, value: Any, *order: int) -> Any:
-    return sketch.emit(relax.op.permute_dims(value, list(order)))
-
-
 def _split_heads(sketch: Sketch) -> Any:
     """Queries, or keys turned over, of all heads one after the other."""
     batch, tokens, heads, size = _heads(sketch.draw)
     shape = (batch * tokens, heads * size) if sketch.draw.chance(0.5) else (batch, tokens, heads * size)
-    apart = _reshape(sketch, sketch.input(shape), batch, tokens, heads, size)
+    value, apart = sketch.input(shape), (batch, tokens, heads, size)
     if sketch.draw.chance(0.5):
-        turned = _permute(sketch, apart, 0, 2, 1, 3)
-        return _reshape(sketch, turned, batch * heads, tokens, size)
-    return _reshape(sketch, _permute(sketch, apart, 0, 2, 3, 1), batch * heads, size, tokens)
+        return sketch.rearrange(value, apart, (0, 2, 1, 3), (batch * heads, tokens, size))
+    return sketch.rearrange(value, apart, (0, 2, 3, 1), (batch * heads, size, tokens))
 
 
 def _join_heads(sketch: Sketch) -> Any:
     batch, tokens, heads, size = _heads(sketch.draw)
-    apart = _reshape(sketch, sketch.input((batch * heads, tokens, size)), batch, heads, tokens, size)
-    joined = _permute(sketch, apart, 0, 2, 1, 3)
-    if sketch.draw.chance(0.5):
-        return _reshape(sketch, joined, batch * tokens, heads * size)
-    return _reshape(sketch, joined, batch, tokens, heads * size)
+    value, width = sketch.input((batch * heads, tokens, size)), heads * size
+    together = (batch * tokens, width) if sketch.draw.chance(0.5) else (batch, tokens, width)
+    return sketch.rearrange(value, (batch, heads, tokens, size), (0, 2, 1, 3), together)
 
 
 def _mask_scores(sketch: Sketch) -> Any:
@@ -78,11 +67,11 @@ def _mask_scores(sketch: Sketch) -> Any:
     while batch * heads * tokens * tokens > _MOST:
         tokens = max(2, tokens // 2)
     scores = sketch.input((batch * heads, tokens, tokens))
-    value = _reshape(sketch, scores, batch, heads, tokens, tokens)
+    value = sketch.reshape(scores, batch, heads, tokens, tokens)
     shapes = [(1, 1, tokens, tokens), (batch, 1, 1, tokens), (1, heads, tokens, tokens)]
     for _ in range(draw.between(1, 2)):
         value = sketch.emit(relax.op.add(value, sketch.input(draw.pick(shapes))))
-    return _reshape(sketch, value, batch * heads, tokens, tokens) if draw.chance(0.5) else value
+    return sketch.reshape(value, batch * heads, tokens, tokens) if draw.chance(0.5) else value
 
 
 def _shuffle_channels(sketch: Sketch) -> Any:
@@ -97,7 +86,7 @@ def _shuffle_channels(sketch: Sketch) -> Any:
         if not last:
             return sketch.input(shape)
         if draw.chance(0.3):
-            return _permute(sketch, sketch.input(shape), 0, 2, 3, 1)
+            return sketch.permute(sketch.input(shape), 0, 2, 3, 1)
         return sketch.input((1, height, width, channels))
 
     parts = [feature_map() for _ in range(2 if draw.chance(0.7) else 1)]
@@ -108,13 +97,13 @@ def _shuffle_channels(sketch: Sketch) -> Any:
         return sketch.emit(relax.op.nn.relu(value))
     apart = (groups, channels // groups)
     if last:
-        turned = _permute(sketch, _reshape(sketch, value, 1, height, width, *apart), 0, 1, 2, 4, 3)
-        value = _reshape(sketch, turned, 1, height, width, channels)
+        split, joined = (1, height, width, *apart), (1, height, width, channels)
+        value = sketch.rearrange(value, split, (0, 1, 2, 4, 3), joined)
         if draw.chance(0.3):
-            value, axis = _permute(sketch, value, 0, 3, 1, 2), 1
+            value, axis = sketch.permute(value, 0, 3, 1, 2), 1
     else:
-        turned = _permute(sketch, _reshape(sketch, value, 1, *apart, height, width), 0, 2, 1, 3, 4)
-        value = _reshape(sketch, turned, 1, channels, height, width)
+        split, joined = (1, *apart, height, width), (1, channels, height, width)
+        value = sketch.rearrange(value, split, (0, 2, 1, 3, 4), joined)
     if channels % 2 == 0 and draw.chance(0.5):
         half = int(draw.rng.integers(0, 2)) * channels // 2
         return sketch.emit(relax.op.strided_slice(value, [axis], [half], [half + channels // 2]))
@@ -128,15 +117,12 @@ def _windows(sketch: Sketch) -> Any:
     side, width = window * count, 8 * draw.between(4, 96)
     if side * side * width > _MOST:
         width = max(8, _MOST // (side * side) // 8 * 8)
+    split, order = [1, count, window, count, window, width], (0, 1, 3, 2, 4, 5)
+    whole, windows = (1, side, side, width), (count * count, window * window, width)
     if draw.chance(0.5):
-        value = sketch.input((1, side, side, width))
-        apart = _reshape(sketch, value, 1, count, window, count, window, width)
-        turned = _permute(sketch, apart, 0, 1, 3, 2, 4, 5)
-        return _reshape(sketch, turned, count * count, window * window, width)
-    value = sketch.input((count * count, window * window, width))
-    apart = _reshape(sketch, value, 1, count, count, window, window, width)
-    turned = _permute(sketch, apart, 0, 1, 3, 2, 4, 5)
-    return _reshape(sketch, turned, 1, side, side, width)
+        return sketch.rearrange(sketch.input(whole), split, order, windows)
+    split[2], split[3] = count, window
+    return sketch.rearrange(sketch.input(windows), split, order, whole)
 
 
 def _take_rows(sketch: Sketch) -> Any:
@@ -153,9 +139,9 @@ def _transpose_layout(sketch: Sketch) -> Any:
     """A feature map with its channels last, or first."""
     shape = sketch.draw.image()
     if sketch.draw.chance(0.5):
-        return _permute(sketch, sketch.input(shape), 0, 2, 3, 1)
+        return sketch.permute(sketch.input(shape), 0, 2, 3, 1)
     _, channels, height, width = shape
-    return _permute(sketch, sketch.input((1, height, width, channels)), 0, 3, 1, 2)
+    return sketch.permute(sketch.input((1, height, width, channels)), 0, 3, 1, 2)
 
 
 _MOVEMENTS: list[Callable[[Sketch], Any]] = [

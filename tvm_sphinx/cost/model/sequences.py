@@ -123,9 +123,8 @@ def _windows(sketch: Sketch, value: Any) -> Any:
     if not window:
         return _norm(sketch, value)
     count = side // window
-    grid = sketch.emit(relax.op.reshape(value, (1, count, window, count, window, width)))
-    turned = sketch.emit(relax.op.permute_dims(grid, [0, 1, 3, 2, 4, 5]))
-    return sketch.emit(relax.op.reshape(turned, (1, tokens, width)))
+    grid = (1, count, window, count, window, width)
+    return sketch.rearrange(value, grid, (0, 1, 3, 2, 4, 5), (1, tokens, width))
 
 
 def _residual(sketch: Sketch, value: Any) -> Any:
