@@ -15,11 +15,8 @@ import itertools
 import json
 import os
 import platform
-import re
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -30,12 +27,13 @@ import numpy as np
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parent))
+from decoding import decoding
 from drawn import draw_layered, draw_problems
 from peers import PEERS
 
 from tvm_sphinx.errors import SphinxError
 from tvm_sphinx.problem import SchedulingProblem
-from tvm_sphinx.problem_file import read_problem, write_problem
+from tvm_sphinx.problem_file import read_problem
 from tvm_sphinx.schedule import validate
 from tvm_sphinx.search import CpgaParams, CpgaSearch, SearchResult, Stop, search_schedule
 from tvm_sphinx.search.native import native_problem, to_int64
@@ -175,43 +173,6 @@ def first_below(runs: list[SearchResult], makespan_ns: int) -> tuple[float, int]
         cpu_s += run.history[-1].cpu_s if run.stop_reason == "optimal" else run.runtime_s
         evaluations += run.evaluations
     return None
-
-
-def decoding(problems: list[SchedulingProblem], _: argparse.Namespace) -> Table:
-    """Share of the search's instructions that value and apply changes, counted by callgrind."""
-    rows = []
-    for problem in problems:
-        with tempfile.TemporaryDirectory() as folder:
-            path, out = Path(folder, "problem.json"), Path(folder, "callgrind.out")
-            write_problem(problem, path)
-            code = (
-                "import sys; from tvm_sphinx.problem_file import read_problem; "
-                "from tvm_sphinx.search import Stop, search_schedule; "
-                "stop = Stop(max_evaluations=20_000); "
-                "search_schedule(read_problem(sys.argv[1]), stop=stop, series=False)"
-            )
-            tool = ["valgrind", "--tool=callgrind", "--toggle-collect=cpga_search_run"]
-            tool += [f"--callgrind-out-file={out}", sys.executable, "-c", code, str(path)]
-            try:
-                subprocess.run(tool, check=True, capture_output=True, timeout=600)
-            except (FileNotFoundError, subprocess.CalledProcessError) as error:
-                print(f"  left out: {error}")
-                return rows
-            lines = ["callgrind_annotate", "--inclusive=yes", "--threshold=100", str(out)]
-            listing = subprocess.run(lines, check=True, capture_output=True, text=True).stdout
-        rows.append({"problem": problem.name, "decoding %": round(100 * decoding_share(listing), 1)})
-    return rows
-
-
-def decoding_share(listing: str) -> float:
-    """Return what part of a search's instructions lies in `cpga_plan_*`, by callgrind's listing."""
-    counts: dict[str, int] = {}
-    for line in listing.splitlines():
-        found = re.match(r"\s*([\d,]+) .*?:(cpga_\w+)", line)
-        if found:
-            counts.setdefault(found[2], int(found[1].replace(",", "")))
-    parts = ("cpga_plan_try", "cpga_plan_apply", "cpga_plan_focus", "cpga_plan_load", "cpga_plan_sort")
-    return sum(counts.get(part, 0) for part in parts) / counts["cpga_search_run"]
 
 
 NO_SERIES = "no series first"
