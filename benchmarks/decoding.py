@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tvm_sphinx.problem import SchedulingProblem
-from tvm_sphinx.problem_file import write_problem
+from tvm_sphinx.scheduling.problem import SchedulingProblem
+from tvm_sphinx.scheduling.problem_file import write_problem
 
 
 def decoding(problems: list[SchedulingProblem], _: argparse.Namespace) -> list[dict[str, Any]]:
@@ -22,7 +22,7 @@ def decoding(problems: list[SchedulingProblem], _: argparse.Namespace) -> list[d
             path, out = Path(folder, "problem.json"), Path(folder, "callgrind.out")
             write_problem(problem, path)
             code = (
-                "import sys; from tvm_sphinx.problem_file import read_problem; "
+                "import sys; from tvm_sphinx.scheduling.problem_file import read_problem; "
                 "from tvm_sphinx.search import Stop, search_schedule; "
                 "stop = Stop(max_evaluations=20_000); "
                 "search_schedule(read_problem(sys.argv[1]), stop=stop, series=False)"

@@ -29,16 +29,16 @@ import tvm
 from tvm import relax
 
 from tvm_sphinx.cost.bench import bench_kernels, format_rows, measure_peak
-from tvm_sphinx.cost.candidates import KernelChoices, choose_kernels
-from tvm_sphinx.cost.records import RecordStore, record_path
-from tvm_sphinx.extract import Extraction, extract_task_graph
-from tvm_sphinx.lower import lower_to_kernels
-from tvm_sphinx.machine import usable_cores
+from tvm_sphinx.cost.choose.candidates import KernelChoices, choose_kernels
+from tvm_sphinx.cost.records.store import RecordStore, record_path
+from tvm_sphinx.frontend.extract import Extraction, extract_task_graph
+from tvm_sphinx.frontend.lower import lower_to_kernels
 from tvm_sphinx.platform import Device, Platform
+from tvm_sphinx.platform.machine import usable_cores
+from tvm_sphinx.platform.targets import device_target, host_target
 from tvm_sphinx.relax_pass import annotate_schedule
 from tvm_sphinx.runtime.executable import ConcurrentExecutable, build_executable
-from tvm_sphinx.schedule import Schedule
-from tvm_sphinx.targets import device_target, host_target
+from tvm_sphinx.scheduling.schedule import Schedule
 from tvm_sphinx.tune.apply import open_records
 from tvm_sphinx.tune.paths import tuning_root
 from tvm_sphinx.tune.session import TuneConfig, tune_kernels

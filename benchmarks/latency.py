@@ -27,25 +27,25 @@ import models
 import numpy as np
 
 from tvm_sphinx._tvm import relax, tvm
-from tvm_sphinx.build import build_executable as build_for_vm
-from tvm_sphinx.build import vm_devices
-from tvm_sphinx.cost.candidates import KernelChoices, choose_kernels
-from tvm_sphinx.cost.measure import measure_costs
-from tvm_sphinx.cost.records import RecordStore
+from tvm_sphinx.cost.choose.candidates import KernelChoices, choose_kernels
+from tvm_sphinx.cost.measure.handover import measure_handover
+from tvm_sphinx.cost.measure.kernels import measure_costs
+from tvm_sphinx.cost.records.store import RecordStore
 from tvm_sphinx.cost.table import build_problem
 from tvm_sphinx.errors import SphinxError
-from tvm_sphinx.extract import Extraction, extract_task_graph
-from tvm_sphinx.lower import lower_to_kernels
+from tvm_sphinx.frontend.extract import Extraction, extract_task_graph
+from tvm_sphinx.frontend.lower import lower_to_kernels
 from tvm_sphinx.platform import Platform
-from tvm_sphinx.problem import CANNOT_RUN, SchedulingProblem
-from tvm_sphinx.race import is_promising, race
+from tvm_sphinx.platform.targets import device_target
+from tvm_sphinx.program.compare_builds import is_promising, race
+from tvm_sphinx.program.stock_vm import build_executable as build_for_vm
+from tvm_sphinx.program.stock_vm import vm_devices
 from tvm_sphinx.relax_pass import annotate_schedule
 from tvm_sphinx.runtime.executable import ConcurrentExecutable, build_executable
-from tvm_sphinx.runtime.handover import measure_handover
-from tvm_sphinx.schedule import Schedule
+from tvm_sphinx.scheduling.problem import CANNOT_RUN, SchedulingProblem
+from tvm_sphinx.scheduling.schedule import Schedule
 from tvm_sphinx.search import search_schedule
 from tvm_sphinx.search.algorithms import ALGORITHMS
-from tvm_sphinx.targets import device_target
 
 #: The six of the issue; the others of BENCHMARKS.md have to be no slower than the best single device.
 MODELS = ("googlenet", "inception_v3", "nasnet", "clip", "lxmert", "bilstm")

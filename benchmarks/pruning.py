@@ -28,7 +28,6 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "patterns")]
 import network_graphs as nets  # noqa: E402
 from synthetic import BOARDS, make_problem  # noqa: E402
 
-from tvm_sphinx.graph import TaskGraph  # noqa: E402
 from tvm_sphinx.patterns import (  # noqa: E402
     find_patterns,
     log10_size,
@@ -38,7 +37,8 @@ from tvm_sphinx.patterns import (  # noqa: E402
     search_with_pruning,
     tie_occurrences,
 )
-from tvm_sphinx.problem import SchedulingProblem  # noqa: E402
+from tvm_sphinx.scheduling.graph import TaskGraph  # noqa: E402
+from tvm_sphinx.scheduling.problem import SchedulingProblem  # noqa: E402
 from tvm_sphinx.search import SearchSpace, Stop, search_schedule, solve_series  # noqa: E402
 
 TRANSFORMERS = ("bert_base", "clip", "lxmert", "t5_small", "vit_b16")

@@ -32,9 +32,9 @@ from drawn import draw_layered, draw_problems
 from peers import PEERS
 
 from tvm_sphinx.errors import SphinxError
-from tvm_sphinx.problem import SchedulingProblem
-from tvm_sphinx.problem_file import read_problem
-from tvm_sphinx.schedule import validate
+from tvm_sphinx.scheduling.problem import SchedulingProblem
+from tvm_sphinx.scheduling.problem_file import read_problem
+from tvm_sphinx.scheduling.schedule import validate
 from tvm_sphinx.search import CpgaParams, CpgaSearch, SearchResult, Stop, search_schedule
 from tvm_sphinx.search.native import native_problem, to_int64
 

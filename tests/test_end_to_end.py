@@ -16,20 +16,20 @@ from tvm import relax
 import tvm_sphinx
 from tests.networks import branching_cnn, recurrent_net, residual_cnn, transformer
 from tvm_sphinx import pipeline
-from tvm_sphinx.compiled import CompiledModel, largest_difference
-from tvm_sphinx.cost.candidates import KernelChoices
-from tvm_sphinx.cost.measure import MeasureConfig
+from tvm_sphinx.cost.choose.candidates import KernelChoices
+from tvm_sphinx.cost.measure.kernels import MeasureConfig
 from tvm_sphinx.cost.table import CostTable
 from tvm_sphinx.platform import Device, Platform
-from tvm_sphinx.programs import flatten_outputs
-from tvm_sphinx.targets import baseline_target, device_target, host_target
+from tvm_sphinx.platform.targets import baseline_target, device_target, host_target
+from tvm_sphinx.program.compiled import CompiledModel, largest_difference
+from tvm_sphinx.program.kinds import flatten_outputs
 
 QUICK = MeasureConfig(sample_ms=0.5)
 
 
 def unlike_devices_of_one_core() -> Platform:
     """Return two unlike CPU devices and a device of both their cores, on any machine."""
-    from tvm_sphinx.machine import usable_cores
+    from tvm_sphinx.platform.machine import usable_cores
 
     cores = usable_cores()
     first, last = cores[0], cores[min(1, len(cores) - 1)]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import tvm_sphinx
-from tvm_sphinx.cost.measure import MeasureConfig
+from tvm_sphinx.cost.measure.kernels import MeasureConfig
 from tvm_sphinx.platform import Platform
 
 # 1. A platform: the devices that a kernel can run on. `Platform.detect()` offers each core of this

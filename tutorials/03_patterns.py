@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-from tvm_sphinx.graph import TaskGraph
 from tvm_sphinx.patterns import (
     describe_patterns,
     find_patterns,
@@ -24,8 +23,9 @@ from tvm_sphinx.patterns import (
     report_pruning,
     search_with_pruning,
 )
-from tvm_sphinx.problem import SchedulingProblem
-from tvm_sphinx.schedule import validate
+from tvm_sphinx.scheduling.graph import TaskGraph
+from tvm_sphinx.scheduling.problem import SchedulingProblem
+from tvm_sphinx.scheduling.schedule import validate
 from tvm_sphinx.search import Stop, search_schedule, solve_series
 
 GRAPHS = Path(__file__).resolve().parents[1] / "tests" / "data" / "graphs"

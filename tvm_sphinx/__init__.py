@@ -10,21 +10,21 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from .errors import SphinxError
-from .graph import TaskGraph
 from .platform import Device, Link, Platform
-from .problem import SchedulingProblem
-from .schedule import Schedule
+from .scheduling.graph import TaskGraph
+from .scheduling.problem import SchedulingProblem
+from .scheduling.schedule import Schedule
 
 if TYPE_CHECKING:
-    from .compiled import CompiledModel
     from .pipeline import compile
+    from .program.compiled import CompiledModel
     from .search import search_schedule
 
 __version__ = "0.1.0"
 
 # Names that import TVM, or the C extension, when they are first asked for.
 _LAZY = {
-    "CompiledModel": "compiled",
+    "CompiledModel": "program.compiled",
     "compile": "pipeline",
     "search_schedule": "search",
 }
@@ -58,7 +58,7 @@ def load(path: str) -> CompiledModel:
     ArtifactError
         If the file is missing, truncated, altered, or of another version.
     """
-    from .compiled import CompiledModel
+    from .program.compiled import CompiledModel
 
     return CompiledModel.load(path)
 

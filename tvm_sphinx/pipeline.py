@@ -9,19 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from ._tvm import tvm
-from .compiled import CompiledModel, random_inputs
-from .cost.candidates import CandidateSource, KernelChoices, choose_kernels
-from .cost.fill import always_measured, fill_costs
-from .cost.measure import MeasureConfig, measure_costs
+from .cost.choose.candidates import CandidateSource, KernelChoices, choose_kernels
+from .cost.choose.fill import always_measured, fill_costs
+from .cost.measure.kernels import MeasureConfig, measure_costs
 from .cost.model.model_file import CostModel, default_model_path, load_cost_model
-from .cost.progress import Progress
-from .cost.records import RecordStore
+from .cost.records.store import RecordStore
 from .cost.table import CostTable, build_problem
 from .errors import UnsupportedError
-from .extract import Extraction, extract_task_graph
-from .frontend import entry_function, load_model
-from .graph import TaskGraph
-from .lower import lower_to_kernels
+from .frontend.extract import Extraction, extract_task_graph
+from .frontend.load import entry_function, load_model
+from .frontend.lower import lower_to_kernels
 from .patterns import (
     find_patterns,
     prune_problem,
@@ -30,15 +27,18 @@ from .patterns import (
     search_with_pruning,
 )
 from .platform import Platform
-from .programs import LaneProgramFile, Program, build_stock_program
-from .race import is_promising, speedup
+from .platform.targets import device_target
+from .program.compare_builds import is_promising, speedup
+from .program.compiled import CompiledModel, random_inputs
+from .program.fallback import build_on_single_device, input_specs
+from .program.kinds import LaneProgramFile, Program, build_stock_program
+from .progress import Progress
 from .relax_pass import annotate_schedule
 from .report.placement import PlacementReport, format_ns, placement_report
 from .runtime.build import build_image
-from .schedule import Schedule, validate
+from .scheduling.graph import TaskGraph
+from .scheduling.schedule import Schedule, validate
 from .search import SearchResult, Stop, check_algorithm, search_schedule
-from .single import build_on_single_device, input_specs
-from .targets import device_target
 from .tune.apply import open_records
 
 
@@ -64,7 +64,8 @@ def compile(
     Parameters
     ----------
     model
-        What `tvm_sphinx.frontend.load_model` takes: a path, a demo model's name, or a model in memory.
+        What `tvm_sphinx.frontend.load.load_model` takes: a path, a demo model's name, or a model in
+        memory.
     platform
         A platform, a name in `tvm_sphinx.platform.NAMED_PLATFORMS`, or a platform file.
     input_shapes
@@ -73,8 +74,8 @@ def compile(
         Relax function to schedule; by default ``main`` or the only one.
     records
         File of measured times to use and to extend, or its folder (see
-        `tvm_sphinx.cost.records.record_path`); what `tvm-sphinx tune` has found lies beside it. None
-        keeps times in memory, without tuned kernels.
+        `tvm_sphinx.cost.records.store.record_path`); what `tvm-sphinx tune` has found lies beside it.
+        None keeps times in memory, without tuned kernels.
     algorithm, seed, stop
         See `tvm_sphinx.search.search_schedule`.
     prune
@@ -84,13 +85,13 @@ def compile(
         How long to measure, and through which RPC tracker where the platform is of another machine.
     measure_budget_s
         Seconds to measure kernels that are not on record; the rest is predicted, see
-        `tvm_sphinx.cost.fill.fill_costs`. None measures all of them.
+        `tvm_sphinx.cost.choose.fill.fill_costs`. None measures all of them.
     cost_model
         File of the model that predicts; made by ``tvm-sphinx train``.
     with_reference
         Also build the model for the best single device, and race the two: where the schedule turns out
         to be slower, the model runs on the single device. It does so, too, where the schedule promises
-        less than 2 % (`tvm_sphinx.race.LEAST_GAIN`).
+        less than 2 % (`tvm_sphinx.program.compare_builds.LEAST_GAIN`).
     progress
         Called as ``progress(stage, done, total)``.
 

@@ -8,17 +8,17 @@ from dataclasses import replace
 from typing import Any
 
 from ._tvm import relax, tvm
-from .build import lower_scheduled
-from .cost.candidates import choose_kernels
-from .cost.measure import measure_costs
+from .cost.choose.candidates import choose_kernels
+from .cost.measure.kernels import measure_costs
 from .cost.table import build_problem
 from .errors import UnsupportedError
-from .extract import extract_task_graph
-from .lower import lower_to_kernels
+from .frontend.extract import extract_task_graph
+from .frontend.lower import lower_to_kernels
 from .platform import Device, Platform
+from .platform.targets import device_target
+from .program.stock_vm import lower_scheduled
 from .relax_pass import annotate_schedule, is_scheduled
 from .search import search_schedule
-from .targets import device_target
 from .tune.apply import open_records
 
 

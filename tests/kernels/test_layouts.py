@@ -12,9 +12,9 @@ from tvm import relax, tirx
 from tvm_ffi import structural_equal
 
 from tests.kernels.reference import TARGET, compare
-from tvm_sphinx.constants import fold_constants
+from tvm_sphinx.frontend.fold_constants import fold_constants
+from tvm_sphinx.frontend.lower import lower_to_kernels
 from tvm_sphinx.kernels import ScheduleKernels, prepare_layouts, schedule_kernel
-from tvm_sphinx.lower import lower_to_kernels
 
 PASSES = relax.transform
 

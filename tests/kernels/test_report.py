@@ -9,7 +9,7 @@ import tvm
 from tvm import relax
 
 import tvm_sphinx
-from tvm_sphinx.cost.measure import MeasureConfig
+from tvm_sphinx.cost.measure.kernels import MeasureConfig
 from tvm_sphinx.kernels import rule_of, schedule_kernel
 from tvm_sphinx.platform import Platform
 from tvm_sphinx.report.placement import PlacementReport

@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 
-from tvm_sphinx.problem import CANNOT_RUN, SchedulingProblem
+from tvm_sphinx.scheduling.problem import CANNOT_RUN, SchedulingProblem
 
 
 def optimal_ns(problem: SchedulingProblem, together: Sequence[Sequence[int]] = ()) -> int | None:

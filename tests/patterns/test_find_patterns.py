@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tvm_sphinx.errors import ProblemError
-from tvm_sphinx.graph import TaskGraph
 from tvm_sphinx.patterns import PatternHierarchy, find_patterns, operator_labels, tie_occurrences
+from tvm_sphinx.scheduling.graph import TaskGraph
 
 from .network_graphs import (
     Builder,

@@ -10,15 +10,15 @@ import pytest
 import tvm
 
 from tests.networks import recurrent_net, transformer
-from tvm_sphinx.cost import measure
-from tvm_sphinx.cost.kernel_timing import BuiltKernels, LocalBench, MeasureConfig
-from tvm_sphinx.cost.records import RecordStore
-from tvm_sphinx.extract import Extraction, extract_task_graph
-from tvm_sphinx.lower import lower_to_kernels
-from tvm_sphinx.machine import usable_cores
+from tvm_sphinx.cost.measure import kernels as measure
+from tvm_sphinx.cost.measure.kernel_timing import BuiltKernels, LocalBench, MeasureConfig
+from tvm_sphinx.cost.measure.sampling import Samples
+from tvm_sphinx.cost.records.store import RecordStore
+from tvm_sphinx.frontend.extract import Extraction, extract_task_graph
+from tvm_sphinx.frontend.lower import lower_to_kernels
 from tvm_sphinx.platform import Device, Platform
-from tvm_sphinx.runtime.sampling import Samples
-from tvm_sphinx.targets import baseline_target, device_target, host_target
+from tvm_sphinx.platform.machine import usable_cores
+from tvm_sphinx.platform.targets import baseline_target, device_target, host_target
 
 ALONE = MeasureConfig(under_load=False)
 

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tvm_sphinx.errors import ProblemError
-from tvm_sphinx.graph import FROM_INPUT, GraphInput, Operand, TaskGraph
 from tvm_sphinx.patterns import (
     PruningReport,
     find_patterns,
@@ -28,8 +27,9 @@ from tvm_sphinx.patterns import (
 from tvm_sphinx.patterns.fold import Tiling
 from tvm_sphinx.patterns.prune import best_heuristic_ns
 from tvm_sphinx.patterns.series import Reach
-from tvm_sphinx.problem import CANNOT_RUN, SchedulingProblem
-from tvm_sphinx.schedule import validate
+from tvm_sphinx.scheduling.graph import FROM_INPUT, GraphInput, Operand, TaskGraph
+from tvm_sphinx.scheduling.problem import CANNOT_RUN, SchedulingProblem
+from tvm_sphinx.scheduling.schedule import validate
 from tvm_sphinx.search import SearchSpace, Stop, search_schedule, solve_series
 from tvm_sphinx.search.series import cut_tasks
 

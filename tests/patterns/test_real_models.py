@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tvm_sphinx.graph import TaskGraph
 from tvm_sphinx.patterns import PatternHierarchy, find_patterns, operator_labels, prune_search_space
+from tvm_sphinx.scheduling.graph import TaskGraph
 
 GRAPHS = Path(__file__).resolve().parents[1] / "data" / "graphs"
 

@@ -9,7 +9,7 @@ from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
 from tvm_sphinx.patterns import bounded_units, serial_units
-from tvm_sphinx.problem import CANNOT_RUN, SchedulingProblem
+from tvm_sphinx.scheduling.problem import CANNOT_RUN, SchedulingProblem
 
 from .brute_force import optimal_ns
 

@@ -23,13 +23,13 @@ from tests.runtime.modules import (
     random_inputs,
     random_module,
 )
-from tvm_sphinx.artifact import read_artifact, write_artifact
 from tvm_sphinx.errors import ArtifactError, PlatformError, UnsupportedError
 from tvm_sphinx.platform import Device, Platform
+from tvm_sphinx.platform.targets import host_target
 from tvm_sphinx.runtime import executable as executable_module
+from tvm_sphinx.runtime.artifact import read_artifact, write_artifact
 from tvm_sphinx.runtime.build import build_image
 from tvm_sphinx.runtime.executable import ConcurrentExecutable
-from tvm_sphinx.targets import host_target
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import pytest
 import tvm_ffi
 
 from tests.runtime.modules import platforms
+from tvm_sphinx.cost.measure.handover import fetch_samples, measure_handover, ping_pong
 from tvm_sphinx.runtime import encode as native
-from tvm_sphinx.runtime.handover import fetch_samples, measure_handover, ping_pong
 from tvm_sphinx.runtime.plan import make_plan
 from tvm_sphinx.runtime.tensors import aligned_bytes
 

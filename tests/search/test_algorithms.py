@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from tests.strategies import draw_problem, problems
 from tvm_sphinx.errors import SphinxError
-from tvm_sphinx.problem import SchedulingProblem
-from tvm_sphinx.schedule import validate
+from tvm_sphinx.scheduling.problem import SchedulingProblem
+from tvm_sphinx.scheduling.schedule import validate
 from tvm_sphinx.search import ALGORITHMS, NoRoomError, ParamsError, SearchSpace, Stop, search_schedule
 from tvm_sphinx.search.bounds import lower_bound_ns
 

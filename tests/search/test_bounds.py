@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from tests.search import twin_bounds
 from tests.strategies import draw_problem, problems
-from tvm_sphinx.problem import SchedulingProblem
+from tvm_sphinx.scheduling.problem import SchedulingProblem
 from tvm_sphinx.search import Stop, search_schedule
 from tvm_sphinx.search.bounds import heads_and_tails_ns, lower_bound_ns
 

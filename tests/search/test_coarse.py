@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.strategies import draw_problem, problems
-from tvm_sphinx.problem import CANNOT_RUN, NO_GROUP, UNLIMITED, SchedulingProblem
-from tvm_sphinx.schedule import validate
+from tvm_sphinx.scheduling.problem import CANNOT_RUN, NO_GROUP, UNLIMITED, SchedulingProblem
+from tvm_sphinx.scheduling.schedule import validate
 from tvm_sphinx.search import Stop, search_schedule
 from tvm_sphinx.search.coarse import Coarsening, coarsen
 from tvm_sphinx.search.native import native_problem, to_int64

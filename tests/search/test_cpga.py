@@ -14,7 +14,7 @@ import pytest
 
 from tests.strategies import draw_problem
 from tvm_sphinx.errors import ArtifactError
-from tvm_sphinx.schedule import validate
+from tvm_sphinx.scheduling.schedule import validate
 from tvm_sphinx.search import CpgaParams, CpgaSearch, ParamsError, Stop, search_schedule
 from tvm_sphinx.search.result import HistoryPoint
 from tvm_sphinx.search.stop import StopError

@@ -9,8 +9,8 @@ import pytest
 
 from tests.search.twin import Twin
 from tests.strategies import draw_problem
-from tvm_sphinx.problem import CANNOT_RUN, NO_GROUP, SchedulingProblem
-from tvm_sphinx.schedule import validate
+from tvm_sphinx.scheduling.problem import CANNOT_RUN, NO_GROUP, SchedulingProblem
+from tvm_sphinx.scheduling.schedule import validate
 from tvm_sphinx.search import CpgaParams, NoRoomError, Stop, choose_algorithm, search_schedule
 from tvm_sphinx.search import exact as exact_search
 from tvm_sphinx.search.exact import PROVABLE_TASKS, ExactParams, polish_windows

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from benchmarks.synthetic import BOARDS, Board, make_problem
 from tests.search.test_known_problems import brute_force_ns
 from tests.strategies import CORE_LAYOUTS, problems
-from tvm_sphinx.graph import TaskGraph
-from tvm_sphinx.problem import CANNOT_RUN, NO_GROUP, UNLIMITED, SchedulingProblem
-from tvm_sphinx.schedule import validate
+from tvm_sphinx.scheduling.graph import TaskGraph
+from tvm_sphinx.scheduling.problem import CANNOT_RUN, NO_GROUP, UNLIMITED, SchedulingProblem
+from tvm_sphinx.scheduling.schedule import validate
 from tvm_sphinx.search import CpgaSearch, Stop, search_schedule, solve_series
 
 GRAPHS = Path(__file__).parents[1] / "data" / "graphs"

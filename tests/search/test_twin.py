@@ -13,7 +13,7 @@ from tests.search.twin import Rng, Twin
 from tests.search.twin_heuristics import run_heuristic
 from tests.strategies import draw_problem, problems
 from tvm_sphinx.cpga_ext._cpga import Search
-from tvm_sphinx.problem import SchedulingProblem
+from tvm_sphinx.scheduling.problem import SchedulingProblem
 from tvm_sphinx.search import CpgaParams, SearchSpace
 from tvm_sphinx.search.heuristics import KINDS
 from tvm_sphinx.search.native import native_problem, to_int64

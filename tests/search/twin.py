@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from tests.search.twin_heuristics import run_heuristic
-from tvm_sphinx.problem import SchedulingProblem
+from tvm_sphinx.scheduling.problem import SchedulingProblem
 from tvm_sphinx.search import CpgaParams, SearchSpace
 
 MASK = 2**64 - 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tvm_sphinx.problem import CANNOT_RUN, SchedulingProblem
+from tvm_sphinx.scheduling.problem import CANNOT_RUN, SchedulingProblem
 from tvm_sphinx.search import SearchSpace
 
 Kind = str | int

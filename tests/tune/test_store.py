@@ -16,7 +16,7 @@ from tvm.s_tir.meta_schedule.database import JSONDatabase, TuningRecord, Workloa
 
 from tests.tune.networks import extract, one_core, product_net
 from tvm_sphinx.errors import SphinxError
-from tvm_sphinx.targets import device_target
+from tvm_sphinx.platform.targets import device_target
 from tvm_sphinx.tune.repair import is_record, is_workload
 from tvm_sphinx.tune.space import workload_module
 from tvm_sphinx.tune.store import FAILED_S, TuningStore, class_folder

@@ -21,15 +21,15 @@ from tvm.s_tir.meta_schedule.database import JSONDatabase
 import tvm_sphinx
 from tests.tune.networks import extract, one_core, product_net, write_model
 from tvm_sphinx.cli import main
-from tvm_sphinx.cost.agreement import agree
-from tvm_sphinx.cost.candidates import Candidate, choose_kernels, default_loops, serial_sum_ns
-from tvm_sphinx.cost.kernel_timing import MeasureConfig, random_tensor
-from tvm_sphinx.cost.records import RecordStore, record_path
+from tvm_sphinx.cost.choose.agreement import agree
+from tvm_sphinx.cost.choose.candidates import Candidate, choose_kernels, default_loops, serial_sum_ns
+from tvm_sphinx.cost.measure.kernel_timing import MeasureConfig, random_tensor
+from tvm_sphinx.cost.measure.lane_timing import load_for_lanes
+from tvm_sphinx.cost.records.store import RecordStore, record_path
 from tvm_sphinx.errors import SphinxError
-from tvm_sphinx.extract import Kernel
+from tvm_sphinx.frontend.extract import Kernel
 from tvm_sphinx.platform import Device
-from tvm_sphinx.runtime.timing import load_for_lanes
-from tvm_sphinx.targets import device_target
+from tvm_sphinx.platform.targets import device_target
 from tvm_sphinx.tune import tune_model
 from tvm_sphinx.tune.apply import TunedKernels
 from tvm_sphinx.tune.paths import tuning_root
@@ -94,8 +94,10 @@ def test_records_count_towards_the_trials(tuned: Path) -> None:
 def test_compile_takes_a_tuned_kernel_where_it_is_faster(
     tuned: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tvm_sphinx.cost.candidates.is_faster", lambda *_: True)
-    monkeypatch.setattr("tvm_sphinx.cost.candidates.may_win", lambda *_: True)  # whatever the clock says
+    monkeypatch.setattr("tvm_sphinx.cost.choose.candidates.is_faster", lambda *_: True)
+    monkeypatch.setattr(
+        "tvm_sphinx.cost.choose.candidates.may_win", lambda *_: True
+    )  # whatever the clock says
     compiled = tvm_sphinx.compile(product_net(), one_core(), records=tuned, with_reference=False)
     assert compiled.report is not None
     assert compiled.report.implementations["tuned"] >= 1
@@ -154,7 +156,7 @@ def test_a_wrong_candidate_is_dropped_and_not_tried_again() -> None:
 
 def test_a_source_can_add_a_faster_implementation(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a library call would be: another PrimFunc, with an origin of its own."""
-    monkeypatch.setattr("tvm_sphinx.cost.candidates.is_faster", lambda *_: True)
+    monkeypatch.setattr("tvm_sphinx.cost.choose.candidates.is_faster", lambda *_: True)
     platform = one_core()
     extraction = extract(product_net(), platform)
     source = _Always(lambda kernel: mark_scheduled(kernel.function).with_attr("sphinx.test", 1))

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import PlatformError
-from ..machine import group_name, usable_cores
 from ..platform import Device, Platform
+from ..platform.machine import group_name, usable_cores
 from .compile import add_model_arguments, chosen_platform, parse_input_shapes
 from .files import check_writable, write_text
 from .progress import ProgressLine
@@ -50,11 +50,11 @@ def run(args: argparse.Namespace) -> int:
     check_writable(args.json)
     devices = bench_devices(chosen_platform(args), args.cores)
     from ..cost.bench import bench_kernels, format_rows, measure_peak, to_json
-    from ..extract import extract_task_graph
-    from ..frontend import entry_function, load_model
-    from ..lower import lower_to_kernels
+    from ..frontend.extract import extract_task_graph
+    from ..frontend.load import entry_function, load_model
+    from ..frontend.lower import lower_to_kernels
+    from ..platform.targets import device_target
     from ..runtime.kernels import check_processor
-    from ..targets import device_target
     from ..tune.apply import open_records
 
     for device in devices:

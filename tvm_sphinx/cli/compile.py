@@ -13,7 +13,7 @@ from .files import check_writable
 from .progress import ProgressLine
 
 if TYPE_CHECKING:
-    from ..compiled import CompiledModel
+    from ..program.compiled import CompiledModel
 
 
 def add_parser(subparsers: Any) -> None:
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     if args.measure_budget is not None:
         budget_s = parse_duration(args.measure_budget, "--measure-budget")
     platform = _remote_platform(args)
-    from ..cost.measure import MeasureConfig
+    from ..cost.measure.kernels import MeasureConfig
     from ..pipeline import compile
     from ..search import Stop
 

@@ -13,7 +13,7 @@ from .compile import parse_input_shapes
 from .files import check_writable, write_text
 
 if TYPE_CHECKING:
-    from ..graph import TaskGraph
+    from ..scheduling.graph import TaskGraph
 
 _DRAWINGS = (".svg", ".html", ".dot")
 
@@ -62,13 +62,13 @@ def run(args: argparse.Namespace) -> int:
         raise SphinxError(
             f"Expected --patterns to end in one of: {', '.join(_DRAWINGS)}; got {args.patterns!r}."
         )
-    from ..frontend import is_model
+    from ..frontend.load import is_model
 
     return _explain_model(args) if is_model(args.FILE) else _explain_program(args)
 
 
 def _explain_program(args: argparse.Namespace) -> int:
-    from ..compiled import CompiledModel
+    from ..program.compiled import CompiledModel
     from ..report.timeline import timeline_html, timeline_svg, timeline_text
 
     compiled = CompiledModel.load(args.FILE)

@@ -11,7 +11,7 @@ from ..errors import ModelError, SphinxError
 from .files import check_writable, write_text
 
 if TYPE_CHECKING:
-    from ..compiled import CompiledModel
+    from ..program.compiled import CompiledModel
 
 _FILL_MODES = ("random", "zeros", "ones")
 
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, name) < 1:
             raise SphinxError(f"Expected --{name} >= 1; got {getattr(args, name)}.")
     check_writable(args.trace)
-    from ..compiled import CompiledModel, largest_difference
+    from ..program.compiled import CompiledModel, largest_difference
 
     compiled = CompiledModel.load(args.FILE)
     inputs = _inputs(args, compiled)

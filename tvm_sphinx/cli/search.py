@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SphinxError
-from ..problem_file import read_problem
+from ..scheduling.problem_file import read_problem
 from ..search import ALGORITHMS, ParamsError, SearchResult, Stop, choose_algorithm, search_schedule
 from ..search.exact import PROVABLE_TASKS, ExactParams
 from .files import check_writable
@@ -22,7 +22,9 @@ def add_parser(subparsers: Any) -> None:
         help="schedule a problem file",
         description="Search for a short schedule of a problem file.",
     )
-    parser.add_argument("problem", metavar="PROBLEM.json", help="form: see tvm_sphinx.problem_file")
+    parser.add_argument(
+        "problem", metavar="PROBLEM.json", help="form: see tvm_sphinx.scheduling.problem_file"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
     parser.add_argument("--time-limit", type=float, metavar="S", help="seconds of wall time")
     parser.add_argument(
@@ -48,7 +50,7 @@ def add_parser(subparsers: Any) -> None:
         "-o",
         "--output",
         metavar="schedule.json",
-        help="'-' writes to stdout; form: see tvm_sphinx.schedule_file",
+        help="'-' writes to stdout; form: see tvm_sphinx.scheduling.schedule_file",
     )
     parser.set_defaults(run=run)
 

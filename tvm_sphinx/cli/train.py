@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         raise SphinxError(f"Expected --samples >= 0; got {args.samples}.")
     from ..cost.model.model_file import default_model_path, save_cost_model
     from ..cost.model.training import default_devices, train_model
-    from ..cost.records import RecordStore, record_path
+    from ..cost.records.store import RecordStore, record_path
 
     devices = Platform.named(args.platform).devices if args.platform else default_devices()
     records = RecordStore(record_path(args.records))

@@ -13,15 +13,15 @@ from typing import Any
 
 from .._tvm import tvm
 from ..errors import UnsupportedError
-from ..extract import Extraction, Kernel, kernel_flops
+from ..frontend.extract import Extraction, Kernel, kernel_flops
 from ..kernels import compute, rule_of
 from ..platform import Device, Platform
+from ..progress import Progress
 from ..report.placement import format_table
-from .candidates import CandidateSource, KernelChoices, choose_kernels
-from .kernel_timing import MeasureConfig, kernel_of, operand_bytes
-from .measure import measure_kernels
-from .progress import Progress
-from .records import RecordStore, median_and_spread
+from .choose.candidates import CandidateSource, KernelChoices, choose_kernels
+from .measure.kernel_timing import MeasureConfig, kernel_of, operand_bytes
+from .measure.kernels import measure_kernels
+from .records.store import RecordStore, median_and_spread
 
 # A matrix product whose operands stay in the nearest caches, and a copy of more than the caches hold.
 _PRODUCT_ROWS, _PRODUCT_INNER, _PRODUCT_COLUMNS = 7 * 64, 256, 32
@@ -133,7 +133,7 @@ def bench_kernels(
     sources
         Implementations beside those of the rules, such as tuned ones.
     config, progress
-        As for `tvm_sphinx.cost.measure.measure_costs`.
+        As for `tvm_sphinx.cost.measure.kernels.measure_costs`.
     """
     kernels = list(extraction.kernels.values())
     calls = Counter(task.kernel for task in extraction.graph.tasks)

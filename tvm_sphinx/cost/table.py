@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ProblemError
-from ..graph import TaskGraph
 from ..platform import Platform
-from ..problem import UNLIMITED, Int64Array, SchedulingProblem
+from ..scheduling.graph import TaskGraph
+from ..scheduling.problem import UNLIMITED, Int64Array, SchedulingProblem
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ..graph import TaskGraph
+from ..scheduling.graph import TaskGraph
 from .hierarchy import PatternHierarchy, check_same_graph
 
 #: Pattern fills of the drawing, in turn; readable under black text (ColorBrewer Pastel1).

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from ..graph import TaskGraph
+from ..scheduling.graph import TaskGraph
 from .describe import describe_patterns, pattern_fill, task_kind
 from .hierarchy import PatternHierarchy, check_same_graph
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import ProblemError
-from ..graph import TaskGraph
+from ..scheduling.graph import TaskGraph
 from .canonical import CanonicalGraph, canonicalise
 from .growth import Grower, Node, Region
 from .hierarchy import Part, Pattern, PatternHierarchy

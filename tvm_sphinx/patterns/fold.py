@@ -9,9 +9,9 @@ from itertools import combinations, pairwise
 
 import numpy as np
 
-from ..graph import TaskGraph
-from ..problem import CANNOT_RUN, UNLIMITED, Int64Array, SchedulingProblem
-from ..schedule import Schedule
+from ..scheduling.graph import TaskGraph
+from ..scheduling.problem import CANNOT_RUN, UNLIMITED, Int64Array, SchedulingProblem
+from ..scheduling.schedule import Schedule
 from ..search.heuristics import KINDS
 from ..search.native import APPEND, INSERT, native_problem, to_schedule
 from .hierarchy import PatternHierarchy

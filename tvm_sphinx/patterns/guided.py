@@ -9,9 +9,9 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-from ..graph import TaskGraph
-from ..problem import SchedulingProblem
-from ..schedule import Schedule
+from ..scheduling.graph import TaskGraph
+from ..scheduling.problem import SchedulingProblem
+from ..scheduling.schedule import Schedule
 from ..search import HistoryPoint, SearchResult, SearchSpace, Stop, search_schedule
 from ..search.coarse import Coarsening, coarsen
 from ..search.native import native_problem

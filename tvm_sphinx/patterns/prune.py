@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import ProblemError
-from ..graph import TaskGraph
-from ..problem import CANNOT_RUN, UNLIMITED, SchedulingProblem
+from ..scheduling.graph import TaskGraph
+from ..scheduling.problem import CANNOT_RUN, UNLIMITED, SchedulingProblem
 from ..search.heuristics import KINDS, SINGLE
 from ..search.native import native_problem
 from ..search.space import SearchSpace

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..graph import TaskGraph
+from ..scheduling.graph import TaskGraph
 
 Occurrence = tuple[int, ...]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from ..graph import TaskGraph
+from ..scheduling.graph import TaskGraph
 from .hierarchy import PatternHierarchy
 from .series import SERIES_TRIED, Occurrence, Reach
 

@@ -7,7 +7,7 @@ from itertools import permutations
 
 import numpy as np
 
-from ..problem import CANNOT_RUN, NO_GROUP, UNLIMITED, Int64Array, SchedulingProblem
+from ..scheduling.problem import CANNOT_RUN, NO_GROUP, UNLIMITED, Int64Array, SchedulingProblem
 from ..search.bounds import heads_and_tails_ns
 from ..search.series import cut_tasks
 

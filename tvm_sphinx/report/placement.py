@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
-from ..graph import FROM_INPUT, Operand, TaskGraph
 from ..platform import Platform
-from ..schedule import Schedule
+from ..scheduling.graph import FROM_INPUT, Operand, TaskGraph
+from ..scheduling.schedule import Schedule
 
 _MOST_NAMED = 8  # kernels that the report names in a line
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..implement import ImplementKernels
+from ..kernels.implement import ImplementKernels
 from ..platform import Platform
-from ..schedule import Schedule
+from ..scheduling.schedule import Schedule
 from .image import Image
 from .kernels import KernelPass, compile_kernels
 from .plan import make_plan

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from .._tvm import tvm, tvm_ffi
 from ..errors import UnsupportedError
 from ..platform import Platform
-from ..schedule import Schedule
+from ..scheduling.schedule import Schedule
 from .build import build_image
 from .encode import Opcode, make_lanes
 from .image import Image

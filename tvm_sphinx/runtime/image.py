@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ..artifact import read_artifact, write_artifact
 from ..errors import ArtifactError, SphinxError
 from ..platform import Platform
-from ..schedule import Schedule
+from ..scheduling.schedule import Schedule
+from .artifact import read_artifact, write_artifact
 from .plan import make_plan
 from .program import LaneProgram
 from .tensors import aligned_bytes

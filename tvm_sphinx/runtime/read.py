@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._tvm import relax, tvm
-from ..dataflow import tensor_bytes
 from ..errors import UnsupportedError
-from ..frontend import entry_function
+from ..frontend.dataflow import tensor_bytes
+from ..frontend.load import entry_function
 from ..platform import Platform
 from ..relax_pass import SCHEDULED_ATTR
 from .program import Buffer, LaneProgram, Step, TensorView

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ..errors import InvalidScheduleError
 from ..platform import Platform
-from ..schedule import Schedule
+from ..scheduling.schedule import Schedule
 from .plan import LanePlan
 from .program import LaneProgram
 

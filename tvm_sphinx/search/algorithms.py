@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import InvalidScheduleError, SphinxError, known_choices
-from ..integers import is_whole
-from ..problem import UNLIMITED, SchedulingProblem
-from ..schedule import Schedule, validate
+from ..scheduling.integers import is_whole
+from ..scheduling.problem import UNLIMITED, SchedulingProblem
+from ..scheduling.schedule import Schedule, validate
 from .baselines import annealing, greedy_correction, plain_ga, random_search
 from .bounds import lower_bound_ns
 from .cpga import NoRoomError, ParamsError, Progress, cpga

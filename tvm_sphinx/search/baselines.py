@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..problem import Int64Array, SchedulingProblem
+from ..scheduling.problem import Int64Array, SchedulingProblem
 from .bounds import lower_bound_ns
 from .cpga import CpgaParams, NoRoomError, Progress, cpga
 from .native import INSERT, NativePlan, native_problem, to_int64, to_schedule

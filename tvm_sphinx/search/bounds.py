@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..problem import Int64Array, SchedulingProblem
+from ..scheduling.problem import Int64Array, SchedulingProblem
 from .native import native_problem
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..problem import CANNOT_RUN, NO_GROUP, UNLIMITED, Int64Array, SchedulingProblem
-from ..schedule import Schedule
+from ..scheduling.problem import CANNOT_RUN, NO_GROUP, UNLIMITED, Int64Array, SchedulingProblem
+from ..scheduling.schedule import Schedule
 from .native import APPEND, INSERT, native_problem, to_int64, to_schedule
 
 #: Tasks for each block, in the mean.

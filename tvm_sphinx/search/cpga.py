@@ -11,8 +11,8 @@ import numpy as np
 
 from ..cpga_ext._cpga import Search
 from ..errors import ArtifactError, InvalidScheduleError, SphinxError
-from ..problem import SchedulingProblem
-from ..schedule import Schedule
+from ..scheduling.problem import SchedulingProblem
+from ..scheduling.schedule import Schedule
 from .native import native_problem, to_schedule
 from .result import HistoryPoint, SearchResult
 from .series import solve_native_series

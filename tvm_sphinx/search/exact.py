@@ -9,8 +9,8 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from ..problem import SchedulingProblem
-from ..schedule import Schedule
+from ..scheduling.problem import SchedulingProblem
+from ..scheduling.schedule import Schedule
 from .cpga import NoRoomError, Progress, cpga
 from .exact_model import ExactModel
 from .result import HistoryPoint, SearchResult

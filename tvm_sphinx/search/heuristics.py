@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..cpga_ext._cpga import Problem
 from ..errors import ProblemError
-from ..problem import SchedulingProblem
+from ..scheduling.problem import SchedulingProblem
 from .native import NativePlan, native_problem, to_schedule
 from .result import HistoryPoint, SearchResult
 

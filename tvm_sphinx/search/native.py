@@ -7,8 +7,8 @@ from itertools import accumulate, chain
 import numpy as np
 
 from ..cpga_ext._cpga import Problem
-from ..problem import NO_GROUP, Int64Array, SchedulingProblem
-from ..schedule import Schedule
+from ..scheduling.problem import NO_GROUP, Int64Array, SchedulingProblem
+from ..scheduling.schedule import Schedule
 from .space import SearchSpace
 
 #: Decode rules: a task starts after all earlier ones of its device, or in the first gap that holds it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..schedule import Schedule
+from ..scheduling.schedule import Schedule
 
 
 class HistoryPoint(NamedTuple):

@@ -18,8 +18,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..cpga_ext._cpga import Problem
-from ..problem import SchedulingProblem
-from ..schedule import Schedule
+from ..scheduling.problem import SchedulingProblem
+from ..scheduling.schedule import Schedule
 from .native import native_problem, to_int64, to_schedule
 from .stop import Stop
 

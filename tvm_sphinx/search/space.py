@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ProblemError
-from ..problem import CANNOT_RUN, NO_GROUP, Int64Array, SchedulingProblem
+from ..scheduling.problem import CANNOT_RUN, NO_GROUP, Int64Array, SchedulingProblem
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import SphinxError
-from ..integers import MAX_TOTAL
+from ..scheduling.integers import MAX_TOTAL
 
 
 class StopError(SphinxError, ValueError):

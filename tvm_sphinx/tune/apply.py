@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..cost.candidates import Candidate, CandidateSource
-from ..cost.records import RecordStore, record_path
-from ..extract import Kernel
+from ..cost.choose.candidates import Candidate, CandidateSource
+from ..cost.records.store import RecordStore, record_path
+from ..frontend.extract import Kernel
 from ..platform import Device
 from .paths import tuning_root
 from .space import scheduled_function, workload_module
@@ -31,7 +31,7 @@ def open_records(records: str | Path | None) -> tuple[RecordStore, list[Candidat
 
 
 class TunedKernels:
-    """A `tvm_sphinx.cost.candidates.CandidateSource`: the fastest tuned schedules of a kernel.
+    """A `tvm_sphinx.cost.choose.candidates.CandidateSource`: the fastest tuned schedules of a kernel.
 
     Parameters
     ----------

@@ -9,9 +9,9 @@ from typing import Any
 from tvm.s_tir.meta_schedule.database import MemoryDatabase, TuningRecord
 from tvm.s_tir.meta_schedule.runner import RunnerResult
 
-from ..implement import implement_kernel
-from ..machine import usable_cores
-from ..targets import device_target
+from ..kernels.implement import implement_kernel
+from ..platform.machine import usable_cores
+from ..platform.targets import device_target
 from .space import make_context, scheduled_function
 from .store import FAILED_S, TuningStore, trace_key
 from .tasks import KernelTuning

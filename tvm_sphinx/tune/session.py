@@ -18,12 +18,12 @@ from typing import Any
 
 from tvm.s_tir.meta_schedule.cost_model import CostModel
 
-from ..cost.progress import Progress
-from ..cost.records import RecordStore, median_and_spread
+from ..cost.records.store import RecordStore, median_and_spread
 from ..errors import SphinxError
-from ..extract import Extraction
-from ..machine import usable_cores
+from ..frontend.extract import Extraction
 from ..platform import Platform
+from ..platform.machine import usable_cores
+from ..progress import Progress
 from .kernel_search import BATCH, KernelSearch
 from .store import FAILED_S, TuningStore, class_folder
 from .tasks import KernelTuning, find_tunable

@@ -23,7 +23,7 @@ from typing import Any
 from tvm.s_tir.meta_schedule.database import TuningRecord, Workload
 
 from .._tvm import tvm, tvm_ffi
-from ..cost.json_lines import append_line
+from ..cost.records.json_lines import append_line
 from ..errors import SphinxError
 from .repair import repair_files
 

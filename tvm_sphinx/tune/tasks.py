@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..cost.measure import MeasureConfig, measure_kernels
-from ..cost.progress import Progress
-from ..cost.records import RecordStore, median_and_spread
+from ..cost.measure.kernels import MeasureConfig, measure_kernels
+from ..cost.records.store import RecordStore, median_and_spread
 from ..errors import SphinxError, known_choices
-from ..extract import Extraction, Kernel
+from ..frontend.extract import Extraction, Kernel
 from ..platform import Device, Platform
+from ..progress import Progress
 from .space import workload_module
 
 

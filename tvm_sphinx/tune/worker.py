@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..cost.agreement import agree
-from ..cost.kernel_timing import random_tensor
+from ..cost.choose.agreement import agree
+from ..cost.measure.cache_state import copy_of
+from ..cost.measure.kernel_timing import random_tensor
+from ..cost.measure.lane_timing import time_in_lane
 from ..platform import Device
+from ..platform.targets import runtime_device
 from ..runtime.kernels import compile_kernels, load_kernels
-from ..runtime.surroundings import copy_of
-from ..runtime.timing import time_in_lane
-from ..targets import runtime_device
 
 #: Name of the function in every library that a child compiles.
 SYMBOL = "candidate"
@@ -40,7 +40,7 @@ class Bench:
     argument_types
         Relax types of the kernel's arguments, inputs then outputs.
     cold, reuse_bytes
-        See `tvm_sphinx.runtime.timing.time_in_lane`.
+        See `tvm_sphinx.cost.measure.lane_timing.time_in_lane`.
     reference
         Library of an implementation whose numbers are taken for right.
     sample_ms

@@ -6,10 +6,10 @@ import pytest
 
 from tvm_sphinx.cost.model.generate import draw_kernels
 from tvm_sphinx.errors import SphinxError
-from tvm_sphinx.extract import op_kinds
-from tvm_sphinx.implement import implement_kernel
+from tvm_sphinx.frontend.extract import op_kinds
+from tvm_sphinx.kernels.implement import implement_kernel
 from tvm_sphinx.platform import Platform
-from tvm_sphinx.targets import device_target
+from tvm_sphinx.platform.targets import device_target
 
 TARGETS = [device_target(device) for device in Platform.unlike_cpus().devices]
 

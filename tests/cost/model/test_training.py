@@ -15,16 +15,16 @@ from tvm import relax, te, tirx
 
 from tests.networks import recurrent_net
 from tvm_sphinx.cli import main
-from tvm_sphinx.cost.fill import fill_costs
-from tvm_sphinx.cost.measure import MeasureConfig
-from tvm_sphinx.cost.model.text_lines import text_path
+from tvm_sphinx.cost.choose.fill import fill_costs
+from tvm_sphinx.cost.measure.kernels import MeasureConfig
 from tvm_sphinx.cost.model.training import train_model
-from tvm_sphinx.cost.records import RecordStore
+from tvm_sphinx.cost.records.kernel_lines import text_path
+from tvm_sphinx.cost.records.store import RecordStore
 from tvm_sphinx.errors import SphinxError
-from tvm_sphinx.extract import extract_task_graph
-from tvm_sphinx.lower import lower_to_kernels
+from tvm_sphinx.frontend.extract import extract_task_graph
+from tvm_sphinx.frontend.lower import lower_to_kernels
 from tvm_sphinx.platform import Platform
-from tvm_sphinx.targets import device_target
+from tvm_sphinx.platform.targets import device_target
 
 DEVICE = Platform.unlike_cpus().devices[0]
 QUICK = MeasureConfig(sample_ms=0.02)

@@ -10,10 +10,10 @@ from tvm import te, tirx
 from tvm_sphinx.cost.model.features import FEATURE_NAMES, FEATURE_VERSION, kernel_numbers
 from tvm_sphinx.cost.model.terms import TERM_NAMES, CoreShape, kernel_terms
 from tvm_sphinx.cost.model.walk import read_nest
-from tvm_sphinx.implement import implement_kernel
 from tvm_sphinx.kernels.compute import matmul
+from tvm_sphinx.kernels.implement import implement_kernel
 from tvm_sphinx.platform import Platform
-from tvm_sphinx.targets import device_target
+from tvm_sphinx.platform.targets import device_target
 
 SHAPE = CoreShape(64, 1, (32 << 10, 1 << 20, 32 << 20))
 

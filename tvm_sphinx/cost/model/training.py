@@ -11,22 +11,22 @@ import numpy as np
 
 from ..._tvm import tvm
 from ...errors import SphinxError
-from ...extract import Kernel
+from ...frontend.extract import Kernel
 from ...platform import Device, Platform
-from ...targets import device_target
-from ..classes import class_of
-from ..kernel_timing import MeasureConfig
-from ..measure import measure_kernels
-from ..progress import Progress
-from ..records import Record, RecordStore, median_and_spread
+from ...platform.targets import device_target
+from ...progress import Progress
+from ..measure.kernel_timing import MeasureConfig
+from ..measure.kernels import measure_kernels
+from ..records.classes import class_of
+from ..records.kernel_archive import KernelTexts, read_function
+from ..records.kernel_lines import KernelText
+from ..records.store import Record, RecordStore, median_and_spread
 from .features import feature_rows, kernel_numbers
 from .generate import draw_kernels
 from .model_file import CostModel
 from .profile import PROBE, DeviceProfile, measure_profile
 from .regression import TrainingSet, cross_validate, held_out, train_booster, train_spread
 from .terms import CoreShape
-from .text_lines import KernelText
-from .texts import KernelTexts, read_function
 
 # Kernels that are built together, and so lost together if a build is cut short.
 _BATCH = 32

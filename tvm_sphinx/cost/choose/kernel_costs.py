@@ -1,0 +1,159 @@
+"""What is known of each kernel on each class of devices: its implementations and their times. [TVM]"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from ..._tvm import tvm
+from ...frontend.extract import Kernel
+from ...platform import Device, Platform
+from ..measure.kernels import implement_for, implementation_id
+from ..measure.roofline import needs_estimate
+from ..records.classes import class_of
+from ..records.store import RecordStore, median_and_spread
+from .candidates import (
+    Candidate,
+    CandidateSource,
+    KernelChoices,
+    has_candidates,
+    is_faster,
+    may_win,
+    other_candidates,
+    rules_candidate,
+)
+
+#: Kernel id and device class.
+CellKey = tuple[str, str]
+
+
+@dataclass(eq=False)
+class Implementation:
+    """One implementation of a kernel on a class of devices.
+
+    ``time_ns`` is -1 where it cannot run, or nothing is known yet; ``is_measured`` tells that time and
+    spread are on record, else they are predicted.
+    """
+
+    kernel: Kernel
+    device: Device
+    candidate: Candidate
+    key: str
+    time_ns: int = -1
+    spread_ns: int = 0
+    is_measured: bool = False
+
+    @property
+    def may_be_chosen(self) -> bool:
+        """Whether it runs, and has run: what never did may compute other numbers."""
+        return self.time_ns >= 0 and (self.is_measured or self.candidate.found_ns > 0)
+
+    def look_up(self, records: RecordStore) -> None:
+        """Take time and spread from the records, if it is there."""
+        record = records.get(self.key, str(class_of(self.device)), str(tvm.__version__))
+        if record is None:
+            return
+        self.is_measured, self.time_ns, self.spread_ns = True, -1, 0
+        if record.samples_ns:
+            self.time_ns, self.spread_ns = median_and_spread(record.samples_ns)
+
+
+@dataclass(eq=False)
+class Cell:
+    """A kernel on a class of devices: the rules' implementation, and others that may be faster."""
+
+    rule: Implementation
+    others: list[Implementation] = field(default_factory=list)
+
+    @property
+    def best(self) -> Implementation:
+        """What `tvm_sphinx.cost.choose.candidates.choose_kernels` would choose by the times at hand."""
+        best = self.rule
+        for other in self.others:
+            if self.is_open(other) and other.may_be_chosen:
+                best = other if is_faster(other.time_ns, best.time_ns, self.rule.time_ns) else best
+        return best
+
+    def is_open(self, other: Implementation) -> bool:
+        """Return whether an implementation can still win, by what is measured of the rules'."""
+        if not self.rule.is_measured:
+            return True
+        return self.rule.time_ns >= 0 and may_win(other.candidate, self.rule.time_ns)
+
+    def take_found_times(self) -> None:
+        """Give candidates the time that they took where they were found, if the rules' is measured here.
+
+        That is surer than a prediction: tuning leaves the rules' time on record on the machine that it
+        runs on.
+        """
+        for other in self.others:
+            if self.rule.is_measured and not other.is_measured and other.candidate.found_ns > 0:
+                other.time_ns = other.candidate.found_ns
+
+    def urgency_ns(self, implementation: Implementation) -> int:
+        """Return how much the best time may change where this implementation is measured.
+
+        The best one's may by its spread; that of another by how far its lower end undercuts the best.
+        """
+        return max(0, self.best.time_ns - implementation.time_ns + implementation.spread_ns)
+
+
+def read_cells(
+    kernels: Iterable[Kernel], platform: Platform, records: RecordStore
+) -> dict[CellKey, Cell]:
+    """Return a cell for each kernel and class of devices at hand, with the times that are on record."""
+    cells: dict[CellKey, Cell] = {}
+    kernels = list(kernels)
+    for device in {device.cost_class: device for device in reversed(platform.devices)}.values():
+        if needs_estimate(device):
+            continue
+        for kernel in kernels:
+            function = implement_for(kernel, device)
+            candidate = Candidate("", None) if function is None else rules_candidate(function)
+            rule = _implementation(kernel, device, candidate, records)
+            cells[kernel.id, device.cost_class] = Cell(rule)
+    return cells
+
+
+def add_candidates(
+    cells: Iterable[Cell],
+    sources: Sequence[CandidateSource],
+    records: RecordStore,
+    *,
+    unseen: bool,
+) -> list[Implementation]:
+    """Give cells the other implementations of their kernels, and return those that are not on record.
+
+    With ``unseen`` they may be measured later; else those that never ran are left out, since they
+    could not be chosen. The times of the rules' kernels have to be known.
+    """
+    missing = []
+    for cell in cells:
+        rule = cell.rule
+        if rule.candidate.function is None or rule.time_ns < 0 or not has_candidates(rule.device):
+            continue
+        for candidate in other_candidates(
+            rule.kernel, rule.device, sources, rule.candidate, rule.time_ns
+        ):
+            other = _implementation(rule.kernel, rule.device, candidate, records)
+            if other.is_measured or (cell.is_open(other) and (unseen or candidate.found_ns > 0)):
+                cell.others.append(other)
+                missing += [] if other.is_measured else [other]
+    return missing
+
+
+def chosen_kernels(cells: dict[CellKey, Cell]) -> KernelChoices:
+    """Return the best implementation of each kernel on each class of CPU devices at hand."""
+    best = {key: cell.best for key, cell in cells.items() if has_candidates(cell.rule.device)}
+    return KernelChoices(
+        {key: found.candidate for key, found in best.items() if found.candidate.function is not None}
+    )
+
+
+def _implementation(
+    kernel: Kernel, device: Device, candidate: Candidate, records: RecordStore
+) -> Implementation:
+    key = implementation_id(kernel, candidate.function, device)
+    made = Implementation(kernel, device, candidate, key)
+    made.look_up(records)
+    return made

@@ -1,0 +1,39 @@
+"""Kinds of devices, as records name them. [TVM]"""
+
+from __future__ import annotations
+
+from ...platform import Device
+from ...platform.machine import machine_id
+from ...platform.targets import runtime_device
+from .store import DeviceClass
+
+
+def class_of(device: Device) -> DeviceClass:
+    """Return what equal devices have in common, the machine among it.
+
+    A remote device is of the machines that its RPC key stands for, without asking one of them.
+    """
+    place = f"{len(device.cores)} cores" if device.is_cpu else device.runtime
+    return DeviceClass(device.target, place, len(device.cores), _machine(device))
+
+
+def class_of_pair(src: Device, dst: Device) -> DeviceClass:
+    """Return what pairs of devices have in common whose copies and hand-overs take equally long."""
+    first, second = class_of(src), class_of(dst)
+    shared = bool(set(src.cores) & set(dst.cores))
+    joint = "one machine" if first.machine == second.machine else f"{first.machine} -> {second.machine}"
+    return DeviceClass(
+        f"{src.target} -> {dst.target}",
+        f"{first.device} -> {second.device}{' that share cores' if shared else ''}",
+        len(set(src.cores) | set(dst.cores)),
+        first.machine if joint == "one machine" else joint,
+    )
+
+
+def _machine(device: Device) -> str:
+    if device.rpc_key is not None:
+        return f"RPC key {device.rpc_key}"
+    if device.is_cpu:
+        return machine_id()
+    runtime = runtime_device(device.runtime)
+    return f"{runtime.device_name if runtime.exist else 'absent'} in {machine_id()}"

@@ -1,0 +1,82 @@
+"""Lower a Relax module to one kernel call per fused group of operators, with stock passes. [TVM]"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .._tvm import relax, tvm
+from ..kernels import prepare_layouts, sink_reshapes
+from .fold_constants import FoldConstants
+from .load import entry_function, public_functions
+
+
+def lower_to_kernels(
+    module: Any, target: Any, function: str | None = None, *, targets: Sequence[Any] = ()
+) -> Any:
+    """Return the module with its operators legalised, fused, and each view written as a view.
+
+    Parameters
+    ----------
+    module
+        Relax IRModule; it is not changed. Calls to kernels that are already there stay as they are.
+    target
+        ``tvm.target.Target`` for which operators are legalised (that of the host device).
+    function
+        Name of the entry function, see `tvm_sphinx.frontend.load.entry_function`.
+    targets
+        The targets of all devices, for which the layouts of convolutions and matrix products are chosen
+        and weights are packed ahead of time; none leaves the layouts as they are.
+    """
+    entry = entry_function(module, function)
+    public = [entry, *public_functions(module)]
+    transform = relax.transform
+    passes = [
+        # Graph level: simplify for inference.
+        transform.RunCodegen(),
+        transform.InlinePrivateFunctions(),
+        transform.FoldBatchnormToConv2D(),
+        SimplifyDropout(),
+        transform.DecomposeOpsForInference(),
+        transform.CanonicalizeBindings(),
+        transform.RemoveRedundantReshape(),
+        transform.ConvertToDataflow(),
+        FoldConstants(),
+        *([PrepareLayouts(targets)] if targets else []),
+        # Kernel level: one PrimFunc per operator, then one per fused group.
+        transform.LegalizeOps(),
+        transform.AnnotateTIROpPattern(),
+        transform.FuseOps(),
+        transform.FuseTIR(),
+        # Clean up: kernels that only rename their input become views.
+        transform.RewriteDataflowReshape(),
+        transform.CanonicalizeBindings(),
+        transform.DeadCodeElimination(list(dict.fromkeys(public))),
+    ]
+    with target:
+        return tvm.transform.Sequential(passes)(module)
+
+
+@tvm.transform.module_pass(opt_level=0, name="PrepareLayouts")
+class PrepareLayouts:
+    """Choose layouts for the packed CPU kernels, see `tvm_sphinx.kernels.prepare_layouts`."""
+
+    def __init__(self, targets: Sequence[Any]) -> None:
+        self.targets = list(targets)
+
+    def transform_module(self, mod: Any, _ctx: Any) -> Any:
+        """Return the module with packed layouts, or as it is where a target does not know them."""
+        return prepare_layouts(sink_reshapes(mod), self.targets)
+
+
+@relax.transform.function_pass(opt_level=0, name="SimplifyDropout")
+class SimplifyDropout:
+    """Replace the first output of ``nn.dropout`` by its input: at inference it is the identity."""
+
+    def transform_function(self, func: Any, _mod: Any, _ctx: Any) -> Any:
+        """Return the function without the dropouts whose mask is not used."""
+        from tvm.relax import dpl
+
+        data = dpl.wildcard()
+        pattern = dpl.TupleGetItemPattern(dpl.is_op("relax.nn.dropout")(data), 0)
+        return dpl.rewrite_call(pattern, lambda _expr, matches: matches[data], func)

@@ -1,0 +1,118 @@
+"""TVM targets of devices: those of this machine, and the check that a given one is real. [TVM]"""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import Any
+
+from .._tvm import tvm, tvm_ffi
+from ..errors import PlatformError
+from .device import Device
+
+_BASELINE_CPU = {"x86_64": "x86-64", "amd64": "x86-64", "aarch64": "generic", "arm64": "generic"}
+
+
+def host_target() -> str:
+    """Return the target of this machine's processor, with its name, as canonical JSON."""
+    cpu = str(tvm_ffi.get_global_func("tvm.codegen.llvm.GetHostCPUName")())
+    return _canonical({"kind": "llvm", "mcpu": cpu, "mtriple": _host_triple()})
+
+
+def baseline_target() -> str:
+    """Return the target of the oldest processor of this machine's architecture."""
+    triple = _host_triple()
+    cpu = _BASELINE_CPU.get(triple.split("-")[0].lower(), "generic")
+    return _canonical({"kind": "llvm", "mcpu": cpu, "mtriple": triple})
+
+
+def named_target(value: object) -> str | None:
+    """Return the target called ``"host"`` or ``"baseline"``; None for anything else."""
+    if value == "host":
+        return host_target()
+    return baseline_target() if value == "baseline" else None
+
+
+def cuda_devices() -> tuple[str, ...]:
+    """Return the targets of the CUDA devices that TVM can reach, in order."""
+    targets: list[str] = []
+    while (device := tvm.cuda(len(targets))).exist:
+        exported = json.loads(str(tvm.target.Target.from_device(device)))
+        targets.append(_canonical({key: value for key, value in exported.items() if value != ""}))
+    return tuple(targets)
+
+
+@functools.lru_cache(maxsize=64)
+def make_target(target: str) -> Any:
+    """Return the ``tvm.target.Target`` of a device target; a GPU target gets this host as its host."""
+    config = json.loads(target)
+    if config["kind"] != "llvm" and "host" not in config:
+        config["host"] = json.loads(host_target())
+    return tvm.target.Target(config)
+
+
+def check_target(target: str, where: str = "target") -> None:
+    """Check that TVM knows the target and that it can generate code for it.
+
+    Raises
+    ------
+    PlatformError
+        If TVM does not know the kind, an option, or the processor.
+    """
+    config = json.loads(target)
+    kinds = tuple(tvm.target.Target.list_kinds())
+    if config["kind"] not in kinds:
+        raise PlatformError(
+            f"Unknown kind {config['kind']!r} in {where}; known: {', '.join(sorted(kinds))}."
+        )
+    try:
+        made = make_target(target)
+    except (ValueError, TypeError, RuntimeError) as error:
+        # TVM's message repeats itself on further lines; the first one names the option.
+        raise PlatformError(f"TVM rejects {where}, {target}: {str(error).splitlines()[0]}") from error
+    cpu = config.get("mcpu")
+    if config["kind"] == "llvm" and cpu is not None:
+        if cpu == "native":
+            raise PlatformError(
+                f"Expected a processor name in {where}; got mcpu = 'native', which TVM builds for a "
+                f'generic processor. Use target = "host".'
+            )
+        with made:
+            valid = bool(tvm_ffi.get_global_func("target.llvm_is_valid_cpu")(cpu, _triple(config)))
+        if not valid:
+            raise PlatformError(
+                f"Unknown processor {cpu!r} in {where}; this machine's is "
+                f"{json.loads(host_target())['mcpu']!r}, the baseline "
+                f"{json.loads(baseline_target())['mcpu']!r}."
+            )
+
+
+def default_runtime(target: str) -> str:
+    """Return the first runtime device of a target's kind."""
+    kind = json.loads(target)["kind"]
+    return "cpu:0" if kind in ("llvm", "c") else f"{kind}:0"
+
+
+def runtime_device(runtime: str) -> Any:
+    """Return the TVM device of a runtime name such as ``"cpu:0"``."""
+    kind, _, index = runtime.partition(":")
+    return tvm.device(kind, int(index))
+
+
+def _host_triple() -> str:
+    return str(tvm_ffi.get_global_func("tvm.codegen.llvm.GetDefaultTargetTriple")())
+
+
+def _triple(config: dict[str, Any]) -> str:
+    return str(config.get("mtriple") or _host_triple())
+
+
+def _canonical(config: dict[str, Any]) -> str:
+    return json.dumps(config, sort_keys=True)
+
+
+def device_target(device: Device) -> Any:
+    """Return the TVM target that a device's kernels are built for, with its number of cores."""
+    if not device.is_cpu:
+        return make_target(device.target)
+    return make_target(_canonical({**device.target_config, "num-cores": len(device.cores)}))
