@@ -7,7 +7,7 @@
 #ifndef CPGA_ANNEAL_H
 #define CPGA_ANNEAL_H
 
-#include "cooling.h"
+#include "fixed_point.h"
 #include "memory.h"
 #include "moves.h"
 

@@ -2,7 +2,7 @@
 #ifndef CPGA_MOVES_H
 #define CPGA_MOVES_H
 
-#include "plan.h"
+#include "longest_paths.h"
 #include "rng.h"
 
 /* A change that is written into a plan's devices and window, but not applied. */

@@ -1,6 +1,6 @@
 #include "series.h"
 
-#include "ideals.h"
+#include "segment_dp.h"
 
 #include <stdlib.h>
 #include <string.h>

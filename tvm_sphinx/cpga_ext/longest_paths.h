@@ -9,8 +9,8 @@
  * estimate, since all tasks of the changed window of the order are decoded again. Changes are made
  * in a focus, a range of places: only heads and tails in it are kept up to date, so that a change
  * costs no more in a large plan than in a small one. */
-#ifndef CPGA_PLAN_H
-#define CPGA_PLAN_H
+#ifndef CPGA_LONGEST_PATHS_H
+#define CPGA_LONGEST_PATHS_H
 
 #include "decode.h"
 

@@ -6,8 +6,8 @@
  * be read, and when each resource is free. Of two states with equal sets and devices, one that is
  * nowhere later dominates the other one. States whose lower bound passes what a first, narrow
  * beam has found are left out. */
-#ifndef CPGA_IDEALS_H
-#define CPGA_IDEALS_H
+#ifndef CPGA_SEGMENT_DP_H
+#define CPGA_SEGMENT_DP_H
 
 #include "cuts.h"
 

@@ -1,6 +1,6 @@
 /* Temperatures and acceptance in integers, so that no rounding mode can change a search. */
-#ifndef CPGA_COOLING_H
-#define CPGA_COOLING_H
+#ifndef CPGA_FIXED_POINT_H
+#define CPGA_FIXED_POINT_H
 
 #include "rng.h"
 

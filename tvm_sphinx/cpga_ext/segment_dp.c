@@ -1,4 +1,4 @@
-#include "ideals.h"
+#include "segment_dp.h"
 
 #include "bounds.h"
 

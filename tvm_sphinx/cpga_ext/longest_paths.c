@@ -1,4 +1,4 @@
-#include "plan.h"
+#include "longest_paths.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-#include "cooling.h"
+#include "fixed_point.h"
 
 /* ln(2) and 2**(-1/256) as fixed-point numbers with 16 and 32 fractional bits. */
 #define LN2_Q16 45426
