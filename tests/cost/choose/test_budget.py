@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.cost.test_measure import doubling_kernel, one_core
+from tests.cost.measure.test_kernels import doubling_kernel, one_core
 from tvm_sphinx.cost.choose import budget
 from tvm_sphinx.cost.choose.budget import measure_within
 from tvm_sphinx.cost.choose.candidates import Candidate

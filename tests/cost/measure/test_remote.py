@@ -15,7 +15,7 @@ from tvm import rpc
 from tvm.rpc.server import Server
 
 import tvm_sphinx
-from tests.cost.test_measure import doubling_kernel, one_core
+from tests.cost.measure.test_kernels import doubling_kernel, one_core
 from tests.relax_modules import random_module
 from tvm_sphinx.cli import main
 from tvm_sphinx.cost.measure import remote

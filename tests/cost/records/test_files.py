@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cost.test_records import RECORD, WHERE
+from tests.cost.records.test_store import RECORD, WHERE
 from tvm_sphinx.cli import main
 from tvm_sphinx.cost.records import files as record_files
 from tvm_sphinx.cost.records.files import Selection, merge_files, prune_file

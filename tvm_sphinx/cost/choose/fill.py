@@ -51,8 +51,8 @@ def fill_costs(
 
     The candidates are those of `tvm_sphinx.cost.choose.candidates.choose_kernels`, and so is the choice
     among them. One that has never run is not chosen before it is measured. One that was timed where it
-    was found (a tuned schedule) may be: by that time where the rules' kernel is on record here, as tuning
-    leaves it, else by its predicted time.
+    was found (a tuned schedule) may be: by that time where the rules' kernel is on record here, as
+    tuning leaves it, else by its predicted time.
 
     Parameters
     ----------
