@@ -354,9 +354,9 @@ def test_slack_is_never_negative_and_some_task_has_none(
 _KILLED = """
 import sys
 from pathlib import Path
-from tvm_sphinx.cost.measure import MeasureConfig
+from tvm_sphinx.cost.measure.kernels import MeasureConfig
 from tvm_sphinx.cost.model.training import train_model
-from tvm_sphinx.cost.records import RecordStore
+from tvm_sphinx.cost.records.store import RecordStore
 from tvm_sphinx.platform import Device, Platform
 def stop(stage, done, total):
     if done:
