@@ -25,6 +25,7 @@ from typing import Any
 
 import models
 import numpy as np
+from baselines import BASELINES, search_with
 
 from tvm_sphinx._tvm import relax, tvm
 from tvm_sphinx.cost.choose.candidates import KernelChoices, choose_kernels
@@ -44,8 +45,7 @@ from tvm_sphinx.relax_pass import annotate_schedule
 from tvm_sphinx.runtime.executable import ConcurrentExecutable, build_executable
 from tvm_sphinx.scheduling.problem import CANNOT_RUN, SchedulingProblem
 from tvm_sphinx.scheduling.schedule import Schedule
-from tvm_sphinx.search import search_schedule
-from tvm_sphinx.search.algorithms import ALGORITHMS
+from tvm_sphinx.search import ALGORITHMS
 
 #: The six of the issue; the others of BENCHMARKS.md have to be no slower than the best single device.
 MODELS = ("googlenet", "inception_v3", "nasnet", "clip", "lxmert", "bilstm")
@@ -148,7 +148,7 @@ def measure(prepared: Prepared, args: argparse.Namespace) -> dict[str, Any]:
 def make_variants(prepared: Prepared, args: argparse.Namespace) -> dict[str, Variant]:
     """Return all ways to run a model: ours first."""
     schedules = {
-        name: search_schedule(prepared.problem, algorithm=name, seed=args.seed).best
+        name: search_with(prepared.problem, name, seed=args.seed).best
         for name in dict.fromkeys([_OURS, *args.algorithms])
     }
     for device, entry in enumerate(prepared.platform.devices):
@@ -335,7 +335,7 @@ def _parse() -> argparse.Namespace:
         "--models", nargs="+", default=list(MODELS), choices=models.names(), metavar="MODEL"
     )
     parser.add_argument("--platforms", nargs="+", default=["detect", "unlike-cpus"])
-    choices = sorted(set(ALGORITHMS) - {_OURS, "single"})
+    choices = sorted({*ALGORITHMS, *BASELINES} - {_OURS, "single"})
     parser.add_argument("--algorithms", nargs="*", default=list(_PEERS), choices=choices)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--round-ms", type=float, default=100.0, help="time of a variant in a round")

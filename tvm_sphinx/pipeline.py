@@ -19,13 +19,6 @@ from .errors import UnsupportedError
 from .frontend.extract import Extraction, extract_task_graph
 from .frontend.load import entry_function, load_model
 from .frontend.lower import lower_to_kernels
-from .patterns import (
-    find_patterns,
-    prune_problem,
-    prune_search_space,
-    report_pruning,
-    search_with_pruning,
-)
 from .platform import Platform
 from .platform.targets import device_target
 from .program.compare_builds import is_promising, speedup
@@ -37,8 +30,8 @@ from .relax_pass import annotate_schedule
 from .report.placement import PlacementReport, format_ns, placement_report
 from .runtime.build import build_image
 from .scheduling.graph import TaskGraph
-from .scheduling.schedule import Schedule, validate
-from .search import SearchResult, Stop, check_algorithm, search_schedule
+from .scheduling.schedule import Schedule
+from .search import SearchResult, Stop, check_search, search_schedule
 from .tune.apply import open_records
 
 
@@ -76,11 +69,8 @@ def compile(
         File of measured times to use and to extend, or its folder (see
         `tvm_sphinx.cost.records.store.record_path`); what `tvm-sphinx tune` has found lies beside it.
         None keeps times in memory, without tuned kernels.
-    algorithm, seed, stop
+    algorithm, seed, stop, prune
         See `tvm_sphinx.search.search_schedule`.
-    prune
-        Start ``"cpga"`` from a schedule of the network's layers folded together, where layers follow
-        each other; see `tvm_sphinx.patterns.search_with_pruning`.
     measure
         How long to measure, and through which RPC tracker where the platform is of another machine.
     measure_budget_s
@@ -101,7 +91,7 @@ def compile(
         With one sentence that names the value, the rule and the choices; nothing is written.
     """
     clock = _StageClock()
-    check_algorithm(algorithm)
+    check_search(algorithm, seed, stop)
     predictor = None
     if measure_budget_s is not None:
         model_path = default_model_path() if cost_model == "default" else cost_model
@@ -125,12 +115,8 @@ def compile(
         )
     with clock("search"):
         problem = build_problem(extraction.graph, platform, costs)
-        if prune and algorithm == "cpga":
-            pruned = prune_problem(problem, extraction.graph)
-            found = search_with_pruning(problem, pruned, seed=seed, stop=stop)
-        else:
-            found = search_schedule(problem, algorithm=algorithm, seed=seed, stop=stop)
-        validate(problem, found.best)
+        found = search_schedule(problem, algorithm=algorithm, seed=seed, stop=stop, prune=prune)
+        pruning = found.pruning
         # A device that works alone is not slowed by others: its times are those that were measured.
         alone = build_problem(extraction.graph, platform, costs, loaded=False)
         single = search_schedule(alone, algorithm="single")
@@ -143,10 +129,6 @@ def compile(
                     f"device's {format_ns(single.best.makespan_ns)} to be tried: the model runs on that."
                 )
             found = single
-    with clock("patterns"):
-        hierarchy = find_patterns(extraction.graph)
-        space = prune_search_space(extraction.graph, hierarchy, problem)
-        pruning = report_pruning(extraction.graph, hierarchy, space, problem)
     with clock("annotate"):
         annotated = annotate_schedule(extraction, found.best, platform, choices.function)
     with clock("build"):

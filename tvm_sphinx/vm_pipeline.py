@@ -18,7 +18,7 @@ from .platform import Device, Platform
 from .platform.targets import device_target
 from .program.stock_vm import lower_scheduled
 from .relax_pass import annotate_schedule, is_scheduled
-from .search import search_schedule
+from .search import check_search, search_schedule
 from .tune.apply import open_records
 
 
@@ -43,6 +43,7 @@ class ScheduleForVM:
     def __init__(
         self, platform: Platform | str | None = None, *, records: str | None = None, seed: int = 0
     ) -> None:
+        check_search(seed=seed)
         self.platform = Platform.named(platform) if isinstance(platform, str) else platform
         self.records = records
         self.seed = seed

@@ -58,7 +58,7 @@ def add_parser(subparsers: Any) -> None:
         "--prune",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="start the search from a schedule of the recurring layers folded together; default: yes",
+        help="search segments that recur once, and blocks of tasks first; default: yes",
     )
     parser.add_argument(
         "--no-reference", action="store_true", help="leave out the build for the best single device"

@@ -106,17 +106,6 @@ def test_a_failed_merge_leaves_nothing_behind(
         assert sorted(tmp_path.iterdir()) == before
 
 
-def test_lines_of_schema_1_are_adopted_only_when_asked(tmp_path: Path) -> None:
-    source = tmp_path / "old"
-    source.write_text(json.dumps(OLD_SCHEMA) + "\n")
-    assert merge_files([source], tmp_path / "new")["added"] == 0
-    assert merge_files([source], tmp_path / "new", adopt="this machine")["added"] == 1
-    (record,) = read_records(tmp_path / "new")
-    assert record.where == replace(WHERE, machine="this machine")
-    assert record.samples_ns == (1.0, 2.0)
-    assert record.time == 5.0
-
-
 def test_pruning_drops_what_meets_all_conditions_and_keeps_a_backup(tmp_path: Path) -> None:
     now = time.time()
     path = _file(
