@@ -35,7 +35,7 @@ from tvm_sphinx.cost.table import build_problem
 from tvm_sphinx.errors import SphinxError
 from tvm_sphinx.frontend.extract import Extraction, extract_task_graph
 from tvm_sphinx.frontend.lower import lower_to_kernels
-from tvm_sphinx.platform import Platform
+from tvm_sphinx.platform import Platform, load_platform
 from tvm_sphinx.platform.targets import device_target
 from tvm_sphinx.program.compare_builds import is_promising, race
 from tvm_sphinx.program.stock_vm import build_executable as build_for_vm
@@ -86,7 +86,7 @@ def main() -> None:
     rows = []
     print(_machine(), flush=True)
     for platform_name in args.platforms:
-        platform = Platform.named(platform_name)
+        platform = load_platform(platform_name)
         for pair, latency in measure_handover(platform).items():
             print(f"hand-over {pair[0]} -> {pair[1]}: {latency} ns", flush=True)
         for model_name in args.models:

@@ -27,6 +27,7 @@ from .patterns import (
     search_with_pruning,
 )
 from .platform import Platform
+from .platform.platform_file import load_platform
 from .platform.targets import device_target
 from .program.compare_builds import is_promising, speedup
 from .program.compiled import CompiledModel, random_inputs
@@ -106,8 +107,7 @@ def compile(
     if measure_budget_s is not None:
         model_path = default_model_path() if cost_model == "default" else cost_model
         predictor = load_cost_model(model_path, str(tvm.__version__))
-    if not isinstance(platform, Platform):
-        platform = Platform.named(str(platform))
+    platform = load_platform(platform)
     store, sources = open_records(records)
     with clock("load"):
         module = load_model(model, input_shapes=input_shapes)
@@ -231,8 +231,7 @@ def extract_graph(
     SphinxError
         If the model or the platform cannot be loaded.
     """
-    if not isinstance(platform, Platform):
-        platform = Platform.named(str(platform))
+    platform = load_platform(platform)
     module = load_model(model, input_shapes=input_shapes)
     entry = entry_function(module, function)
     return extract_task_graph(_lower(module, platform, entry), entry).graph

@@ -15,6 +15,8 @@ from .errors import UnsupportedError
 from .frontend.extract import extract_task_graph
 from .frontend.lower import lower_to_kernels
 from .platform import Device, Platform
+from .platform.detect import detect_platform
+from .platform.platform_file import load_platform
 from .platform.targets import device_target
 from .program.stock_vm import lower_scheduled
 from .relax_pass import annotate_schedule, is_scheduled
@@ -43,7 +45,7 @@ class ScheduleForVM:
     def __init__(
         self, platform: Platform | str | None = None, *, records: str | None = None, seed: int = 0
     ) -> None:
-        self.platform = Platform.named(platform) if isinstance(platform, str) else platform
+        self.platform = None if platform is None else load_platform(platform)
         self.records = records
         self.seed = seed
 
@@ -76,7 +78,7 @@ def platform_for_target(target: Any) -> Platform:
 
     None, and a bare ``llvm`` without a processor, leave the detected targets as they are.
     """
-    detected = Platform.detect()
+    detected = detect_platform()
     if target is None or (target.kind.name == "llvm" and not target.attrs.get("mcpu")):
         return detected
     config = {key: value for key, value in json.loads(str(target)).items() if value and key != "host"}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SphinxError, UnsupportedError
-from ..platform import NAMED_PLATFORMS, Platform
+from ..platform import NAMED_PLATFORMS
 from .compile import parse_input_shapes
 from .files import check_writable, write_text
 
@@ -100,8 +100,9 @@ def _explain_model(args: argparse.Namespace) -> int:
         )
     from ..patterns import find_patterns, report_structure
     from ..pipeline import extract_graph
+    from ..platform import load_platform
 
-    platform = Platform.named(args.platform)
+    platform = load_platform(args.platform)
     shapes = parse_input_shapes(args.input_shapes)
     graph = extract_graph(args.FILE, platform, input_shapes=shapes, function=args.entry)
     graph = replace(graph, name=Path(args.FILE).stem)

@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import ModelError, UnsupportedError
 from ..patterns import PatternHierarchy, PruningReport, find_patterns
 from ..platform import Platform
+from ..platform.targets import check_targets
 from ..report.placement import PlacementReport, format_report
 from ..runtime.artifact import read_artifact, write_artifact
 from ..runtime.tensors import InputError, order_inputs
@@ -189,7 +190,7 @@ class CompiledModel:
             inputs=tuple(
                 TensorSpec(name, tuple(shape), dtype) for name, shape, dtype in manifest["inputs"]
             ),
-            platform=Platform.from_json(manifest["platform"], where),
+            platform=check_targets(Platform.from_json(manifest["platform"], where)),
             program=program,
             reference=reference,
             report=None if report is None else PlacementReport.from_json(report),

@@ -31,14 +31,14 @@ from tvm_sphinx.errors import ArtifactError, SphinxError
 from tvm_sphinx.frontend.extract import Extraction, Kernel, extract_task_graph
 from tvm_sphinx.frontend.lower import lower_to_kernels
 from tvm_sphinx.pipeline import compile
-from tvm_sphinx.platform import Device, Link, Platform
+from tvm_sphinx.platform import Device, Link, Platform, unlike_cpus
 from tvm_sphinx.platform.targets import device_target
 from tvm_sphinx.report.placement import PlacementReport, format_report, placement_report
 from tvm_sphinx.scheduling.problem import SchedulingProblem
 from tvm_sphinx.scheduling.schedule import Schedule, validate
 from tvm_sphinx.search import search_schedule
 
-PLATFORM = Platform.unlike_cpus()
+PLATFORM = unlike_cpus()
 QUICK = MeasureConfig(sample_ms=0.02)
 
 
@@ -357,12 +357,12 @@ from pathlib import Path
 from tvm_sphinx.cost.measure.kernels import MeasureConfig
 from tvm_sphinx.cost.model.training import train_model
 from tvm_sphinx.cost.records.store import RecordStore
-from tvm_sphinx.platform import Device, Platform
+from tvm_sphinx.platform import unlike_cpus
 def stop(stage, done, total):
     if done:
         import os, signal
         os.kill(os.getpid(), signal.SIGKILL)
-train_model(Platform.unlike_cpus().devices[:1], RecordStore(sys.argv[1]), samples=20,
+train_model(unlike_cpus().devices[:1], RecordStore(sys.argv[1]), samples=20,
             config=MeasureConfig(sample_ms=0.02), progress=stop)
 """
 

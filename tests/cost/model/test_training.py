@@ -23,10 +23,10 @@ from tvm_sphinx.cost.records.store import RecordStore
 from tvm_sphinx.errors import SphinxError
 from tvm_sphinx.frontend.extract import extract_task_graph
 from tvm_sphinx.frontend.lower import lower_to_kernels
-from tvm_sphinx.platform import Platform
+from tvm_sphinx.platform import Platform, unlike_cpus
 from tvm_sphinx.platform.targets import device_target
 
-DEVICE = Platform.unlike_cpus().devices[0]
+DEVICE = unlike_cpus().devices[0]
 QUICK = MeasureConfig(sample_ms=0.02)
 
 

@@ -15,12 +15,12 @@ from tvm_sphinx.cost.records.store import RecordStore
 from tvm_sphinx.frontend.extract import Kernel
 from tvm_sphinx.kernels.compute import matmul
 from tvm_sphinx.kernels.implement import implement_kernel
-from tvm_sphinx.platform import Platform
+from tvm_sphinx.platform import unlike_cpus
 from tvm_sphinx.platform.targets import device_target
 
 
 def _function() -> object:
-    target = device_target(Platform.unlike_cpus().devices[0])
+    target = device_target(unlike_cpus().devices[0])
     return implement_kernel(matmul((8,), 16, 32, "float32", "float32"), target)
 
 

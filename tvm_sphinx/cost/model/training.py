@@ -12,7 +12,8 @@ import numpy as np
 from ..._tvm import tvm
 from ...errors import SphinxError
 from ...frontend.extract import Kernel
-from ...platform import Device, Platform
+from ...platform import Device
+from ...platform.detect import detect_platform, unlike_cpus
 from ...platform.targets import device_target
 from ...progress import Progress
 from ..measure.kernel_timing import MeasureConfig
@@ -36,7 +37,7 @@ _FEWEST_ROWS = 1
 def default_devices() -> tuple[Device, ...]:
     """Return unlike CPU devices of this machine, each kind once, for a model of all of them."""
     found: dict[str, Device] = {}
-    for platform in (Platform.detect(), Platform.unlike_cpus()):
+    for platform in (detect_platform(), unlike_cpus()):
         for device in platform.devices:
             if device.is_cpu:
                 found.setdefault(device.cost_class, device)
