@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from ..errors import SphinxError
 from ..platform import NAMED_PLATFORMS
 from .durations import parse_duration
-from .files import check_writable
 from .progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -100,7 +99,6 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the subcommand."""
     input_shapes = parse_input_shapes(args.input_shapes)
-    check_writable(args.output)
     budget_s = None
     if args.measure_budget is not None:
         budget_s = parse_duration(args.measure_budget, "--measure-budget")
@@ -127,10 +125,9 @@ def run(args: argparse.Namespace) -> int:
         measure_budget_s=budget_s,
         cost_model=args.cost_model,
         with_reference=not args.no_reference,
+        output=args.output,
         progress=ProgressLine(quiet=args.quiet),
     )
-    if args.output:
-        compiled.save(args.output)
     print(f"{args.FILE} on {', '.join(device.name for device in platform.devices)}\n")
     print(compiled.describe(verbose=args.verbose))
     print(f"\nstages               {format_stages(compiled)}")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SphinxError
-from .files import check_writable, write_text
+from ..report.files import check_writable, write_text
 
 if TYPE_CHECKING:
     from ..cost.records.files import Selection

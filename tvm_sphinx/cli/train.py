@@ -7,8 +7,8 @@ from typing import Any
 
 from ..errors import SphinxError
 from ..platform import NAMED_PLATFORMS
+from ..report.files import check_writable
 from .durations import parse_duration
-from .files import check_writable
 from .progress import ProgressLine
 
 

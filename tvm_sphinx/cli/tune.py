@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SphinxError
 from ..platform import NAMED_PLATFORMS
-from ..report.placement import format_ns, format_table
+from ..report.text import format_ns, format_table
 from .compile import parse_input_shapes
 from .progress import ProgressLine
 

@@ -14,7 +14,8 @@ from ..errors import ModelError, UnsupportedError
 from ..patterns import PatternHierarchy, PruningReport, find_patterns
 from ..platform import Platform
 from ..platform.targets import check_targets
-from ..report.placement import PlacementReport, format_report
+from ..report.describe import format_report
+from ..report.placement import PlacementReport
 from ..runtime.artifact import read_artifact, write_artifact
 from ..runtime.tensors import InputError, order_inputs
 from ..runtime.trace import Trace

@@ -15,8 +15,9 @@ from tvm import relax, te, tirx
 
 from tests.networks import recurrent_net
 from tvm_sphinx.cli import main
-from tvm_sphinx.cost.choose.fill import fill_costs
+from tvm_sphinx.cost.choose.costing import cost_kernels
 from tvm_sphinx.cost.measure.kernels import MeasureConfig
+from tvm_sphinx.cost.model.predictor import KernelPredictor
 from tvm_sphinx.cost.model.training import train_model
 from tvm_sphinx.cost.records.kernel_lines import text_path
 from tvm_sphinx.cost.records.store import RecordStore
@@ -69,7 +70,10 @@ def test_one_record_and_times_that_are_none_make_a_sound_model(one: Path) -> Non
     assert model.training_fingerprint == before.training_fingerprint
     target = device_target(DEVICE)
     extraction = extract_task_graph(lower_to_kernels(recurrent_net(2), target, targets=[target]))
-    _, costs = fill_costs(extraction, Platform((DEVICE,)), store, model, 0.0, config=QUICK)
+    predictor = KernelPredictor(model, store, QUICK)
+    costs = cost_kernels(
+        extraction, Platform((DEVICE,)), store, budget_s=0.0, predictor=predictor, config=QUICK
+    ).table
     assert (costs.exec_ns > 0).all()
     assert np.isfinite(costs.spread_ns).all()
 

@@ -14,8 +14,10 @@ from ...errors import SphinxError
 from ...frontend.extract import Kernel
 from ...platform import Device
 from ...platform.detect import detect_platform, unlike_cpus
+from ...platform.device import CostClass, one_of_each_class
 from ...platform.targets import device_target
 from ...progress import Progress
+from ..choose.costing import measure_rules
 from ..measure.kernel_timing import MeasureConfig
 from ..measure.kernels import measure_kernels
 from ..records.classes import class_of
@@ -36,12 +38,8 @@ _FEWEST_ROWS = 1
 
 def default_devices() -> tuple[Device, ...]:
     """Return unlike CPU devices of this machine, each kind once, for a model of all of them."""
-    found: dict[str, Device] = {}
-    for platform in (detect_platform(), unlike_cpus()):
-        for device in platform.devices:
-            if device.is_cpu:
-                found.setdefault(device.cost_class, device)
-    return tuple(found.values())
+    found = [*detect_platform().devices, *unlike_cpus().devices]
+    return tuple(one_of_each_class(device for device in found if device.is_cpu))
 
 
 def train_model(
@@ -140,7 +138,7 @@ def measure_drawn(
         if time.monotonic() >= end_s:
             break
         for place, device in enumerate(devices):
-            measure_kernels(batch[place :: len(devices)], device, records, config, end_s=end_s)
+            measure_rules(batch[place :: len(devices)], [device], records, config=config, end_s=end_s)
         done += len(batch)
         batch = []
         if progress:
@@ -170,7 +168,7 @@ def training_set(
     devices: Sequence[Device],
     records: RecordStore,
     texts: KernelTexts,
-    profiles: dict[str, DeviceProfile],
+    profiles: dict[CostClass, DeviceProfile],
 ) -> TrainingSet:
     """Return all that is on record of kernels whose text is known, on devices of these classes.
 
