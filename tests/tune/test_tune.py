@@ -37,7 +37,7 @@ from tvm_sphinx.tune.apply import TunedKernels
 from tvm_sphinx.tune.paths import tuning_root
 from tvm_sphinx.tune.session import TuneConfig
 from tvm_sphinx.tune.space import mark_scheduled
-from tvm_sphinx.tune.worker import Bench, build
+from tvm_sphinx.tune.worker import TimingJob, build
 from tvm_sphinx.tune.workers import Workers
 
 PLATFORM = """
@@ -190,13 +190,13 @@ def test_agreement_is_relative_to_the_largest_value() -> None:
     assert not agree([np.array([1, 2])], [np.array([1, 3])])
 
 
-def bench_of(function: Any, key: str = "bench") -> Bench:
+def job_of(function: Any, key: str = "job") -> TimingJob:
     device = one_core().devices[0]
     types = [
         tvm.relax.TensorType([int(e) for e in param.shape], str(param.dtype))
         for param in function.params
     ]
-    return Bench(key, device, tuple(types), (), 0, build(on_device(function, device)), 0.5)
+    return TimingJob(key, device, tuple(types), (), 0, build(on_device(function, device)), 0.5)
 
 
 def on_device(function: Any, device: Device) -> Any:
@@ -220,22 +220,22 @@ def test_a_candidate_that_crashes_hangs_or_is_wrong_does_no_harm(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     function = slow_sum(64)
-    bench = bench_of(function)
-    crash, hang = (build(on_device(calling(name), bench.device)) for name in ("abort", "pause"))
+    job = job_of(function)
+    crash, hang = (build(on_device(calling(name), job.device)) for name in ("abort", "pause"))
     source = te.placeholder((64, 64), name="source")
     zero = te.compute((64,), lambda i: tvm.tirx.const(0.0, "float32"), name="zero")
-    wrong = build(on_device(te.create_prim_func([source, zero]), bench.device))
+    wrong = build(on_device(te.create_prim_func([source, zero]), job.device))
     with Workers(1) as workers:
         (failed,) = workers.build([function])  # it carries no target
         assert isinstance(failed, str)
-        assert workers.measure(bench, bench.reference, 1e-6)[0]
-        samples, why = workers.measure(bench, wrong, 1e-6)
+        assert workers.measure(job, job.reference, 1e-6)[0]
+        samples, why = workers.measure(job, wrong, 1e-6)
         assert samples == []
         assert "other numbers" in why
-        assert workers.measure(bench, crash, 1e-6) == ([], "it ends the process")
-        assert workers.measure(bench, bench.reference, 1e-6)[0]
+        assert workers.measure(job, crash, 1e-6) == ([], "it ends the process")
+        assert workers.measure(job, job.reference, 1e-6)[0]
         monkeypatch.setattr("tvm_sphinx.tune.workers._LEAST_RUN_TIMEOUT_S", 1.0)
-        assert workers.measure(bench, hang, 1e-6) == ([], "it takes too long to run")
+        assert workers.measure(job, hang, 1e-6) == ([], "it takes too long to run")
 
 
 def test_a_kill_loses_nothing(tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def _short_target(target: str) -> str:
 def run_merge(args: argparse.Namespace) -> int:
     """Merge files, and the kernels beside them, and print what came of each line."""
     from ..cost.records.files import merge_files, merge_kernels
-    from ..cost.records.kernel_lines import text_path
+    from ..cost.records.kernel_lines import archive_path
     from ..platform.machine import machine_id
 
     output = _path(args.output)
@@ -182,7 +182,7 @@ def run_merge(args: argparse.Namespace) -> int:
     records = merge_files(sources, output, machine_id() if args.adopt else None)
     _print_merged("records", output, records)
     if kernels.total():
-        _print_merged("kernels", text_path(output), kernels)
+        _print_merged("kernels", archive_path(output), kernels)
     return 0
 
 

@@ -203,9 +203,9 @@ class _Session:
     ) -> None:
         """Measure up to ``count`` new candidates of a kernel, or find that there are no more."""
         search = self._search(kernel, workers)
-        bench = search.bench
-        candidates = [] if bench is None else search.generate(count)
-        if bench is None or not candidates:
+        job = search.job
+        candidates = [] if job is None else search.generate(count)
+        if job is None or not candidates:
             kernel.exhausted = True
             return
         libraries = workers.build([search.function(candidate) for candidate in candidates])
@@ -216,7 +216,7 @@ class _Session:
             samples: list[float] = []
             if isinstance(library, bytes):
                 best = min(kernel.rule_ns, kernel.best_ns or kernel.rule_ns)
-                samples, wrong = workers.measure(bench, library, best * 1e-9)
+                samples, wrong = workers.measure(job, library, best * 1e-9)
                 if wrong.startswith("it computes"):
                     warnings.warn(
                         f"A candidate of {'+'.join(kernel.op_kinds)} is dropped: {wrong}.", stacklevel=2

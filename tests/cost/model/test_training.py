@@ -19,7 +19,7 @@ from tvm_sphinx.cost.choose.costing import cost_kernels
 from tvm_sphinx.cost.measure.kernels import MeasureConfig
 from tvm_sphinx.cost.model.predictor import KernelPredictor
 from tvm_sphinx.cost.model.training import train_model
-from tvm_sphinx.cost.records.kernel_lines import text_path
+from tvm_sphinx.cost.records.kernel_lines import archive_path
 from tvm_sphinx.cost.records.store import RecordStore
 from tvm_sphinx.errors import SphinxError
 from tvm_sphinx.frontend.extract import extract_task_graph
@@ -54,7 +54,7 @@ def one(tmp_path: Path) -> Path:
 def _drawn(path: Path) -> dict[str, object]:
     """Return the line of the drawn kernel, the last if it was measured a second time."""
     probes = {
-        line["kernel"] for line in map(json.loads, text_path(path).open()) if line["group"] == "probe"
+        line["kernel"] for line in map(json.loads, archive_path(path).open()) if line["group"] == "probe"
     }
     return [line for line in map(json.loads, path.open()) if line["kernel"] not in probes][-1]
 
@@ -116,7 +116,7 @@ def test_foreign_records_are_no_training_data(one: Path, change: dict[str, objec
 def test_kernels_that_cannot_be_read_back_are_left_out_and_told(
     one: Path, change: dict[str, object]
 ) -> None:
-    drawn, path = _drawn(one)["kernel"], text_path(one)
+    drawn, path = _drawn(one)["kernel"], archive_path(one)
     lines = [json.loads(line) for line in path.open()]
     changed = [{**line, **change} if line["kernel"] == drawn else line for line in lines]
     path.write_text("".join(json.dumps(line) + "\n" for line in changed))

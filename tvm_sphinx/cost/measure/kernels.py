@@ -20,7 +20,7 @@ from ...platform import Device
 from ...platform.targets import device_target, runtime_device
 from ...progress import Progress
 from ..records.classes import class_of
-from ..records.kernel_archive import KernelTexts
+from ..records.kernel_archive import KernelArchive
 from ..records.store import DeviceClass, Record, RecordStore
 from .kernel_timing import (
     NO_SAMPLES,
@@ -92,7 +92,7 @@ def measure_kernels(
         built = build_kernels(bench, symbols, device)
         _warn_of_refused(built.refused, device)
         session = _Session(bench, built.modules)
-        texts = KernelTexts.beside(records)
+        archive = KernelArchive.beside(records)
         known = len(kernels) - len(missing)
         report = progress or (lambda *_: None)
         stage = f"{stage}, {known} on record" if known else stage
@@ -100,7 +100,7 @@ def measure_kernels(
         for done, (key, kernel) in enumerate(missing_kernels.items()):
             if time.monotonic() >= end_s:
                 break
-            texts.add(key, by_key[key], kernel)
+            archive.add(key, by_key[key], kernel)
             session.time(key, kernel)
             records.add(session.record(key, where))
             report(stage, known + done + 1, len(kernels))
