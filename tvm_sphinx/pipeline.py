@@ -62,6 +62,7 @@ def compile(model: Any, platform: Platform | str | Path = "detect", **options: A
     with clock("load"):
         module = load_model(model, input_shapes=asked.input_shapes)
         entry = entry_function(module, asked.function)
+        inputs = input_specs(module[entry])
     with clock("lower"):
         lowered = lower_for_platform(module, devices, entry)
     try:
@@ -91,7 +92,6 @@ def compile(model: Any, platform: Platform | str | Path = "detect", **options: A
         pruning = _report_pruning(problem, graph)
     build = _build(extraction, found, devices, costs, entry, clock, promise)
     # The check of the build against the source framework has its place here, before the race.
-    inputs = input_specs(module[entry])
     kept, reference = race_with_single(
         build,
         single if asked.with_reference else None,

@@ -19,6 +19,7 @@ from tvm_sphinx.platform import (
     machine,
     platform_of_targets,
     read_platform,
+    remote_platform,
     unlike_cpus,
 )
 from tvm_sphinx.platform.machine import core_groups, group_name, usable_cores
@@ -212,3 +213,13 @@ def test_targets_that_tvm_does_not_know_are_refused_in_a_program_file() -> None:
     unknown = Platform((Device("a", '{"kind": "llvm", "mcpu": "quantum"}', "cpu:0", (0,)),))
     with pytest.raises(PlatformError, match="Unknown processor 'quantum' in target of device 'a'"):
         check_targets(unknown)
+
+
+def test_remote_platforms_say_what_they_lack() -> None:
+    """The rules of ``--rpc-key`` stand with the platforms, not with the command."""
+    with pytest.raises(PlatformError, match="Expected --rpc-tracker HOST:PORT with --rpc-key board"):
+        remote_platform("detect", None, "board", None)
+    with pytest.raises(PlatformError, match="'detect' is this machine"):
+        remote_platform("detect", None, "board", "localhost:9")
+    made = remote_platform("detect", ["llvm -mcpu=x86-64"], "board", "localhost:9")
+    assert [device.rpc_key for device in made.devices] == ["board"]

@@ -116,7 +116,7 @@ def merge_files(sources: Sequence[Path], output: Path, adopt: str | None = None)
 def merge_kernels(sources: Sequence[Path], output: Path) -> Counter[str]:
     """Append to the kernels beside a record file those beside others, once each; nothing in it changes.
 
-    The parameters are record files, see `archive_path`; what is returned and raised is as of `merge_files`.
+    The parameters are record files, see `archive_path`; returned and raised is what `merge_files` does.
     """
     files = [path for path in map(archive_path, sources) if path.is_file()]
     return (
