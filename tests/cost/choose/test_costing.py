@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -41,8 +42,10 @@ from tvm_sphinx.scheduling.problem import SchedulingProblem
 from tvm_sphinx.scheduling.schedule import Schedule, validate
 from tvm_sphinx.search import search_schedule
 
-PLATFORM = unlike_cpus()
-QUICK = MeasureConfig(sample_ms=0.02)
+# Links are given, and neighbours left out: what is measured here is kernels.
+ENDS = (("native", "baseline"), ("baseline", "native"))
+PLATFORM = replace(unlike_cpus(), links=tuple(Link(*ends, 1000, 1e10) for ends in ENDS))
+QUICK = MeasureConfig(sample_ms=0.02, under_load=False)
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +68,11 @@ def within(
     model: CostModel,
     sources: Sequence[CandidateSource] = (),
     platform: Platform = PLATFORM,
-    config: MeasureConfig = QUICK,
 ) -> Costing:
     """Return the costs within a budget, with what a model predicts."""
-    predictor = KernelPredictor(model, store, config)
+    predictor = KernelPredictor(model, store, QUICK)
     return cost_kernels(
-        extraction, platform, store, sources, budget_s=seconds, predictor=predictor, config=config
+        extraction, platform, store, sources, budget_s=seconds, predictor=predictor, config=QUICK
     )
 
 
@@ -270,6 +272,7 @@ def test_a_model_is_scheduled_with_predicted_costs_alone(
         recurrent_net(steps=2),
         PLATFORM,
         records=records,
+        measure=QUICK,
         measure_budget_s=0.0,
         cost_model=path,
         with_reference=False,
@@ -313,8 +316,7 @@ def test_kernels_of_a_device_without_a_model_are_measured_whatever_the_budget(
     )
     store = RecordStore(trained[1])
     store.path = None  # keep what this test measures from the others
-    config = MeasureConfig(sample_ms=0.02, under_load=False)
-    found = within(seconds, extraction, store, trained[0], (), platform, config)
+    found = within(seconds, extraction, store, trained[0], (), platform)
     costs = found.table
     assert costs.measured[:, 1].all()
     assert set(costs.exec_ns[:, 1].tolist()) <= {1000, -1}
@@ -322,7 +324,7 @@ def test_kernels_of_a_device_without_a_model_are_measured_whatever_the_budget(
     assert costs.measured[:, 0].all() == (seconds > 0)
     assert found.always_measured == ("gpu",)
     timed = len(bench.timed)
-    within(seconds, extraction, store, trained[0], (), platform, config)
+    within(seconds, extraction, store, trained[0], (), platform)
     assert len(bench.timed) == timed
 
 
