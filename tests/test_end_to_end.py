@@ -18,9 +18,8 @@ import tvm_sphinx
 from tests.networks import branching_cnn, recurrent_net, residual_cnn, transformer
 from tvm_sphinx import pipeline
 from tvm_sphinx.cli import main
-from tvm_sphinx.cost.choose.candidates import KernelChoices
+from tvm_sphinx.cost.choose.costing import Costing
 from tvm_sphinx.cost.measure.kernels import MeasureConfig
-from tvm_sphinx.cost.table import CostTable
 from tvm_sphinx.errors import SphinxError
 from tvm_sphinx.platform import Device, Platform
 from tvm_sphinx.platform.targets import baseline_target, device_target, host_target
@@ -119,16 +118,17 @@ def test_records_make_the_second_compile_measure_nothing(tmp_path: Path) -> None
 
 def give_times(monkeypatch: pytest.MonkeyPatch, fill: Callable[[np.ndarray], None]) -> None:
     """Let `fill` write the times of kernels in ns, tasks by devices, whatever the machine did."""
-    measured = pipeline._cost
+    measured = pipeline.cost_kernels
 
-    def given(*args: object) -> tuple[KernelChoices, CostTable]:
-        choices, costs = measured(*args)
-        times = np.full_like(costs.exec_ns, 3_000_000)
+    def given(*args: object, **more: object) -> Costing:
+        found = measured(*args, **more)
+        times = np.full_like(found.table.exec_ns, 3_000_000)
         fill(times)
-        slowdown, latency = np.ones_like(costs.slowdown), np.zeros_like(costs.latency_ns)
-        return choices, replace(costs, exec_ns=times, slowdown=slowdown, latency_ns=latency)
+        slowdown, latency = np.ones_like(found.table.slowdown), np.zeros_like(found.table.latency_ns)
+        table = replace(found.table, exec_ns=times, slowdown=slowdown, latency_ns=latency)
+        return replace(found, table=table)
 
-    monkeypatch.setattr(pipeline, "_cost", given)
+    monkeypatch.setattr(pipeline, "cost_kernels", given)
 
 
 def test_a_schedule_that_measures_slower_gives_way_to_the_single_device(
@@ -141,13 +141,13 @@ def test_a_schedule_that_measures_slower_gives_way_to_the_single_device(
 
     give_times(monkeypatch, fast_in_turn)
     arguments = {"records": None, "measure": QUICK, "algorithm": "heft"}
-    monkeypatch.setattr("tvm_sphinx.pipeline.speedup", lambda *_: 0.5)
+    monkeypatch.setattr("tvm_sphinx.program.compare_builds.compare_programs", lambda *_: 0.5)
     slower = tvm_sphinx.compile(recurrent_net(), platform, **arguments)
     assert slower.report is not None
     assert slower.report.makespan_ns == slower.report.best_single_device_ns
     assert "measured 0.50x" in slower.note
     assert slower.program is slower.reference
-    monkeypatch.setattr("tvm_sphinx.pipeline.speedup", lambda *_: 1.0)
+    monkeypatch.setattr("tvm_sphinx.program.compare_builds.compare_programs", lambda *_: 1.0)
     kept = tvm_sphinx.compile(recurrent_net(), platform, **arguments)
     assert kept.note == ""
     assert kept.report is not None

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SphinxError, UnsupportedError
-from ..platform import NAMED_PLATFORMS, Platform
+from ..platform import NAMED_PLATFORMS
+from ..report.files import check_writable, write_text
 from .compile import parse_input_shapes
-from .files import check_writable, write_text
 
 if TYPE_CHECKING:
     from ..scheduling.graph import TaskGraph
@@ -98,9 +98,10 @@ def _explain_model(args: argparse.Namespace) -> int:
             f"Expected a program that 'tvm-sphinx compile' wrote, to run it; "
             f"got the model {args.FILE!r}."
         )
-    from ..pipeline import extract_graph
+    from ..frontend.model_graph import extract_graph
+    from ..platform import load_platform
 
-    platform = Platform.named(args.platform)
+    platform = load_platform(args.platform)
     shapes = parse_input_shapes(args.input_shapes)
     graph = extract_graph(args.FILE, platform, input_shapes=shapes, function=args.entry)
     graph = replace(graph, name=Path(args.FILE).stem)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SphinxError
-from .files import check_writable, write_text
+from ..report.files import check_writable, write_text
 
 if TYPE_CHECKING:
     from ..cost.records.files import Selection
@@ -166,7 +166,7 @@ def _short_target(target: str) -> str:
 def run_merge(args: argparse.Namespace) -> int:
     """Merge files, and the kernels beside them, and print what came of each line."""
     from ..cost.records.files import merge_files, merge_kernels
-    from ..cost.records.kernel_lines import text_path
+    from ..cost.records.kernel_lines import archive_path
 
     output = _path(args.output)
     sources = [_path(source) for source in args.SOURCES]
@@ -176,7 +176,7 @@ def run_merge(args: argparse.Namespace) -> int:
     records = merge_files(sources, output)
     _print_merged("records", output, records)
     if kernels.total():
-        _print_merged("kernels", text_path(output), kernels)
+        _print_merged("kernels", archive_path(output), kernels)
     return 0
 
 

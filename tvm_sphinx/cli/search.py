@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
-from ..errors import SphinxError
+from ..report.files import check_writable, write_text
 from ..scheduling.problem_file import read_problem
 from ..search import ALGORITHMS, ParamsError, SearchResult, Stop, check_search, search_schedule
 from ..search.exact import ExactParams
-from .files import check_writable
 
 
 def add_parser(subparsers: Any) -> None:
@@ -91,10 +89,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     print(summary)
     if args.output is not None:
-        try:
-            Path(args.output).write_text(json.dumps(schedule_file(result)) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise SphinxError(f"Cannot write {args.output!r}: {error.strerror}.") from error
+        write_text(args.output, json.dumps(schedule_file(result)) + "\n")
     return 0
 
 

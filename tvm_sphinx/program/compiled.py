@@ -13,7 +13,9 @@ import numpy as np
 from ..errors import ModelError, UnsupportedError
 from ..patterns import PatternHierarchy, find_patterns
 from ..platform import Platform
-from ..report.placement import PlacementReport, format_report
+from ..platform.targets import check_targets
+from ..report.describe import format_report
+from ..report.placement import PlacementReport
 from ..runtime.artifact import read_artifact, write_artifact
 from ..runtime.tensors import InputError, order_inputs
 from ..runtime.trace import Trace
@@ -189,7 +191,7 @@ class CompiledModel:
             inputs=tuple(
                 TensorSpec(name, tuple(shape), dtype) for name, shape, dtype in manifest["inputs"]
             ),
-            platform=Platform.from_json(manifest["platform"], where),
+            platform=check_targets(Platform.from_json(manifest["platform"], where)),
             program=program,
             reference=reference,
             report=None if report is None else PlacementReport.from_json(report),

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ...errors import SphinxError
 from .json_lines import locked, split_lines
-from .kernel_lines import parse_text, text_path
+from .kernel_lines import archive_path, parse_kernel
 from .store import (
     Record,
     RecordKey,
@@ -104,10 +104,10 @@ def merge_files(sources: Sequence[Path], output: Path) -> Counter[str]:
 def merge_kernels(sources: Sequence[Path], output: Path) -> Counter[str]:
     """Append to the kernels beside a record file those beside others, once each; nothing in it changes.
 
-    The parameters are record files, see `text_path`; what is returned and raised is as of `merge_files`.
+    The parameters are record files, see `archive_path`; returned and raised is what `merge_files` does.
     """
-    files = [path for path in map(text_path, sources) if path.is_file()]
-    return _merge(files, text_path(output), _kernel_entry) if files else Counter(added=0)
+    files = [path for path in map(archive_path, sources) if path.is_file()]
+    return _merge(files, archive_path(output), _kernel_entry) if files else Counter(added=0)
 
 
 # What a line is the same as another by, and the line.
@@ -124,8 +124,8 @@ def _record_entry(line: str | bytes) -> _Entry | str:
 
 
 def _kernel_entry(line: bytes) -> _Entry | str:
-    text = parse_text(line)
-    return "torn, or of another schema" if text is None else ((text.kernel, text.tvm), text.to_line())
+    kept = parse_kernel(line)
+    return "torn, or of another schema" if kept is None else ((kept.kernel, kept.tvm), kept.to_line())
 
 
 def _merge(

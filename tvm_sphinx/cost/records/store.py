@@ -59,7 +59,7 @@ _STRINGS = ("kind", "kernel", "target", "device", "machine", "tvm")
 
 @dataclass(frozen=True)
 class DeviceClass:
-    """What devices have in common that run a kernel equally fast.
+    """Where something was measured: a cost class and its machine, or two (see `.classes`).
 
     ``str`` of it is what records are looked up by.
     """
