@@ -71,6 +71,13 @@ def probed_store(trained: tuple[CostModel, Path]) -> RecordStore:
     return store
 
 
+@pytest.fixture
+def endless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let time stand still for budgets, so that any is enough on a machine however busy."""
+    for module in (budget, measure):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 0.0))
+
+
 def within(
     seconds: float,
     extraction: Extraction,
@@ -224,6 +231,7 @@ def test_a_tuned_kernel_is_chosen_by_the_time_at_which_it_was_found(
             assert found.table.exec_ns[task, column] == rule.time_ns
 
 
+@pytest.mark.usefixtures("endless")
 def test_what_never_ran_is_chosen_only_once_it_was_measured(
     extraction: Extraction, trained: tuple[CostModel, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,6 +244,7 @@ def test_what_never_ran_is_chosen_only_once_it_was_measured(
     assert found.table.measured.all()
 
 
+@pytest.mark.usefixtures("endless")
 def test_a_wrong_candidate_is_dropped_within_a_budget_too(
     extraction: Extraction, trained: tuple[CostModel, Path]
 ) -> None:
@@ -308,6 +317,7 @@ class GpuBench:
         return Samples((1000,) * 10, 0.0, 0.0)
 
 
+@pytest.mark.usefixtures("endless")
 @pytest.mark.parametrize("seconds", [0.0, 600.0])
 def test_kernels_of_a_device_without_a_model_are_measured_whatever_the_budget(
     seconds: float, trained: tuple[CostModel, Path], monkeypatch: pytest.MonkeyPatch
