@@ -12,6 +12,7 @@ import numpy as np
 
 from .._tvm import relax, tvm
 from ..errors import EnvironmentMismatchError, ModelError, known_choices
+from .record_origins import recording_onnx, recording_torch
 
 #: Models that need no file, by name.
 DEMO_MODELS = ("inception-v1",)
@@ -102,7 +103,9 @@ def _from_onnx(model: Any, where: str, input_shapes: Mapping[str, Sequence[int]]
             raise ModelError(known_choices(f"input of {where}", name, inputs))
     shapes = {name: list(shape) for name, shape in (input_shapes or {}).items()}
     try:
-        return from_onnx(model, shape_dict=shapes or None, keep_params_in_input=False)
+        with recording_onnx() as log:
+            module = from_onnx(model, shape_dict=shapes or None, keep_params_in_input=False)
+        return log.origins.attach(module, "main")
     except Exception as error:  # the importer raises TVM's, onnx's and Python's errors alike
         raise ModelError(f"TVM cannot import {where}: {_first_line(error)}") from error
 
@@ -117,7 +120,11 @@ def _from_torch(program: Any, where: str) -> Any:
             f"Call torch.export.export(module, example_inputs) first."
         )
     try:
-        return from_exported_program(program, keep_params_as_input=False, no_bind_return_tuple=True)
+        with recording_torch() as log:
+            module = from_exported_program(
+                program, keep_params_as_input=False, no_bind_return_tuple=True
+            )
+        return log.origins.attach(module, "main")
     except Exception as error:  # the importer raises TVM's, torch's and Python's errors alike
         raise ModelError(f"TVM cannot import {where}: {_first_line(error)}") from error
 

@@ -9,6 +9,7 @@ from .._tvm import relax, tvm
 from ..kernels import prepare_layouts, sink_reshapes
 from .fold_constants import FoldConstants
 from .load import entry_function, public_functions
+from .origins import FuseNamedOps
 
 
 def lower_to_kernels(
@@ -46,7 +47,7 @@ def lower_to_kernels(
         # Kernel level: one PrimFunc per operator, then one per fused group.
         transform.LegalizeOps(),
         transform.AnnotateTIROpPattern(),
-        transform.FuseOps(),
+        FuseNamedOps(entry),
         transform.FuseTIR(),
         # Clean up: kernels that only rename their input become views.
         transform.RewriteDataflowReshape(),
