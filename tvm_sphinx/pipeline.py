@@ -17,8 +17,9 @@ from .cost.records.store import RecordStore
 from .cost.table import CostTable, build_problem
 from .errors import UnsupportedError
 from .frontend.extract import Extraction, extract_task_graph
-from .frontend.load import entry_function, load_model
+from .frontend.load import entry_function, load_model, read_source
 from .frontend.lower import lower_to_kernels
+from .frontend.signature import check_declared, input_specs, output_specs
 from .patterns import (
     find_patterns,
     prune_problem,
@@ -29,9 +30,11 @@ from .patterns import (
 from .platform import Platform
 from .platform.targets import device_target
 from .program.compare_builds import is_promising, speedup
-from .program.compiled import CompiledModel, random_inputs
-from .program.fallback import build_on_single_device, input_specs
+from .program.compiled import CompiledModel, check_inputs, random_inputs
+from .program.fallback import build_on_single_device
 from .program.kinds import LaneProgramFile, Program, build_stock_program
+from .program.verify.check import Subject, verify_program
+from .program.verify.verification import Verification
 from .progress import Progress
 from .relax_pass import annotate_schedule
 from .report.placement import PlacementReport, format_ns, placement_report
@@ -57,6 +60,8 @@ def compile(
     measure_budget_s: float | None = None,
     cost_model: str | Path = "default",
     with_reference: bool = True,
+    verify: bool = True,
+    verify_inputs: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> CompiledModel:
     """Compile a model so that one inference is spread over the devices of a platform.
@@ -92,6 +97,11 @@ def compile(
         Also build the model for the best single device, and race the two: where the schedule turns out
         to be slower, the model runs on the single device. It does so, too, where the schedule promises
         less than 2 % (`tvm_sphinx.program.compare_builds.LEAST_GAIN`).
+    verify
+        Run the program and the source of the model (an ONNX file by ONNX Runtime, a torch program by
+        torch) on the same inputs and compare; see `tvm_sphinx.program.verify.check`.
+    verify_inputs
+        Inputs by name to verify with; by default some are drawn.
     progress
         Called as ``progress(stage, done, total)``.
 
@@ -110,15 +120,41 @@ def compile(
         platform = Platform.named(str(platform))
     store, sources = open_records(records)
     with clock("load"):
-        module = load_model(model, input_shapes=input_shapes)
+        source = read_source(model)
+        module = load_model(source, input_shapes=input_shapes)
         entry = entry_function(module, function)
+        signature = source.signature(module[entry])
+        check_declared(module[entry], signature, source.where, input_shapes)
+        inputs = input_specs(module[entry], signature)
+        outputs = output_specs(module[entry], signature)
+        if verify_inputs is not None:
+            check_inputs(inputs, verify_inputs)
+
+    def verified(program: Program, reference: Program | None) -> Verification | None:
+        if not verify:
+            return None
+        with clock("verify"):
+            subject = Subject(program, reference, source, module[entry], inputs, outputs, platform)
+            return verify_program(subject, verify_inputs, seed=seed)
+
     with clock("lower"):
         kernels = _lower(module, platform, entry)
     try:
         with clock("extract"):
             extraction = extract_task_graph(kernels, entry)
     except UnsupportedError as error:
-        return build_on_single_device(module, entry, platform, str(error), clock.stages_s, measure)
+        compiled = build_on_single_device(
+            module,
+            entry,
+            platform,
+            str(error),
+            clock.stages_s,
+            measure,
+            inputs=inputs,
+            outputs=outputs,
+        )
+        compiled.verification = verified(compiled.program, None)
+        return compiled
     with clock("measure"):
         choices, costs = _cost(
             extraction, platform, store, sources, measure, predictor, measure_budget_s or 0.0, progress
@@ -152,7 +188,6 @@ def compile(
     with clock("build"):
         program, note = _build(annotated, platform, found.best, entry)
         note = note or promise
-    inputs = input_specs(module[entry])
     reference = None
     if with_reference and found is single:
         reference = program
@@ -163,7 +198,7 @@ def compile(
         ratio = None
         if not platform.is_remote:
             with clock("race"):
-                ratio = speedup(program, reference, random_inputs(inputs))
+                ratio = speedup(program, reference, list(random_inputs(inputs).values()))
         if ratio is not None and ratio < 1.0 and (found.best.device != single.best.device).any():
             note = (
                 f"The schedule, predicted at {format_ns(found.best.makespan_ns)}, measured {ratio:.2f}x "
@@ -172,6 +207,8 @@ def compile(
             program, found = reference, single
     return CompiledModel(
         inputs=inputs,
+        outputs=outputs,
+        verification=verified(program, reference),
         platform=platform,
         program=program,
         reference=reference,

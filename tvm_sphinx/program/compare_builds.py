@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ def is_promising(schedule: Schedule, single: Schedule) -> bool:
     return single.makespan_ns >= LEAST_GAIN * schedule.makespan_ns
 
 
-def speedup(program: Program, reference: Program, inputs: Mapping[str, Any]) -> float | None:
+def speedup(program: Program, reference: Program, inputs: Sequence[Any]) -> float | None:
     """Return how many times as fast as the reference a program is, as `race` finds it.
 
     None where one of them does not run on the lanes.

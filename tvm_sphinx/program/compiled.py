@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModelError, UnsupportedError
+from ..frontend.signature import TensorSpec
 from ..patterns import PatternHierarchy, PruningReport, find_patterns
 from ..platform import Platform
 from ..report.placement import PlacementReport, format_report
@@ -19,6 +20,7 @@ from ..runtime.tensors import InputError, order_inputs
 from ..runtime.trace import Trace
 from ..scheduling.graph import TaskGraph
 from .kinds import Array, LaneProgramFile, Program, flatten_outputs, restore_program
+from .verify.verification import Verification
 
 #: Member of an artifact that holds the task graph.
 _GRAPH = "graph.json"
@@ -27,23 +29,14 @@ _GRAPH = "graph.json"
 Inputs = Mapping[str, Any] | Sequence[Any]
 
 
-@dataclass(frozen=True)
-class TensorSpec:
-    """Name, shape and dtype of a model input; an extent that the model leaves open is -1."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-
-
 @dataclass
 class CompiledModel:
     """A model compiled for a platform.
 
     Attributes
     ----------
-    inputs
-        What `run` expects.
+    inputs, outputs
+        What `run` expects and returns, by the names of the source.
     platform
         The devices that it was compiled for.
     report
@@ -56,6 +49,8 @@ class CompiledModel:
         The task graph that was scheduled; None for a model that cannot be, or one from a file of before.
     pruning
         Sizes of its search space without and with what recurs tied; None where ``graph`` is.
+    verification
+        How its outputs compare with those of the source; None where that was left out.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -67,6 +62,8 @@ class CompiledModel:
     stages_s: dict[str, float] = field(default_factory=dict)
     graph: TaskGraph | None = None
     pruning: PruningReport | None = None
+    outputs: tuple[TensorSpec, ...] = ()
+    verification: Verification | None = None
     _opened: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def run(self, inputs: Inputs) -> list[Array]:
@@ -123,7 +120,9 @@ class CompiledModel:
         note = [f"note                 {self.note}"] if self.note else []
         report = [] if self.report is None else [format_report(self.report, verbose=verbose)]
         space = [] if self.pruning is None else [f"search space         {self.pruning.describe()}"]
-        return "\n".join(report + space + note)
+        rows = [] if self.verification is None else self.verification.describe()
+        verified = [f"{heading:<20} {text}" for heading, text in rows]
+        return "\n".join(report + verified + space + note)
 
     def patterns(self) -> PatternHierarchy | None:
         """Return the recurring subgraphs of the task graph; None where there is no ``graph``."""
@@ -142,6 +141,8 @@ class CompiledModel:
             programs["reference"] = self.reference
         manifest = {
             "inputs": [[spec.name, list(spec.shape), spec.dtype] for spec in self.inputs],
+            "outputs": [[spec.name, list(spec.shape), spec.dtype] for spec in self.outputs],
+            "verification": None if self.verification is None else self.verification.to_json(),
             "platform": self.platform.to_json(),
             "programs": {name: program.manifest() for name, program in programs.items()},
             "report": None if self.report is None else self.report.to_json(),
@@ -183,12 +184,13 @@ class CompiledModel:
             same = parts["reference"] == parts["program"]
             reference = program if same else restore_program(*parts["reference"], where)
         report = manifest["report"]
-        # Files of before this was kept have neither.
+        # Files of before these were kept have none of them.
         graph, pruning = members.get(_GRAPH), manifest.get("pruning")
+        verification = manifest.get("verification")
         return cls(
-            inputs=tuple(
-                TensorSpec(name, tuple(shape), dtype) for name, shape, dtype in manifest["inputs"]
-            ),
+            inputs=_specs(manifest["inputs"]),
+            outputs=_specs(manifest.get("outputs", [])),
+            verification=None if verification is None else Verification.from_json(verification),
             platform=Platform.from_json(manifest["platform"], where),
             program=program,
             reference=reference,
@@ -200,13 +202,17 @@ class CompiledModel:
         )
 
 
+def _specs(content: Sequence[Any]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(name, tuple(shape), dtype) for name, shape, dtype in content)
+
+
 def random_inputs(specs: Sequence[TensorSpec], seed: int = 0) -> dict[str, Array]:
     """Return seeded inputs: normal floats, and integers that are 0, a valid index into anything."""
     rng = np.random.default_rng(seed)
     arrays: dict[str, Array] = {}
     for spec in specs:
         shape = [1 if extent < 0 else extent for extent in spec.shape]
-        is_float = spec.dtype.startswith("float")
+        is_float = spec.dtype.startswith(("float", "bfloat"))
         values = rng.standard_normal(shape) if is_float else np.zeros(shape)
         arrays[spec.name] = values.astype(spec.dtype)
     return arrays
