@@ -40,7 +40,7 @@ class NoCodeError(UnsupportedError):
 
 
 class VerificationError(SphinxError):
-    """A program computes other numbers than the source of its model, or than its build for one device."""
+    """A program computes other numbers than the source of its model, or than its twin on one device."""
 
 
 class ArtifactError(SphinxError):

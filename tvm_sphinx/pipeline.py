@@ -198,7 +198,8 @@ def compile(
         ratio = None
         if not platform.is_remote:
             with clock("race"):
-                ratio = speedup(program, reference, list(random_inputs(inputs).values()))
+                arrays = list(random_inputs(inputs).values())
+                ratio = speedup(program, reference, arrays, progress)
         if ratio is not None and ratio < 1.0 and (found.best.device != single.best.device).any():
             note = (
                 f"The schedule, predicted at {format_ns(found.best.makespan_ns)}, measured {ratio:.2f}x "

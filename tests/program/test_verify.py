@@ -1,4 +1,4 @@
-"""Verification against the source: equal where it is, refused by operator where it is not, said where not."""
+"""Verification against the source: equal, refused by the operator that differs, or not verified."""
 
 from __future__ import annotations
 
@@ -63,7 +63,10 @@ def subject(model: Any, imported: Any = None, run: Any = None) -> Subject:
     return Subject(Plain(module, run), None, source, function, *specs, HERE)
 
 
-CHAIN = "(float[2,8] x) => (float[2,8] y, float[2] m) {{ a = {0}(x) b = Neg(a) y = Tanh(b) m = ReduceMean <axes=[1], keepdims=0> (b) }}"
+CHAIN = (
+    "(float[2,8] x) => (float[2,8] y, float[2] m) {{"
+    " a = {0}(x) b = Neg(a) y = Tanh(b) m = ReduceMean <axes=[1], keepdims=0> (b) }}"
+)
 
 
 def test_a_right_program_equals_its_source_and_says_to_what() -> None:
@@ -166,7 +169,8 @@ def test_indices_masks_and_divisors_are_drawn_to_suit() -> None:
 def test_whole_numbers_are_never_divided_by_zero_in_the_source() -> None:
     """ONNX Runtime would end the process; the divisor is zero only after a subtraction."""
     model = onnx_model(
-        "(int64[3] x, int64[3] by) => (int64[3] y) <int64[1] one = {1}> { d = Sub(by, one) y = Div(x, d) }"
+        "(int64[3] x, int64[3] by) => (int64[3] y) <int64[1] one = {1}>"
+        " { d = Sub(by, one) y = Div(x, d) }"
     )
     with pytest.raises(ZeroDivisionError, match="'d' divides whole numbers"):
         open_source(read_source(model)).run([np.arange(3), np.array([2, 1, 3])])
@@ -184,7 +188,7 @@ def test_a_source_that_is_random_verifies_nothing() -> None:
 
 
 def test_a_decision_that_hangs_on_rounding_is_not_blamed() -> None:
-    """Where an input is rounded to whole numbers, half of a step apart decides; given inputs sit on it."""
+    """Inputs that sit in the middle between two whole numbers are rounded up or down by a hair."""
     model = onnx_model("(float[4] x) => (float[4] y) { y = Round(x) }")
     given = {"x": np.array([0.5, 1.5, 2.5, 3.5], np.float32)}
     found = verify_program(subject(model, run=lambda arrays: [np.floor(arrays[0] + 0.5)]), given)
@@ -213,7 +217,7 @@ def test_a_schedule_that_differs_from_one_device_is_refused() -> None:
     model = onnx_model("(float[2,3] x) => (float[2,3] y) { y = Neg(x) }")
     made = replace(subject(model), reference=Plain(load_model(model), lambda arrays: [arrays[0]]))
     with pytest.raises(
-        VerificationError, match="of the schedule differs by .* the build for one device"
+        VerificationError, match=r"of the schedule differs by .* the build for one device"
     ):
         verify_program(made)
 

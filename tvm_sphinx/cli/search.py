@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
-from ..errors import SphinxError
 from ..scheduling.problem_file import read_problem
 from ..search import ALGORITHMS, ParamsError, SearchResult, Stop, choose_algorithm, search_schedule
 from ..search.exact import PROVABLE_TASKS, ExactParams
-from .files import check_writable
+from .files import check_writable, write_text
 
 
 def add_parser(subparsers: Any) -> None:
@@ -58,7 +56,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Search, print a summary, and write the schedule file."""
     if args.output != "-":
-        check_writable(args.output)
+        check_writable(args.output, besides=args.problem)
     problem = read_problem(args.problem)
     stop = None
     if args.time_limit is not None or args.max_evaluations is not None:
@@ -89,10 +87,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     print(summary)
     if args.output is not None:
-        try:
-            Path(args.output).write_text(json.dumps(schedule_file(result)) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise SphinxError(f"Cannot write {args.output!r}: {error.strerror}.") from error
+        write_text(args.output, json.dumps(schedule_file(result)) + "\n")
     return 0
 
 

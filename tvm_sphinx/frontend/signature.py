@@ -1,4 +1,4 @@
-"""What a model file declares: the names and types of its inputs and outputs, as its user knows them. [TVM]"""
+"""What a model file declares: names and types of inputs and outputs, as its user knows them. [TVM]"""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def input_specs(function: Any, signature: Signature | None = None) -> tuple[Tens
 
 
 def output_specs(function: Any, signature: Signature | None = None) -> tuple[TensorSpec, ...]:
-    """Return the tensors that a Relax function returns, in order; of unknown rank they have no extents."""
+    """Return the tensors that a Relax function returns, in order; without extents if of unknown rank."""
     specs = [
         TensorSpec(f"output_{number}", _extents(ty) or (), str(ty.dtype))
         for number, ty in enumerate(_tensor_types(function.ret_ty))

@@ -66,6 +66,11 @@ class CompiledModel:
     verification: Verification | None = None
     _opened: dict[str, Any] = field(default_factory=dict, repr=False)
 
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the outputs, as the source has them, in order."""
+        return [spec.name for spec in self.outputs]
+
     def run(self, inputs: Inputs) -> list[Array]:
         """Run one inference.
 

@@ -104,8 +104,8 @@ def _against(
         if not _hangs_on_rounding(subject, source, example):
             raise VerificationError(_message(subject, source, example, checks))
     raise NotVerifiedError(
-        f"the outputs of {source.runtime} itself change by more than the tolerance when the inputs change "
-        f"by their rounding, or from run to run"
+        f"the outputs of {source.runtime} itself change by more than the tolerance when the inputs "
+        f"change by their rounding, or from run to run"
     )
 
 
@@ -127,8 +127,8 @@ def _checks(
 ) -> list[OutputCheck]:
     if len(ours) != len(theirs):
         raise VerificationError(
-            f"Expected {len(theirs)} outputs, as {source.runtime} returns of {subject.source.where}; the "
-            f"program returns {len(ours)}."
+            f"Expected {len(theirs)} outputs, as {source.runtime} returns of {subject.source.where}; "
+            f"the program returns {len(ours)}."
         )
     names = [spec.name for spec in subject.outputs]
     if len(names) != len(theirs):
@@ -183,7 +183,8 @@ def _schedule_difference(
         return None
     others = flatten_outputs(subject.reference.open()(inputs))
     checks = [
-        compare(spec.name, mine, other) for spec, mine, other in zip(subject.outputs, outputs, others)
+        compare(spec.name, mine, other)
+        for spec, mine, other in zip(subject.outputs, outputs, others, strict=True)
     ]
     wrong = worst([check for check in checks if not check.is_equal])
     if wrong is not None:

@@ -55,8 +55,8 @@ def draw_example(source: RunnableSource, specs: Sequence[TensorSpec], seed: int)
         accepted = accepted or example
     if accepted is None:
         raise NotVerifiedError(
-            f"{source.runtime} accepts none of the inputs that were drawn ({refused}); give some of your "
-            f"own to verify with"
+            f"{source.runtime} accepts none of the inputs that were drawn ({refused}); give some of "
+            f"your own to verify with"
         )
     return accepted
 

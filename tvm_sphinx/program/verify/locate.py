@@ -1,4 +1,4 @@
-"""Find the first operator whose result is not the source's, by bisection over the imported graph. [TVM]"""
+"""Find the first operator whose result is not the source's, by bisection over the import. [TVM]"""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ class Culprit:
     def describe(self) -> str:
         """Return a sentence on it."""
         whose = "as TVM imports it" if self.by_import else "as tvm-sphinx lowers it"
-        return f"The first operator that differs is {self.operator.text}, {whose}: it {self.check.describe()}."
+        told = self.check.describe()
+        return f"The first operator that differs is {self.operator.text}, {whose}: it {told}."
 
 
 def find_culprit(

@@ -19,8 +19,7 @@ _MOST_REFERENCE_WEIGHTS = 64 << 20
 _MOST_MESSAGE = 2 << 30
 # Operators that hand the elements of their first operand on as they are.
 _PASSING = frozenset(
-    ["Identity", "Cast", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Transpose", "Expand", "Slice"]
-    + ["Concat", "Split", "Tile"]
+    "Identity Cast Reshape Unsqueeze Squeeze Flatten Transpose Expand Slice Concat Split Tile".split()
 )
 _CHOOSING = frozenset(["Equal", "Where", "And", "Or", "Xor", "Not", "Greater", "Less"])
 _ROUNDING = (

@@ -20,7 +20,7 @@ class NotVerifiedError(SphinxError):
 
 @dataclass(frozen=True)
 class Range:
-    """Whole numbers from ``low`` to below ``high`` suit an input; ``known`` tells whether that is sure."""
+    """Whole numbers from ``low`` to below ``high`` suit an input; ``known`` tells if that is sure."""
 
     low: int
     high: int

@@ -12,8 +12,8 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 #: Largest difference of an output, as a share of its largest value. Other types, whole numbers and
-#: booleans, have to be equal. ``quantised`` stands for float outputs of a model that rounds activations to 8
-#: bits inside: a sum that is rounded otherwise moves one of them by a whole step, 1/127 of their range.
+#: booleans, have to be equal. ``quantised`` stands for float outputs of a model that rounds activations
+#: to 8 bits inside: a sum that is rounded otherwise moves one by a whole step, 1/127 of their range.
 TOLERANCES = {"float64": 1e-6, "float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2, "quantised": 5e-2}
 
 

@@ -53,8 +53,8 @@ class Verification:
             model = f"equals {self.runtime}: it has no outputs"
         else:
             model = (
-                f"equals {self.runtime} on {self.inputs}: largest difference {self.difference:.2g} of an "
-                f"output's largest value (at most {farthest.tolerance:g})"
+                f"equals {self.runtime} on {self.inputs}: largest difference {self.difference:.2g} of "
+                f"an output's largest value (at most {farthest.tolerance:g})"
             )
         rows = [("model", model)]
         if self.schedule is not None:
