@@ -6,8 +6,10 @@ which then gets the name of the operator at hand, and in either importer the one
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -98,7 +100,11 @@ def recording_onnx() -> Iterator[OriginLog]:
                 self._sphinx_depth -= 1
 
     with _IMPORTING, _naming(log), _replaced(onnx_frontend, "ONNXGraphImporter", Importer):
-        yield log
+        # It prints what it cannot convert, beside raising it; that it renames inputs is no news, since
+        # ours keep the names of the file.
+        with contextlib.redirect_stdout(None), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Renaming name ")
+            yield log
 
 
 @contextmanager

@@ -18,6 +18,9 @@ class TensorSpec:
     shape: tuple[int, ...]
     dtype: str
 
+    def __str__(self) -> str:
+        return f"{self.name}: {_show(self.shape, self.dtype)}"
+
 
 @dataclass(frozen=True)
 class Declared:

@@ -14,7 +14,7 @@ from ..errors import ModelError, UnsupportedError
 from ..frontend.signature import TensorSpec
 from ..patterns import PatternHierarchy, PruningReport, find_patterns
 from ..platform import Platform
-from ..report.placement import PlacementReport, format_report
+from ..report.placement import PlacementReport, format_ns, format_report
 from ..runtime.artifact import read_artifact, write_artifact
 from ..runtime.tensors import InputError, order_inputs
 from ..runtime.trace import Trace
@@ -29,7 +29,7 @@ _GRAPH = "graph.json"
 Inputs = Mapping[str, Any] | Sequence[Any]
 
 
-@dataclass
+@dataclass(repr=False)
 class CompiledModel:
     """A model compiled for a platform.
 
@@ -65,6 +65,17 @@ class CompiledModel:
     outputs: tuple[TensorSpec, ...] = ()
     verification: Verification | None = None
     _opened: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        runs = self.note or "on one device"
+        if self.report is not None:
+            used = [row.name for row in self.report.devices if row.tasks]
+            runs = (
+                f"{len(self.report.tasks)} tasks on {', '.join(used) or 'no device'}, predicted "
+                f"{format_ns(self.report.makespan_ns)}"
+            )
+        inputs, outputs = (", ".join(map(str, specs)) for specs in (self.inputs, self.outputs))
+        return f"<CompiledModel ({inputs}) -> ({outputs}): {runs}>"
 
     @property
     def output_names(self) -> list[str]:

@@ -11,6 +11,7 @@ from ..scheduling.graph import FROM_INPUT, Operand, TaskGraph
 from ..scheduling.schedule import Schedule
 
 _MOST_NAMED = 8  # kernels that the report names in a line
+_MOST_ORIGINS = 3  # operators of the source that it names for a task
 
 
 class Crossing(NamedTuple):
@@ -38,13 +39,14 @@ class DeviceRow:
 
 @dataclass(frozen=True)
 class TaskRow:
-    """One task of a schedule; ``kernel`` is its kinds of operators."""
+    """One task of a schedule; ``kernel`` is its kinds of operators, ``origin`` those of the source."""
 
     name: str
     kernel: str
     device: str
     start_ns: int
     finish_ns: int
+    origin: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,9 @@ class PlacementReport:
     def from_json(cls, content: dict[str, Any]) -> PlacementReport:
         """Rebuild a report from `to_json`."""
         rows = tuple(DeviceRow(**row) for row in content["devices"])
-        tasks = tuple(TaskRow(**row) for row in content["tasks"])
+        tasks = tuple(
+            TaskRow(**{**row, "origin": tuple(row.get("origin", ()))}) for row in content["tasks"]
+        )
         default = tuple(content.get("default_kernels", ()))
         measured = tuple(content.get("always_measured", ()))
         made = {"devices": rows, "tasks": tasks, "default_kernels": default}
@@ -112,8 +116,9 @@ def placement_report(
         begin, end = int(schedule.start_ns[task]), int(schedule.finish_ns[task])
         counts[device] += 1
         busy[device] += end - begin
-        kinds = "+".join(graph.tasks[task].op_kinds)
-        tasks.append(TaskRow(graph.tasks[task].name, kinds, names[device], begin, end))
+        entry = graph.tasks[task]
+        kinds = "+".join(entry.op_kinds)
+        tasks.append(TaskRow(entry.name, kinds, names[device], begin, end, entry.origin))
     crossings = find_crossings(graph, platform, schedule)
     rows = []
     for device, name in enumerate(names):
@@ -195,13 +200,18 @@ def format_report(report: PlacementReport, *, verbose: bool = False) -> str:
         f"kernels              {_format_kernels(report)}",
     ]
     if verbose:
-        table = [("task", "kernel", "device", "start", "finish")]
-        table += [
-            (task.name, task.kernel, task.device, format_ns(task.start_ns), format_ns(task.finish_ns))
-            for task in report.tasks
-        ]
+        table = [("task", "kernel", "device", "start", "finish", "source")]
+        for task in report.tasks:
+            times = format_ns(task.start_ns), format_ns(task.finish_ns)
+            table.append((task.name, task.kernel, task.device, *times, _format_origin(task.origin)))
         lines += ["", format_table(table)]
     return "\n".join(lines)
+
+
+def _format_origin(origin: Sequence[str]) -> str:
+    """Return the first operators of the source that a task computes, and how many there are more."""
+    more = f" and {len(origin) - _MOST_ORIGINS} more" if len(origin) > _MOST_ORIGINS else ""
+    return (", ".join(origin[:_MOST_ORIGINS]) + more) or "-"
 
 
 def _format_costs(report: PlacementReport) -> str:

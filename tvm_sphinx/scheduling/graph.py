@@ -63,7 +63,7 @@ class GraphInput:
     bytes: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TaskGraph:
     """Tasks in topological order; a task's id is its position.
 
@@ -97,6 +97,13 @@ class TaskGraph:
         for graph_input in self.inputs:
             if graph_input.bytes < 0:
                 raise ProblemError(f"Expected input bytes >= 0; got {graph_input!r}.")
+
+    def __repr__(self) -> str:
+        kernels = len({task.kernel for task in self.tasks})
+        return (
+            f"<TaskGraph {self.name!r}: {self.num_tasks} tasks of {kernels} kernels, "
+            f"{len(self.inputs)} inputs, {len(self.outputs)} outputs>"
+        )
 
     def _check_operand(self, operand: Operand, before: int, where: str) -> None:
         producer, output = operand

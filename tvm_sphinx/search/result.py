@@ -16,7 +16,7 @@ class HistoryPoint(NamedTuple):
     makespan_ns: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SearchResult:
     """The best schedule that a search found, and how it came to it.
 
@@ -32,3 +32,9 @@ class SearchResult:
     evaluations: int
     runtime_s: float
     stop_reason: str
+
+    def __repr__(self) -> str:
+        return (
+            f"<SearchResult of {self.algorithm}, seed {self.seed}: makespan {self.best.makespan_ns} ns after "
+            f"{self.evaluations} evaluations in {self.runtime_s:.2f} s, stopped by {self.stop_reason}>"
+        )
