@@ -34,8 +34,8 @@ def test_each_type_shows_itself_in_a_line() -> None:
     found = search_schedule(problem, algorithm="single")
     assert repr(graph) == "<TaskGraph 'net': 300 tasks of 1 kernels, 1 inputs, 1 outputs>"
     assert repr(platform) == (
-        "<Platform of <Device 'fast': cpu:0 on cores 0, 1 for znver4>, <Device 'gpu': cuda:0 for sm_90>, "
-        "host 'fast'>"
+        "<Platform of <Device 'fast': cpu:0 on cores 0, 1 for znver4>, "
+        "<Device 'gpu': cuda:0 for sm_90>, host 'fast'>"
     )
     assert repr(costs) == "<CostTable of 300 tasks on 2 devices: 25% measured>"
     assert repr(problem) == "<SchedulingProblem 'net': 300 tasks, 299 edges, devices fast, gpu>"

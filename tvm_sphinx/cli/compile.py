@@ -11,7 +11,7 @@ from ..platform import NAMED_PLATFORMS, Platform
 from .durations import parse_duration
 from .files import check_writable, read_npz
 from .progress import ProgressLine
-from .terminal import raise_if_interrupted
+from .terminal import commit, raise_if_interrupted
 
 if TYPE_CHECKING:
     from ..program.compiled import CompiledModel
@@ -142,6 +142,7 @@ def run(args: argparse.Namespace) -> int:
     raise_if_interrupted()
     if args.output:
         compiled.save(args.output)
+        commit()
     print(f"{args.FILE} on {', '.join(device.name for device in platform.devices)}\n")
     print(compiled.describe(verbose=args.verbose))
     print(f"\nstages               {format_stages(compiled)}")

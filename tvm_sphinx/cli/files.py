@@ -108,6 +108,10 @@ def read_npz(path: str) -> dict[str, Any]:
     except OSError as error:
         reason = error.strerror or cause_of(error)
         raise ModelError(f"Cannot read inputs {path!r} as .npz: {reason}.") from error
+    except ValueError as error:
+        # NumPy takes whatever is no archive and no array for a pickle.
+        reason = "it is no .npz file" if "pickle" in str(error) else cause_of(error)
+        raise ModelError(f"Cannot read inputs {path!r} as .npz: {reason}.") from error
     except Exception as error:  # damaged archives make zipfile, zlib and NumPy raise errors of all kinds
         raise ModelError(f"Cannot read inputs {path!r} as .npz: {cause_of(error)}") from error
 

@@ -21,6 +21,7 @@ _DEBUG = "TVM_SPHINX_DEBUG"
 _FOR_DEVELOPERS = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ResourceWarning)
 
 _interrupted = threading.Event()
+_committed = threading.Event()
 
 
 def is_debugging() -> bool:
@@ -32,6 +33,11 @@ def raise_if_interrupted() -> None:
     """Raise KeyboardInterrupt if Ctrl-C was pressed and somebody caught that; nothing is written."""
     if _interrupted.is_set():
         raise KeyboardInterrupt
+
+
+def commit() -> None:
+    """Let the command end as it would now that its file is written: Ctrl-C comes too late for it."""
+    _committed.set()
 
 
 @contextmanager
@@ -54,11 +60,14 @@ def prepared_terminal(*, quiet: bool = False) -> Iterator[None]:
 def _noted_interrupts() -> Iterator[None]:
     """Remember Ctrl-C beside raising it: a library may swallow what is raised inside of it."""
     _interrupted.clear()
+    _committed.clear()
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def handle(number: int, frame: Any) -> None:
+        if _committed.is_set():
+            return
         _interrupted.set()
         signal.default_int_handler(number, frame)
 

@@ -6,12 +6,11 @@ which then gets the name of the operator at hand, and in either importer the one
 
 from __future__ import annotations
 
-import contextlib
 import re
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import Any
 
 from .._tvm import relax
@@ -99,12 +98,16 @@ def recording_onnx() -> Iterator[OriginLog]:
             finally:
                 self._sphinx_depth -= 1
 
-    with _IMPORTING, _naming(log), _replaced(onnx_frontend, "ONNXGraphImporter", Importer):
+    with ExitStack() as stack:
+        stack.enter_context(_IMPORTING)
+        stack.enter_context(_naming(log))
+        stack.enter_context(_replaced(onnx_frontend, "ONNXGraphImporter", Importer))
         # It prints what it cannot convert, beside raising it; that it renames inputs is no news, since
         # ours keep the names of the file.
-        with contextlib.redirect_stdout(None), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Renaming name ")
-            yield log
+        stack.enter_context(redirect_stdout(None))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", "Renaming name ")
+        yield log
 
 
 @contextmanager

@@ -35,6 +35,7 @@ class SearchResult:
 
     def __repr__(self) -> str:
         return (
-            f"<SearchResult of {self.algorithm}, seed {self.seed}: makespan {self.best.makespan_ns} ns after "
-            f"{self.evaluations} evaluations in {self.runtime_s:.2f} s, stopped by {self.stop_reason}>"
+            f"<SearchResult of {self.algorithm}, seed {self.seed}: makespan {self.best.makespan_ns} ns "
+            f"after {self.evaluations} evaluations in {self.runtime_s:.2f} s, stopped by "
+            f"{self.stop_reason}>"
         )
