@@ -1,7 +1,8 @@
-"""The command under fire: Ctrl-C, closed and full outputs, damaged files, plain terminals, no compiler."""
+"""The command under fire: Ctrl-C, closed and full outputs, damaged files, ASCII, no compiler."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -38,7 +39,7 @@ def small_model() -> onnx.ModelProto:
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A program that needs no costs, whose input and output have names as TensorFlow's and Chinese ones."""
+    """A program that needs no costs, whose names are as those of TensorFlow, or Japanese."""
     target = device_target(Device("one", host_target(), "cpu:0", (0,)))
     x = relax.Var("x", relax.TensorType((2, 3), "float32"))
     builder = relax.BlockBuilder()
@@ -231,10 +232,8 @@ def test_ctrl_c_while_kernels_are_linked_writes_nothing(
 
 def test_a_swallowed_ctrl_c_still_ends_the_command() -> None:
     with prepared_terminal():
-        try:
+        with contextlib.suppress(KeyboardInterrupt):  # as a library does that calls back into Python
             os.kill(os.getpid(), signal.SIGINT)
-        except KeyboardInterrupt:
-            pass  # as a library might that calls back into Python
         with pytest.raises(KeyboardInterrupt):
             raise_if_interrupted()
     with prepared_terminal():
