@@ -1,4 +1,4 @@
-"""The command ``tvm-sphinx`` and ``python -m tvm_sphinx``: Ctrl-C is one line from the first import on."""
+"""The command ``tvm-sphinx`` and ``python -m tvm_sphinx``: Ctrl-C is a line from the first import on."""
 
 import signal
 import sys

@@ -1,4 +1,4 @@
-"""``compile`` verifies by default, with given inputs or not at all, and a wrong program is not written."""
+"""``compile`` verifies by default, with given inputs or not at all; what is wrong is not written."""
 
 from __future__ import annotations
 
