@@ -17,14 +17,16 @@ import tvm
 from tvm import relax
 
 from tvm_sphinx.cli import main
-from tvm_sphinx.cli.files import check_writable, read_npz, write_npz
-from tvm_sphinx.cli.terminal import prepared_terminal, raise_if_interrupted
+from tvm_sphinx.cli.terminal import prepared_terminal
 from tvm_sphinx.errors import ModelError, SphinxError
 from tvm_sphinx.frontend.signature import TensorSpec
+from tvm_sphinx.interrupt import raise_if_interrupted
 from tvm_sphinx.platform import Device, Platform
 from tvm_sphinx.platform.targets import device_target, host_target
+from tvm_sphinx.program.array_files import read_inputs, write_outputs
 from tvm_sphinx.program.compiled import CompiledModel
 from tvm_sphinx.program.kinds import StockProgram, library_bytes
+from tvm_sphinx.report.files import check_writable
 from tvm_sphinx.runtime.artifact import write_artifact
 from tvm_sphinx.runtime.kernels import generate_code
 
@@ -74,10 +76,10 @@ def command(*args: object, **options: object) -> subprocess.CompletedProcess[str
 
 def test_inputs_and_outputs_have_the_names_of_the_file(program: Path, tmp_path: Path) -> None:
     given, made = tmp_path / "in.npz", tmp_path / "out.npz"
-    write_npz(str(given), {"serving.x:0": np.arange(6, dtype=np.float32).reshape(2, 3)})
+    write_outputs(str(given), {"serving.x:0": np.arange(6, dtype=np.float32).reshape(2, 3)})
     assert main(["run", str(program), "-i", str(given), "-o", str(made)]) == 0
-    assert list(read_npz(str(made))) == ["出力/file"]
-    np.testing.assert_array_equal(read_npz(str(made))["出力/file"], -np.arange(6).reshape(2, 3))
+    assert list(read_inputs(str(made))) == ["出力/file"]
+    np.testing.assert_array_equal(read_inputs(str(made))["出力/file"], -np.arange(6).reshape(2, 3))
 
 
 def test_an_ascii_terminal_shows_other_letters_escaped(program: Path) -> None:
@@ -140,7 +142,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(KeyboardInterrupt):
         write_artifact(tmp_path / "out.sphinx", {}, {"a": b"content"})
     with pytest.raises(KeyboardInterrupt):
-        write_npz(str(tmp_path / "out.npz"), {"a": np.zeros(3)})
+        write_outputs(str(tmp_path / "out.npz"), {"a": np.zeros(3)})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -150,7 +152,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "npy", "text", "missing"])
 def test_damaged_inputs_are_one_sentence(damage: str, tmp_path: Path) -> None:
     path = tmp_path / "in.npz"
-    write_npz(str(path), {"x": np.arange(999.0)})
+    write_outputs(str(path), {"x": np.arange(999.0)})
     content = bytearray(path.read_bytes())
     if damage == "cut":
         path.write_bytes(content[: len(content) // 2])
@@ -165,7 +167,7 @@ def test_damaged_inputs_are_one_sentence(damage: str, tmp_path: Path) -> None:
     else:
         path.write_bytes(b"" if damage == "empty" else b"x: [1, 2]\n")
     with pytest.raises(ModelError, match=r"as \.npz") as caught:
-        read_npz(str(path))
+        read_inputs(str(path))
     assert "\n" not in str(caught.value)
     assert "pickle" not in str(caught.value)
 

@@ -12,12 +12,12 @@ import pytest
 from tvm_sphinx import pipeline
 from tvm_sphinx.cli import main
 from tvm_sphinx.cli.compile import parse_input_shapes
-from tvm_sphinx.cli.files import write_npz
 from tvm_sphinx.cost.measure.kernels import MeasureConfig
 from tvm_sphinx.errors import ModelError, SphinxError
 from tvm_sphinx.frontend.load import ModelSource
 from tvm_sphinx.platform import Device, Platform
 from tvm_sphinx.platform.targets import host_target
+from tvm_sphinx.program.array_files import write_outputs
 from tvm_sphinx.program.compiled import CompiledModel
 
 QUICK = MeasureConfig(sample_ms=0.2, under_load=False)
@@ -69,7 +69,7 @@ def test_a_wrong_program_is_refused_and_not_written(
     arguments = ["compile", str(path), "--platform", str(platform), "-q"]
     arguments += ["--records", str(tmp_path / "r.jsonl")]
     inputs = tmp_path / "in.npz"
-    write_npz(str(inputs), {"x": np.ones((2, 3), np.float32)})
+    write_outputs(str(inputs), {"x": np.ones((2, 3), np.float32)})
     load = pipeline.load_model
     monkeypatch.setattr(pipeline, "load_model", lambda s, **o: load(imported_wrongly(s), **o))
     assert main([*arguments, "-o", str(out), "--verify-inputs", str(inputs)]) == 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx.parser
@@ -14,7 +14,7 @@ import tvm
 
 from tvm_sphinx.errors import ModelError, VerificationError
 from tvm_sphinx.frontend.load import ModelSource, load_model, read_source
-from tvm_sphinx.frontend.signature import check_declared, input_specs, output_specs
+from tvm_sphinx.frontend.signature import check_declared, read_interface
 from tvm_sphinx.platform import Device, Platform
 from tvm_sphinx.platform.targets import device_target, host_target
 from tvm_sphinx.program.verify.check import Subject, verify_program
@@ -53,14 +53,22 @@ def onnx_model(text: str) -> onnx.ModelProto:
     return onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]> net {text}')
 
 
-def subject(model: Any, imported: Any = None, run: Any = None) -> Subject:
+def case(model: Any, imported: Any = None, run: Any = None) -> Case:
     """Return a program to verify; ``imported`` stands for what a faulty importer makes of the model."""
     source = read_source(model)
     module = load_model(source if imported is None else imported)
-    function = module["main"]
-    signature = source.signature(function)
-    specs = input_specs(function, signature), output_specs(function, signature)
-    return Subject(Plain(module, run), None, source, function, *specs, HERE)
+    interface = read_interface(source, module["main"])
+    return Case(Subject(source, module["main"], interface, HERE), Plain(module, run))
+
+
+class Case(NamedTuple):
+    """A program, and what it is verified against."""
+
+    subject: Subject
+    program: Plain
+
+    def verify(self, given: dict[str, Any] | None = None) -> Verification:
+        return verify_program(self.subject, self.program, None, given)
 
 
 CHAIN = (
@@ -70,7 +78,7 @@ CHAIN = (
 
 
 def test_a_right_program_equals_its_source_and_says_to_what() -> None:
-    found = verify_program(subject(onnx_model(CHAIN.format("Sigmoid"))))
+    found = case(onnx_model(CHAIN.format("Sigmoid"))).verify()
     assert found.is_verified
     assert found.difference is not None
     assert found.difference < 1e-6
@@ -83,9 +91,9 @@ def test_a_right_program_equals_its_source_and_says_to_what() -> None:
 
 def test_a_wrong_import_is_refused_by_output_and_by_operator() -> None:
     """The first of three operators is imported as another one; the later ones carry it on."""
-    wrong = subject(onnx_model(CHAIN.format("Sigmoid")), onnx_model(CHAIN.format("Softsign")))
+    wrong = case(onnx_model(CHAIN.format("Sigmoid")), onnx_model(CHAIN.format("Softsign")))
     with pytest.raises(VerificationError, match=r"Output '[ym]' of the program differs by") as caught:
-        verify_program(wrong)
+        wrong.verify()
     # What is looked up is the operator that was imported in the place of the source's.
     assert "The first operator that differs is Softsign a, as TVM imports it" in str(caught.value)
 
@@ -97,17 +105,17 @@ def test_a_fault_of_the_chosen_kernels_is_not_blamed_on_an_operator() -> None:
         return [np.tanh(b) + np.float32(0.01), b.mean(axis=1)]
 
     with pytest.raises(VerificationError, match="of the kernels that were chosen, or of the schedule"):
-        verify_program(subject(onnx_model(CHAIN.format("Sigmoid")), run=off))
+        case(onnx_model(CHAIN.format("Sigmoid")), run=off).verify()
 
 
 def test_another_type_or_shape_is_refused() -> None:
     model = onnx_model("(float[2,3] x) => (float[2,3] y) { y = Identity(x) }")
     with pytest.raises(VerificationError, match=r"has shape \[3, 2\]; that of the source is \[2, 3\]"):
-        verify_program(subject(model, run=lambda arrays: [arrays[0].T.copy()]))
+        case(model, run=lambda arrays: [arrays[0].T.copy()]).verify()
     with pytest.raises(VerificationError, match="is float64; that of the source is float32"):
-        verify_program(subject(model, run=lambda arrays: [arrays[0].astype(np.float64)]))
+        case(model, run=lambda arrays: [arrays[0].astype(np.float64)]).verify()
     with pytest.raises(VerificationError, match="differs by inf"):
-        verify_program(subject(model, run=lambda arrays: [np.full_like(arrays[0], np.nan)]))
+        case(model, run=lambda arrays: [np.full_like(arrays[0], np.nan)]).verify()
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
@@ -156,8 +164,8 @@ def test_indices_masks_and_divisors_are_drawn_to_suit() -> None:
         " wide = Cast <to=7> (ids) rows = Gather(table, wide) on = Cast <to=1> (mask)"
         " column = Unsqueeze(on, axis) y = Mul(rows, column) z = Div(ids, by) }"
     )
-    made = subject(model)
-    example = draw_example(open_source(made.source), made.inputs, seed=3)
+    made = case(model).subject
+    example = draw_example(open_source(made.source), made.interface.inputs, seed=3)
     ids, mask, by = example.inputs
     assert set(np.unique(ids)) <= set(range(5))
     assert ids.max() > 1
@@ -182,7 +190,7 @@ def test_whole_numbers_are_never_divided_by_zero_in_the_source() -> None:
 def test_a_source_that_is_random_verifies_nothing() -> None:
     model = onnx_model("(float[64] x) => (float[64] y) { r = RandomNormalLike(x) y = Add(x, r) }")
     plain = onnx_model("(float[64] x) => (float[64] y) { r = Neg(x) y = Add(x, r) }")
-    found = verify_program(subject(model, plain))
+    found = case(model, plain).verify()
     assert not found.is_verified
     assert "from run to run" in found.reason
 
@@ -191,35 +199,38 @@ def test_a_decision_that_hangs_on_rounding_is_not_blamed() -> None:
     """Inputs that sit in the middle between two whole numbers are rounded up or down by a hair."""
     model = onnx_model("(float[4] x) => (float[4] y) { y = Round(x) }")
     given = {"x": np.array([0.5, 1.5, 2.5, 3.5], np.float32)}
-    found = verify_program(subject(model, run=lambda arrays: [np.floor(arrays[0] + 0.5)]), given)
+    found = case(model, run=lambda arrays: [np.floor(arrays[0] + 0.5)]).verify(given)
     assert not found.is_verified
     assert "change by their rounding" in found.reason
 
 
 def test_given_inputs_are_used_and_checked() -> None:
-    model = subject(onnx_model(CHAIN.format("Sigmoid")))
-    found = verify_program(model, {"x": np.ones((2, 8), np.float32)})
+    model = case(onnx_model(CHAIN.format("Sigmoid")))
+    found = model.verify({"x": np.ones((2, 8), np.float32)})
     assert found.inputs == "the given inputs"
     with pytest.raises(ModelError, match="Unknown input 'z'; known: x"):
-        verify_program(model, {"z": np.ones((2, 8), np.float32)})
+        model.verify({"z": np.ones((2, 8), np.float32)})
 
 
 def test_what_cannot_be_verified_says_why() -> None:
-    model = subject(onnx_model(CHAIN.format("Sigmoid")))
+    model, program = case(onnx_model(CHAIN.format("Sigmoid")))
     module = tvm.IRModule({"main": model.function})
     without = replace(model, source=ModelSource("relax", module, "the given IRModule"))
-    assert "no source framework" in verify_program(without).describe()[0][1]
+    assert "no source framework" in verify_program(without, program).describe()[0][1]
     away = Platform((Device("far", "llvm", "cpu:0", (0,), rpc_key="board"),))
-    assert verify_program(replace(model, platform=away)).reason == "the devices are on another machine"
+    assert verify_program(replace(model, platform=away), program).reason == (
+        "the devices are on another machine"
+    )
 
 
 def test_a_schedule_that_differs_from_one_device_is_refused() -> None:
     model = onnx_model("(float[2,3] x) => (float[2,3] y) { y = Neg(x) }")
-    made = replace(subject(model), reference=Plain(load_model(model), lambda arrays: [arrays[0]]))
+    made, program = case(model)
+    other = Plain(load_model(model), lambda arrays: [arrays[0]])
     with pytest.raises(
         VerificationError, match=r"of the schedule differs by .* the build for one device"
     ):
-        verify_program(made)
+        verify_program(made, program, other)
 
 
 def test_outputs_are_held_against_what_the_file_declares() -> None:
@@ -259,10 +270,10 @@ def test_a_torch_program_is_verified_under_the_names_of_its_result() -> None:
 
     net = Net()
     program = torch.export.export(net, (torch.zeros(2, 9, dtype=torch.int64), torch.ones(1)))
-    made = subject(program)
-    assert [spec.name for spec in made.inputs] == ["ids", "scale"]
-    assert [spec.name for spec in made.outputs] == ["rows", "sums.0", "sums.1"]
-    found = verify_program(made)
+    made, compiled = case(program)
+    assert [spec.name for spec in made.interface.inputs] == ["ids", "scale"]
+    assert [spec.name for spec in made.interface.outputs] == ["rows", "sums.0", "sums.1"]
+    found = verify_program(made, compiled)
     assert found.is_verified
     assert found.runtime.startswith("torch")
     # Running it did not count in the user's program.

@@ -7,8 +7,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SphinxError
-from .files import check_writable, read_npz, write_npz, write_text
-from .terminal import raise_if_interrupted
+from ..interrupt import raise_if_interrupted
+from ..report.files import check_writable, write_text
 
 if TYPE_CHECKING:
     from ..program.compiled import CompiledModel
@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
             raise SphinxError(f"Expected --{name} >= 1; got {getattr(args, name)}.")
     for output in (args.trace, args.outputs):
         check_writable(output, besides=args.FILE)
+    from ..program.array_files import write_outputs
     from ..program.compiled import CompiledModel, largest_difference
 
     compiled = CompiledModel.load(args.FILE)
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     outputs = compiled.run(inputs)
     raise_if_interrupted()
     if args.outputs:
-        write_npz(args.outputs, dict(zip(compiled.output_names, outputs, strict=True)))
+        write_outputs(args.outputs, dict(zip(compiled.output_names, outputs, strict=True)))
     for name, output in zip(compiled.output_names, outputs, strict=True):
         print(f"{name:<20} {output.dtype} {list(output.shape)}")
     if compiled.note:
@@ -79,13 +80,15 @@ def run(args: argparse.Namespace) -> int:
 def _inputs(args: argparse.Namespace, compiled: CompiledModel) -> dict[str, Any]:
     import numpy as np
 
+    from ..program.array_files import read_inputs
+
     if args.inputs is None:
         inputs = compiled.random_inputs(args.seed)
         if args.fill_mode != "random":
             value = 0 if args.fill_mode == "zeros" else 1
             inputs = {name: np.full_like(array, value) for name, array in inputs.items()}
         return inputs
-    given = read_npz(args.inputs)
+    given = read_inputs(args.inputs)
     types = {spec.name: spec.dtype for spec in compiled.inputs}
     # NumPy's files have no name for this type.
     return {

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from .. import interrupt
+
 # TVM's C++ log: "[12:30:05] /project/src/relax/ir/block_builder.cc:67: Warning: ...".
 _TVM_LOG = re.compile(rb"^\[\d\d:\d\d:\d\d\] \S+:\d+: ")
 # Set to see that log, and the traceback of a fault of ours.
@@ -20,24 +22,10 @@ _DEBUG = "TVM_SPHINX_DEBUG"
 # Warnings that are meant for those who write programs, not for those who run them.
 _FOR_DEVELOPERS = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ResourceWarning)
 
-_interrupted = threading.Event()
-_committed = threading.Event()
-
 
 def is_debugging() -> bool:
     """Return whether the user asked for what is otherwise kept away."""
     return bool(os.environ.get(_DEBUG))
-
-
-def raise_if_interrupted() -> None:
-    """Raise KeyboardInterrupt if Ctrl-C was pressed and somebody caught that; nothing is written."""
-    if _interrupted.is_set():
-        raise KeyboardInterrupt
-
-
-def commit() -> None:
-    """Let the command end as it would now that its file is written: Ctrl-C comes too late for it."""
-    _committed.set()
 
 
 @contextmanager
@@ -59,17 +47,14 @@ def prepared_terminal(*, quiet: bool = False) -> Iterator[None]:
 @contextmanager
 def _noted_interrupts() -> Iterator[None]:
     """Remember Ctrl-C beside raising it: a library may swallow what is raised inside of it."""
-    _interrupted.clear()
-    _committed.clear()
+    interrupt.start()
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def handle(number: int, frame: Any) -> None:
-        if _committed.is_set():
-            return
-        _interrupted.set()
-        signal.default_int_handler(number, frame)
+        if interrupt.note():
+            signal.default_int_handler(number, frame)
 
     before = signal.signal(signal.SIGINT, handle)
     try:
@@ -114,7 +99,7 @@ def _without_tvm_log() -> Iterator[None]:
         io.FileIO(kept, "w", closefd=False),
         encoding=stream.encoding,
         errors="backslashreplace",
-        write_through=True,
+        line_buffering=True,  # whole lines, or the other thread's would come in between
     )
     try:
         yield

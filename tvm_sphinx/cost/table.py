@@ -90,6 +90,11 @@ class CostTable:
         return f"<CostTable of {tasks} tasks on {devices} devices: {share:.0%} measured>"
 
     @property
+    def measured_share(self) -> float:
+        """Share of the times that were measured; 1 where there are none."""
+        return float(self.measured.mean()) if self.measured.size else 1.0
+
+    @property
     def loaded_ns(self) -> Int64Array:
         """Execution times beside devices that work, shape (N, D), int64 ns; -1 as in ``exec_ns``."""
         loaded = np.ceil(self.exec_ns * self.slowdown).astype(np.int64)

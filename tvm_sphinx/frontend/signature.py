@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._tvm import relax, tirx
 from ..errors import ModelError
+
+if TYPE_CHECKING:
+    from .load import ModelSource
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,29 @@ def function_signature(function: Any) -> Signature:
     inputs = tuple(Declared(str(param.name)) for param in function.params)
     count = len(_tensor_types(function.ret_ty))
     return Signature(inputs, tuple(Declared(f"output_{number}") for number in range(count)))
+
+
+@dataclass(frozen=True)
+class Interface:
+    """The tensors that a program takes and returns, under the names of its source."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+def read_interface(
+    source: ModelSource, function: Any, given_shapes: Mapping[str, Sequence[int]] | None = None
+) -> Interface:
+    """Return the interface of an imported function, which has to be what its source declares.
+
+    Raises
+    ------
+    ModelError
+        As `input_specs` and `check_declared` do.
+    """
+    signature = source.signature(function)
+    check_declared(function, signature, source.where, given_shapes)
+    return Interface(input_specs(function, signature), output_specs(function, signature))
 
 
 def input_specs(function: Any, signature: Signature | None = None) -> tuple[TensorSpec, ...]:

@@ -12,13 +12,17 @@ import numpy as np
 
 from ..errors import ModelError, UnsupportedError
 from ..frontend.signature import TensorSpec
-from ..patterns import PatternHierarchy, PruningReport, find_patterns
+from ..patterns import PatternHierarchy, find_patterns
 from ..platform import Platform
-from ..report.placement import PlacementReport, format_ns, format_report
+from ..platform.targets import check_targets
+from ..report.describe import format_report
+from ..report.placement import PlacementReport
+from ..report.text import format_ns
 from ..runtime.artifact import read_artifact, write_artifact
 from ..runtime.tensors import InputError, order_inputs
 from ..runtime.trace import Trace
 from ..scheduling.graph import TaskGraph
+from ..search import PruningReport
 from .kinds import Array, LaneProgramFile, Program, flatten_outputs, restore_program
 from .verify.verification import Verification
 
@@ -46,9 +50,9 @@ class CompiledModel:
     stages_s
         Seconds that each stage of compiling took.
     graph
-        The task graph that was scheduled; None for a model that cannot be, or one from a file of before.
+        The task graph that was scheduled; None for a model that cannot be.
     pruning
-        Sizes of its search space without and with what recurs tied; None where ``graph`` is.
+        What the search decided once because it recurs; None where it did not look for that.
     verification
         How its outputs compare with those of the source; None where that was left out.
     """
@@ -200,14 +204,13 @@ class CompiledModel:
             same = parts["reference"] == parts["program"]
             reference = program if same else restore_program(*parts["reference"], where)
         report = manifest["report"]
-        # Files of before these were kept have none of them.
-        graph, pruning = members.get(_GRAPH), manifest.get("pruning")
+        graph, pruning = members.get(_GRAPH), manifest["pruning"]
         verification = manifest.get("verification")
         return cls(
             inputs=_specs(manifest["inputs"]),
             outputs=_specs(manifest.get("outputs", [])),
             verification=None if verification is None else Verification.from_json(verification),
-            platform=Platform.from_json(manifest["platform"], where),
+            platform=check_targets(Platform.from_json(manifest["platform"], where)),
             program=program,
             reference=reference,
             report=None if report is None else PlacementReport.from_json(report),

@@ -1,4 +1,4 @@
-"""What cannot be scheduled: compile a module as a whole for the fastest single device. [TVM]"""
+"""The fallback of a module that cannot be scheduled: as a whole on the fastest single device. [TVM]"""
 
 from __future__ import annotations
 
@@ -9,25 +9,24 @@ from ..cost.measure.kernels import MeasureConfig, measure_kernels
 from ..cost.records.store import RecordStore, median_and_spread
 from ..errors import PlatformError
 from ..frontend.extract import Kernel
-from ..frontend.signature import TensorSpec
+from ..frontend.signature import Interface
 from ..platform import Device, Platform
 from ..platform.targets import device_target, runtime_device
+from ..progress import StageClock
 from .compiled import CompiledModel
 from .kinds import StockProgram, library_bytes
 
 _PROBE_EXTENT = 128
 
 
-def build_on_single_device(
+def build_fallback(
     module: Any,
     function: str,
     platform: Platform,
     reason: str,
-    stages_s: dict[str, float],
+    clock: StageClock,
+    interface: Interface,
     config: MeasureConfig | None = None,
-    *,
-    inputs: tuple[TensorSpec, ...],
-    outputs: tuple[TensorSpec, ...],
 ) -> CompiledModel:
     """Return a module compiled for one device, with TVM's own pipeline for its target.
 
@@ -43,14 +42,14 @@ def build_on_single_device(
     target = device_target(device)
     executable = tvm.compile(module, target=target, relax_pipeline=relax.get_default_pipeline(target))
     return CompiledModel(
-        inputs=inputs,
-        outputs=outputs,
+        inputs=interface.inputs,
+        outputs=interface.outputs,
         platform=platform,
         program=StockProgram(library_bytes(executable), (device.runtime,), function),
         reference=None,
         report=None,
         note=f"{reason} The whole model runs on {device.name!r}, the fastest single device on a probe.",
-        stages_s=stages_s,
+        stages_s=clock.stages_s,
     )
 
 

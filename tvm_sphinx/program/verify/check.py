@@ -7,13 +7,13 @@ device.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ...errors import PlatformError, UnsupportedError, VerificationError, cause_of
 from ...frontend.load import ModelSource
-from ...frontend.signature import TensorSpec
+from ...frontend.signature import Interface
 from ...platform import Platform
 from ...platform.targets import device_target
 from ..compiled import check_inputs, random_inputs
@@ -30,38 +30,49 @@ _MOST_DRAWS = 3
 
 @dataclass(frozen=True)
 class Subject:
-    """What is verified.
+    """What a program is verified against.
 
     Parameters
     ----------
-    program, reference
-        The program, and the build for one device, which may be the same, or None.
     source
         The model as it was given.
     function
         What TVM imported of it.
-    inputs, outputs
-        Of the program, under the source's names.
+    interface
+        Inputs and outputs of the program, under the source's names.
     platform
         What it was built for.
     """
 
-    program: Program
-    reference: Program | None
     source: ModelSource
     function: Any
-    inputs: Sequence[TensorSpec]
-    outputs: Sequence[TensorSpec]
+    interface: Interface
     platform: Platform
 
 
+@dataclass(frozen=True)
+class _Programs:
+    """The program, opened, and the build for one device, which may be the same, or None."""
+
+    run: Callable[[Sequence[Array]], Any]
+    program: Program
+    reference: Program | None
+
+
 def verify_program(
-    subject: Subject, given: Mapping[str, Any] | None = None, *, seed: int = 0
+    subject: Subject,
+    program: Program,
+    reference: Program | None = None,
+    given: Mapping[str, Any] | None = None,
+    *,
+    seed: int = 0,
 ) -> Verification:
     """Run a program and its source on the same inputs, and compare.
 
     Parameters
     ----------
+    program, reference
+        The program, and the build for one device, which may be the same, or None.
     given
         Inputs by name; by default some are drawn that the source accepts.
     seed
@@ -75,31 +86,36 @@ def verify_program(
     InputError
         If the given inputs do not fit the model.
     """
-    chosen = None if given is None else check_inputs(subject.inputs, given)
+    specs = subject.interface.inputs
+    chosen = None if given is None else check_inputs(specs, given)
     if subject.platform.is_remote:
         return Verification(reason="the devices are on another machine")
     try:
-        run = subject.program.open()
+        programs = _Programs(program.open(), program, reference)
     except (PlatformError, UnsupportedError) as error:
         return Verification(reason=f"it cannot run here: {error}".rstrip("."))
     try:
         source = open_source(subject.source)
-        return _against(subject, run, source, chosen, seed)
+        return _against(subject, programs, source, chosen, seed)
     except NotVerifiedError as error:
-        inputs = chosen or check_inputs(subject.inputs, random_inputs(subject.inputs, seed))
-        schedule = _schedule_difference(subject, inputs, flatten_outputs(run(inputs)))
+        inputs = chosen or check_inputs(specs, random_inputs(specs, seed))
+        schedule = _schedule_difference(subject, programs, inputs, flatten_outputs(programs.run(inputs)))
         return Verification(reason=str(error), schedule=schedule)
 
 
 def _against(
-    subject: Subject, run: Any, source: RunnableSource, chosen: list[Array] | None, seed: int
+    subject: Subject,
+    programs: _Programs,
+    source: RunnableSource,
+    chosen: list[Array] | None,
+    seed: int,
 ) -> Verification:
     for draw in range(_MOST_DRAWS if chosen is None else 1):
         example = _example(subject, source, chosen, seed + draw)
-        outputs = flatten_outputs(run(example.inputs))
+        outputs = flatten_outputs(programs.run(example.inputs))
         checks = _checks(subject, outputs, example.outputs, source)
         if all(check.is_equal for check in checks):
-            schedule = _schedule_difference(subject, example.inputs, outputs)
+            schedule = _schedule_difference(subject, programs, example.inputs, outputs)
             return Verification(tuple(checks), "", source.runtime, example.told, schedule)
         if not _hangs_on_rounding(subject, source, example):
             raise VerificationError(_message(subject, source, example, checks))
@@ -111,7 +127,7 @@ def _against(
 
 def _example(subject: Subject, source: RunnableSource, chosen: list[Array] | None, seed: int) -> Example:
     if chosen is None:
-        return draw_example(source, subject.inputs, seed)
+        return draw_example(source, subject.interface.inputs, seed)
     try:
         return Example(chosen, source.run(chosen), "the given inputs")
     except NotVerifiedError:
@@ -130,7 +146,7 @@ def _checks(
             f"Expected {len(theirs)} outputs, as {source.runtime} returns of {subject.source.where}; "
             f"the program returns {len(ours)}."
         )
-    names = [spec.name for spec in subject.outputs]
+    names = [spec.name for spec in subject.interface.outputs]
     if len(names) != len(theirs):
         names = [f"output_{number}" for number in range(len(theirs))]
     return [
@@ -170,7 +186,7 @@ def _message(
 
 
 def _schedule_difference(
-    subject: Subject, inputs: Sequence[Array], outputs: Sequence[Array]
+    subject: Subject, programs: _Programs, inputs: Sequence[Array], outputs: Sequence[Array]
 ) -> float | None:
     """Return how far the outputs are from those of the build for one device, None where it is the same.
 
@@ -179,12 +195,12 @@ def _schedule_difference(
     VerificationError
         If it is farther than the tolerance.
     """
-    if subject.reference is None or subject.reference is subject.program:
+    if programs.reference is None or programs.reference is programs.program:
         return None
-    others = flatten_outputs(subject.reference.open()(inputs))
+    others = flatten_outputs(programs.reference.open()(inputs))
     checks = [
         compare(spec.name, mine, other)
-        for spec, mine, other in zip(subject.outputs, outputs, others, strict=True)
+        for spec, mine, other in zip(subject.interface.outputs, outputs, others, strict=True)
     ]
     wrong = worst([check for check in checks if not check.is_equal])
     if wrong is not None:
