@@ -10,15 +10,17 @@ from .cost.model.predictor import KernelPredictor
 from .cost.table import build_problem
 from .errors import UnsupportedError
 from .frontend.extract import Extraction, extract_task_graph
-from .frontend.load import entry_function, load_model
+from .frontend.load import entry_function, load_model, read_source
 from .frontend.lower import lower_for_platform
+from .frontend.signature import read_interface
 from .platform import Platform
 from .platform.platform_file import load_platform
 from .program.compare_builds import Build, choose_promising, race_with_single
 from .program.compiled import CompiledModel
-from .program.fallback import build_fallback, input_specs
+from .program.fallback import build_fallback
 from .program.kinds import build_program
 from .program.options import CompileOptions, shows_options
+from .program.verify.check import Subject
 from .progress import StageClock
 from .relax_pass import annotate_schedule
 from .report.placement import placement_report
@@ -51,16 +53,21 @@ def compile(model: Any, platform: Platform | str | Path = "detect", **options: A
     devices = load_platform(platform)
     records, sources = open_records(asked.records)
     with clock("load"):
-        module = load_model(model, input_shapes=asked.input_shapes)
+        source = read_source(model)
+        module = load_model(source, input_shapes=asked.input_shapes)
         entry = entry_function(module, asked.function)
-        inputs = input_specs(module[entry])
+        interface = read_interface(source, module[entry], asked.input_shapes)
+        asked.check_verify_inputs(interface)
+        subject = Subject(source, module[entry], interface, devices)
     with clock("lower"):
         lowered = lower_for_platform(module, devices, entry)
     try:
         with clock("extract"):
             extraction = extract_task_graph(lowered, entry)
     except UnsupportedError as error:
-        return asked.deliver(build_fallback(module, entry, devices, str(error), clock, asked.measure))
+        compiled = build_fallback(module, entry, devices, str(error), clock, interface, asked.measure)
+        compiled.verification = asked.verify_program(subject, compiled.program, None, clock)
+        return asked.deliver(compiled)
     graph = extraction.graph
     with clock("measure"):
         costs = cost_kernels(
@@ -81,26 +88,29 @@ def compile(model: Any, platform: Platform | str | Path = "detect", **options: A
         searched = find_schedule(problem, asked)
         found, promise = choose_promising(searched, single)
     build = _build(extraction, found, devices, costs, entry, clock, promise)
-    # The check of the build against the source framework has its place here, before the race.
     kept, reference = race_with_single(
         build,
         single if asked.with_reference else None,
         lambda: _build(extraction, single, devices, costs, entry, StageClock()),
         devices,
-        inputs,
+        interface.inputs,
         clock,
+        asked.progress,
     )
+    twin = reference.program if reference else None
     return asked.deliver(
         CompiledModel(
-            inputs=inputs,
+            inputs=interface.inputs,
+            outputs=interface.outputs,
             platform=devices,
             program=kept.program,
-            reference=reference.program if reference else None,
+            reference=twin,
             report=placement_report(graph, devices, kept.found, single.best, costs.summary),
             note=kept.note,
             stages_s=clock.stages_s,
             graph=graph,
             pruning=searched.pruning,
+            verification=asked.verify_program(subject, kept.program, twin, clock),
         )
     )
 

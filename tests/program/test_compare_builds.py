@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 
 from tvm_sphinx.platform import Device, Platform
@@ -13,6 +15,7 @@ from tvm_sphinx.program.compare_builds import (
     Build,
     choose_faster,
     choose_promising,
+    compare_executables,
     race_with_single,
 )
 from tvm_sphinx.program.kinds import StockProgram
@@ -52,7 +55,7 @@ def test_nothing_is_said_where_the_best_schedule_is_that_of_one_device() -> None
 def test_the_build_that_measures_slower_gives_way(
     ratio: float | None, is_kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compare_builds, "compare_programs", lambda *_: ratio)
+    monkeypatch.setattr(compare_builds, "compare_programs", lambda *_, **__: ratio)
     build = Build(found(500, (0, 1)), program("both"), "as it is")
     single = Build(found(1000, (0, 0)), program("one"))
     kept = choose_faster(build, single, {})
@@ -71,7 +74,7 @@ def test_programs_of_the_stock_vm_are_not_raced() -> None:
 def test_a_reference_is_built_once_and_raced_only_where_it_can_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(compare_builds, "compare_programs", lambda *_: 0.5)
+    monkeypatch.setattr(compare_builds, "compare_programs", lambda *_, **__: 0.5)
     single = found(1000, (0, 0))
     build, reference = Build(found(500, (0, 1)), program("both")), Build(single, program("one"))
 
@@ -87,3 +90,29 @@ def test_a_reference_is_built_once_and_raced_only_where_it_can_run(
     assert race(build, single, THERE) == (build, reference, ["build reference"])
     kept, other, stages = race(build, single, HERE)
     assert (kept.program, other, stages) == (reference.program, reference, ["build reference", "race"])
+
+
+class Racer:
+    """Takes a fixed time for a run, by a clock of its own."""
+
+    def __init__(self, clock: list[float], once_s: float) -> None:
+        self.clock, self.once_s = clock, once_s
+
+    def durations_ns(self, _: Any, count: int) -> np.ndarray:
+        self.clock[0] += (count + 1) * self.once_s
+        return np.full(count, round(1e9 * self.once_s))
+
+
+@pytest.mark.parametrize(("once_s", "most_s", "rounds"), [(0.001, 15.0, 15), (1.0, 25.0, 3)])
+def test_a_slow_model_is_raced_for_as_long_as_the_limit_allows(
+    once_s: float, most_s: float, rounds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(compare_builds.time, "monotonic", lambda: clock[0])
+    mine, other = Racer(clock, once_s), Racer(clock, 2 * once_s)
+    told: list[tuple[str, int, int]] = []
+    ratio = compare_executables(mine, other, {}, lambda *step: told.append(step), limit_s=10.0)
+    assert ratio == 2.0
+    assert clock[0] <= most_s
+    assert (told[0][1], told[-1][1:]) == (0, (15, 15))
+    assert len({done for _, done, _ in told if done > 0}) >= rounds

@@ -22,7 +22,7 @@ from tvm_sphinx.program.options import CompileOptions
         ({"algorithm": "luck"}, "Unknown algorithm 'luck'; known: .*cpga"),
         ({"seed": -5}, r"Expected seed as an integer of 0\.\.2\*\*64 - 1; got -5"),
         ({"seed": 0.5}, "Expected seed as an integer .*; got 0.5"),
-        ({"stop": 3.0}, r"Expected stop as a Stop; got 3\.0"),
+        ({"stop": 3.0}, r"Expected stop as a Stop or None; got 3\.0"),
         ({"measure": 20}, "Expected measure as a MeasureConfig; got 20"),
         ({"measure_budget_s": -1.0}, r"measuring budget of 0 s or more; got -1\.0"),
         ({"measure_budget_s": float("nan")}, "measuring budget of 0 s or more; got nan"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SphinxError
 from ..platform import NAMED_PLATFORMS
+from ..report.files import check_writable
 from .durations import parse_duration
 from .progress import ProgressLine
 
@@ -63,6 +64,17 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--no-reference", action="store_true", help="leave out the build for the best single device"
     )
+    parser.add_argument(
+        "--verify",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="compare the program with the model run by its own framework; default: yes",
+    )
+    parser.add_argument(
+        "--verify-inputs",
+        metavar="FILE.npz",
+        help="inputs by the names of the model file to verify with; default: drawn",
+    )
     parser.add_argument("-v", "--verbose", action="store_true", help="also print where each task runs")
     parser.add_argument("-q", "--quiet", action="store_true", help="print no progress")
     parser.set_defaults(run=run)
@@ -90,7 +102,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "the n-th core of this machine",
     )
     parser.add_argument(
-        "--input-shapes", help="shapes of ONNX inputs that the file leaves open: 'x:[1,3],y:[1]'"
+        "--input-shapes", help="shapes of ONNX inputs that the file leaves open: 'x:[1,3],y:0:[1]'"
     )
     parser.add_argument("--entry", help="Relax function to schedule; default: main, or the only one")
     parser.add_argument("--records", default="default", help="file of measured times to use and extend")
@@ -99,14 +111,17 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the subcommand."""
     input_shapes = parse_input_shapes(args.input_shapes)
+    check_writable(args.output, besides=args.FILE)
     budget_s = None
     if args.measure_budget is not None:
         budget_s = parse_duration(args.measure_budget, "--measure-budget")
     from ..cost.measure.kernels import MeasureConfig
     from ..pipeline import compile
     from ..platform import remote_platform
+    from ..program.array_files import read_inputs
     from ..search import Stop
 
+    verify_inputs = None if args.verify_inputs is None else read_inputs(args.verify_inputs)
     if args.rpc_key is None:
         platform = chosen_platform(args)
     else:
@@ -125,6 +140,8 @@ def run(args: argparse.Namespace) -> int:
         measure_budget_s=budget_s,
         cost_model=args.cost_model,
         with_reference=not args.no_reference,
+        verify=args.verify,
+        verify_inputs=verify_inputs,
         output=args.output,
         progress=ProgressLine(quiet=args.quiet),
     )
@@ -151,7 +168,8 @@ def parse_input_shapes(text: str | None) -> dict[str, list[int]] | None:
     """
     if text is None:
         return None
-    pattern = r"\s*([^\s:,\[\]]+)\s*:\s*\[([\d\s,]*)\]\s*"
+    # A name may hold colons, as those of TensorFlow do: what stands before the last one.
+    pattern = r"\s*([^\s,\[\]]+)\s*:\s*\[([\d\s,]*)\]\s*"
     if not re.fullmatch(f"{pattern}(,{pattern})*", text):
         raise SphinxError(f"Expected --input-shapes in the form 'x:[1,3],y:[1]'; got {text!r}.")
     return {

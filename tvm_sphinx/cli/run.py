@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SphinxError
+from ..interrupt import raise_if_interrupted
 from ..report.files import check_writable, write_text
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ def add_parser(subparsers: Any) -> None:
         description="Run a program that 'tvm-sphinx compile -o' wrote.",
     )
     parser.add_argument("FILE", help="the program")
-    parser.add_argument("-i", "--inputs", help="inputs by name, as .npz; default: see --fill-mode")
+    parser.add_argument(
+        "-i", "--inputs", help="inputs by the names of the model file, as .npz; default: see --fill-mode"
+    )
     parser.add_argument("-o", "--outputs", help="write the outputs to this .npz file")
     parser.add_argument("--fill-mode", choices=_FILL_MODES, default="random", help="default: random")
     parser.add_argument("--seed", type=int, default=0, help="seed of random inputs; default: 0")
@@ -43,17 +46,19 @@ def run(args: argparse.Namespace) -> int:
     for name in ("repeat", "number"):
         if getattr(args, name) < 1:
             raise SphinxError(f"Expected --{name} >= 1; got {getattr(args, name)}.")
-    check_writable(args.trace)
+    for output in (args.trace, args.outputs):
+        check_writable(output, besides=args.FILE)
     from ..program.array_files import write_outputs
     from ..program.compiled import CompiledModel, largest_difference
 
     compiled = CompiledModel.load(args.FILE)
     inputs = _inputs(args, compiled)
     outputs = compiled.run(inputs)
+    raise_if_interrupted()
     if args.outputs:
-        write_outputs(args.outputs, outputs)
-    for number, output in enumerate(outputs):
-        print(f"output {number}             {output.dtype} {list(output.shape)}")
+        write_outputs(args.outputs, dict(zip(compiled.output_names, outputs, strict=True)))
+    for name, output in zip(compiled.output_names, outputs, strict=True):
+        print(f"{name:<20} {output.dtype} {list(output.shape)}")
     if compiled.note:
         print(f"note                 {compiled.note}")
     if compiled.reference is not None:
@@ -83,7 +88,15 @@ def _inputs(args: argparse.Namespace, compiled: CompiledModel) -> dict[str, Any]
             value = 0 if args.fill_mode == "zeros" else 1
             inputs = {name: np.full_like(array, value) for name, array in inputs.items()}
         return inputs
-    return read_inputs(args.inputs)
+    given = read_inputs(args.inputs)
+    types = {spec.name: spec.dtype for spec in compiled.inputs}
+    # NumPy's files have no name for this type.
+    return {
+        name: array.view("bfloat16")
+        if types.get(name) == "bfloat16" and array.dtype.str == "|V2"
+        else array
+        for name, array in given.items()
+    }
 
 
 def _print_times(compiled: CompiledModel, inputs: dict[str, Any], repeat: int, number: int) -> None:

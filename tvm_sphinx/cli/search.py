@@ -56,7 +56,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Search, print a summary, and write the schedule file."""
     if args.output != "-":
-        check_writable(args.output)
+        check_writable(args.output, besides=args.problem)
     stop = None
     if args.time_limit is not None or args.max_evaluations is not None:
         stop = Stop(max_evaluations=args.max_evaluations, time_limit_s=args.time_limit)

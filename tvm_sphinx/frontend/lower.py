@@ -11,6 +11,7 @@ from ..platform import Platform
 from ..platform.targets import device_target
 from .fold_constants import FoldConstants
 from .load import entry_function, public_functions
+from .origins import FuseNamedOps
 
 
 def lower_to_kernels(
@@ -48,7 +49,7 @@ def lower_to_kernels(
         # Kernel level: one PrimFunc per operator, then one per fused group.
         transform.LegalizeOps(),
         transform.AnnotateTIROpPattern(),
-        transform.FuseOps(),
+        FuseNamedOps(entry),
         transform.FuseTIR(),
         # Clean up: kernels that only rename their input become views.
         transform.RewriteDataflowReshape(),

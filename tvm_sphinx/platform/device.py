@@ -39,7 +39,7 @@ class CostClass:
         return f"{self.target} on {self.place}{remote}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Device:
     """Something that a task can run on.
 
@@ -106,6 +106,13 @@ class Device:
                 f"Expected cache_bytes of {where} as three sizes > 0, those of the first, second and "
                 f"third level; got {self.cache_bytes}."
             )
+
+    def __repr__(self) -> str:
+        found = re.search(r'"mcpu": ?"([^"]*)"|"arch": ?"([^"]*)"', self.target)
+        processor = f" for {found[1] or found[2]}" if found else ""
+        cores = f" on cores {', '.join(map(str, self.cores))}" if self.cores else ""
+        remote = f" of RPC key {self.rpc_key}" if self.rpc_key else ""
+        return f"<Device {self.name!r}: {self.runtime}{cores}{processor}{remote}>"
 
     @property
     def is_cpu(self) -> bool:

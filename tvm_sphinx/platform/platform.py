@@ -29,7 +29,7 @@ _DEVICE_KEYS = (
 _LINK_KEYS = ("src", "dst", "latency_ns", "bandwidth_bytes_per_s")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Platform:
     """Devices, links, and the host: the CPU device that holds the model's inputs and outputs.
 
@@ -63,6 +63,9 @@ class Platform:
             for end in (link.src, link.dst):
                 if end not in names:
                     raise PlatformError(known_choices("device of a link", end, names))
+
+    def __repr__(self) -> str:
+        return f"<Platform of {', '.join(map(repr, self.devices))}, host {self.host!r}>"
 
     @property
     def host_index(self) -> int:

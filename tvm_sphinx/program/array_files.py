@@ -1,15 +1,18 @@
-"""A model's inputs and outputs as .npz files."""
+"""A model's inputs and outputs as .npz files, under the names of its source."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ModelError, SphinxError
+from ..errors import ModelError, cause_of
+from ..report.files import write_bytes
 
 
 def read_inputs(path: str | Path) -> dict[str, npt.NDArray[Any]]:
@@ -18,25 +21,36 @@ def read_inputs(path: str | Path) -> dict[str, npt.NDArray[Any]]:
     Raises
     ------
     ModelError
-        If it cannot be read, or is no such file.
+        If it is missing, damaged, or no such file.
     """
+    failure = f"Cannot read inputs {str(path)!r} as .npz"
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"Cannot read inputs {str(path)!r} as .npz: {error}") from error
+        loaded = np.load(path, allow_pickle=False)
+        if not isinstance(loaded, np.ndarray):
+            with loaded as archive:
+                return {name: archive[name] for name in archive.files}
+    except OSError as error:
+        raise ModelError(f"{failure}: {error.strerror or cause_of(error)}.") from error
+    except ValueError as error:
+        # NumPy takes whatever is no archive and no array for a pickle.
+        reason = "it is no .npz file" if "pickle" in str(error) else cause_of(error)
+        raise ModelError(f"{failure}: {reason}.") from error
+    except Exception as error:  # damaged archives make zipfile, zlib and NumPy raise errors of all kinds
+        raise ModelError(f"{failure}: {cause_of(error)}") from error
+    raise ModelError(f"{failure}: it holds one array without a name.")
 
 
-def write_outputs(path: str | Path, outputs: Sequence[npt.NDArray[Any]]) -> None:
-    """Write the outputs of a model, in order, as ``output_0``, ``output_1``, ...
+def write_outputs(path: str | Path, outputs: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Write arrays by name, whatever their names are, as ``numpy.load`` reads them.
 
     Raises
     ------
     SphinxError
         If the file cannot be written.
     """
-    try:
-        with open(path, "wb") as file:
-            np.savez(file, **{f"output_{number}": output for number, output in enumerate(outputs)})  # type: ignore[arg-type]  # numpy's stub takes them for its own options
-    except OSError as error:
-        raise SphinxError(f"Cannot write {str(path)!r}: {error.strerror}.") from error
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in outputs.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+    write_bytes(path, content.getvalue())

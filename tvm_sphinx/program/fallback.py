@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._tvm import relax, tirx, tvm
+from .._tvm import relax, tvm
 from ..cost.measure.kernels import MeasureConfig, measure_kernels
 from ..cost.records.store import RecordStore, median_and_spread
-from ..errors import ModelError, PlatformError
+from ..errors import PlatformError
 from ..frontend.extract import Kernel
+from ..frontend.signature import Interface
 from ..platform import Device, Platform
 from ..platform.targets import device_target, runtime_device
 from ..progress import StageClock
-from .compiled import CompiledModel, TensorSpec
+from .compiled import CompiledModel
 from .kinds import StockProgram, library_bytes
 
 _PROBE_EXTENT = 128
@@ -24,6 +25,7 @@ def build_fallback(
     platform: Platform,
     reason: str,
     clock: StageClock,
+    interface: Interface,
     config: MeasureConfig | None = None,
 ) -> CompiledModel:
     """Return a module compiled for one device, with TVM's own pipeline for its target.
@@ -40,7 +42,8 @@ def build_fallback(
     target = device_target(device)
     executable = tvm.compile(module, target=target, relax_pipeline=relax.get_default_pipeline(target))
     return CompiledModel(
-        inputs=input_specs(module[function]),
+        inputs=interface.inputs,
+        outputs=interface.outputs,
         platform=platform,
         program=StockProgram(library_bytes(executable), (device.runtime,), function),
         reference=None,
@@ -69,24 +72,6 @@ def fastest_device(platform: Platform, config: MeasureConfig | None = None) -> D
         names = ", ".join(device.name for device in platform.devices)
         raise PlatformError(f"Expected a device that is at hand; got {names}.")
     return min(times, key=lambda device: times[device])
-
-
-def input_specs(function: Any) -> tuple[TensorSpec, ...]:
-    """Return the inputs of a Relax function; symbolic extents are -1.
-
-    Raises
-    ------
-    ModelError
-        If an argument is no tensor of known rank.
-    """
-    specs = []
-    for param in function.params:
-        ty = param.ty
-        if not isinstance(ty, relax.TensorType) or ty.shape is None:
-            raise ModelError(f"Expected tensors of known rank; argument {param.name!r} is of type {ty}.")
-        shape = tuple(int(e) if isinstance(e, tirx.IntImm) else -1 for e in ty.shape.values)
-        specs.append(TensorSpec(str(param.name), shape, str(ty.dtype)))
-    return tuple(specs)
 
 
 def _probe() -> Kernel:

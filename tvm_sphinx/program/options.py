@@ -13,10 +13,15 @@ from .._tvm import tvm
 from ..cost.measure.kernel_timing import MeasureConfig
 from ..cost.model.model_file import CostModel, default_model_path, load_cost_model
 from ..errors import SphinxError
-from ..progress import Progress
+from ..frontend.signature import Interface
+from ..interrupt import finish, raise_if_interrupted
+from ..progress import Progress, StageClock
 from ..report.files import check_writable
 from ..search import Stop, check_search
-from .compiled import CompiledModel
+from .compiled import CompiledModel, check_inputs
+from .kinds import Program
+from .verify.check import Subject, verify_program
+from .verify.verification import Verification
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +51,11 @@ class CompileOptions:
         Also build the model for the best single device, and race the two: where the schedule turns out
         to be slower, the model runs on the single device. It does so, too, where the schedule promises
         less than 2 % (`tvm_sphinx.program.compare_builds.LEAST_GAIN`).
+    verify
+        Run the program and the source of the model (an ONNX file by ONNX Runtime, a torch program by
+        torch) on the same inputs and compare; see `tvm_sphinx.program.verify.check`.
+    verify_inputs
+        Inputs by name to verify with; by default some are drawn.
     output
         File to save the compiled model to.
     progress
@@ -68,6 +78,8 @@ class CompileOptions:
     measure_budget_s: float | None = None
     cost_model: str | Path = "default"
     with_reference: bool = True
+    verify: bool = True
+    verify_inputs: Mapping[str, Any] | None = None
     output: str | Path | None = None
     progress: Progress | None = None
 
@@ -82,9 +94,37 @@ class CompileOptions:
 
     def deliver(self, compiled: CompiledModel) -> CompiledModel:
         """Return the compiled model, saved first if that was asked for."""
+        raise_if_interrupted()
         if self.output is not None:
             compiled.save(self.output)
+            finish()
         return compiled
+
+    def check_verify_inputs(self, interface: Interface) -> None:
+        """Check that the inputs to verify with, if there are any, fit the model.
+
+        Raises
+        ------
+        InputError
+            If one is missing or unknown, or its shape or dtype is wrong.
+        """
+        if self.verify_inputs is not None:
+            check_inputs(interface.inputs, self.verify_inputs)
+
+    def verify_program(
+        self, subject: Subject, program: Program, reference: Program | None, clock: StageClock
+    ) -> Verification | None:
+        """Return how a program compares with its source, None where that was not asked for.
+
+        Raises
+        ------
+        VerificationError
+            If it differs.
+        """
+        if not self.verify:
+            return None
+        with clock("verify"):
+            return verify_program(subject, program, reference, self.verify_inputs, seed=self.seed)
 
     def read_cost_model(self) -> CostModel | None:
         """Return the model that predicts what a measuring budget leaves out; None without a budget.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .placement import PlacementReport
 from .text import format_bytes, format_ns, format_table
 
 _MOST_NAMED = 8  # kernels that the report names in a line
+_MOST_ORIGINS = 3  # operators of the source that it names for a task
 
 
 def format_report(report: PlacementReport, *, verbose: bool = False) -> str:
@@ -38,13 +41,18 @@ def format_report(report: PlacementReport, *, verbose: bool = False) -> str:
         f"kernels              {_format_kernels(report)}",
     ]
     if verbose:
-        table = [("task", "kernel", "device", "start", "finish")]
-        table += [
-            (task.name, task.kernel, task.device, format_ns(task.start_ns), format_ns(task.finish_ns))
-            for task in report.tasks
-        ]
+        table = [("task", "kernel", "device", "start", "finish", "source")]
+        for task in report.tasks:
+            times = format_ns(task.start_ns), format_ns(task.finish_ns)
+            table.append((task.name, task.kernel, task.device, *times, _format_origin(task.origin)))
         lines += ["", format_table(table)]
     return "\n".join(lines)
+
+
+def _format_origin(origin: Sequence[str]) -> str:
+    """Return the first operators of the source that a task computes, and how many there are more."""
+    more = f" and {len(origin) - _MOST_ORIGINS} more" if len(origin) > _MOST_ORIGINS else ""
+    return (", ".join(origin[:_MOST_ORIGINS]) + more) or "-"
 
 
 def _format_costs(report: PlacementReport) -> str:

@@ -38,13 +38,14 @@ class DeviceRow:
 
 @dataclass(frozen=True)
 class TaskRow:
-    """One task of a schedule; ``kernel`` is its kinds of operators."""
+    """One task of a schedule; ``kernel`` is its kinds of operators, ``origin`` those of the source."""
 
     name: str
     kernel: str
     device: str
     start_ns: int
     finish_ns: int
+    origin: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,9 @@ class PlacementReport:
     def from_json(cls, content: dict[str, Any]) -> PlacementReport:
         """Rebuild a report from `to_json`."""
         rows = tuple(DeviceRow(**row) for row in content["devices"])
-        tasks = tuple(TaskRow(**row) for row in content["tasks"])
+        tasks = tuple(
+            TaskRow(**{**row, "origin": tuple(row.get("origin", ()))}) for row in content["tasks"]
+        )
         default = tuple(content.get("default_kernels", ()))
         measured = tuple(content.get("always_measured", ()))
         made = {"devices": rows, "tasks": tasks, "default_kernels": default}
@@ -119,8 +122,9 @@ def placement_report(
         begin, end = int(schedule.start_ns[task]), int(schedule.finish_ns[task])
         counts[device] += 1
         busy[device] += end - begin
-        kinds = "+".join(graph.tasks[task].op_kinds)
-        tasks.append(TaskRow(graph.tasks[task].name, kinds, names[device], begin, end))
+        entry = graph.tasks[task]
+        kinds = "+".join(entry.op_kinds)
+        tasks.append(TaskRow(entry.name, kinds, names[device], begin, end, entry.origin))
     crossings = find_crossings(graph, platform, schedule)
     rows = []
     for device, name in enumerate(names):

@@ -17,7 +17,7 @@ class HistoryPoint(NamedTuple):
     makespan_ns: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SearchResult:
     """The best schedule that a search found, and how it came to it.
 
@@ -35,3 +35,10 @@ class SearchResult:
     runtime_s: float
     stop_reason: str
     pruning: PruningReport | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"<SearchResult of {self.algorithm}, seed {self.seed}: makespan {self.best.makespan_ns} ns "
+            f"after {self.evaluations} evaluations in {self.runtime_s:.2f} s, stopped by "
+            f"{self.stop_reason}>"
+        )

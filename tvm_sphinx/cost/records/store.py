@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import SphinxError
-from .json_lines import append_line, parse_object, split_lines, to_line
+from .json_lines import append_line, check_is_ours, parse_object, split_lines, to_line
 
 #: Version of the line format. A line of another version is left alone and not used.
 SCHEMA = 2
@@ -151,6 +151,7 @@ class RecordStore:
         if self.path is not None:
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
+                check_is_ours(self.path)
                 self.path.touch(exist_ok=True)
                 for record in read_records(self.path):
                     self._keep(record)
@@ -206,6 +207,7 @@ class RecordStore:
 
 def read_records(path: Path) -> Iterator[Record]:
     """Yield the records of a file in its order; lines that are none are counted in one warning."""
+    check_is_ours(path)
     refused: Counter[str] = Counter()
     for line in split_lines(path.read_bytes()):
         record = parse_line(line)
