@@ -93,7 +93,7 @@ def _load_file(path: Path, input_shapes: Mapping[str, Sequence[int]] | None) -> 
 
 
 def _from_onnx(model: Any, where: str, input_shapes: Mapping[str, Sequence[int]] | None) -> Any:
-    from tvm.relax.frontend.onnx import from_onnx
+    from .onnx_import import import_onnx
 
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value.name for value in model.graph.input if value.name not in weights]
@@ -102,8 +102,8 @@ def _from_onnx(model: Any, where: str, input_shapes: Mapping[str, Sequence[int]]
             raise ModelError(known_choices(f"input of {where}", name, inputs))
     shapes = {name: list(shape) for name, shape in (input_shapes or {}).items()}
     try:
-        return from_onnx(model, shape_dict=shapes or None, keep_params_in_input=False)
-    except Exception as error:  # the importer raises TVM's, onnx's and Python's errors alike
+        return import_onnx(model, shapes)
+    except Exception as error:  # the importer raises ours, TVM's, onnx's and Python's errors alike
         raise ModelError(f"TVM cannot import {where}: {_first_line(error)}") from error
 
 
