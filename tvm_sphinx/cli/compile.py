@@ -149,7 +149,7 @@ def parse_input_shapes(text: str | None) -> dict[str, list[int]] | None:
     """
     if text is None:
         return None
-    pattern = r"\s*([^\s:,\[\]]+)\s*:\s*\[([\d\s,]*)\]\s*"
+    pattern = r"\s*([^\s,\[\]]+)\s*:\s*\[([\d\s,]*)\]\s*"
     if not re.fullmatch(f"{pattern}(,{pattern})*", text):
         raise SphinxError(f"Expected --input-shapes in the form 'x:[1,3],y:[1]'; got {text!r}.")
     return {

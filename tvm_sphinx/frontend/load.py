@@ -93,18 +93,19 @@ def _load_file(path: Path, input_shapes: Mapping[str, Sequence[int]] | None) -> 
 
 
 def _from_onnx(model: Any, where: str, input_shapes: Mapping[str, Sequence[int]] | None) -> Any:
+    _need("onnx", where)
     from .onnx_import import import_onnx
+    from .prepare_onnx import prepare_onnx
 
-    weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value.name for value in model.graph.input if value.name not in weights]
-    for name in input_shapes or {}:
-        if name not in inputs:
-            raise ModelError(known_choices(f"input of {where}", name, inputs))
-    shapes = {name: list(shape) for name, shape in (input_shapes or {}).items()}
+    prepared = prepare_onnx(model, input_shapes, where)
     try:
-        return import_onnx(model, shapes)
-    except Exception as error:  # the importer raises ours, TVM's, onnx's and Python's errors alike
-        raise ModelError(f"TVM cannot import {where}: {_first_line(error)}") from error
+        return import_onnx(prepared.model, prepared.shapes)
+    except ModelError as error:
+        raise ModelError(f"Cannot import {where}: {error} {prepared.hint}".rstrip()) from error
+    except Exception as error:  # TVM raises its own, onnx's and Python's errors alike
+        raise ModelError(
+            f"TVM cannot import {where}: {_first_line(error)} {prepared.hint}".rstrip()
+        ) from error
 
 
 def _from_torch(program: Any, where: str) -> Any:
