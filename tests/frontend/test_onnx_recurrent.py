@@ -131,5 +131,7 @@ def test_batch_first_is_the_same_transposed(op: str) -> None:
 
 def test_unknown_activation_is_refused_by_name() -> None:
     model, _ = _model("RNN", activations=["Swish"])
-    with pytest.raises(ModelError, match=r"RNN \(node 'cell'\): unknown activation 'Swish'; known: affine"):
+    with pytest.raises(
+        ModelError, match=r"RNN \(node 'cell'\): unknown activation 'Swish'; known: affine"
+    ):
         load_model(model)

@@ -124,12 +124,12 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             super()._construct_nodes(_OneNode(node))
             return
         inputs = [self._nodes[name] if name else None for name in node.input]
-        outputs = self._apply(
-            key, node.name, inputs, self._parse_attr(node.attribute), len(node.output)
-        )
+        outputs = self._apply(key, node.name, inputs, self._parse_attr(node.attribute), len(node.output))
         for name, value in zip(node.output, outputs, strict=False):
             if name and value is None:
-                raise ModelError(f"{_shown(*key)} (node {node.name!r}): its output {name!r} is not known.")
+                raise ModelError(
+                    f"{_shown(*key)} (node {node.name!r}): its output {name!r} is not known."
+                )
             if name:
                 self._nodes[name] = value
 

@@ -32,7 +32,12 @@ _op = relax.op
 
 # Every whole number up to this one is a float32.
 _EXACT = 1 << 24
-_RANGES = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-(2**15), 2**15 - 1), "uint16": (0, 2**16 - 1)}
+_RANGES = {
+    "int8": (-128, 127),
+    "uint8": (0, 255),
+    "int16": (-(2**15), 2**15 - 1),
+    "uint16": (0, 2**16 - 1),
+}
 # ONNX's numbers of types that are kept in bytes, and the ranges of their values.
 _FOUR_BITS = {21: ("uint8", 0, 15), 22: ("int8", -8, 7)}
 
@@ -73,7 +78,9 @@ def _saturate(
     return node.emit(_op.astype(node.emit(_op.astype(whole, "int32")), dtype))
 
 
-def dequantize(node: Node, data: Any, scale: Any, zero: Any, axis: int = 1, dtype: str = "float32") -> Any:
+def dequantize(
+    node: Node, data: Any, scale: Any, zero: Any, axis: int = 1, dtype: str = "float32"
+) -> Any:
     """Return (data - zero) * scale; parameters as in `quantize`."""
     whole = _centred(node, data, _aligned(node, zero, data, axis), "int32")
     scale = cast(node, _aligned(node, scale, data, axis), "float32")
@@ -199,7 +206,9 @@ def _sum_dtype(data: Any, data_zero: Any, weights: Array | None, summed: tuple[i
     if zero is None:
         largest = most - least
     else:
-        largest = int(np.maximum(most - zero.astype(np.int64), zero.astype(np.int64) - least).max(initial=0))
+        largest = int(
+            np.maximum(most - zero.astype(np.int64), zero.astype(np.int64) - least).max(initial=0)
+        )
     total = np.abs(weights).sum(axis=summed, dtype=np.int64).max(initial=0)
     return "float32" if int(total) * largest <= _EXACT else "int32"
 
@@ -334,9 +343,7 @@ def _qlinear_binary(combine: Callable[[Any, Any], Any]) -> Converter:
         left, a_scale, a_zero, right, b_scale, b_zero, y_scale = (node.inputs + (None,) * 8)[:7]
         zero = node.optional(7)
         real = node.emit(
-            combine(
-                dequantize(node, left, a_scale, a_zero), dequantize(node, right, b_scale, b_zero)
-            )
+            combine(dequantize(node, left, a_scale, a_zero), dequantize(node, right, b_scale, b_zero))
         )
         return quantize(node, real, y_scale, zero, dtype_of(left))
 
@@ -362,9 +369,7 @@ def _sigmoid(node: Node, real: Any) -> Any:
 
 def _qlinear_concat(node: Node) -> Any:
     scale, zero, *rest = node.inputs
-    parts = [
-        dequantize(node, *rest[position : position + 3]) for position in range(0, len(rest), 3)
-    ]
+    parts = [dequantize(node, *rest[position : position + 3]) for position in range(0, len(rest), 3)]
     joined = node.emit(_op.concat(parts, int(node.attributes["axis"])))
     return quantize(node, joined, scale, zero, dtype_of(zero))
 

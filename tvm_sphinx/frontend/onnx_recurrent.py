@@ -193,7 +193,9 @@ class _Recurrence:
             if (within := self._within(step)) is not None:
                 zero = const(0, self.dtype)
                 results[step] = node.emit(_op.where(within, new[0], zero))
-                new = [node.emit(_op.where(within, now, old)) for now, old in zip(new, state, strict=True)]
+                new = [
+                    node.emit(_op.where(within, now, old)) for now, old in zip(new, state, strict=True)
+                ]
             state = new
         sequence = [node.emit(_op.expand_dims(results[step], [0, 1])) for step in range(self.steps)]
         return self._join(sequence, 0), state
@@ -310,7 +312,9 @@ def _activations(
     node: Node, defaults: tuple[str, ...], directions: int
 ) -> list[tuple[Callable[[Any], Any], ...]]:
     """Return the functions of each direction; parameters go to those that take them, in order."""
-    given = [name.decode() for name in node.attributes.get("activations", ())] or [*defaults] * directions
+    given = [name.decode() for name in node.attributes.get("activations", ())] or [
+        *defaults
+    ] * directions
     if len(given) != len(defaults) * directions:
         raise node.error(f"expected {len(defaults) * directions} activations; got {len(given)}")
     alphas = list(node.attributes.get("activation_alpha", ()))

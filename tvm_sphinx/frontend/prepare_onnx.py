@@ -128,7 +128,8 @@ def _check_fits(
     )
     if not fits:
         shown = ", ".join(
-            str(want) if want > 0 else dim.dim_param or "any" for want, dim in zip(wanted, dims, strict=True)
+            str(want) if want > 0 else dim.dim_param or "any"
+            for want, dim in zip(wanted, dims, strict=True)
         )
         raise ModelError(f"Expected input {name!r} of {where} of shape [{shown}]; got {list(shape)}.")
 

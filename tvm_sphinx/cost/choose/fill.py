@@ -8,6 +8,7 @@ import numpy as np
 
 from ...errors import SphinxError
 from ...frontend.extract import Extraction
+from ...kernels import calls_runtime
 from ...platform import Device, Platform
 from ...progress import Progress
 from ...scheduling.graph import TaskGraph
@@ -46,7 +47,7 @@ def fill_costs(
     no slack; kernels are then measured in the order of their calls, weighted by how critical each call
     is, times how much their best time may change, until the budget ends.
 
-    Kernels that no model knows, those of devices that are no CPU and external functions, are measured
+    Kernels that no model knows, those of devices that are no CPU and calls of packed functions, are measured
     first, whatever the budget is.
 
     The candidates are those of `tvm_sphinx.cost.choose.candidates.choose_kernels`, and so is the choice
@@ -112,7 +113,9 @@ def _measure_unknown(
     """Measure the rules' kernels that cannot be predicted, each class of devices in turn."""
     by_class: dict[str, list[Implementation]] = {}
     for (_, device_class), cell in cells.items():
-        is_known = _has_model(cell.rule.device) and not cell.rule.kernel.is_external
+        kernel = cell.rule.kernel
+        is_hidden = kernel.is_external or calls_runtime(kernel.function)
+        is_known = _has_model(cell.rule.device) and not is_hidden
         if not is_known and not cell.rule.is_measured:
             by_class.setdefault(device_class, []).append(cell.rule)
     for unknown in by_class.values():
