@@ -105,16 +105,23 @@ class Graph:
         """Return an array as an input or as a weight."""
         return self.weight(value) if self.chance(0.5) else self.input(value)
 
-    def tensor(self, dtypes: Sequence[str], least: int = 0, most: int = 5, **bounds: float) -> str:
-        """Return a tensor: one that a node has made, if there is one of the kind, or an input."""
+    def tensor(
+        self, dtypes: Sequence[str], low_rank: int = 0, high_rank: int = 5, **bounds: float
+    ) -> str:
+        """Return a tensor: one that a node has made, if there is one of the kind, or an input.
+
+        ``bounds`` are those of `array`.
+        """
         fitting = [
             name
             for name in self.results
-            if str(self.values[name].dtype) in dtypes and least <= self.values[name].ndim <= most
+            if str(self.values[name].dtype) in dtypes and low_rank <= self.values[name].ndim <= high_rank
         ]
         if fitting and not bounds and self.chance(0.6):
             return str(self.pick(fitting))
-        return self.input(self.array(self.pick(dtypes), self.shape(least, most), **bounds))
+        return self.input(
+            self.array(self.pick(dtypes), self.shape(low_rank, high_rank), **bounds)
+        )
 
     def of(self, name: str) -> Array:
         return self.values[name]

@@ -838,3 +838,12 @@ DRAWS: dict[str, Draw] = {
     "QLinearMatMul": _qlinear_matmul, "QLinearConv": _qlinear_conv,
     "FastGelu": _microsoft("FastGelu", 2), "BiasGelu": _microsoft("BiasGelu", 2),
 }  # fmt: skip
+
+#: Operators that give a NaN, an infinity or a number next to zero as ONNX Runtime does. TVM orders numbers
+#: without regard to NaN, begins a maximum at the least finite number, and sums in an order of its own.
+KEEP_SPECIAL = frozenset(
+    "Abs Neg Add Sub Mul Div Where Cast Equal Less Greater LessOrEqual GreaterOrEqual Identity IsNaN IsInf "
+    "Sqrt Reciprocal Floor Ceil Round Exp Log Tanh Sigmoid Erf Dropout PRelu LeakyRelu Reshape Transpose "
+    "Squeeze Unsqueeze Expand Tile Concat Split Slice Pad Gather GatherElements GatherND Compress Flatten "
+    "DepthToSpace SpaceToDepth Shape Trilu".split()
+)

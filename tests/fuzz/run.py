@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from .graph import Graph, RejectedError
-from .operators import DRAWS
+from .operators import DRAWS, KEEP_SPECIAL
 
 # What a float may differ by, as a share of the output's largest value.
 TOLERANCES = {"float64": 1e-4, "float32": 1e-3, "float16": 1e-2}
@@ -37,9 +37,13 @@ def draw_graph(seed: int, only: str | None = None) -> Graph:
     first = names[seed % len(names)]
     for _ in range(_MOST_DRAWS):
         graph = Graph(rng)
+        if first not in KEEP_SPECIAL:
+            graph.has_special = False
         wanted = [first] + [graph.pick(list(DRAWS)) for _ in range(graph.pick([0, 0, 1, 2, 3]))]
         with np.errstate(all="ignore"):
             for name in wanted:
+                if graph.has_special and name not in KEEP_SPECIAL:
+                    continue
                 try:
                     DRAWS[name](graph)
                 except RejectedError:

@@ -18,11 +18,12 @@ from tvm.relax.frontend.onnx import onnx_frontend
 
 from .._tvm import relax, tvm
 from ..errors import ModelError, SphinxError, cause_of
-from . import onnx_quantised, onnx_recurrent
+from . import onnx_operators, onnx_quantised, onnx_recurrent
 from .onnx_node import MICROSOFT, STANDARD, Converter, Node
 
 #: Converters by domain and operator; those that are not here are TVM's.
 CONVERTERS: dict[tuple[str, str], Converter] = {
+    **onnx_operators.CONVERTERS,
     **onnx_recurrent.CONVERTERS,
     **onnx_quantised.CONVERTERS,
 }
@@ -119,27 +120,26 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
 
     def _convert_node(self, node: Any) -> None:
         key = (_domain(node), node.op_type)
-        if key not in CONVERTERS:
+        inputs = [self._nodes[name] if name else None for name in node.input]
+        attributes = self._parse_attr(node.attribute)
+        outputs = self._apply(key, node.name, inputs, attributes, len(node.output))
+        if outputs is None:
             # TVM's way, one node at a time.
             super()._construct_nodes(_OneNode(node))
             return
-        inputs = [self._nodes[name] if name else None for name in node.input]
-        outputs = self._apply(key, node.name, inputs, self._parse_attr(node.attribute), len(node.output))
         for name, value in zip(node.output, outputs, strict=False):
             if name and value is None:
-                raise ModelError(
-                    f"{_shown(*key)} (node {node.name!r}): its output {name!r} is not known."
-                )
+                raise ModelError(f"{_shown(*key)} (node {node.name!r}): its output {name!r} is not known.")
             if name:
                 self._nodes[name] = value
 
     def _convert_operator(self, op_name: str, inputs: Any, attrs: Any, opset: int) -> Any:
         """Convert a node of TVM's walk, which knows no domains: of a branch of an ``If``, or TVM's own."""
         key = (STANDARD, op_name) if (STANDARD, op_name) in CONVERTERS else (MICROSOFT, op_name)
-        if key not in CONVERTERS:
-            return super()._convert_operator(op_name, inputs, attrs, opset)
-        custom = attrs.pop("tvm_custom")
+        custom = attrs["tvm_custom"]
         outputs = self._apply(key, custom["name"], list(inputs), attrs, custom["num_outputs"])
+        if outputs is None:
+            return super()._convert_operator(op_name, inputs, attrs, opset)
         return outputs[0] if len(outputs) == 1 else relax.Tuple(outputs)
 
     def _apply(
@@ -149,11 +149,16 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         inputs: Sequence[Any],
         attributes: Mapping[str, Any],
         num_outputs: int,
-    ) -> tuple[Any, ...]:
-        """Return the outputs that a converter of ours makes of a node, as many as it names."""
+    ) -> tuple[Any, ...] | None:
+        """Return the outputs that a converter of ours makes of a node, None where it is left to TVM's."""
+        converter = CONVERTERS.get(key)
+        if converter is None:
+            return None
         tensors = tuple(self._as_tensor(expr) for expr in inputs)
         shown, opset = _shown(*key), self.opset_of(key[0])
-        made = CONVERTERS[key](Node(shown, name, self.bb, tensors, attributes, opset, num_outputs))
+        made = converter(Node(shown, name, self.bb, tensors, attributes, opset, num_outputs))
+        if made is NotImplemented:
+            return None
         outputs = made if isinstance(made, tuple) else (made,)
         return tuple(
             None if output is None else self.bb.normalize(output) for output in outputs[:num_outputs]

@@ -81,7 +81,8 @@ class Node:
         return ModelError(f"{self.op} (node {self.name!r}): {what}.")
 
 
-#: Returns the output of a node, or a tuple of its outputs, None for those that it does not compute.
+#: Returns the output of a node, or a tuple of its outputs, None for those that it does not compute;
+#: NotImplemented leaves the node to TVM's converter.
 Converter = Callable[[Node], Any]
 
 
