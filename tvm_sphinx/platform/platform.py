@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,11 +14,6 @@ from .device import Device as Device
 from .device import Link as Link
 from .machine import allowed_cores, core_groups, group_name, usable_cores
 from .target_text import parse_target
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 #: Platforms that `Platform.named` makes for the machine at hand.
 NAMED_PLATFORMS = ("detect", "unlike-cpus")
