@@ -1,4 +1,4 @@
-"""The C core's own tests, built without Python, by two compilers, under warnings as errors and every checker."""
+"""The C core's own tests, by two compilers, under warnings as errors and every checker."""
 
 from __future__ import annotations
 
