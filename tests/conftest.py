@@ -1,4 +1,4 @@
-"""What holds for all tests: no property test fails on a time, and each draws the same examples every time."""
+"""What holds for all tests: property tests never fail on a time, and draw the same examples every time."""
 
 from __future__ import annotations
 
