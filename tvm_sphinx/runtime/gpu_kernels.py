@@ -1,0 +1,217 @@
+"""GPU kernels as machine code, and how to launch them without TVM. [TVM]
+
+TVM splits a PrimFunc for a GPU into CUDA kernels and a host function that launches them. With static
+shapes that host function is nothing but a list of launches, which is read here; the lanes launch the
+kernels themselves, through the driver alone. Memory that a PrimFunc needs between its kernels is handed out
+here too, so that it is planned like any other tensor.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tvm.tirx.build import codegen_build, split_host_device_mods
+
+from .._tvm import tirx, tvm, tvm_ffi
+from ..errors import ArtifactError, NoCodeError, cause_of
+
+_DYNAMIC_SHARED = "tirx.use_dyn_shared_memory"
+_AXES = {
+    f"{index}.{axis}": (index, "xyz".index(axis))
+    for index in ("blockIdx", "threadIdx")
+    for axis in "xyz"
+}
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One launch of a kernel.
+
+    ``operands`` are positions in the operands of the step: the arguments of the PrimFunc, and behind them
+    its workspaces. ``grid`` and ``block`` have three extents, ``shared_bytes`` is dynamic shared memory.
+    """
+
+    kernel: str
+    grid: tuple[int, ...]
+    block: tuple[int, ...]
+    shared_bytes: int
+    operands: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        sizes = (*self.grid, *self.block, self.shared_bytes, *self.operands)
+        if len(self.grid) != 3 or len(self.block) != 3 or min(sizes) < 0:
+            raise ArtifactError(f"Expected a launch with three extents of grid and block; got {self}.")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-serialisable form."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Launch:
+        """Rebuild a launch from `to_json`."""
+        grid, block, operands = (tuple(content[key]) for key in ("grid", "block", "operands"))
+        return cls(content["kernel"], grid, block, content["shared_bytes"], operands)
+
+
+@dataclass(frozen=True)
+class GpuFunction:
+    """How to run a PrimFunc: its launches in order, and the bytes of its workspaces."""
+
+    launches: tuple[Launch, ...]
+    workspaces: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class GpuCode:
+    """CUDA source of PrimFuncs by name, and how to run each."""
+
+    source: str
+    functions: dict[str, GpuFunction]
+
+
+def generate_cuda(functions: Mapping[str, Any], target: Any) -> GpuCode:
+    """Return the CUDA source of PrimFuncs that are bound to threads, all for one target.
+
+    Raises
+    ------
+    NoCodeError
+        If TVM refuses one of them, or its host part does more than launch kernels.
+    """
+    named = {name: function.with_attr("global_symbol", name) for name, function in functions.items()}
+    split = _AfterSplit()
+    try:
+        with target:
+            pipeline, _, finish = tirx.get_default_tir_pipeline(target)
+            module = tirx.transform.BindTarget(target)(tvm.IRModule(named))
+            with tvm.transform.PassContext(instruments=[split]):
+                module = pipeline(module)
+            (kernels,) = split_host_device_mods(module)[1].values()
+            source = _cuda_source(finish()(kernels), target)
+    except Exception as error:  # TVM raises many types
+        raise NoCodeError(f"Kernels cannot be compiled for {target}: {cause_of(error)}") from error
+    return GpuCode(source, {name: _HostFunction(name, split.module[name]).read() for name in functions})
+
+
+@tvm.ir.instrument.pass_instrument
+class _AfterSplit:
+    """Keeps the module as it is once each function is split into its host part and its kernels."""
+
+    def __init__(self) -> None:
+        self.module: Any = None
+
+    def run_after_pass(self, module: Any, info: Any) -> None:
+        """Keep the module after the pass that splits."""
+        if str(info.name) == "tirx.SplitHostDevice":
+            self.module = module
+
+
+_COMPILE_HOOK = "tvm_callback_cuda_compile"
+_hook_lock = threading.Lock()
+
+
+def _cuda_source(kernels: Any, target: Any) -> str:
+    """Return the source that TVM generates; where TVM's CUDA runtime is loaded it wants it compiled too."""
+    taken: list[str] = []
+
+    def take(code: str) -> bytes:
+        taken.append(str(code))
+        return b"not compiled here"
+
+    with _hook_lock:
+        before = tvm_ffi.get_global_func(_COMPILE_HOOK, allow_missing=True)
+        tvm_ffi.register_global_func(_COMPILE_HOOK, take, override=True)
+        try:
+            built = codegen_build(kernels, target)
+        finally:
+            if before is None:
+                tvm_ffi.remove_global_func(_COMPILE_HOOK)
+            else:
+                tvm_ffi.register_global_func(_COMPILE_HOOK, before, override=True)
+    return taken[0] if taken else str(built.inspect_source("cuda"))
+
+
+class _HostFunction:
+    """Reads the host part of a PrimFunc: buffers that are names or workspaces, and launches."""
+
+    def __init__(self, name: str, function: Any) -> None:
+        self.name = name
+        self.function = function
+        # Position in the operands of the step that the data of each buffer is.
+        self.operand = {param: position for position, param in enumerate(function.params)}
+        self.workspaces: list[int] = []
+        self.launches: list[Launch] = []
+
+    def read(self) -> GpuFunction:
+        """Return the launches and the workspaces."""
+        self._read(self.function.body)
+        return GpuFunction(tuple(self.launches), tuple(self.workspaces))
+
+    def _read(self, statement: Any) -> None:
+        if isinstance(statement, tirx.SeqStmt):
+            for each in statement:
+                self._read(each)
+        elif isinstance(statement, tirx.DeclBuffer):
+            self.operand[statement.buffer] = self._operand(statement.data)
+        elif isinstance(statement, tirx.AllocBuffer):
+            self.operand[statement.buffer] = len(self.function.params) + len(self.workspaces)
+            self.workspaces.append(self._bytes(statement.buffer))
+        elif isinstance(statement, tirx.Evaluate) and isinstance(statement.value, tvm.ir.Call):
+            self._launch(statement.value)
+        elif not _does_nothing(statement):
+            raise self._refusal(statement)
+
+    def _bytes(self, buffer: Any) -> int:
+        extents = [_constant(extent) for extent in buffer.shape]
+        if None in extents or buffer.scope() != "global":
+            raise self._refusal(buffer)
+        return math.prod(extents) * int(tvm_ffi.dtype(str(buffer.dtype)).itemsize)
+
+    def _operand(self, data: Any) -> int:
+        if isinstance(data, tvm.ir.Call) and str(data.op.name) == "tirx.buffer_data":
+            (buffer,) = data.args
+            if buffer in self.operand:
+                return self.operand[buffer]
+        raise self._refusal(data)
+
+    def _launch(self, call: Any) -> None:
+        if str(call.op.name) != "tirx.call_ffi_kernel":
+            raise self._refusal(call)
+        kernel, *arguments = call.args
+        tags = [str(tag) for tag in call.attrs.launch_params]
+        count = len(arguments) - len(tags)
+        extents = {"blockIdx": [1, 1, 1], "threadIdx": [1, 1, 1]}
+        shared = 0
+        for tag, argument in zip(tags, arguments[count:], strict=True):
+            value = _constant(argument)
+            if value is None or (tag not in _AXES and tag != _DYNAMIC_SHARED):
+                raise self._refusal(call)
+            if tag == _DYNAMIC_SHARED:
+                shared = value
+            else:
+                index, axis = _AXES[tag]
+                extents[index][axis] = value
+        self.launches.append(
+            Launch(
+                str(kernel.value),
+                tuple(extents["blockIdx"]),
+                tuple(extents["threadIdx"]),
+                shared,
+                tuple(self._operand(argument) for argument in arguments[:count]),
+            )
+        )
+
+    def _refusal(self, what: Any) -> NoCodeError:
+        text = cause_of(ValueError(str(what)))
+        return NoCodeError(f"Lanes launch kernels and no more; kernel {self.name!r} has {text}")
+
+
+def _constant(expr: Any) -> int | None:
+    return int(expr.value) if isinstance(expr, tirx.IntImm) else None
+
+
+def _does_nothing(statement: Any) -> bool:
+    return isinstance(statement, tirx.Evaluate) and isinstance(statement.value, tirx.IntImm)
