@@ -39,6 +39,10 @@ class NoCodeError(UnsupportedError):
     """TVM's code generation refuses a kernel for a target, now and whenever it is asked again."""
 
 
+class GpuError(SphinxError, RuntimeError):
+    """A GPU is not there or not of the kind that is needed, or it failed in a run."""
+
+
 class ArtifactError(SphinxError):
     """A file written by tvm-sphinx is truncated, altered, or of another version."""
 

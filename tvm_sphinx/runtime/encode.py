@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .._tvm import tvm_ffi
-from ..errors import EnvironmentMismatchError
+from ..errors import EnvironmentMismatchError, GpuError
 from .gpu_encode import gpu_arguments
 from .gpu_parts import GpuParts
 from .gpu_plan import Feed, make_feeds
@@ -59,6 +59,7 @@ def library_path() -> Path:
 
 @functools.cache
 def _library() -> Any:
+    tvm_ffi.register_error("GpuError", GpuError)
     return tvm_ffi.load_module(str(library_path()))
 
 

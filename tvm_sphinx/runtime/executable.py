@@ -213,13 +213,14 @@ def build_executable(
     *,
     kernel_pass: KernelPass | None = None,
     bind_cores: bool = True,
+    use_graphs: bool = True,
 ) -> ConcurrentExecutable:
     """Compile a scheduled module for the lanes of this machine.
 
     Parameters and errors are those of `build_image` and of `ConcurrentExecutable`.
     """
     image = build_image(module, platform, schedule, kernel_pass=kernel_pass)
-    return ConcurrentExecutable(image, bind_cores=bind_cores)
+    return ConcurrentExecutable(image, bind_cores=bind_cores, use_graphs=use_graphs)
 
 
 def _find_functions(plan: LanePlan, module: Any) -> dict[tuple[str, str], Any]:
