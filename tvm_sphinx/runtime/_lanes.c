@@ -21,6 +21,7 @@ enum opcode {
   OP_TIME = 2,       /* durations int64 (count), slot tensors...: run `count` times */
   OP_SET_DELAYS = 3, /* seed, longest delay in ns */
   OP_SET_SPIN = 4,   /* spin for another lane, spin for the next run, in ns */
+  OP_TIME_GPUS = 5,  /* durations int64 (segments of feeders), slot tensors... */
 };
 
 /* AffinityMode kSpecifyOneCorePerThread of TVM's thread pool. */
@@ -45,7 +46,7 @@ typedef struct {
 typedef struct {
   executor *executor;
   const TVMFFIAny *slots;
-  int64_t *stamps;
+  int64_t *stamps, *durations;
   TVMFFIObjectHandle error;
   char why[GPU_MESSAGE_BYTES]; /* a GPU refused it */
 } run_request;
@@ -135,7 +136,7 @@ static DLTensor *tensor_of(const TVMFFIAny *value) {
 static int prepare(void *argument) {
   run_request *request = argument;
   executor *self = request->executor;
-  if (self->gpu && gpu_lanes_begin(self->gpu, request->stamps, request->why) != 0) return -1;
+  if (self->gpu && gpu_lanes_begin(self->gpu, request->stamps, request->durations, request->why) != 0) return -1;
   for (int32_t i = 0; i < self->words.num_tensors; i++) {
     const lanes_tensor *tensor = &self->words.tensors[i];
     if (tensor->space < self->words.num_spaces) continue;
@@ -153,8 +154,8 @@ static void finish(void *argument) {
 
 /* --- calls ------------------------------------------------------------------------------------- */
 
-static int run_once(executor *self, const TVMFFIAny *slots, int64_t *stamps) {
-  run_request request = {.executor = self, .slots = slots, .stamps = stamps};
+static int run_once(executor *self, const TVMFFIAny *slots, int64_t *stamps, int64_t *durations) {
+  run_request request = {.executor = self, .slots = slots, .stamps = stamps, .durations = durations};
   lanes_run_options options = {prepare, finish, &request, stamps};
   if (self->gpu && gpu_lanes_check(self->gpu, request.why) != 0) return raise_error("GpuError", request.why);
   int status = lanes_run(self->lanes, &options);
@@ -186,15 +187,18 @@ static int64_t *int64_data(const TVMFFIAny *value, int64_t *count) {
   return (int64_t *)((char *)tensor->data + tensor->byte_offset);
 }
 
-static int run_measured(executor *self, int traced, const TVMFFIAny *args, int32_t num_args) {
+static int run_measured(executor *self, int64_t opcode, const TVMFFIAny *args, int32_t num_args) {
   int64_t count = 0, *into = num_args < 2 ? NULL : int64_data(&args[1], &count);
-  if (!into || (traced && count != 2 * (int64_t)self->words.program.num_steps))
+  if (!into || (opcode == OP_RUN_TRACED && count != 2 * (int64_t)self->words.program.num_steps) ||
+      (opcode == OP_TIME_GPUS && count != (int64_t)self->gpu_words.num_segments))
     return raise_error("ValueError", "expected an int64 tensor of the right size");
   int status = check_slots(self, args + 2, num_args - 2);
-  if (status != 0 || traced) return status != 0 ? status : run_once(self, args + 2, into);
+  if (status != 0) return status;
+  if (opcode == OP_RUN_TRACED) return run_once(self, args + 2, into, NULL);
+  if (opcode == OP_TIME_GPUS) return run_once(self, args + 2, NULL, into);
   for (int64_t i = 0; i < count && status == 0; i++) {
     int64_t begin = lanes_now_ns();
-    status = run_once(self, args + 2, NULL);
+    status = run_once(self, args + 2, NULL, NULL);
     into[i] = lanes_now_ns() - begin;
   }
   return status;
@@ -207,10 +211,11 @@ static int call_executor(void *handle, const TVMFFIAny *args, int32_t num_args, 
   switch (args[0].v_int64) {
     case OP_RUN: {
       int status = check_slots(self, args + 1, num_args - 1);
-      return status != 0 ? status : run_once(self, args + 1, NULL);
+      return status != 0 ? status : run_once(self, args + 1, NULL, NULL);
     }
     case OP_RUN_TRACED:
-    case OP_TIME: return run_measured(self, args[0].v_int64 == OP_RUN_TRACED, args, num_args);
+    case OP_TIME:
+    case OP_TIME_GPUS: return run_measured(self, args[0].v_int64, args, num_args);
     case OP_SET_DELAYS:
     case OP_SET_SPIN: break;
     default: return raise_error("ValueError", "unknown opcode");

@@ -36,6 +36,7 @@ class Opcode(IntEnum):
     TIME = 2
     SET_DELAYS = 3
     SET_SPIN = 4
+    TIME_GPUS = 5
 
 
 @functools.cache

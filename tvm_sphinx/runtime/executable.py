@@ -155,6 +155,13 @@ class ConcurrentExecutable:
         self._lanes(int(Opcode.TIME), tvm_ffi.from_dlpack(durations), *slots)
         return durations[1:]
 
+    def gpu_durations_ns(self, inputs: Inputs | None = None) -> npt.NDArray[np.int64]:
+        """Run once; return how long the GPUs took from each wait of a feeder to its next, in ns."""
+        slots, _ = self._slots(self.zero_inputs() if inputs is None else inputs)
+        durations = np.zeros(num_segments(self.plan), dtype=np.int64)
+        self._lanes(int(Opcode.TIME_GPUS), tvm_ffi.from_dlpack(durations), *slots)
+        return durations
+
     def zero_inputs(self) -> dict[str, Any]:
         """Return inputs that are all zero."""
         zeros = {}

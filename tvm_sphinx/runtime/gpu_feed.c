@@ -224,7 +224,26 @@ int gpu_lanes_capture(gpu_lanes *self, char why[GPU_MESSAGE_BYTES]) {
 
 /* --- traced runs ------------------------------------------------------------------------------- */
 
-int gpu_lanes_begin(gpu_lanes *self, int64_t *stamps, char why[GPU_MESSAGE_BYTES]) {
+/* Make the events of a segment that are not there yet. */
+static CUresult make_timers(gpu_lanes *self, int32_t index) {
+  const gpu_driver *cu = self->cu;
+  const gpu_segment *segment = &self->words->segments[index];
+  gpu_segment_state *state = &self->segments[index];
+  CUresult error = cu->cuCtxSetCurrent(self->cards[segment->card].context);
+  if (self->durations && !state->end && error == CUDA_SUCCESS) {
+    error = cu->cuEventCreate(&state->begin, CU_EVENT_DEFAULT);
+    if (error == CUDA_SUCCESS) error = cu->cuEventCreate(&state->end, CU_EVENT_DEFAULT);
+  }
+  for (int32_t k = 0; k < segment->num_ops && error == CUDA_SUCCESS; k++) {
+    gpu_op_state *op = &state->ops[k];
+    if (!is_timed(self, &segment->ops[k]) || op->end) continue;
+    error = cu->cuEventCreate(&op->begin, CU_EVENT_DEFAULT);
+    if (error == CUDA_SUCCESS) error = cu->cuEventCreate(&op->end, CU_EVENT_DEFAULT);
+  }
+  return error;
+}
+
+int gpu_lanes_begin(gpu_lanes *self, int64_t *stamps, int64_t *durations, char why[GPU_MESSAGE_BYTES]) {
   int32_t num_counters = self->words->num_streams + self->words->num_cards;
   for (int32_t i = 0; i < num_counters; i++) atomic_store(gpu_lanes_counter(self, i), 0);
   for (int32_t i = 0; i < self->words->num_cards; i++) {
@@ -232,20 +251,12 @@ int gpu_lanes_begin(gpu_lanes *self, int64_t *stamps, char why[GPU_MESSAGE_BYTES
     self->cards[i].base_ns = 0;
   }
   self->stamps = stamps;
+  self->durations = durations;
   atomic_store(&self->has_error, 0);
-  if (!stamps) return 0;
+  if (!stamps && !durations) return 0;
   CUcontext before = NULL;
   CUresult error = self->cu->cuCtxGetCurrent(&before);
-  for (int32_t i = 0; i < self->words->num_segments; i++) {
-    const gpu_segment *segment = &self->words->segments[i];
-    if (error == CUDA_SUCCESS) error = self->cu->cuCtxSetCurrent(self->cards[segment->card].context);
-    for (int32_t k = 0; k < segment->num_ops && error == CUDA_SUCCESS; k++) {
-      gpu_op_state *state = &self->segments[i].ops[k];
-      if (!is_timed(self, &segment->ops[k]) || state->end) continue;
-      error = self->cu->cuEventCreate(&state->begin, CU_EVENT_DEFAULT);
-      if (error == CUDA_SUCCESS) error = self->cu->cuEventCreate(&state->end, CU_EVENT_DEFAULT);
-    }
-  }
+  for (int32_t i = 0; i < self->words->num_segments && error == CUDA_SUCCESS; i++) error = make_timers(self, i);
   (void)self->cu->cuCtxSetCurrent(before);
   if (error == CUDA_SUCCESS) return 0;
   char text[GPU_PART_BYTES];
@@ -261,29 +272,35 @@ static CUresult begin_trace(gpu_lanes *self, gpu_card *card) {
   return error;
 }
 
-static CUresult elapsed(const gpu_lanes *self, const gpu_card *card, CUevent event, int64_t *at) {
+static CUresult elapsed(const gpu_lanes *self, CUevent begin, CUevent end, int64_t *ns) {
   float milliseconds = 0;
   CUresult (*measure)(float *, CUevent, CUevent) =
       self->cu->cuEventElapsedTime_v2 ? self->cu->cuEventElapsedTime_v2 : self->cu->cuEventElapsedTime;
-  CUresult error = measure(&milliseconds, card->base, event);
-  *at = card->base_ns + (int64_t)((double)milliseconds * 1e6);
+  CUresult error = measure(&milliseconds, begin, end);
+  *ns = (int64_t)((double)milliseconds * 1e6);
   return error;
 }
 
 /* Steps of several kernels begin with the first and end with the last. */
-static CUresult end_trace(gpu_lanes *self, int32_t index) {
+static CUresult read_stamps(gpu_lanes *self, const gpu_card *card, const gpu_op *op, const gpu_op_state *state) {
+  int64_t begin = 0, end = 0, *stamps = &self->stamps[2 * op->step];
+  CUresult error = elapsed(self, card->base, state->begin, &begin);
+  if (error == CUDA_SUCCESS) error = elapsed(self, card->base, state->end, &end);
+  if (!stamps[0]) stamps[0] = card->base_ns + begin;
+  stamps[1] = card->base_ns + end;
+  return error;
+}
+
+static CUresult read_timers(gpu_lanes *self, int32_t index) {
   CUresult error = CUDA_SUCCESS;
-  for (int32_t i = 0; i < self->words->num_segments; i++) {
+  for (int32_t i = 0; i < self->words->num_segments && error == CUDA_SUCCESS; i++) {
     const gpu_segment *segment = &self->words->segments[i];
-    for (int32_t k = 0; k < segment->num_ops && segment->card == index && error == CUDA_SUCCESS; k++) {
-      const gpu_op *op = &segment->ops[k];
-      const gpu_op_state *state = &self->segments[i].ops[k];
-      if (!is_timed(self, op)) continue;
-      int64_t begin = 0, *stamps = &self->stamps[2 * op->step];
-      error = elapsed(self, &self->cards[index], state->begin, &begin);
-      if (error == CUDA_SUCCESS) error = elapsed(self, &self->cards[index], state->end, &stamps[1]);
-      if (!stamps[0]) stamps[0] = begin;
-    }
+    const gpu_segment_state *state = &self->segments[i];
+    if (segment->card != index || !has_streams(segment)) continue;
+    if (self->durations) error = elapsed(self, state->begin, state->end, &self->durations[i]);
+    for (int32_t k = 0; k < segment->num_ops && error == CUDA_SUCCESS; k++)
+      if (is_timed(self, &segment->ops[k]))
+        error = read_stamps(self, &self->cards[index], &segment->ops[k], &state->ops[k]);
   }
   return error;
 }
@@ -309,8 +326,11 @@ static int issue_segment(gpu_lanes *self, int32_t index) {
   gpu_card *card = &self->cards[segment->card];
   CUresult error = CUDA_SUCCESS;
   if (self->stamps && !card->base_ns) error = begin_trace(self, card);
-  if (error == CUDA_SUCCESS && self->segments[index].exec && !self->stamps) {
-    error = self->cu->cuGraphLaunch(self->segments[index].exec, card->main); /* ends with `done` */
+  const gpu_segment_state *state = &self->segments[index];
+  if (error == CUDA_SUCCESS && state->exec && !self->stamps) {
+    if (self->durations) error = self->cu->cuEventRecord(state->begin, card->main);
+    if (error == CUDA_SUCCESS) error = self->cu->cuGraphLaunch(state->exec, card->main); /* ends with `done` */
+    if (error == CUDA_SUCCESS && self->durations) error = self->cu->cuEventRecord(state->end, card->main);
     return error == CUDA_SUCCESS ? 0 : fail(self, error, "when a graph was launched", -1);
   }
   if (error == CUDA_SUCCESS && issue_ops(self, index, 0) != 0) return -1;
@@ -326,7 +346,9 @@ static int finish(gpu_lanes *self, int32_t index) {
   while (!lanes_poll(card->done, 1, lanes_now_ns() - begin < SPIN_NS))
     if (gpu_lanes_watch(self, index) != 0) return -1;
   if (card->is_released) return -1;
-  CUresult error = self->stamps ? end_trace(self, index) : CUDA_SUCCESS;
+  CUresult error = CUDA_SUCCESS;
+  if (self->durations) error = self->cu->cuStreamSynchronize(card->main); /* the last event comes after `done` */
+  if (error == CUDA_SUCCESS && (self->stamps || self->durations)) error = read_timers(self, index);
   return error == CUDA_SUCCESS ? 0 : fail(self, error, "when events were read", -1);
 }
 

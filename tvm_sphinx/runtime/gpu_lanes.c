@@ -244,9 +244,10 @@ static void free_segment(gpu_lanes *self, int32_t index, int is_owner) {
     free(op->values);
   }
   if (is_owner && segment->exec) (void)self->cu->cuGraphExecDestroy(segment->exec);
+  if (is_owner && segment->begin) (void)self->cu->cuEventDestroy_v2(segment->begin);
+  if (is_owner && segment->end) (void)self->cu->cuEventDestroy_v2(segment->end);
   free(segment->ops);
-  segment->ops = NULL;
-  segment->exec = NULL;
+  *segment = (gpu_segment_state){0};
 }
 
 /* Errors are of no use here: after one of the GPU's, or at the end of the process, every call has one. */

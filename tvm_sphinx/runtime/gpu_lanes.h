@@ -46,8 +46,9 @@ _Atomic uint32_t *gpu_lanes_counter(const gpu_lanes *self, int32_t stream);
 int gpu_lanes_check(const gpu_lanes *self, char why[GPU_MESSAGE_BYTES]);
 /* Before a run, while no feeder walks: counters at 0. With `stamps` (num_steps of the lanes, 2) the run is
  * issued without graphs, and begin and end of each step of a stream are written there, as of
- * `lanes_now_ns`. Returns nonzero if there is no memory for that. */
-int gpu_lanes_begin(gpu_lanes *self, int64_t *stamps, char why[GPU_MESSAGE_BYTES]);
+ * `lanes_now_ns`; with `durations` (num_segments) how long the streams took for each segment, in ns.
+ * Returns nonzero if there is no memory for that. */
+int gpu_lanes_begin(gpu_lanes *self, int64_t *stamps, int64_t *durations, char why[GPU_MESSAGE_BYTES]);
 
 /* On a feeder's thread: before its first segment; a segment; in the place of a segment after an error; and
  * while it waits. Nonzero is an error, whose text `gpu_lanes_error` gives. */

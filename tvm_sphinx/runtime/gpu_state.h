@@ -29,6 +29,7 @@ typedef struct {
 
 typedef struct {
   CUgraphExec exec; /* NULL: issued anew in each run */
+  CUevent begin, end; /* of a timed run */
   gpu_op_state *ops;
 } gpu_segment_state;
 
@@ -48,7 +49,7 @@ struct gpu_lanes {
   void *pinned;   /* tensors, and behind them the counters */
   char *counters; /* one for each stream, then one for each card, LANES_ALIGN bytes apart */
   int writes_by_memset;
-  int64_t *stamps;
+  int64_t *stamps, *durations;
   _Atomic int has_error, is_lost;
   char error[GPU_MESSAGE_BYTES];
 };
