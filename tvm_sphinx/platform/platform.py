@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import PlatformError, known_choices
 from .device import Device as Device
 from .device import Link as Link
+from .gpus import find_gpus
 from .machine import allowed_cores, core_groups, group_name, usable_cores
 from .target_text import parse_target
 
@@ -26,6 +27,11 @@ NAMED_PLATFORMS = ("detect", "unlike-cpus")
 # Target kinds that compute on the host's cores, and targets that a platform file names by a word.
 _CPU_KINDS = ("llvm", "c")
 _NAMED = ("host", "baseline")
+
+# Streams that branches of a network run in side by side on one GPU.
+_STREAMS_PER_GPU = 3
+# Cores that are computed on before one is left to a GPU's feeder.
+_LEAST_CORES = 3
 
 _DEVICE_KEYS = (
     "name",
@@ -198,17 +204,24 @@ class Platform:
         """Return the platform of this machine.
 
         It offers each core alone, all cores together, and between them the groups of cores that share
-        a last-level cache or a NUMA node; and each CUDA device that TVM can reach.
+        a last-level cache or a NUMA node; and each NVIDIA GPU, as devices that are streams of it.
+        Where there are cores enough, one for each GPU is left to the thread that feeds it.
         """
-        from .targets import cuda_devices, host_target
+        from .targets import gpu_target, host_target
 
-        target = host_target()
-        groups = core_groups(usable_cores())
+        target, gpus, cores = host_target(), find_gpus(), usable_cores()
+        if len(cores) >= _LEAST_CORES + len(gpus):
+            cores = cores[: len(cores) - len(gpus)]
+        groups = core_groups(cores)
         devices = [
             Device(group_name(cores), target, f"cpu:{index}", cores)
             for index, cores in enumerate(groups)
         ]
-        devices += [Device(f"cuda{i}", config, f"cuda:{i}") for i, config in enumerate(cuda_devices())]
+        for number, gpu in enumerate(gpus):
+            devices += [
+                Device(f"gpu{number}.{stream}", gpu_target(gpu), f"cuda:{number}")
+                for stream in range(_STREAMS_PER_GPU)
+            ]
         return cls(tuple(devices))
 
     @classmethod

@@ -10,7 +10,7 @@ from ..cost.records.store import RecordStore, median_and_spread
 from ..errors import ModelError, PlatformError
 from ..frontend.extract import Kernel
 from ..platform import Device, Platform
-from ..platform.targets import device_target, runtime_device
+from ..platform.targets import device_target, is_at_hand
 from .compiled import CompiledModel, TensorSpec
 from .kinds import StockProgram, library_bytes
 
@@ -60,7 +60,7 @@ def fastest_device(platform: Platform, config: MeasureConfig | None = None) -> D
     platform.check_machine()
     times = {}
     for device in platform.devices:
-        if device.rpc_key is not None or runtime_device(device.runtime).exist:
+        if device.rpc_key is not None or is_at_hand(device):
             (record,) = measure_kernels([_probe()], device, RecordStore(None), config or MeasureConfig())
             if record.samples_ns:
                 times[device] = median_and_spread(record.samples_ns)[0]

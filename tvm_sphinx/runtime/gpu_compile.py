@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ..errors import UnsupportedError, cause_of
+from ..errors import NoCodeError, UnsupportedError, cause_of
 from ..kernels.implement import implement_kernel
 from .gpu_kernels import GpuFunction, generate_cuda
 from .kernels import build_folder
@@ -121,8 +121,8 @@ def compile_cubin(source: str, arch: str, nvcc: str, fast_math: bool = False) ->
 
     Raises
     ------
-    UnsupportedError
-        If the compiler fails, with what it says.
+    NoCodeError
+        If the compiler refuses the source, with what it says.
     """
     if not re.fullmatch(r"sm_\d+[af]?", arch):
         raise UnsupportedError(f"Expected a GPU architecture such as 'sm_90'; got {arch!r}.")
@@ -134,5 +134,5 @@ def compile_cubin(source: str, arch: str, nvcc: str, fast_math: bool = False) ->
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             said = cause_of(RuntimeError(done.stderr or done.stdout))
-            raise UnsupportedError(f"{nvcc!r} cannot compile kernels for {arch}: {said}")
+            raise NoCodeError(f"{nvcc!r} cannot compile kernels for {arch}: {said}")
         return image.read_bytes()

@@ -265,10 +265,17 @@ int gpu_lanes_begin(gpu_lanes *self, int64_t *stamps, int64_t *durations, char w
   return -1;
 }
 
+/* Events tell the time from one to another; what the host's clock says at the first is seen by the counter
+ * that is written right after it. */
 static CUresult begin_trace(gpu_lanes *self, gpu_card *card) {
   CUresult error = self->cu->cuEventRecord(card->base, card->main);
-  if (error == CUDA_SUCCESS) error = self->cu->cuStreamSynchronize(card->main);
+  if (error == CUDA_SUCCESS) error = write_counter(self, card->main, card->done, 1);
+  while (error == CUDA_SUCCESS && !lanes_poll(card->done, 1, 1)) {
+    error = self->cu->cuStreamQuery(card->main);
+    if (!is_bad(error)) error = CUDA_SUCCESS;
+  }
   card->base_ns = lanes_now_ns();
+  atomic_store(card->done, 0);
   return error;
 }
 

@@ -105,7 +105,7 @@ def with_workspaces(program: LaneProgram, functions: Mapping[str, GpuFunction]) 
         if not sizes or step.kind != "kernel":
             steps.append(step)
             continue
-        memory = buffers[tensors[step.outputs[0]].buffer].memory
+        memory = buffers[tensors[step.operands[0]].buffer].memory
         added = []
         for size in sizes:
             buffers.append(Buffer("arena", len(buffers), size, memory))
