@@ -329,14 +329,13 @@ static int fill(executor *self, const TVMFFIAny *args, int32_t num_args) {
 
 static void *tensor_data(const DLTensor *tensor) { return (char *)tensor->data + tensor->byte_offset; }
 
-/* args: words, names, images..., weights of each GPU... */
-static int open_gpus(executor *self, int use_graphs, const TVMFFIAny *args, int32_t num_args) {
-  enum { MOST_IMAGES = 256 };
-  const void *parts[MOST_IMAGES] = {0};
+/* args: words, names, images..., weights of each GPU...; `parts` has room for all of them */
+static int open_gpus_with(executor *self, int use_graphs, const TVMFFIAny *args, int32_t num_args,
+                          const void **parts) {
   int64_t count = 0;
   const int64_t *words = num_args < 2 ? NULL : int64_data(&args[0], &count);
   int32_t num_cards = (self->words.num_spaces - LANES_FIRST_CARD) / 2, num_images = num_args - 2 - num_cards;
-  if (!words || num_images < 0 || num_args - 2 > MOST_IMAGES) return raise_error("TypeError", "expected a GPU's words");
+  if (!words || num_images < 0) return raise_error("TypeError", "expected a GPU's words");
   for (int32_t i = 1; i < num_args; i++)
     if (args[i].type_index != kTVMFFITensor) return raise_error("TypeError", "expected a GPU's tensors");
   for (int32_t i = 2; i < num_args; i++) parts[i - 2] = tensor_data(tensor_of(&args[i]));
@@ -364,6 +363,14 @@ static int open_gpus(executor *self, int use_graphs, const TVMFFIAny *args, int3
   status = gpu_lanes_alloc(&options, &self->gpu, why);
   if (status == 0) status = gpu_lanes_capture(self->gpu, why);
   return status == 0 ? 0 : raise_error("GpuError", why);
+}
+
+static int open_gpus(executor *self, int use_graphs, const TVMFFIAny *args, int32_t num_args) {
+  const void **parts = calloc((size_t)num_args + 1, sizeof *parts);
+  if (!parts) return raise_error("MemoryError", "out of memory");
+  int status = open_gpus_with(self, use_graphs, args, num_args, parts);
+  free(parts);
+  return status;
 }
 
 /* args: words, arena, weights, runtime.config_threadpool, number of arguments for the GPUs, whether to use

@@ -17,6 +17,7 @@ import numpy as np
 
 from .._tvm import tvm_ffi
 from ..errors import EnvironmentMismatchError, GpuError
+from ..platform.machine import allowed_cores
 from .gpu_encode import gpu_arguments
 from .gpu_parts import GpuParts
 from .gpu_plan import Feed, make_feeds
@@ -163,7 +164,8 @@ def encode(
     for number in range(len(segments)):
         words += [_FEED, number, 0]
     words += [places.num_workers, len(plan.teams), len(places.gpus), len(places.streams)]
-    words += [*(core if bind else -1 for core in plan.cores), *(-1 for _ in places.gpus)]
+    feeder_cores = spare_cores(plan, len(places.gpus))
+    words += [core if bind else -1 for core in (*plan.cores, *feeder_cores)]
     for team in plan.teams:
         words += [len(team), *team]
     for entries in plan.entries:
@@ -178,6 +180,12 @@ def encode(
             words += [first + number, -1, 0, 0, *_encode_waits(segment.waits)]
         first += len(feed.segments)
     return words
+
+
+def spare_cores(plan: LanePlan, count: int) -> list[int]:
+    """Return cores of this machine that no worker has, for the feeders; -1 where there is none left."""
+    spare = sorted(set(allowed_cores()) - set(plan.cores), reverse=True)
+    return (spare + [-1] * count)[:count]
 
 
 def _encode_waits(waits: Sequence[tuple[int, int]]) -> list[int]:

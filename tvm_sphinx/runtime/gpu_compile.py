@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,8 @@ _FLAGS = (
     "-U__CUDA_NO_BFLOAT162_CONVERSIONS__",
     "--expt-relaxed-constexpr",
 )
-# Kernels in one run of the compiler: it takes a second to start, and a core for each.
-_LEAST_BATCH = 4
+# The same kernels are compiled to be timed, to be built in, and for the program that it is compared with.
+_MOST_REMEMBERED = 4096
 
 
 Compiled = tuple[tuple[bytes, ...], dict[str, tuple[int, GpuFunction]]]
@@ -56,33 +57,19 @@ def compile_for_gpus(kernels: Mapping[str, Any], fast_math: bool = False) -> Com
     UnsupportedError
         If there is no nvcc, or it does not know a target's architecture.
     """
-    by_target: dict[str, dict[str, Any]] = {}
+    found: dict[str, tuple[int, GpuFunction]] = {}
+    sources: dict[tuple[str, str], int] = {}  # (source, architecture) -> image
     for name, function in kernels.items():
-        by_target.setdefault(str(function.attrs["target"]), {})[name] = function
-    codes = []
-    for functions in by_target.values():
-        target = next(iter(functions.values())).attrs["target"]
-        implemented = {name: implement_kernel(f, target) for name, f in functions.items()}
-        for batch in _batches(list(functions)):
-            code = generate_cuda({name: implemented[name] for name in batch}, target)
-            codes.append((code, str(target.attrs["arch"])))
-    if not codes:
+        target = function.attrs["target"]
+        code = generate_cuda(implement_kernel(function, target), target)
+        key = code.source, str(target.attrs["arch"])
+        found[name] = sources.setdefault(key, len(sources)), code.function
+    if not found:
         return (), {}
     nvcc = find_nvcc()
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        images = pool.map(lambda code: compile_cubin(code[0].source, code[1], nvcc, fast_math), codes)
-        found = {
-            name: (number, function)
-            for number, (code, _) in enumerate(codes)
-            for name, function in code.functions.items()
-        }
+        images = pool.map(lambda key: compile_cubin(*key, nvcc, fast_math), sources)
         return tuple(images), found
-
-
-def _batches(names: list[str]) -> Iterator[list[str]]:
-    size = max(_LEAST_BATCH, -(-len(names) // (os.cpu_count() or 1)))
-    for begin in range(0, len(names), size):
-        yield names[begin : begin + size]
 
 
 def find_nvcc() -> str:
@@ -116,6 +103,7 @@ def _nvcc_of_wheel() -> str | None:
     return None
 
 
+@functools.lru_cache(maxsize=_MOST_REMEMBERED)
 def compile_cubin(source: str, arch: str, nvcc: str, fast_math: bool = False) -> bytes:
     """Return the machine code of CUDA source for an architecture such as ``"sm_90"``.
 

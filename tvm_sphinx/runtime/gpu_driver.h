@@ -87,6 +87,7 @@ enum {
   X(cuStreamWriteValue32_v2, (CUstream stream, CUdeviceptr memory, uint32_t value, unsigned flags))        \
   X(cuEventElapsedTime, (float *milliseconds, CUevent begin, CUevent end))                                 \
   X(cuEventElapsedTime_v2, (float *milliseconds, CUevent begin, CUevent end))                              \
+  X(cuFuncLoad, (CUfunction function))                                                                     \
   X(cuGraphUpload, (CUgraphExec exec, CUstream stream))
 
 typedef struct {

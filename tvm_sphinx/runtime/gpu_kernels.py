@@ -67,33 +67,37 @@ class GpuFunction:
 
 @dataclass(frozen=True)
 class GpuCode:
-    """CUDA source of PrimFuncs by name, and how to run each."""
+    """CUDA source of a PrimFunc, and how to run it."""
 
     source: str
-    functions: dict[str, GpuFunction]
+    function: GpuFunction
 
 
-def generate_cuda(functions: Mapping[str, Any], target: Any) -> GpuCode:
-    """Return the CUDA source of PrimFuncs that are bound to threads, all for one target.
+# Every PrimFunc is compiled under this name, so that equal ones have equal sources.
+_NAME = "main"
+
+
+def generate_cuda(function: Any, target: Any) -> GpuCode:
+    """Return the CUDA source of a PrimFunc that is bound to threads of a target.
 
     Raises
     ------
     NoCodeError
-        If TVM refuses one of them, or its host part does more than launch kernels.
+        If TVM refuses it, or its host part does more than launch kernels.
     """
-    named = {name: function.with_attr("global_symbol", name) for name, function in functions.items()}
     split = _AfterSplit()
     try:
         with target:
             pipeline, _, finish = tirx.get_default_tir_pipeline(target)
-            module = tirx.transform.BindTarget(target)(tvm.IRModule(named))
+            module = tvm.IRModule({_NAME: function.with_attr("global_symbol", _NAME)})
+            module = tirx.transform.BindTarget(target)(module)
             with tvm.transform.PassContext(instruments=[split]):
                 module = pipeline(module)
             (kernels,) = split_host_device_mods(module)[1].values()
             source = _cuda_source(finish()(kernels), target)
     except Exception as error:  # TVM raises many types
-        raise NoCodeError(f"Kernels cannot be compiled for {target}: {cause_of(error)}") from error
-    return GpuCode(source, {name: _HostFunction(name, split.module[name]).read() for name in functions})
+        raise NoCodeError(f"A kernel cannot be compiled for {target}: {cause_of(error)}") from error
+    return GpuCode(source, _HostFunction(split.module[_NAME]).read())
 
 
 @tvm.ir.instrument.pass_instrument
@@ -137,8 +141,7 @@ def _cuda_source(kernels: Any, target: Any) -> str:
 class _HostFunction:
     """Reads the host part of a PrimFunc: buffers that are names or workspaces, and launches."""
 
-    def __init__(self, name: str, function: Any) -> None:
-        self.name = name
+    def __init__(self, function: Any) -> None:
         self.function = function
         # Position in the operands of the step that the data of each buffer is.
         self.operand = {param: position for position, param in enumerate(function.params)}
@@ -206,7 +209,7 @@ class _HostFunction:
 
     def _refusal(self, what: Any) -> NoCodeError:
         text = cause_of(ValueError(str(what)))
-        return NoCodeError(f"Lanes launch kernels and no more; kernel {self.name!r} has {text}")
+        return NoCodeError(f"Lanes launch kernels of a GPU, and no more; there is {text}")
 
 
 def _constant(expr: Any) -> int | None:

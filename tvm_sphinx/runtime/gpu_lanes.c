@@ -136,6 +136,8 @@ static int load_modules(gpu_lanes *self, char *why) {
     if (error == CUDA_SUCCESS && kernel->most_shared_bytes)
       error = cu->cuFuncSetAttribute(self->functions[i], CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
                                      (int)kernel->most_shared_bytes);
+    /* Else the driver does it at the first launch, which may be in a capture. */
+    if (error == CUDA_SUCCESS && cu->cuFuncLoad) error = cu->cuFuncLoad(self->functions[i]);
     if (error != CUDA_SUCCESS) return refuse(self, error, self->options.names + kernel->name, why);
   }
   return 0;
