@@ -9,7 +9,7 @@ from typing import Any
 from .._tvm import tvm, tvm_ffi
 from ..errors import PlatformError
 from .device import Device
-from .gpus import Gpu, find_gpu
+from .gpus import Gpu, find_gpu, find_gpus
 
 _BASELINE_CPU = {"x86_64": "x86-64", "amd64": "x86-64", "aarch64": "generic", "arm64": "generic"}
 
@@ -45,6 +45,11 @@ def gpu_target(gpu: Gpu) -> str:
             "thread_warp_size": gpu.warp_size,
         }
     )
+
+
+def cuda_devices() -> tuple[str, ...]:
+    """Return the targets of this machine's NVIDIA GPUs, in order."""
+    return tuple(map(gpu_target, find_gpus()))
 
 
 def is_at_hand(device: Device) -> bool:

@@ -117,20 +117,19 @@ def early_copies(tables: Tables) -> tuple[Step, ...]:
     Arguments come to GPUs before anything else; what a GPU has made goes out right after. A reader's
     place, where they were asked for, may come after steps that a feeder has to wait for.
     """
+    first, second = -2, -1  # all stages, and then the copies of what they have staged
     place: dict[int, int] = {}  # of the step that makes each buffer
     order: list[tuple[int, int]] = []
     for index, step in enumerate(tables.steps):
-        sources = [tables.tensors[tensor].buffer for tensor in step.inputs]
-        staged = step.kind == "stage" and tables.memory(step.operands[-1]) == PINNED
-        is_copy = step.kind == "copy" and tables.memory(step.operands[-1]) != HOST
-        if staged:
-            at = -1
-        elif is_copy and (
-            tables.memory(step.operands[-1]) == PINNED or place.get(sources[0], index) < 0
-        ):
-            at = place.get(sources[0], -1)
-        else:
-            at = index
+        source = place.get(tables.tensors[step.operands[0]].buffer, 0) if step.operands else 0
+        target = tables.memory(step.operands[-1]) if step.operands else HOST
+        at = index
+        if step.kind == "stage" and target == PINNED:
+            at = first
+        elif step.kind == "copy" and source == first:
+            at = second
+        elif step.kind == "copy" and target == PINNED:
+            at = source
         place.update(dict.fromkeys((tables.tensors[tensor].buffer for tensor in step.outputs), at))
         order.append((at, index))
     return tuple(tables.steps[index] for _, index in sorted(order))

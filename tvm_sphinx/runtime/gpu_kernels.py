@@ -8,7 +8,10 @@ here too, so that it is planned like any other tensor.
 
 from __future__ import annotations
 
+import functools
+import json
 import math
+import re
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -75,6 +78,7 @@ class GpuCode:
 
 # Every PrimFunc is compiled under this name, so that equal ones have equal sources.
 _NAME = "main"
+_NOT_IN_NAMES = re.compile(r"\W", re.ASCII)
 
 
 def generate_cuda(function: Any, target: Any) -> GpuCode:
@@ -85,12 +89,18 @@ def generate_cuda(function: Any, target: Any) -> GpuCode:
     NoCodeError
         If TVM refuses it, or its host part does more than launch kernels.
     """
+    return _generate(_with_identifiers(function), target)
+
+
+@functools.lru_cache(maxsize=4096)
+def _generate(function: str, target: Any) -> GpuCode:
+    """Do as `generate_cuda`, for a PrimFunc as JSON: it is asked for to be timed and to be built in."""
     split = _AfterSplit()
     try:
         with target:
             pipeline, _, finish = tirx.get_default_tir_pipeline(target)
-            module = tvm.IRModule({_NAME: function.with_attr("global_symbol", _NAME)})
-            module = tirx.transform.BindTarget(target)(module)
+            named = tvm.ir.load_json(function).with_attr("global_symbol", _NAME)
+            module = tirx.transform.BindTarget(target)(tvm.IRModule({_NAME: named}))
             with tvm.transform.PassContext(instruments=[split]):
                 module = pipeline(module)
             (kernels,) = split_host_device_mods(module)[1].values()
@@ -98,6 +108,25 @@ def generate_cuda(function: Any, target: Any) -> GpuCode:
     except Exception as error:  # TVM raises many types
         raise NoCodeError(f"A kernel cannot be compiled for {target}: {cause_of(error)}") from error
     return GpuCode(source, _HostFunction(split.module[_NAME]).read())
+
+
+def _with_identifiers(function: Any) -> str:
+    """Return a PrimFunc as JSON, its variables with names that C++ knows, as a model file's need not be.
+
+    TVM writes the names of a kernel's arguments into its CUDA source as they are.
+    """
+    content = json.loads(tvm.ir.save_json(function))
+    nodes = content["nodes"]
+    for node in list(nodes):
+        if node["type"] != "ir.Var":
+            continue
+        name = str(nodes[node["data"]["name"]]["data"])
+        plain = _NOT_IN_NAMES.sub("_", name)
+        if plain != name:
+            # A node of its own: other strings may share the old one.
+            node["data"]["name"] = len(nodes)
+            nodes.append({"type": "ffi.String", "data": plain})
+    return json.dumps(content)
 
 
 @tvm.ir.instrument.pass_instrument
