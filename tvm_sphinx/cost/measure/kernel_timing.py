@@ -17,8 +17,8 @@ from ...kernels.implement import implement_kernel
 from ...platform import Device
 from ...platform.targets import device_target, runtime_device
 from ...runtime.kernels import generate_code
-from .hosts import Host, LocalHost
 from .gpu_timing import GpuCall, build_for_gpu, sample_on_gpu
+from .hosts import Host, LocalHost
 from .lane_timing import Call, load_for_lanes, sample_in_lane
 from .sampling import Goal, Samples, collect_samples
 

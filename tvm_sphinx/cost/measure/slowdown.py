@@ -24,8 +24,8 @@ from ...scheduling.graph import TaskGraph
 from ...scheduling.problem import Int64Array
 from ..records.classes import class_of_pair
 from ..records.store import Record, RecordStore, median_and_spread
-from .kernel_timing import kernel_of, operand_bytes, random_tensor, shape_texts
 from .gpu_timing import GpuCall, build_for_gpu, time_beside_on_gpu
+from .kernel_timing import kernel_of, operand_bytes, random_tensor, shape_texts
 from .lane_timing import Call, load_for_lanes, time_beside
 from .roofline import moved_bytes
 from .sampling import host_load
