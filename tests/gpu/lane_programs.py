@@ -1,7 +1,7 @@
 """Programs of the lanes that end the use of a GPU, each to be run in a process of its own.
 
-``python -m tests.gpu.lane_programs NAME`` prints the type and text of the error that it ended with, and what
-the fake GPU has found, as JSON.
+``python -m tests.gpu.lane_programs NAME`` prints the type and text of the error that it ended with, and
+what the fake GPU has found, as JSON.
 """
 
 from __future__ import annotations

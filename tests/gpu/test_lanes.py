@@ -160,6 +160,11 @@ def test_an_error_on_the_cpu_reaches_the_caller_and_the_next_run_works() -> None
         np.testing.assert_allclose(executable.run([x]).numpy(), np.maximum(x, 0) + np.exp(x), rtol=1e-5)
 
 
+def _run_for_ever(executable: ConcurrentExecutable, inputs: list[np.ndarray]) -> None:
+    while True:
+        executable.run(inputs)
+
+
 def test_ctrl_c_stops_runs_and_the_next_one_works() -> None:
     executable = ConcurrentExecutable(image(random_module(3, 12), platform(1, 2), seed=1))
     inputs = random_inputs(executable)
@@ -168,8 +173,7 @@ def test_ctrl_c_stops_runs_and_the_next_one_works() -> None:
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            while True:
-                executable.run(inputs)
+            _run_for_ever(executable, inputs)
     finally:
         signal.signal(signal.SIGALRM, before)
     for result, want in zip(flat(executable.run(inputs)), expected, strict=True):

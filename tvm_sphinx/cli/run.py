@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ModelError, SphinxError
-from .files import check_writable, write_text
+from ..errors import SphinxError
+from ..report.files import check_writable, write_text
 
 if TYPE_CHECKING:
     from ..program.compiled import CompiledModel
@@ -45,13 +44,14 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, name) < 1:
             raise SphinxError(f"Expected --{name} >= 1; got {getattr(args, name)}.")
     check_writable(args.trace)
+    from ..program.array_files import write_outputs
     from ..program.compiled import CompiledModel, largest_difference
 
     compiled = CompiledModel.load(args.FILE)
     inputs = _inputs(args, compiled)
     outputs = compiled.run(inputs)
     if args.outputs:
-        _write_outputs(args.outputs, outputs)
+        write_outputs(args.outputs, outputs)
     for number, output in enumerate(outputs):
         print(f"output {number}             {output.dtype} {list(output.shape)}")
     if compiled.note:
@@ -75,27 +75,15 @@ def run(args: argparse.Namespace) -> int:
 def _inputs(args: argparse.Namespace, compiled: CompiledModel) -> dict[str, Any]:
     import numpy as np
 
+    from ..program.array_files import read_inputs
+
     if args.inputs is None:
         inputs = compiled.random_inputs(args.seed)
         if args.fill_mode != "random":
             value = 0 if args.fill_mode == "zeros" else 1
             inputs = {name: np.full_like(array, value) for name, array in inputs.items()}
         return inputs
-    try:
-        with np.load(args.inputs, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"Cannot read inputs {args.inputs!r} as .npz: {error}") from error
-
-
-def _write_outputs(path: str, outputs: list[Any]) -> None:
-    import numpy as np
-
-    try:
-        with open(Path(path), "wb") as file:
-            np.savez(file, **{f"output_{number}": output for number, output in enumerate(outputs)})
-    except OSError as error:
-        raise SphinxError(f"Cannot write {path!r}: {error.strerror}.") from error
+    return read_inputs(args.inputs)
 
 
 def _print_times(compiled: CompiledModel, inputs: dict[str, Any], repeat: int, number: int) -> None:

@@ -85,6 +85,11 @@ class CostTable:
             raise ProblemError(f"Expected slowdown >= 1; got {self.slowdown.min(initial=1)}.")
 
     @property
+    def measured_share(self) -> float:
+        """Share of the times that were measured; 1 where there are none."""
+        return float(self.measured.mean()) if self.measured.size else 1.0
+
+    @property
     def loaded_ns(self) -> Int64Array:
         """Execution times beside devices that work, shape (N, D), int64 ns; -1 as in ``exec_ns``."""
         loaded = np.ceil(self.exec_ns * self.slowdown).astype(np.int64)

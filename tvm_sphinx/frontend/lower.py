@@ -7,6 +7,8 @@ from typing import Any
 
 from .._tvm import relax, tvm
 from ..kernels import prepare_layouts, sink_reshapes
+from ..platform import Platform
+from ..platform.targets import device_target
 from .fold_constants import FoldConstants
 from .load import entry_function, public_functions
 
@@ -55,6 +57,15 @@ def lower_to_kernels(
     ]
     with target:
         return tvm.transform.Sequential(passes)(module)
+
+
+def lower_for_platform(module: Any, platform: Platform, function: str | None = None) -> Any:
+    """Return a module lowered for all devices of a platform, legalised for its host device.
+
+    Parameters and result as of `lower_to_kernels`.
+    """
+    targets = [device_target(device) for device in platform.devices]
+    return lower_to_kernels(module, targets[platform.host_index], function, targets=targets)
 
 
 @tvm.transform.module_pass(opt_level=0, name="PrepareLayouts")

@@ -2,12 +2,11 @@
 
 from .layouts import prepare_layouts
 from .reshapes import sink_reshapes
-from .schedule import ScheduleKernels, default_rules, rule_of, schedule_kernel
+from .schedule import default_rules, rule_of, schedule_kernel
 from .target_info import CpuInfo, cpu_info
 
 __all__ = [
     "CpuInfo",
-    "ScheduleKernels",
     "cpu_info",
     "default_rules",
     "prepare_layouts",

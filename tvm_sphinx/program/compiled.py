@@ -11,13 +11,16 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModelError, UnsupportedError
-from ..patterns import PatternHierarchy, PruningReport, find_patterns
+from ..patterns import PatternHierarchy, find_patterns
 from ..platform import Platform
-from ..report.placement import PlacementReport, format_report
+from ..platform.targets import check_targets
+from ..report.describe import format_report
+from ..report.placement import PlacementReport
 from ..runtime.artifact import read_artifact, write_artifact
 from ..runtime.tensors import InputError, order_inputs
 from ..runtime.trace import Trace
 from ..scheduling.graph import TaskGraph
+from ..search import PruningReport
 from .kinds import Array, LaneProgramFile, Program, flatten_outputs, restore_program
 
 #: Member of an artifact that holds the task graph.
@@ -53,9 +56,9 @@ class CompiledModel:
     stages_s
         Seconds that each stage of compiling took.
     graph
-        The task graph that was scheduled; None for a model that cannot be, or one from a file of before.
+        The task graph that was scheduled; None for a model that cannot be.
     pruning
-        Sizes of its search space without and with what recurs tied; None where ``graph`` is.
+        What the search decided once because it recurs; None where it did not look for that.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -183,13 +186,12 @@ class CompiledModel:
             same = parts["reference"] == parts["program"]
             reference = program if same else restore_program(*parts["reference"], where)
         report = manifest["report"]
-        # Files of before this was kept have neither.
-        graph, pruning = members.get(_GRAPH), manifest.get("pruning")
+        graph, pruning = members.get(_GRAPH), manifest["pruning"]
         return cls(
             inputs=tuple(
                 TensorSpec(name, tuple(shape), dtype) for name, shape, dtype in manifest["inputs"]
             ),
-            platform=Platform.from_json(manifest["platform"], where),
+            platform=check_targets(Platform.from_json(manifest["platform"], where)),
             program=program,
             reference=reference,
             report=None if report is None else PlacementReport.from_json(report),

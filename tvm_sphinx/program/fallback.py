@@ -1,4 +1,4 @@
-"""What cannot be scheduled: compile a module as a whole for the fastest single device. [TVM]"""
+"""The fallback of a module that cannot be scheduled: as a whole on the fastest single device. [TVM]"""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from ..errors import ModelError, PlatformError
 from ..frontend.extract import Kernel
 from ..platform import Device, Platform
 from ..platform.targets import device_target, is_at_hand
+from ..progress import StageClock
 from .compiled import CompiledModel, TensorSpec
 from .kinds import StockProgram, library_bytes
 
 _PROBE_EXTENT = 128
 
 
-def build_on_single_device(
+def build_fallback(
     module: Any,
     function: str,
     platform: Platform,
     reason: str,
-    stages_s: dict[str, float],
+    clock: StageClock,
     config: MeasureConfig | None = None,
 ) -> CompiledModel:
     """Return a module compiled for one device, with TVM's own pipeline for its target.
@@ -45,7 +46,7 @@ def build_on_single_device(
         reference=None,
         report=None,
         note=f"{reason} The whole model runs on {device.name!r}, the fastest single device on a probe.",
-        stages_s=stages_s,
+        stages_s=clock.stages_s,
     )
 
 

@@ -12,12 +12,14 @@ from typing import Any, Protocol
 import numpy.typing as npt
 
 from .._tvm import relax, tvm
-from ..errors import ArtifactError, PlatformError, known_choices
+from ..errors import ArtifactError, PlatformError, UnsupportedError, known_choices
 from ..platform import Platform
 from ..platform.targets import runtime_device
 from ..relax_pass import WEIGHTS_ATTR
+from ..runtime.build import build_image
 from ..runtime.executable import ConcurrentExecutable
 from ..runtime.image import Image
+from ..scheduling.schedule import Schedule
 from .stock_vm import build_executable
 
 Array = npt.NDArray[Any]
@@ -130,6 +132,17 @@ def library_bytes(executable: Any) -> bytes:
         path = Path(folder) / _LIBRARY
         executable.export_library(str(path))
         return path.read_bytes()
+
+
+def build_program(
+    annotated: Any, platform: Platform, schedule: Schedule, function: str
+) -> tuple[Program, str]:
+    """Return the program of a scheduled module for our lanes, or for the stock VM and the reason why."""
+    try:
+        return LaneProgramFile(build_image(annotated, platform, schedule)), ""
+    except UnsupportedError as error:
+        note = f"{error} It runs on the stock VM, where CPU devices take turns."
+        return build_stock_program(annotated, platform, function), note
 
 
 def build_stock_program(annotated: Any, platform: Platform, function: str) -> StockProgram:

@@ -19,7 +19,7 @@ from typing import Any
 from ..errors import ArtifactError, SphinxError
 
 #: Version of the archive's layout.
-FORMAT = 2
+FORMAT = 3
 
 _MANIFEST = "manifest.json"
 

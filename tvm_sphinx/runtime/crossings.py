@@ -75,7 +75,7 @@ class Crossings:
         return tensor if target.is_cpu else self._in(tensor, device)
 
     def deliver(self, tensor: int, index: int) -> int:
-        """Return a copy of a host tensor in a new result buffer of the caller's, its number ``index``."""
+        """Return a copy of a host tensor in result buffer ``index``, which is the caller's."""
         source = self.tables.tensors[tensor]
         size = self.tables.buffers[source.buffer].bytes
         buffer = self.tables.add_buffer("output", index, size)
@@ -102,7 +102,7 @@ class Crossings:
         return self.made[tensor, PINNED]
 
     def _pin(self, tensor: int, device: int) -> int:
-        """Return the tensor in pinned memory: where it is made, or else by a copy of the GPU's feeder."""
+        """Return the tensor in pinned memory: made there, or copied by the GPU's feeder."""
         number = self.tables.tensors[tensor].buffer
         buffer = self.tables.buffers[number]
         if buffer.space == "arena":

@@ -33,7 +33,7 @@ _FLAGS = (
     "-U__CUDA_NO_BFLOAT162_CONVERSIONS__",
     "--expt-relaxed-constexpr",
 )
-# The same kernels are compiled to be timed, to be built in, and for the program that it is compared with.
+# The same kernels are compiled to be timed, and then for each program that they are part of.
 _MOST_REMEMBERED = 4096
 
 

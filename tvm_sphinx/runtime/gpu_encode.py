@@ -27,12 +27,12 @@ def gpu_arguments(plan: LanePlan, feeds: Sequence[Feed], parts: GpuParts) -> lis
     """Return what the native lanes take for GPUs: words, names, images and weights."""
     words, names = _Encoder(plan, parts).encode(feeds)
     weights = [parts.weights.get(gpu) for gpu in plan.places.gpus]
-    arrays = [
+    arrays: list[Any] = [
         np.array(words, dtype=np.int64),
         np.frombuffer(names, dtype=np.uint8),
         *(np.frombuffer(image, dtype=np.uint8) for image in parts.images),
     ]
-    tensors = [tvm_ffi.from_dlpack(array.copy()) for array in arrays]
+    tensors = [tvm_ffi.from_dlpack(np.array(array)) for array in arrays]
     empty = tvm_ffi.from_dlpack(np.zeros(1, dtype=np.uint8))
     return [*tensors, *(empty if weight is None else weight for weight in weights)]
 

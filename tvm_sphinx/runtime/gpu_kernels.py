@@ -2,7 +2,7 @@
 
 TVM splits a PrimFunc for a GPU into CUDA kernels and a host function that launches them. With static
 shapes that host function is nothing but a list of launches, which is read here; the lanes launch the
-kernels themselves, through the driver alone. Memory that a PrimFunc needs between its kernels is handed out
+kernels themselves, through the driver alone. Memory that a PrimFunc needs between its kernels is told
 here too, so that it is planned like any other tensor.
 """
 
@@ -34,8 +34,8 @@ _AXES = {
 class Launch:
     """One launch of a kernel.
 
-    ``operands`` are positions in the operands of the step: the arguments of the PrimFunc, and behind them
-    its workspaces. ``grid`` and ``block`` have three extents, ``shared_bytes`` is dynamic shared memory.
+    ``operands`` are positions in the operands of the step: the PrimFunc's arguments, and behind them its
+    workspaces. ``grid`` and ``block`` have three extents, ``shared_bytes`` is dynamic shared memory.
     """
 
     kernel: str
@@ -147,7 +147,7 @@ _hook_lock = threading.Lock()
 
 
 def _cuda_source(kernels: Any, target: Any) -> str:
-    """Return the source that TVM generates; where TVM's CUDA runtime is loaded it wants it compiled too."""
+    """Return the source that TVM generates, which it wants compiled where its CUDA runtime is loaded."""
     taken: list[str] = []
 
     def take(code: str) -> bytes:
@@ -198,9 +198,10 @@ class _HostFunction:
 
     def _bytes(self, buffer: Any) -> int:
         extents = [_constant(extent) for extent in buffer.shape]
-        if None in extents or buffer.scope() != "global":
+        known = [extent for extent in extents if extent is not None]
+        if len(known) < len(extents) or buffer.scope() != "global":
             raise self._refusal(buffer)
-        return math.prod(extents) * int(tvm_ffi.dtype(str(buffer.dtype)).itemsize)
+        return math.prod(known) * int(tvm_ffi.dtype(str(buffer.dtype)).itemsize)
 
     def _operand(self, data: Any) -> int:
         if isinstance(data, tvm.ir.Call) and str(data.op.name) == "tirx.buffer_data":

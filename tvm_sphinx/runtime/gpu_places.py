@@ -1,8 +1,8 @@
 """Where a program's steps run when GPUs take part: workers, feeders and streams. Knows no TVM.
 
-A list is what one of them goes through in order. Lists of CPU workers come first, one for each core; then
-one for each feeder, the thread that issues what a GPU does; then one for each stream of a GPU: its compute
-streams, one for each device that it is, and a stream for the copies in each direction.
+A list is what one of them goes through in order. Lists of CPU workers come first, one for each core;
+then one for each feeder, the thread that issues what a GPU does; then one for each stream of a GPU: its
+compute streams, one for each device that it is, and a stream for the copies in each direction.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def find_places(program: LaneProgram, platform: Platform) -> Places:
     keys = [_stream_key(program, platform, gpus, step) for step in program.steps]
     streams = tuple(sorted({key for key in keys if key is not None}, key=_by_role))
     num_workers = len(cores) + len(gpus)
-    of_step = []
+    of_step: list[tuple[int, ...]] = []
     for step, key in zip(program.steps, keys, strict=True):
         if key is not None:
             of_step.append((num_workers + streams.index(key),))

@@ -1,9 +1,9 @@
 """What the feeder of each GPU does in a run, as segments between its waits for others. Knows no TVM.
 
-A feeder goes through the steps of its GPU in schedule order. What it issues from one of its waits to the
-next is a *segment*, which becomes one CUDA graph: steps of a stream follow each other in it, and an event
-stands where one stream waits for another. What the host waits for is written by the stream into the
-stream's counter: the position of the step in the stream's list, plus one.
+A feeder goes through the steps of its GPU in schedule order. What it issues from one of its waits to
+the next is a *segment*, which becomes one CUDA graph: steps of a stream follow each other in it, and an
+event stands where one stream waits for another. What the host waits for is written by the stream into
+the stream's counter: the position of the step in the stream's list, plus one.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class _Feeder:
         return self.plan.leader(step) < self.plan.places.num_workers
 
     def _find_awaited(self) -> None:
-        """Find the steps of our streams that the host awaits, and those that other streams of ours await."""
+        """Find the steps of our streams that the host awaits, and those that our other streams await."""
         self.written: set[int] = set()
         for step, waits in enumerate(self.plan.waits):
             for other in waits:

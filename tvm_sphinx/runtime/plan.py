@@ -165,9 +165,9 @@ def _order_steps(
 ) -> tuple[tuple[tuple[int, ...], ...], list[int]]:
     """Return for each step the steps to wait for, and the steps that happen before it, as bit sets.
 
-    A step comes after those that made what it reads, and after the step before it on each of its lists; a
-    step of a stream also after what its feeder knows to have ended when it issues it. Of these only what
-    nothing else implies is waited for, and nothing on the own leader.
+    A step comes after those that made what it reads, and after the step before it on each of its lists;
+    a step of a stream also after what its feeder knows to have ended when it issues it. Of these only
+    what nothing else implies is waited for, and nothing on the own leader.
     """
     previous: list[dict[int, int]] = [{} for _ in program.steps]
     for place, steps in enumerate(order):

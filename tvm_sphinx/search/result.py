@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..scheduling.schedule import Schedule
+from .pruning import PruningReport
 
 
 class HistoryPoint(NamedTuple):
@@ -22,7 +23,8 @@ class SearchResult:
 
     ``history`` never rises. ``stop_reason`` says why the search ended: ``"optimal"`` (no
     schedule of what was searched is shorter), ``"evaluations"``, ``"stagnation"``, ``"time"`` or
-    ``"interrupted"``.
+    ``"interrupted"``. ``pruning`` says what was decided once because it recurs; None where the search
+    did not look for that.
     """
 
     best: Schedule
@@ -32,3 +34,4 @@ class SearchResult:
     evaluations: int
     runtime_s: float
     stop_reason: str
+    pruning: PruningReport | None = None

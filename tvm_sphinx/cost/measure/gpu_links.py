@@ -1,4 +1,4 @@
-"""Measure what it takes a tensor to come to a GPU and back, and from one of its streams to another. [TVM]
+"""Measure how long tensors take to a GPU and back, and from one of its streams to another. [TVM]
 
 All of it is measured in the lanes: a crossing holds the launch by the feeder, the copy to or from pinned
 memory, and the wait for it on the other side.

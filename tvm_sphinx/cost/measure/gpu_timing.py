@@ -186,7 +186,7 @@ def time_beside_on_gpu(call: GpuCall, neighbours: Sequence[GpuCall | None]) -> l
         What the other stream does; None leaves it idle. There is one result for each of them.
     """
     alone_ns = _once_ns(call)
-    found = []
+    found: list[tuple[int, ...]] = []
     for neighbour in neighbours:
         if neighbour is None:
             found.append((round(alone_ns),))

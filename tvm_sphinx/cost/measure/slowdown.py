@@ -73,8 +73,9 @@ def expected_slowdown(
 
     A CPU device's neighbours are the others that it shares no core with, the smallest first, as many as
     fit beside each other: a device of all cores has none, and its times stay as they are. Each neighbour
-    is taken to work for the share of time that the graph's average parallelism on the device and its neighbours (total work over the critical path; Brent, JACM 21(2), 1974) lets it, on what the
-    graph consists of; what the neighbours cost adds up.
+    is taken to work for the share of time that the graph's average parallelism on the device and its
+    neighbours (total work over the critical path; Brent, JACM 21(2), 1974) lets it, on what the graph
+    consists of; what the neighbours cost adds up.
     """
     factors = np.ones(exec_ns.shape)
     measured = [neighbours(platform, index) for index in range(len(platform.devices))]

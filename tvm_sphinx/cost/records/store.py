@@ -24,9 +24,6 @@ A line, of schema 2, is an object with these keys:
 ``host_load``, ``time``
     One-minute load average, and seconds since 1970, when it was measured. Of several records of one key
     the newest counts: that of the latest ``time``, wherever it stands in the file (see `keep_newest`).
-
-Schema 1 had ``device_class`` in the place of the four keys that say where, and named no machine:
-`tvm_sphinx.cost.records.files.merge_files` can adopt such lines.
 """
 
 from __future__ import annotations
@@ -62,7 +59,7 @@ _STRINGS = ("kind", "kernel", "target", "device", "machine", "tvm")
 
 @dataclass(frozen=True)
 class DeviceClass:
-    """What devices have in common that run a kernel equally fast.
+    """Where something was measured: a cost class and its machine, or two (see `.classes`).
 
     ``str`` of it is what records are looked up by.
     """

@@ -1,23 +1,27 @@
-"""What CPGA is measured against: random search, a plain GA, annealing, greedy correction.
+"""What CPGA is measured against: random search, a plain GA, greedy correction.
 
-All value their schedules with the native decoder and share the interface of `search_schedule`.
+All value their schedules with the native decoder, from a seed and within a `Stop`.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
-from ..scheduling.problem import Int64Array, SchedulingProblem
-from .bounds import lower_bound_ns
-from .cpga import CpgaParams, NoRoomError, Progress, cpga
-from .native import INSERT, NativePlan, native_problem, to_int64, to_schedule
-from .result import HistoryPoint, SearchResult
-from .space import SearchSpace
-from .stop import Stop
+from tvm_sphinx.scheduling.problem import CANNOT_RUN, Int64Array, SchedulingProblem
+from tvm_sphinx.scheduling.schedule import validate
+from tvm_sphinx.search import HistoryPoint, NoRoomError, SearchResult, Stop, search_schedule
+from tvm_sphinx.search.bounds import lower_bound_ns
+from tvm_sphinx.search.native import (
+    INSERT,
+    NativePlan,
+    colocated_sets,
+    native_problem,
+    to_int64,
+    to_schedule,
+)
 
 #: Evaluations of a baseline that is given no budget.
 DEFAULT_EVALUATIONS = 20_000
@@ -33,18 +37,21 @@ class _BudgetSpentError(Exception):
 class Evaluator:
     """Decodes orders and devices with insertion, keeps the best, and ends when the budget is spent."""
 
-    def __init__(self, problem: SchedulingProblem, stop: Stop | None, progress: Progress | None) -> None:
+    def __init__(self, problem: SchedulingProblem, stop: Stop | None) -> None:
         self.problem, self.native = problem, native_problem(problem)
         self.stop = stop or Stop(max_evaluations=DEFAULT_EVALUATIONS)
-        self.progress = progress
         self.bound_ns = lower_bound_ns(problem)
         self.begin_s, self.begin_cpu_s = time.monotonic(), time.thread_time()
         self.evaluations = self.last_improvement = 0
         self.history: list[HistoryPoint] = []
         self.best: NativePlan | None = None
         self.reason = "stagnation"
-        self.units = SearchSpace.untied(problem.num_tasks).respecting(problem)
-        self.choices = [np.flatnonzero(row) for row in self.units.allowed(problem)]
+        self.set_of_task = colocated_sets(problem)
+        count = len(np.unique(self.set_of_task))
+        #: Tasks that share a device, and the devices that can run them all.
+        self.sets = [np.flatnonzero(self.set_of_task == number) for number in range(count)]
+        can_run = problem.exec_ns != CANNOT_RUN
+        self.choices = [np.flatnonzero(can_run[tasks].all(axis=0)) for tasks in self.sets]
         order = to_int64(self.native.heuristic(0)[1])
         self.rank_order: Int64Array = order
 
@@ -63,23 +70,26 @@ class Evaluator:
         if self.best is None or plan[0] < self.best[0]:
             self.best, self.last_improvement = plan, self.evaluations
             self.history.append(HistoryPoint(self.evaluations, cpu_s, plan[0]))
-            if self.progress is not None:
-                self.progress(self.history[-1])
             if plan[0] <= self.bound_ns:
                 self.reason = "optimal"
                 raise _BudgetSpentError
         return plan[0], to_int64(plan[3])
 
+    def spread(self, chosen: list[Int64Array] | Int64Array) -> Int64Array:
+        """Return the device of every task from that of every set."""
+        devices: Int64Array = np.asarray(chosen, dtype=np.int64)[self.set_of_task]
+        return devices
+
     def random_device(self, rng: np.random.Generator) -> Int64Array:
-        """Return a random device for every task, one for all tasks of a unit."""
-        return self.units.expand([rng.choice(choices) for choices in self.choices])
+        """Return a random device for every task, one for all tasks of a set."""
+        return self.spread([rng.choice(choices) for choices in self.choices])
 
     def fastest_device(self) -> Int64Array:
-        """Return the device on which each unit takes the least time in all."""
-        return self.units.expand(
+        """Return the device on which each set takes the least time in all."""
+        return self.spread(
             [
-                choices[self.problem.exec_ns[list(tasks)][:, choices].sum(axis=0).argmin()]
-                for tasks, choices in zip(self.units.genes, self.choices, strict=True)
+                choices[self.problem.exec_ns[tasks][:, choices].sum(axis=0).argmin()]
+                for tasks, choices in zip(self.sets, self.choices, strict=True)
             ]
         )
 
@@ -127,12 +137,10 @@ def random_search(
     problem: SchedulingProblem,
     *,
     seed: int = 0,
-    params: None = None,
     stop: Stop | None = None,
-    progress: Progress | None = None,
 ) -> SearchResult:
     """Draw random orders and devices: the floor of every comparison."""
-    evaluator, rng = Evaluator(problem, stop, progress), np.random.default_rng(seed)
+    evaluator, rng = Evaluator(problem, stop), np.random.default_rng(seed)
 
     def search() -> None:
         while True:
@@ -146,16 +154,14 @@ def plain_ga(
     problem: SchedulingProblem,
     *,
     seed: int = 0,
-    params: None = None,
     stop: Stop | None = None,
-    progress: Progress | None = None,
 ) -> SearchResult:
     """Run a genetic search that knows no critical path and no local search.
 
     Order and devices as in Omara, Arafa: "Genetic algorithms for task scheduling problem", JPDC 70(1),
     2010: one-point crossover of topological orders, uniform crossover of devices, elitist.
     """
-    evaluator, rng = Evaluator(problem, stop, progress), np.random.default_rng(seed)
+    evaluator, rng = Evaluator(problem, stop), np.random.default_rng(seed)
 
     def search() -> None:
         members: list[tuple[int, Int64Array, Int64Array]] = []
@@ -192,22 +198,20 @@ def _crossover(
     cut = int(rng.integers(num_tasks + 1))
     prefix = first[1][:cut]
     order = np.concatenate([prefix, second[1][~np.isin(second[1], prefix)]])
-    genes = evaluator.units.genes
-    leaders = np.array([tasks[0] for tasks in genes])
-    from_first = rng.random(len(genes)) < 0.5
+    count = len(evaluator.sets)
+    leaders = np.array([tasks[0] for tasks in evaluator.sets])
+    from_first = rng.random(count) < 0.5
     chosen = np.where(from_first, first[2][leaders], second[2][leaders])
-    for gene in np.flatnonzero(rng.random(len(genes)) < 2.0 / len(genes)).tolist():
-        chosen[gene] = rng.choice(evaluator.choices[gene])
-    return order, evaluator.units.expand(chosen)
+    for number in np.flatnonzero(rng.random(count) < 2.0 / count).tolist():
+        chosen[number] = rng.choice(evaluator.choices[number])
+    return order, evaluator.spread(chosen)
 
 
 def greedy_correction(
     problem: SchedulingProblem,
     *,
     seed: int = 0,
-    params: None = None,
     stop: Stop | None = None,
-    progress: Progress | None = None,
 ) -> SearchResult:
     """Start from the fastest device of each task, and correct one placement at a time while it helps.
 
@@ -215,7 +219,7 @@ def greedy_correction(
     subgraph scheduling approach for tensor programs on a coupled CPU-GPU architecture", IPDPS 2021),
     on tasks instead of subgraphs and on any number of devices.
     """
-    evaluator = Evaluator(problem, stop, progress)
+    evaluator = Evaluator(problem, stop)
 
     def search() -> None:
         device = evaluator.fastest_device()
@@ -223,10 +227,10 @@ def greedy_correction(
         improved = True
         while improved:
             improved = False
-            for tasks, choices in zip(evaluator.units.genes, evaluator.choices, strict=True):
+            for tasks, choices in zip(evaluator.sets, evaluator.choices, strict=True):
                 for to in choices.tolist():
                     trial = device.copy()
-                    trial[list(tasks)] = to
+                    trial[tasks] = to
                     makespan = evaluator.value(evaluator.rank_order, trial)[0]
                     if makespan < best:
                         best, device, improved = makespan, trial, True
@@ -234,20 +238,20 @@ def greedy_correction(
     return evaluator.result("greedy", seed, search)
 
 
-def annealing(
-    problem: SchedulingProblem,
-    *,
-    seed: int = 0,
-    params: CpgaParams | None = None,
-    stop: Stop | None = None,
-    progress: Progress | None = None,
-) -> SearchResult:
-    """Anneal one plan natively, without critical paths and without a population.
+#: The peers by name.
+BASELINES: dict[str, Callable[..., SearchResult]] = {
+    "ga": plain_ga,
+    "greedy": greedy_correction,
+    "random": random_search,
+}
 
-    Kirkpatrick, Gelatt, Vecchi: "Optimization by simulated annealing", Science 220, 1983.
-    """
-    plain = replace(
-        params or CpgaParams(), critical_percent=0, late_percent=0, population=1, effort=1_000_000
-    )
-    found = cpga(problem, seed=seed, params=plain, stop=stop, progress=progress, series=False)
-    return replace(found, algorithm="annealing")
+
+def search_with(
+    problem: SchedulingProblem, algorithm: str, *, seed: int = 0, stop: Stop | None = None
+) -> SearchResult:
+    """Search with one of these peers, or with an algorithm of the package."""
+    if algorithm not in BASELINES:
+        return search_schedule(problem, algorithm=algorithm, seed=seed, stop=stop)
+    found = BASELINES[algorithm](problem, seed=seed, stop=stop)
+    validate(problem, found.best)
+    return found

@@ -1,4 +1,4 @@
-"""Files that a command writes: checked before the work, and reported in one line if they fail."""
+"""Files that are written for a user: checked before the work, and one sentence if they fail."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from ..errors import SphinxError
 
 
-def check_writable(output: str | None) -> None:
+def check_writable(output: str | Path | None) -> None:
     """Check, before any work, that an output can be written; None is no output.
 
     Raises
@@ -19,12 +19,12 @@ def check_writable(output: str | None) -> None:
         return
     path = Path(output)
     if path.is_dir():
-        raise SphinxError(f"Expected a file name for the output; {output!r} is a folder.")
+        raise SphinxError(f"Expected a file name for the output; {str(output)!r} is a folder.")
     if not path.absolute().parent.is_dir():
         raise SphinxError(f"Expected an existing folder for the output; {str(path.parent)!r} is none.")
 
 
-def write_text(output: str, text: str) -> None:
+def write_text(output: str | Path, text: str) -> None:
     """Write a text file.
 
     Raises
@@ -35,4 +35,4 @@ def write_text(output: str, text: str) -> None:
     try:
         Path(output).write_text(text, encoding="utf-8")
     except OSError as error:
-        raise SphinxError(f"Cannot write {output!r}: {error.strerror}.") from error
+        raise SphinxError(f"Cannot write {str(output)!r}: {error.strerror}.") from error

@@ -11,19 +11,19 @@ from ...platform import Device, Platform
 from ...progress import Progress
 from ...scheduling.graph import TaskGraph
 from ...scheduling.problem import Int64Array
+from ..measure.kernel_timing import MeasureConfig
+from ..measure.links import Links
+from ..measure.roofline import needs_estimate, roofline_ns
+from ..measure.slowdown import expected_slowdown
 from ..records.store import RecordStore
 from ..table import CostTable
-from .kernel_timing import MeasureConfig
-from .links import Links
-from .roofline import needs_estimate, roofline_ns
-from .slowdown import expected_slowdown
 
 #: Time and spread in ns of a kernel (by its id) on a device, and whether they were measured.
-Cell = Callable[[str, Device], tuple[int, int, bool]]
+TimeOf = Callable[[str, Device], tuple[int, int, bool]]
 
 
-def assemble_costs(graph: TaskGraph, platform: Platform, cell: Cell, links: Links) -> CostTable:
-    """Return the cost table of a graph, from a cell for each task and device.
+def assemble_costs(graph: TaskGraph, platform: Platform, time_of: TimeOf, links: Links) -> CostTable:
+    """Return the cost table of a graph, from the time of each task's kernel on each device.
 
     Devices that are not at hand, but whose peaks are known, get roofline estimates instead.
     """
@@ -35,7 +35,7 @@ def assemble_costs(graph: TaskGraph, platform: Platform, cell: Cell, links: Link
             exec_ns[:, column] = roofline_ns(graph, device)
             continue
         for task, entry in enumerate(graph.tasks):
-            time_ns, spread, is_measured = cell(entry.kernel, device)
+            time_ns, spread, is_measured = time_of(entry.kernel, device)
             exec_ns[task, column], spread_ns[task, column] = time_ns, spread
             measured[task, column] = is_measured
     return CostTable(

@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,15 +16,17 @@ import pytest
 from tvm import te, tirx
 
 from tests.networks import recurrent_net
-from tvm_sphinx.cost.choose import budget, fill
-from tvm_sphinx.cost.choose.candidates import Candidate, KernelChoices, choose_kernels
-from tvm_sphinx.cost.choose.fill import always_measured, fill_costs
+from tvm_sphinx.cost.choose import budget, costing
+from tvm_sphinx.cost.choose.candidates import Candidate, CandidateSource
+from tvm_sphinx.cost.choose.costing import Costing, cost_kernels, measure_rules
+from tvm_sphinx.cost.choose.criticality import criticality, slack_ns
+from tvm_sphinx.cost.choose.kernel_costs import Implementation, KernelChoices
 from tvm_sphinx.cost.measure import kernels as measure
 from tvm_sphinx.cost.measure.hosts import LocalHost
-from tvm_sphinx.cost.measure.kernels import MeasureConfig, measure_costs
+from tvm_sphinx.cost.measure.kernels import MeasureConfig
 from tvm_sphinx.cost.measure.sampling import Samples
-from tvm_sphinx.cost.model.criticality import criticality, slack_ns
 from tvm_sphinx.cost.model.model_file import CostModel, load_cost_model, save_cost_model
+from tvm_sphinx.cost.model.predictor import KernelPredictor
 from tvm_sphinx.cost.model.training import train_model
 from tvm_sphinx.cost.records.store import RecordStore, read_records
 from tvm_sphinx.cost.table import build_problem
@@ -31,15 +34,18 @@ from tvm_sphinx.errors import ArtifactError, SphinxError
 from tvm_sphinx.frontend.extract import Extraction, Kernel, extract_task_graph
 from tvm_sphinx.frontend.lower import lower_to_kernels
 from tvm_sphinx.pipeline import compile
-from tvm_sphinx.platform import Device, Link, Platform
+from tvm_sphinx.platform import Device, Link, Platform, unlike_cpus
 from tvm_sphinx.platform.targets import device_target
-from tvm_sphinx.report.placement import PlacementReport, format_report, placement_report
+from tvm_sphinx.report.describe import format_report
+from tvm_sphinx.report.placement import CostSummary, PlacementReport, placement_report
 from tvm_sphinx.scheduling.problem import SchedulingProblem
 from tvm_sphinx.scheduling.schedule import Schedule, validate
 from tvm_sphinx.search import search_schedule
 
-PLATFORM = Platform.unlike_cpus()
-QUICK = MeasureConfig(sample_ms=0.02)
+# Links are given, and neighbours left out: what is measured here is kernels.
+ENDS = (("native", "baseline"), ("baseline", "native"))
+PLATFORM = replace(unlike_cpus(), links=tuple(Link(*ends, 1000, 1e10) for ends in ENDS))
+QUICK = MeasureConfig(sample_ms=0.02, under_load=False)
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +59,21 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[CostModel, Path]:
     """Return a model of few kernels, and the records that it was made from."""
     path = tmp_path_factory.mktemp("trained") / "records.jsonl"
     return train_model(PLATFORM.devices, RecordStore(path), samples=12, config=QUICK), path
+
+
+def within(
+    seconds: float,
+    extraction: Extraction,
+    store: RecordStore,
+    model: CostModel,
+    sources: Sequence[CandidateSource] = (),
+    platform: Platform = PLATFORM,
+) -> Costing:
+    """Return the costs within a budget, with what a model predicts."""
+    predictor = KernelPredictor(model, store, QUICK)
+    return cost_kernels(
+        extraction, platform, store, sources, budget_s=seconds, predictor=predictor, config=QUICK
+    )
 
 
 def test_training_again_on_the_same_records_gives_the_same_model(
@@ -85,12 +106,12 @@ def test_without_a_budget_everything_is_predicted(
     model, path = trained
     store = RecordStore(path)
     known = _kernels_on_record(path)
-    _, costs = fill_costs(extraction, PLATFORM, store, model, 0.0, config=QUICK)
+    costs = within(0.0, extraction, store, model).table
     assert not costs.measured.any()
     assert (costs.exec_ns > 0).all()
     assert (costs.spread_ns >= 0).all()
     assert _kernels_on_record(path) == known
-    _, again = fill_costs(extraction, PLATFORM, store, model, 0.0, config=QUICK)
+    again = within(0.0, extraction, store, model).table
     assert np.array_equal(again.exec_ns, costs.exec_ns)
 
 
@@ -102,8 +123,8 @@ def test_what_is_on_record_is_not_predicted(
     extraction: Extraction, trained: tuple[CostModel, Path], tmp_path: Path
 ) -> None:
     store = RecordStore(tmp_path / "records.jsonl")
-    measured = measure_costs(extraction, PLATFORM, store, config=QUICK)
-    _, costs = fill_costs(extraction, PLATFORM, store, trained[0], 0.0, config=QUICK)
+    measured = cost_kernels(extraction, PLATFORM, store, config=QUICK).table
+    costs = within(0.0, extraction, store, trained[0]).table
     assert costs.measured.all()
     assert np.array_equal(costs.exec_ns, measured.exec_ns)
 
@@ -127,15 +148,15 @@ def test_a_budget_measures_the_most_urgent_kernels_first(
     monkeypatch.setattr(budget, "time", SimpleNamespace(monotonic=now_s))
     store = RecordStore(trained[1])
     store.path = None  # keep what this test measures from the others
-    asked: list[fill.Implementation] = []
-    within = fill.measure_within
+    asked: list[Implementation] = []
+    measure_within = costing.measure_within
 
     def note(seconds: float, order: list, *rest: object) -> None:
         asked.extend(order)
-        within(seconds, order, *rest)  # type: ignore[arg-type]
+        measure_within(seconds, order, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(fill, "measure_within", note)
-    _, costs = fill_costs(extraction, PLATFORM, store, trained[0], 600.0, config=QUICK)
+    monkeypatch.setattr(costing, "measure_within", note)
+    costs = within(600.0, extraction, store, trained[0]).table
     order = [(one.kernel.id, one.device.name) for one in asked]
     assert 7 <= len(measured) < len(order)
     assert measured[0] == order[0]
@@ -150,12 +171,11 @@ def test_the_choice_is_that_of_a_compilation_which_measures_all(
 ) -> None:
     """Rules' kernels, default loops and a candidate that is found elsewhere, all on record."""
     store = RecordStore(None)
-    choices = choose_kernels(extraction, PLATFORM, store, [_Named()], config=QUICK)
-    measured = measure_costs(extraction, PLATFORM, store, config=QUICK, implement=choices.function)
-    found, costs = fill_costs(extraction, PLATFORM, store, trained[0], 0.0, [_Named()], config=QUICK)
-    assert _origins(found) == _origins(choices)
-    assert np.array_equal(costs.exec_ns, measured.exec_ns)
-    assert costs.measured.all()
+    measured = cost_kernels(extraction, PLATFORM, store, [_Named()], config=QUICK)
+    found = within(0.0, extraction, store, trained[0], [_Named()])
+    assert _origins(found.choices) == _origins(measured.choices)
+    assert np.array_equal(found.table.exec_ns, measured.table.exec_ns)
+    assert found.table.measured.all()
 
 
 class _Named:
@@ -177,19 +197,21 @@ def test_a_tuned_kernel_is_chosen_by_the_time_at_which_it_was_found(
     extraction: Extraction, trained: tuple[CostModel, Path]
 ) -> None:
     store = RecordStore(None)
-    ruled = measure_costs(extraction, PLATFORM, store, config=QUICK)
-    choices, costs = fill_costs(extraction, PLATFORM, store, trained[0], 0.0, [_Named(1)], config=QUICK)
-    assert set(_origins(choices).values()) == {"named"}
-    assert (costs.exec_ns == 1).all()
-    assert not costs.measured.any()
-    for kernel in extraction.kernels.values():
-        assert choices.function(kernel, PLATFORM.devices[0]).attrs["sphinx.test"] == 1
-    slower = int(ruled.exec_ns.max()) + 1
-    choices, costs = fill_costs(
-        extraction, PLATFORM, store, trained[0], 0.0, [_Named(slower)], config=QUICK
-    )
-    assert "named" not in _origins(choices).values()
-    assert np.array_equal(costs.exec_ns, ruled.exec_ns)
+    kernels = extraction.kernels.values()
+    ruled = measure_rules(kernels, PLATFORM.devices, store, config=QUICK)
+    found = within(0.0, extraction, store, trained[0], [_Named(1)])
+    assert set(_origins(found.choices).values()) == {"named"}
+    assert (found.table.exec_ns == 1).all()
+    assert not found.table.measured.any()
+    for kernel in kernels:
+        assert found.choices.function(kernel, PLATFORM.devices[0]).attrs["sphinx.test"] == 1
+    slower = max(cost.rule.time_ns for cost in ruled.values()) + 1
+    found = within(0.0, extraction, store, trained[0], [_Named(slower)])
+    assert "named" not in _origins(found.choices).values()
+    for task, entry in enumerate(extraction.graph.tasks):
+        for column, device in enumerate(PLATFORM.devices):
+            rule = ruled[entry.kernel, device.cost_class].rule
+            assert found.table.exec_ns[task, column] == rule.time_ns
 
 
 def test_what_never_ran_is_chosen_only_once_it_was_measured(
@@ -197,11 +219,11 @@ def test_what_never_ran_is_chosen_only_once_it_was_measured(
 ) -> None:
     monkeypatch.setattr("tvm_sphinx.cost.choose.kernel_costs.is_faster", lambda *_: True)
     store = RecordStore(None)
-    choices, _ = fill_costs(extraction, PLATFORM, store, trained[0], 0.0, [_Named()], config=QUICK)
-    assert set(_origins(choices).values()) <= {"rule", "default"}
-    choices, costs = fill_costs(extraction, PLATFORM, store, trained[0], 600.0, [_Named()], config=QUICK)
-    assert "named" in _origins(choices).values()
-    assert costs.measured.all()
+    found = within(0.0, extraction, store, trained[0], [_Named()])
+    assert set(_origins(found.choices).values()) <= {"rule", "default"}
+    found = within(600.0, extraction, store, trained[0], [_Named()])
+    assert "named" in _origins(found.choices).values()
+    assert found.table.measured.all()
 
 
 def test_a_wrong_candidate_is_dropped_within_a_budget_too(
@@ -219,11 +241,9 @@ def test_a_wrong_candidate_is_dropped_within_a_budget_too(
 
     store = RecordStore(None)
     with pytest.warns(UserWarning, match="wrong candidate .* computes other numbers"):
-        choices, costs = fill_costs(
-            extraction, PLATFORM, store, trained[0], 600.0, [wrong], config=QUICK
-        )
-    assert "wrong" not in _origins(choices).values()
-    assert (costs.exec_ns > 1).all()
+        found = within(600.0, extraction, store, trained[0], [wrong])
+    assert "wrong" not in _origins(found.choices).values()
+    assert (found.table.exec_ns > 1).all()
 
 
 @pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
@@ -231,7 +251,15 @@ def test_a_budget_that_is_none_is_refused(
     extraction: Extraction, trained: tuple[CostModel, Path], seconds: float
 ) -> None:
     with pytest.raises(SphinxError, match="measuring budget"):
-        fill_costs(extraction, PLATFORM, RecordStore(None), trained[0], seconds, config=QUICK)
+        within(seconds, extraction, RecordStore(None), trained[0])
+
+
+def test_a_budget_without_a_model_is_refused_before_anything_is_measured(
+    extraction: Extraction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(costing, "measure_kernels", lambda *_, **__: pytest.fail("measured"))
+    with pytest.raises(SphinxError, match=r"predicts what a measuring budget of 5 s .*; got none\."):
+        cost_kernels(extraction, PLATFORM, RecordStore(None), budget_s=5.0, config=QUICK)
 
 
 def test_a_model_is_scheduled_with_predicted_costs_alone(
@@ -244,6 +272,7 @@ def test_a_model_is_scheduled_with_predicted_costs_alone(
         recurrent_net(steps=2),
         PLATFORM,
         records=records,
+        measure=QUICK,
         measure_budget_s=0.0,
         cost_model=path,
         with_reference=False,
@@ -287,25 +316,25 @@ def test_kernels_of_a_device_without_a_model_are_measured_whatever_the_budget(
     )
     store = RecordStore(trained[1])
     store.path = None  # keep what this test measures from the others
-    config = MeasureConfig(sample_ms=0.02, under_load=False)
-    _, costs = fill_costs(extraction, platform, store, trained[0], seconds, config=config)
+    found = within(seconds, extraction, store, trained[0], (), platform)
+    costs = found.table
     assert costs.measured[:, 1].all()
     assert set(costs.exec_ns[:, 1].tolist()) <= {1000, -1}
     assert (costs.exec_ns[:, 1] == 1000).any()
     assert costs.measured[:, 0].all() == (seconds > 0)
-    assert always_measured(platform) == ["gpu"]
+    assert found.always_measured == ("gpu",)
     timed = len(bench.timed)
-    fill_costs(extraction, platform, store, trained[0], seconds, config=config)
+    within(seconds, extraction, store, trained[0], (), platform)
     assert len(bench.timed) == timed
 
 
 def test_the_report_names_the_devices_that_no_model_predicts(
     extraction: Extraction, trained: tuple[CostModel, Path]
 ) -> None:
-    _, costs = fill_costs(extraction, PLATFORM, RecordStore(trained[1]), trained[0], 0.0, config=QUICK)
-    best = search_schedule(build_problem(extraction.graph, PLATFORM, costs), algorithm="heft").best
-    of = {"measured_share": 0.5, "algorithm": "heft", "seed": 0, "evaluations": 1}
-    report = placement_report(extraction.graph, PLATFORM, best, best, **of, always_measured=["gpu"])
+    costs = within(0.0, extraction, RecordStore(trained[1]), trained[0]).table
+    found = search_schedule(build_problem(extraction.graph, PLATFORM, costs), algorithm="heft")
+    told = CostSummary(0.5, always_measured=("gpu",))
+    report = placement_report(extraction.graph, PLATFORM, found, found.best, told)
     assert "50% measured; all of gpu, which no model predicts" in format_report(report)
     assert PlacementReport.from_json(json.loads(json.dumps(report.to_json()))) == report
 
@@ -344,7 +373,7 @@ def test_slack_is_how_much_later_a_task_could_start() -> None:
 def test_slack_is_never_negative_and_some_task_has_none(
     extraction: Extraction, trained: tuple[CostModel, Path], algorithm: str
 ) -> None:
-    _, costs = fill_costs(extraction, PLATFORM, RecordStore(trained[1]), trained[0], 0.0, config=QUICK)
+    costs = within(0.0, extraction, RecordStore(trained[1]), trained[0]).table
     problem = build_problem(extraction.graph, PLATFORM, costs)
     schedule = search_schedule(problem, algorithm=algorithm).best
     slack = slack_ns(problem, schedule)
@@ -354,15 +383,15 @@ def test_slack_is_never_negative_and_some_task_has_none(
 _KILLED = """
 import sys
 from pathlib import Path
-from tvm_sphinx.cost.measure import MeasureConfig
+from tvm_sphinx.cost.measure.kernels import MeasureConfig
 from tvm_sphinx.cost.model.training import train_model
-from tvm_sphinx.cost.records import RecordStore
-from tvm_sphinx.platform import Device, Platform
+from tvm_sphinx.cost.records.store import RecordStore
+from tvm_sphinx.platform import unlike_cpus
 def stop(stage, done, total):
     if done:
         import os, signal
         os.kill(os.getpid(), signal.SIGKILL)
-train_model(Platform.unlike_cpus().devices[:1], RecordStore(sys.argv[1]), samples=20,
+train_model(unlike_cpus().devices[:1], RecordStore(sys.argv[1]), samples=20,
             config=MeasureConfig(sample_ms=0.02), progress=stop)
 """
 

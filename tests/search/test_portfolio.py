@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
+import json
 import re
 import signal
+import sys
+import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,15 +18,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.strategies import draw_problem, problems
+from tvm_sphinx.cli import main
 from tvm_sphinx.errors import SphinxError
 from tvm_sphinx.scheduling.problem import SchedulingProblem
+from tvm_sphinx.scheduling.problem_file import write_problem
 from tvm_sphinx.scheduling.schedule import validate
-from tvm_sphinx.search import ALGORITHMS, NoRoomError, ParamsError, SearchSpace, Stop, search_schedule
-from tvm_sphinx.search.bounds import lower_bound_ns
+from tvm_sphinx.search import (
+    ALGORITHMS,
+    NoRoomError,
+    ParamsError,
+    Stop,
+    StopError,
+    check_search,
+    search_schedule,
+)
+from tvm_sphinx.search.coarse import coarsen
+from tvm_sphinx.search.native import native_problem
 
 SMALL = Stop(max_evaluations=2_000)
 HEURISTICS = ("heft", "cpop", "peft", "fastest")
-SEARCHES = ("annealing", "ga", "greedy", "random")
 
 
 @settings(max_examples=60, deadline=None)
@@ -59,68 +74,6 @@ def test_best_so_far_never_rises() -> None:
     values = [point.makespan_ns for point in points]
     assert len(values) > 2
     assert values == sorted(values, reverse=True)
-
-
-@settings(max_examples=30, deadline=None)
-@given(problems(max_tasks=25), st.data())
-def test_tied_genes_still_give_valid_schedules(problem: SchedulingProblem, data: st.DataObject) -> None:
-    labels = data.draw(
-        st.lists(st.integers(0, 4), min_size=problem.num_tasks, max_size=problem.num_tasks)
-    )
-    space = SearchSpace.from_labels(np.array(labels, dtype=np.int64))
-    validate(problem, search_schedule(problem, space=space, stop=SMALL).best)
-
-
-@pytest.mark.parametrize("name", ["exact", *SEARCHES])
-@settings(max_examples=10, deadline=None)
-@given(problem=problems(max_tasks=10), data=st.data())
-def test_every_other_search_places_each_gene_on_one_device(
-    name: str, problem: SchedulingProblem, data: st.DataObject
-) -> None:
-    if name == "exact":
-        pytest.importorskip("ortools")
-    labels = data.draw(
-        st.lists(st.integers(0, 2), min_size=problem.num_tasks, max_size=problem.num_tasks)
-    )
-    space = SearchSpace.from_labels(np.array(labels, dtype=np.int64))
-    stop = Stop(max_evaluations=200, time_limit_s=5)
-    found = search_schedule(problem, space=space, algorithm=name, stop=stop).best
-    validate(problem, found)
-    assert found.lower_bound_ns == lower_bound_ns(problem)
-    for tasks in space.respecting(problem).genes:
-        assert len(set(found.device[list(tasks)])) == 1
-
-
-def test_exact_search_of_a_space_finds_the_best_tied_schedule_and_no_bound_beyond_it() -> None:
-    """Two tasks that are fast on different devices: 20 apart, 110 on one device."""
-    pytest.importorskip("ortools")
-    problem = SchedulingProblem(
-        name="pair",
-        devices=("d0", "d1"),
-        device_cores=((0,), (1,)),
-        exec_ns=np.array([[10, 100], [100, 20]]),
-        edges=np.zeros((0, 2)),
-        copy_class=np.zeros(0),
-        copy_ns=np.zeros((0, 2, 2)),
-    )
-    free = search_schedule(problem, algorithm="exact")
-    tied = search_schedule(problem, space=SearchSpace(((0, 1),)), algorithm="exact")
-    assert (free.best.makespan_ns, tied.best.makespan_ns) == (20, 110)
-    assert free.stop_reason == tied.stop_reason == "optimal"
-    assert tied.best.lower_bound_ns <= 20
-
-
-@pytest.mark.parametrize("name", [*HEURISTICS, "single"])
-def test_a_heuristic_takes_no_space(name: str) -> None:
-    with pytest.raises(SphinxError, match=rf"\(annealing, cpga, exact, ga, .*\); got .* '{name}'"):
-        search_schedule(draw_problem(0, 3), space=SearchSpace.untied(3), algorithm=name)
-
-
-@pytest.mark.parametrize("name", ["cpga", "exact", *SEARCHES])
-@pytest.mark.parametrize("tasks", [0, 2, 4])
-def test_a_space_of_another_problem_is_refused(name: str, tasks: int) -> None:
-    with pytest.raises(SphinxError, match=f"problem's 3 tasks; got one of {tasks}"):
-        search_schedule(draw_problem(0, 3), space=SearchSpace.untied(tasks), algorithm=name)
 
 
 @settings(max_examples=60, deadline=None)
@@ -161,26 +114,6 @@ def test_unknown_algorithm_lists_the_known_ones() -> None:
         search_schedule(draw_problem(0, 3), algorithm="cgpa")
 
 
-@pytest.mark.parametrize("name", SEARCHES)
-@settings(max_examples=15, deadline=None)
-@given(problem=problems(max_tasks=15))
-def test_every_baseline_gives_valid_schedules_within_its_budget(
-    name: str, problem: SchedulingProblem
-) -> None:
-    found = search_schedule(problem, algorithm=name, stop=Stop(max_evaluations=300))
-    assert found.algorithm == name
-    assert found.evaluations <= 300
-    validate(problem, found.best)
-
-
-@pytest.mark.parametrize("name", SEARCHES)
-def test_every_baseline_improves_on_its_first_schedule_and_keeps_its_seed(name: str) -> None:
-    problem, stop = draw_problem(11, 30, ccr=0.5), Stop(max_evaluations=600)
-    found, again = (search_schedule(problem, algorithm=name, seed=5, stop=stop) for _ in range(2))
-    assert found.best.makespan_ns < found.history[0].makespan_ns
-    assert found.best.makespan_ns == again.best.makespan_ns
-
-
 @pytest.mark.parametrize("name", sorted(set(ALGORITHMS) - {"exact"}))
 def test_every_algorithm_says_its_seed_and_refuses_one_out_of_range(name: str) -> None:
     problem = draw_problem(11, 10)
@@ -204,7 +137,7 @@ def test_ctrl_c_after_a_proof_is_a_keyboard_interrupt() -> None:
 
 def test_algorithms_are_named() -> None:
     heuristics = {"heft", "cpop", "peft", "fastest", "single"}
-    assert set(ALGORITHMS) == {"cpga", "exact", *SEARCHES, *heuristics}
+    assert set(ALGORITHMS) == {"annealing", "cpga", "exact", *heuristics}
 
 
 @pytest.mark.parametrize("name", ["cpop", "fastest"])
@@ -224,3 +157,75 @@ def test_heuristics_that_pass_the_memory_say_so(name: str) -> None:
     with pytest.raises(NoRoomError, match=f"schedule of '{name}' does not fit the memory"):
         search_schedule(problem, algorithm=name)
     assert search_schedule(problem, stop=SMALL).best.makespan_ns == 160
+
+
+@pytest.mark.parametrize("seed", [-5, 2**64, 0.0, None, "1"])
+def test_a_seed_is_refused_before_any_work(seed: object) -> None:
+    with pytest.raises(ParamsError, match=r"Expected seed as an integer of 0\.\.2\*\*64 - 1"):
+        check_search(seed=seed)
+
+
+@pytest.mark.parametrize("stop", [5, 0.1, "fast", (1, 2)])
+def test_a_budget_that_is_none_is_refused(stop: object) -> None:
+    with pytest.raises(StopError, match="Expected stop as a Stop or None"):
+        check_search(stop=stop)
+    with pytest.raises(StopError, match="Expected stop as a Stop or None"):
+        search_schedule(draw_problem(0, 3), stop=stop)
+
+
+def test_steps_share_one_budget_and_one_history() -> None:
+    """Blocks are searched first, with what is left for the whole; evaluations are counted once."""
+    problem = draw_problem(8, 90, 3, ccr=10.0)
+    assert coarsen(problem) is not None
+    seen: list[int] = []
+    stop = Stop(max_evaluations=20_000)
+    found = search_schedule(problem, stop=stop, progress=lambda point: seen.append(point.makespan_ns))
+    assert found.evaluations == 20_000
+    assert found.stop_reason == "evaluations"
+    assert seen == [point.makespan_ns for point in found.history]
+    assert seen == sorted(set(seen), reverse=True)
+    assert seen[-1] == found.best.makespan_ns
+
+
+def test_ctrl_c_among_the_blocks_ends_the_whole_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = draw_problem(8, 90, 3, ccr=10.0)
+
+    def interrupted(_: SchedulingProblem) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tvm_sphinx.search.portfolio.REDUCTIONS", (interrupted,))
+    found = search_schedule(problem, stop=Stop(max_evaluations=10**7))
+    assert found.stop_reason == "interrupted"
+    assert found.evaluations < 10**6
+    assert found.best.makespan_ns <= search_schedule(problem, algorithm="heft").best.makespan_ns
+
+
+def test_a_problem_is_made_native_once() -> None:
+    problem = draw_problem(8, 90, 3, ccr=10.0)
+    assert native_problem(problem) is native_problem(problem)
+    alive = weakref.ref(problem)
+    del problem
+    gc.collect()
+    assert alive() is None
+
+
+@pytest.mark.parametrize("with_ortools", [True, False])
+def test_every_door_gives_the_same_schedule(
+    with_ortools: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A problem in memory and in a file, with and without OR-Tools at hand."""
+    if not with_ortools:
+        monkeypatch.setitem(sys.modules, "ortools", None)
+    for seed, num_tasks, ccr in ((0, 12, 1.0), (1, 38, 3.0), (2, 90, 10.0)):
+        problem = draw_problem(seed, num_tasks, ccr=ccr)
+        path, out = tmp_path / "problem.json", tmp_path / "schedule.json"
+        write_problem(problem, path)
+        args = ["search", str(path), "--seed", "7", "--max-evaluations", "5000", "-o", str(out)]
+        assert main(args) == 0
+        written = json.loads(out.read_text())
+        found = search_schedule(problem, seed=7, stop=Stop(max_evaluations=5_000))
+        assert written["device"] == found.best.device.tolist()
+        assert written["start_ns"] == found.best.start_ns.tolist()
+        assert written["algorithm"] == found.algorithm == "cpga"
+        assert main([*args[:4], "-o", str(out)]) == 0
+        assert json.loads(out.read_text())["algorithm"] == "cpga"

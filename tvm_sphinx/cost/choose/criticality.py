@@ -1,12 +1,22 @@
-"""How much the time of each task matters to a schedule: little where there is slack."""
+"""How much the time of each task matters to a schedule, little where there is slack, and so of a kernel.
+
+[TVM]
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 
+from ...platform import Platform
+from ...scheduling.graph import TaskGraph
 from ...scheduling.problem import SchedulingProblem
 from ...scheduling.schedule import Schedule
+from ...search import search_schedule
+from ..table import CostTable, build_problem
+from .kernel_costs import CostKey, Implementation, KernelCost
 
 # Slack of this share of the makespan makes a task matter 1/e as much as a critical one.
 _FADING_SHARE = 0.05
@@ -45,3 +55,26 @@ def criticality(problem: SchedulingProblem, schedule: Schedule) -> npt.NDArray[n
     weight[np.arange(problem.num_tasks), schedule.device] = 1.0
     result: npt.NDArray[np.float64] = near[:, None] * weight
     return result
+
+
+def by_urgency(
+    costs: Mapping[CostKey, KernelCost], graph: TaskGraph, platform: Platform, expected: CostTable
+) -> list[Implementation]:
+    """Return what is not on record, the implementation first whose time matters most.
+
+    ``expected`` is the cost table by what is known: predicted, where nothing is measured.
+    """
+    problem = build_problem(graph, platform, expected)
+    weight = criticality(problem, search_schedule(problem, algorithm="heft").best)
+    weights: dict[CostKey, float] = {}
+    for column, device in enumerate(platform.devices):
+        for task, entry in enumerate(graph.tasks):
+            key = entry.kernel, device.cost_class
+            weights[key] = weights.get(key, 0.0) + float(weight[task, column])
+    wanted = [
+        (-weights.get(key, 0.0) * cost.urgency_ns(one), key[0], str(key[1]), number, one)
+        for key, cost in costs.items()
+        for number, one in enumerate((cost.rule, *cost.others))
+        if not one.is_measured and one.candidate.function is not None
+    ]
+    return [one for *_, one in sorted(wanted, key=lambda entry: entry[:4])]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from html import escape
 
 from ..scheduling.graph import TaskGraph
-from .describe import describe_patterns, pattern_fill, task_kind
+from .describe import describe_patterns, task_kind
+from .dot import pattern_fill
 from .hierarchy import PatternHierarchy, check_same_graph
 
 # Sizes in pixels.
