@@ -221,12 +221,13 @@ API CUresult cuMemHostRegister_v2(void *memory, size_t bytes, unsigned flags) {
 
 static CUresult unregister_pages(size_t i) {
     registration was = registered[i];
-    ask(MESSAGE_UNREGISTER, was.address, 0, 0, NULL, 0);
-    void *at = mmap((void *)was.address, was.bytes, PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-    if (at == MAP_FAILED)
+    void *fresh = mmap(NULL, was.bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (fresh == MAP_FAILED)
         return CUDA_ERROR_OPERATING_SYSTEM;
-    memcpy((void *)was.address, (const void *)was.alias, was.bytes);
+    memcpy(fresh, (const void *)was.alias, was.bytes);
+    if (mremap(fresh, was.bytes, was.bytes, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)was.address) == MAP_FAILED)
+        return CUDA_ERROR_OPERATING_SYSTEM;
+    ask(MESSAGE_UNREGISTER, was.address, 0, 0, NULL, 0);
     give_back(PINNED, was.alias);
     registered[i] = registered[--num_registered];
     return CUDA_SUCCESS;

@@ -125,6 +125,5 @@ void execute(node *self) {
     }
     end_access();
     if (error > 0)
-        fail(self->device, error, "%s failed: it touched memory that is not the GPU's, or its own barriers "
-                                  "do not meet", name_of(given));
+        fail(self->device, error, "%s touched memory that the GPU does not have", name_of(given));
 }

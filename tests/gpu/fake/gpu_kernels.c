@@ -50,6 +50,8 @@ static struct {
     fiber fibers[MAX_THREADS], home;
     uint32_t num_fibers, current;
     char *stacks;
+    const char *name; /* of the kernel that runs */
+    uint32_t device;
     void (*thread)(void **params);
     void **params;
     void *escape[5];
@@ -215,6 +217,12 @@ static bool release_barriers(uint32_t *living) {
     return released;
 }
 
+static void stop_hanging(void) {
+    fail(kernels.device, 719, "threads of a block of %s wait at different barriers: a GPU would hang",
+         kernels.name);
+    leave_command(-719);
+}
+
 static void run_block(void) {
     const uint32_t *size = fake_place.block_size;
     uint32_t n = kernels.num_fibers, living = n;
@@ -236,7 +244,7 @@ static void run_block(void) {
             SWITCH(&kernels.home, &kernels.fibers[i]);
         }
         if (!release_barriers(&living) && living)
-            leave_command(719); /* threads of one block wait at different barriers: a GPU hangs */
+            stop_hanging();
     }
 }
 
@@ -258,11 +266,16 @@ static void run_grid(const command *launch) {
         uint64_t pointer;
         if (of->info->is_pointer[i]) {
             memcpy(&pointer, at, sizeof pointer);
-            if (pointer && !is_gpu_address(pointer)) /* chance may have mapped something of ours there */
-                leave_command(700);
+            if (pointer && !is_gpu_address(pointer)) { /* by chance we may have something there */
+                fail(launch->device, 700, "argument %u of %s, 0x%llx, is no address of the GPU", i,
+                     of->name, (unsigned long long)pointer);
+                leave_command(-700);
+            }
         }
         at += (of->info->param_bytes[i] + 15) & ~15u;
     }
+    kernels.name = of->name;
+    kernels.device = launch->device;
     kernels.thread = of->thread;
     kernels.params = params;
     memcpy(fake_place.block_size, launch->block, sizeof launch->block);
@@ -277,7 +290,7 @@ static void run_grid(const command *launch) {
 
 int run_kernel(const command *launch) {
     if (!kernels.stacks) {
-        kernels.stacks = mmap(NULL, (size_t)MAX_THREADS * FIBER_STACK, PROT_READ | PROT_WRITE,
+        kernels.stacks = mmap((void *)STACKS_AT, (size_t)MAX_THREADS * FIBER_STACK, PROT_READ | PROT_WRITE,
                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (kernels.stacks == MAP_FAILED)
             return 2;

@@ -46,8 +46,8 @@ static struct {
     uint32_t reported_with;
 } current;
 
-static void *map_large(size_t bytes) {
-    void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+static void *map_large(uint64_t address, size_t bytes) {
+    void *at = mmap((void *)address, bytes, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (at == MAP_FAILED) {
         perror("fake gpu: shadow memory");
@@ -63,8 +63,8 @@ void map_memory(void) {
         perror("fake gpu: device memory");
         exit(97);
     }
-    memory.writer = map_large(WINDOW_BYTES * sizeof(uint32_t));
-    memory.reader = map_large(WINDOW_BYTES * sizeof(uint32_t));
+    memory.writer = map_large(WRITERS_AT, WINDOW_BYTES * sizeof(uint32_t));
+    memory.reader = map_large(READERS_AT, WINDOW_BYTES * sizeof(uint32_t));
     memory.num_accesses = FIRST_ACCESS;
 }
 
