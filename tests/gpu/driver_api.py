@@ -1,4 +1,4 @@
-"""CUDA's driver through ctypes, for programs that use a GPU as a lane does; on the fake, or on a card."""
+"""CUDA's driver through ctypes, for programs that use a GPU as a lane does."""
 
 from __future__ import annotations
 
@@ -98,7 +98,9 @@ class Cuda:
     def function(self, module: int, name: str) -> int:
         return self.made("ModuleGetFunction", module, name.encode())
 
-    def launch(self, function: int, stream: int, *arguments: int, grid: int = 1, block: int = 32) -> None:
+    def launch(
+        self, function: int, stream: int, *arguments: int, grid: int = 1, block: int = 32
+    ) -> None:
         """Launch a kernel on pointers (int) and numbers (a ctypes value)."""
         params, _kept = _params(arguments)
         self.call(

@@ -1,7 +1,7 @@
 """Programs for the fake GPU: each is right, or has one fault planted in it.
 
-``python -m tests.gpu.programs NAME fault`` runs one in a process of its own, since a fault ends the use of a
-GPU, and prints what came of it as JSON. Without a fault, a program must also be right on a card.
+``python -m tests.gpu.programs NAME fault`` runs one in a process of its own, since a fault ends the use
+of a GPU, and prints what came of it as JSON. Without a fault, a program must also be right on a card.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 import math
+import mmap
 import os
 import sys
 import time
@@ -89,14 +90,16 @@ class Bench:
         assert values == wanted, (values, wanted)
 
 
-def host_memory(count: int) -> Any:
-    """Return pageable memory, of whole pages of its own."""
-    return (ctypes.c_float * max(count, 1 << 18))(*([1.0] * count))
+def host_memory() -> Any:
+    """Return a page of pageable memory, N ones at its front."""
+    memory = (ctypes.c_float * 1024).from_buffer(mmap.mmap(-1, 4096))
+    memory[:N] = [1.0] * N
+    return memory
 
 
 @program
 def kernel_on_host_memory(bench: Bench, fault: bool) -> None:
-    to, pageable = bench.cuda.memory(N), host_memory(N)
+    to, pageable = bench.cuda.memory(N), host_memory()
     pinned = bench.cuda.pinned([1.0] * N)
     bench.add_one(bench.first, to, ctypes.addressof(pageable if fault else pinned))
     bench.check(to, 2.0)
@@ -314,7 +317,7 @@ def graph_on_two_streams(bench: Bench, fault: bool) -> None:
 
 @program
 def pageable_copy_in_capture(bench: Bench, fault: bool) -> None:
-    to, pageable, pinned = bench.cuda.memory(N), host_memory(N), bench.cuda.pinned([1.0] * N)
+    to, pageable, pinned = bench.cuda.memory(N), host_memory(), bench.cuda.pinned([1.0] * N)
     bench.cuda.call("StreamBeginCapture_v2", bench.first, 1)
     bench.copy(to, ctypes.addressof(pageable if fault else pinned), bench.first)
     ready = bench.cuda.instantiate(bench.cuda.made_by_capture(bench.first))
@@ -350,7 +353,7 @@ def out_of_memory(bench: Bench, fault: bool) -> None:
 
 @program
 def error_that_stays(bench: Bench, fault: bool) -> None:
-    to, pageable = bench.cuda.memory(N), host_memory(N)
+    to, pageable = bench.cuda.memory(N), host_memory()
     if fault:
         bench.add_one(bench.first, to, ctypes.addressof(pageable))
         bench.cuda.status("StreamSynchronize", bench.first)
@@ -382,7 +385,7 @@ def memory_of_a_peer(bench: Bench, fault: bool) -> None:
 @program
 def registered_memory(bench: Bench, fault: bool) -> None:
     """Memory of the host's own that the GPU may use, at the same address, while it is registered."""
-    to, weights = bench.cuda.memory(N), host_memory(N)
+    to, weights = bench.cuda.memory(N), host_memory()
     address, size = ctypes.addressof(weights), ctypes.sizeof(weights)
     bench.cuda.call("MemHostRegister_v2", address, size, 0)
     weights[0] = 1.0

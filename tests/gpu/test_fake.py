@@ -101,7 +101,9 @@ def test_a_graph_is_replayed_in_any_order_of_its_edges() -> None:
 
 def test_sanitizers_find_nothing() -> None:
     found = [
-        subprocess.run(["gcc", f"-print-file-name={name}"], capture_output=True, text=True).stdout.strip()
+        subprocess.run(
+            ["gcc", f"-print-file-name={name}"], capture_output=True, text=True
+        ).stdout.strip()
         for name in ("libasan.so", "libubsan.so")
     ]
     if not all(os.path.isabs(path) for path in found):

@@ -17,11 +17,19 @@ from typing import Any
 
 _HERE = Path(__file__).resolve().parent
 _C_FLAGS = "-std=c11 -O1 -g -Wall -Wextra -Wconversion -Werror -fvisibility=hidden -pthread".split()
-_SANITIZE = "-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer".split()
-_KERNEL_FLAGS = "-std=c++17 -O1 -fPIC -fsanitize=thread --param tsan-instrument-func-entry-exit=0".split()
-_KERNEL = re.compile(r'^extern "C" __global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(.*\) \{$', re.M)
+_SANITIZE = (
+    "-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer".split()
+)
+_KERNEL_FLAGS = (
+    "-std=c++17 -O1 -fPIC -fsanitize=thread --param tsan-instrument-func-entry-exit=0".split()
+)
+_KERNEL = re.compile(
+    r'^extern "C" __global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(.*\) \{$', re.M
+)
 _MEETS = re.compile(r"__syncthreads|__shfl|__syncwarp|bar\.sync")
-_DYNAMIC_SHARED = re.compile(r"extern (?:alignas\(\d+\) )?__shared__ (?:alignas\(\d+\) )?(\w+) (\w+)\[\];")
+_DYNAMIC_SHARED = re.compile(
+    r"extern (?:alignas\(\d+\) )?__shared__ (?:alignas\(\d+\) )?(\w+) (\w+)\[\];"
+)
 
 
 def why_unavailable() -> str | None:
@@ -56,7 +64,9 @@ def _build_in(made: Path, flags: list[str]) -> None:
     shared = [*flags, "-fPIC", "-shared"]
     libcuda, libcudart = str(made / "libcuda.so.1"), str(made / "libcudart.so.13")
     named = "-Wl,-soname,libcuda.so.1"
-    _run(["gcc", *flags, "-fvisibility=default", "-rdynamic", *gpu, "-o", str(made / "fake_gpu"), "-ldl"])
+    _run(
+        ["gcc", *flags, "-fvisibility=default", "-rdynamic", *gpu, "-o", str(made / "fake_gpu"), "-ldl"]
+    )
     _run(["gcc", *shared, named, *driver, "-o", libcuda, "-ldl"])
     named = f"-Wl,-soname,libcudart.so.13,--version-script={_HERE / 'cudart.map'}"
     _run(["gcc", *shared, named, str(_HERE / "cudart.c"), "-o", libcudart, libcuda])

@@ -1,5 +1,5 @@
-/* The part of CUDA's driver and runtime interface that the fake has: names, numbers and layouts of CUDA 13.
- * Its own, so that a machine without CUDA's headers can build the fake. */
+/* The part of CUDA's driver and runtime interface that the fake has: names, numbers and layouts of
+ * CUDA 13. Its own, so that a machine without CUDA's headers can build the fake. */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>

@@ -103,11 +103,15 @@ API cudaError_t cudaGetDeviceProperties(void *properties, int device) {
     return 0;
 }
 API cudaError_t cudaDeviceSynchronize(void) { CALL(cuCtxSynchronize()); }
-API cudaError_t cudaMalloc(void **at, size_t bytes) { CALL(cuMemAlloc_v2((CUdeviceptr *)at, bytes)); }
+API cudaError_t cudaMalloc(void **at, size_t bytes) {
+    CALL(cuMemAlloc_v2((CUdeviceptr *)at, bytes));
+}
 API cudaError_t cudaFree(void *at) { CALL(cuMemFree_v2((CUdeviceptr)at)); }
 API cudaError_t cudaMallocHost(void **at, size_t bytes) { CALL(cuMemHostAlloc(at, bytes, 0)); }
 API cudaError_t cudaFreeHost(void *at) { CALL(cuMemFreeHost(at)); }
-API cudaError_t cudaMemGetInfo(size_t *unused, size_t *total) { CALL(cuMemGetInfo_v2(unused, total)); }
+API cudaError_t cudaMemGetInfo(size_t *unused, size_t *total) {
+    CALL(cuMemGetInfo_v2(unused, total));
+}
 API cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, int kind, CUstream on) {
     (void)kind;
     CALL(cuMemcpyAsync((CUdeviceptr)to, (CUdeviceptr)from, bytes, on));
@@ -129,7 +133,9 @@ API cudaError_t cudaStreamWaitEvent(CUstream self, CUevent event, unsigned flags
 API cudaError_t cudaStreamBeginCapture(CUstream self, int mode) {
     CALL(cuStreamBeginCapture_v2(self, mode));
 }
-API cudaError_t cudaStreamEndCapture(CUstream self, CUgraph *made) { CALL(cuStreamEndCapture(self, made)); }
+API cudaError_t cudaStreamEndCapture(CUstream self, CUgraph *made) {
+    CALL(cuStreamEndCapture(self, made));
+}
 API cudaError_t cudaGraphInstantiate(CUgraphExec *made, CUgraph graph, unsigned long long flags) {
     CALL(cuGraphInstantiateWithFlags(made, graph, flags));
 }

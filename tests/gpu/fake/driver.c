@@ -51,7 +51,8 @@ static void write_all(struct iovec *parts, size_t count) {
             return;
         }
         for (; sent > 0 && head.msg_iovlen;) {
-            size_t part = head.msg_iov->iov_len < (size_t)sent ? head.msg_iov->iov_len : (size_t)sent;
+            size_t part =
+                head.msg_iov->iov_len < (size_t)sent ? head.msg_iov->iov_len : (size_t)sent;
             head.msg_iov->iov_base = (char *)head.msg_iov->iov_base + part;
             head.msg_iov->iov_len -= part;
             sent -= (ssize_t)part;
@@ -97,8 +98,8 @@ static bool has_died(void) {
     return recv(driver.commands, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
 }
 
-/* Wait until a stream has come to a position. A GPU that does not come on within the time limit is an
- * error, so that a gate that nobody opens fails a test in place of hanging it. */
+/* Wait until a stream has come to a position. A GPU that does not come on within the time limit is
+ * an error, so that a gate that nobody opens fails a test in place of hanging it. */
 CUresult wait_until(uint32_t stream, uint64_t position) {
     control *shared = driver.shared;
     struct timespec now, tick = {.tv_nsec = 50000000};
@@ -112,8 +113,8 @@ CUresult wait_until(uint32_t stream, uint64_t position) {
         atomic_fetch_sub(&shared->waiters, 1);
         clock_gettime(CLOCK_MONOTONIC, &now);
         if (now.tv_sec * 1000000000ll + now.tv_nsec > end) {
-            fprintf(stderr, "fake cuda: stream %u is at command %llu and does not come to %llu\n", stream,
-                    (unsigned long long)atomic_load(&shared->stream_done[stream]),
+            fprintf(stderr, "fake cuda: stream %u is at command %llu and does not come to %llu\n",
+                    stream, (unsigned long long)atomic_load(&shared->stream_done[stream]),
                     (unsigned long long)position);
             return CUDA_ERROR_LAUNCH_TIMEOUT;
         }
@@ -182,7 +183,8 @@ static CUresult start(void) {
              (off_t)pinned) == MAP_FAILED)
         return CUDA_ERROR_OPERATING_SYSTEM;
     driver.shared = mmap(NULL, sizeof(control), PROT_READ | PROT_WRITE, MAP_SHARED, shared, 0);
-    if (driver.shared == MAP_FAILED || start_process(far_commands, far_callbacks, driver.window, shared))
+    if (driver.shared == MAP_FAILED ||
+        start_process(far_commands, far_callbacks, driver.window, shared))
         return CUDA_ERROR_OPERATING_SYSTEM;
     close(far_commands);
     close(far_callbacks);
@@ -238,7 +240,8 @@ API CUresult cuDriverGetVersion(int *version) {
 static CUresult check_device(CUdevice device) {
     if (driver.forked || !driver.shared)
         return CUDA_ERROR_NOT_INITIALIZED;
-    return device < 0 || device >= (int)driver.num_devices ? CUDA_ERROR_INVALID_DEVICE : CUDA_SUCCESS;
+    return device < 0 || device >= (int)driver.num_devices ? CUDA_ERROR_INVALID_DEVICE
+                                                           : CUDA_SUCCESS;
 }
 
 API CUresult cuDeviceGetCount(int *count) {
@@ -264,12 +267,12 @@ API CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device) {
 /* An H100's, where it matters. */
 API CUresult cuDeviceGetAttribute(int *value, int attribute, CUdevice device) {
     static const int values[][2] = {
-        {1, 1024},   {2, 1024},   {3, 1024},   {4, 64},          {5, 2147483647}, {6, 65535},
-        {7, 65535},  {8, 49152},  {9, 65536},  {10, 32},         {12, 65536},     {13, 1980000},
-        {15, 1},     {16, 132},   {18, 0},     {19, 1},          {31, 1},         {36, 2619000},
-        {37, 5120},  {38, 52428800}, {39, 2048}, {40, 3},        {41, 1},         {75, 9},
-        {76, 0},     {81, 233472}, {82, 65536}, {83, 0},         {89, 0},         {90, 0},
-        {91, 1},     {92, 1},     {97, 232448}, {99, 1},         {106, 32},       {115, 0},
+        {1, 1024},  {2, 1024},      {3, 1024},    {4, 64},  {5, 2147483647}, {6, 65535},
+        {7, 65535}, {8, 49152},     {9, 65536},   {10, 32}, {12, 65536},     {13, 1980000},
+        {15, 1},    {16, 132},      {18, 0},      {19, 1},  {31, 1},         {36, 2619000},
+        {37, 5120}, {38, 52428800}, {39, 2048},   {40, 3},  {41, 1},         {75, 9},
+        {76, 0},    {81, 233472},   {82, 65536},  {83, 0},  {89, 0},         {90, 0},
+        {91, 1},    {92, 1},        {97, 232448}, {99, 1},  {106, 32},       {115, 0},
     };
     *value = 0;
     for (size_t i = 0; i < sizeof values / sizeof *values; i++)
@@ -349,7 +352,8 @@ API CUresult cuCtxEnablePeerAccess(CUcontext peer, unsigned flags) {
     pthread_mutex_lock(&driver.lock);
     bool before = enabled[current_device][peer->device];
     enabled[current_device][peer->device] = true;
-    send_message(MESSAGE_PEER, (uint64_t)current_device, (uint64_t)peer->device, 0, NULL, 0, NULL, 0);
+    send_message(MESSAGE_PEER, (uint64_t)current_device, (uint64_t)peer->device, 0, NULL, 0, NULL,
+                 0);
     pthread_mutex_unlock(&driver.lock);
     return before ? CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED : CUDA_SUCCESS;
 }
@@ -360,19 +364,35 @@ API CUresult cuGetErrorName(CUresult error, const char **name) {
         const char *name;
     } names[] = {
 #define NAME(E) {E, #E}
-        NAME(CUDA_SUCCESS), NAME(CUDA_ERROR_INVALID_VALUE), NAME(CUDA_ERROR_OUT_OF_MEMORY),
-        NAME(CUDA_ERROR_NOT_INITIALIZED), NAME(CUDA_ERROR_NO_DEVICE), NAME(CUDA_ERROR_INVALID_DEVICE),
-        NAME(CUDA_ERROR_INVALID_IMAGE), NAME(CUDA_ERROR_INVALID_CONTEXT),
-        NAME(CUDA_ERROR_NO_BINARY_FOR_GPU), NAME(CUDA_ERROR_OPERATING_SYSTEM),
-        NAME(CUDA_ERROR_INVALID_HANDLE), NAME(CUDA_ERROR_NOT_FOUND), NAME(CUDA_ERROR_NOT_READY),
-        NAME(CUDA_ERROR_ILLEGAL_ADDRESS), NAME(CUDA_ERROR_LAUNCH_TIMEOUT),
-        NAME(CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED), NAME(CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED),
-        NAME(CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED), NAME(CUDA_ERROR_LAUNCH_FAILED),
-        NAME(CUDA_ERROR_NOT_SUPPORTED), NAME(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED),
-        NAME(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED), NAME(CUDA_ERROR_STREAM_CAPTURE_MERGE),
-        NAME(CUDA_ERROR_STREAM_CAPTURE_UNMATCHED), NAME(CUDA_ERROR_STREAM_CAPTURE_UNJOINED),
-        NAME(CUDA_ERROR_STREAM_CAPTURE_ISOLATION), NAME(CUDA_ERROR_STREAM_CAPTURE_IMPLICIT),
-        NAME(CUDA_ERROR_CAPTURED_EVENT), NAME(CUDA_ERROR_UNKNOWN),
+        NAME(CUDA_SUCCESS),
+        NAME(CUDA_ERROR_INVALID_VALUE),
+        NAME(CUDA_ERROR_OUT_OF_MEMORY),
+        NAME(CUDA_ERROR_NOT_INITIALIZED),
+        NAME(CUDA_ERROR_NO_DEVICE),
+        NAME(CUDA_ERROR_INVALID_DEVICE),
+        NAME(CUDA_ERROR_INVALID_IMAGE),
+        NAME(CUDA_ERROR_INVALID_CONTEXT),
+        NAME(CUDA_ERROR_NO_BINARY_FOR_GPU),
+        NAME(CUDA_ERROR_OPERATING_SYSTEM),
+        NAME(CUDA_ERROR_INVALID_HANDLE),
+        NAME(CUDA_ERROR_NOT_FOUND),
+        NAME(CUDA_ERROR_NOT_READY),
+        NAME(CUDA_ERROR_ILLEGAL_ADDRESS),
+        NAME(CUDA_ERROR_LAUNCH_TIMEOUT),
+        NAME(CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED),
+        NAME(CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED),
+        NAME(CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED),
+        NAME(CUDA_ERROR_LAUNCH_FAILED),
+        NAME(CUDA_ERROR_NOT_SUPPORTED),
+        NAME(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED),
+        NAME(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED),
+        NAME(CUDA_ERROR_STREAM_CAPTURE_MERGE),
+        NAME(CUDA_ERROR_STREAM_CAPTURE_UNMATCHED),
+        NAME(CUDA_ERROR_STREAM_CAPTURE_UNJOINED),
+        NAME(CUDA_ERROR_STREAM_CAPTURE_ISOLATION),
+        NAME(CUDA_ERROR_STREAM_CAPTURE_IMPLICIT),
+        NAME(CUDA_ERROR_CAPTURED_EVENT),
+        NAME(CUDA_ERROR_UNKNOWN),
 #undef NAME
     };
     *name = NULL;

@@ -87,14 +87,16 @@ extern driver_state driver;
 extern __thread int current_device; /* -1: no context */
 
 /* driver.c */
-CUresult ready(void);                  /* initialised, in this process, with a context, no sticky error */
+CUresult ready(void); /* initialised, in this process, with a context, no sticky error */
 CUresult ready_on(uint32_t device);
-void send_message(uint32_t kind, uint64_t a, uint64_t b, uint64_t c, const void *first, size_t first_bytes,
-                  const void *second, size_t second_bytes); /* with the lock held */
+void send_message(uint32_t kind, uint64_t a, uint64_t b, uint64_t c, const void *first,
+                  size_t first_bytes, const void *second,
+                  size_t second_bytes); /* with the lock held */
 reply ask(uint32_t kind, uint64_t a, uint64_t b, uint64_t c, const void *body, size_t bytes);
 CUresult wait_until(uint32_t stream, uint64_t position);
 void *must_allocate(void *old, size_t bytes);
-void keep(void *object); /* never freed, so that use of a destroyed handle is an error, not a crash */
+void keep(
+    void *object); /* never freed, so that use of a destroyed handle is an error, not a crash */
 
 /* driver_stream.c */
 CUstream find_stream(CUstream given); /* NULL: no such */
@@ -111,8 +113,8 @@ CUresult copy_on(uint64_t to, uint64_t from, size_t bytes, CUstream stream);
 
 /* driver_graph.c */
 CUgraph new_graph(void);
-CUgraphNode add_node(CUgraph to, const command *given, const void *params, const CUgraphNode *before,
-                     size_t count);
+CUgraphNode add_node(CUgraph to, const command *given, const void *params,
+                     const CUgraphNode *before, size_t count);
 void list_add(node_list *self, CUgraphNode node);
 void list_join(node_list *self, const node_list *other);
 CUresult spoil(CUstream of, CUresult error);

@@ -27,8 +27,8 @@ CUgraph new_graph(void) {
     return self;
 }
 
-CUgraphNode add_node(CUgraph to, const command *given, const void *params, const CUgraphNode *before,
-                     size_t count) {
+CUgraphNode add_node(CUgraph to, const command *given, const void *params,
+                     const CUgraphNode *before, size_t count) {
     CUgraphNode self = calloc(1, sizeof *self);
     if (!self)
         abort();
@@ -49,7 +49,8 @@ CUresult spoil(CUstream of, CUresult error) {
     return error;
 }
 
-/* What may wait for the GPU, such as an allocation, spoils a capture of this thread, or of any in global mode. */
+/* What may wait for the GPU, such as an allocation, spoils a capture of this thread, or of any in
+ * global mode. */
 CUresult forbid_in_capture(void) {
     CUresult error = CUDA_SUCCESS;
     for (size_t i = 0; i < 64; i++) {
@@ -69,7 +70,8 @@ CUresult legacy_in_capture(CUstream to) {
     if (to->id >= driver.num_devices)
         return CUDA_SUCCESS;
     for (size_t i = 0; i < 64; i++)
-        if (captures[i] && captures[i]->origin->blocking && captures[i]->origin->device == to->device)
+        if (captures[i] && captures[i]->origin->blocking &&
+            captures[i]->origin->device == to->device)
             return spoil(captures[i]->origin, CUDA_ERROR_STREAM_CAPTURE_IMPLICIT);
     return CUDA_SUCCESS;
 }
@@ -145,8 +147,9 @@ API CUresult cuStreamEndCapture(CUstream given, CUgraph *made) {
     if (!of || of->origin != on)
         error = of ? CUDA_ERROR_STREAM_CAPTURE_UNMATCHED : CUDA_ERROR_INVALID_VALUE;
     else {
-        error = of->error ? CUDA_ERROR_STREAM_CAPTURE_INVALIDATED
-                : is_joined(of) ? CUDA_SUCCESS : CUDA_ERROR_STREAM_CAPTURE_UNJOINED;
+        error = of->error       ? CUDA_ERROR_STREAM_CAPTURE_INVALIDATED
+                : is_joined(of) ? CUDA_SUCCESS
+                                : CUDA_ERROR_STREAM_CAPTURE_UNJOINED;
         of->ended = true;
         end_capture_of_streams(of);
         for (size_t i = 0; i < 64; i++)
@@ -214,8 +217,8 @@ static uint64_t end_of(const CUmemcpyEnd *self) {
     return at + self->x;
 }
 
-API CUresult cuGraphAddMemcpyNode(CUgraphNode *made, CUgraph to, const CUgraphNode *before, size_t count,
-                                  const CUmemcpy3D *given, CUcontext context) {
+API CUresult cuGraphAddMemcpyNode(CUgraphNode *made, CUgraph to, const CUgraphNode *before,
+                                  size_t count, const CUmemcpy3D *given, CUcontext context) {
     (void)context;
     command copy = {.kind = COMMAND_COPY, .bytes = given->width_bytes};
     CUresult error = ready();
@@ -229,10 +232,13 @@ API CUresult cuGraphAddMemcpyNode(CUgraphNode *made, CUgraph to, const CUgraphNo
     return add(made, to, before, count, &copy, NULL);
 }
 
-API CUresult cuGraphAddMemsetNode(CUgraphNode *made, CUgraph to, const CUgraphNode *before, size_t count,
-                                  const CUmemsetNodeParams *given, CUcontext context) {
+API CUresult cuGraphAddMemsetNode(CUgraphNode *made, CUgraph to, const CUgraphNode *before,
+                                  size_t count, const CUmemsetNodeParams *given,
+                                  CUcontext context) {
     (void)context;
-    command set = {.kind = COMMAND_SET, .value = given->value, .value_bytes = given->element_bytes,
+    command set = {.kind = COMMAND_SET,
+                   .value = given->value,
+                   .value_bytes = given->element_bytes,
                    .bytes = given->width * given->element_bytes};
     CUresult error = ready();
     if (error)
@@ -244,7 +250,8 @@ API CUresult cuGraphAddMemsetNode(CUgraphNode *made, CUgraph to, const CUgraphNo
     return add(made, to, before, count, &set, NULL);
 }
 
-API CUresult cuGraphAddEmptyNode(CUgraphNode *made, CUgraph to, const CUgraphNode *before, size_t count) {
+API CUresult cuGraphAddEmptyNode(CUgraphNode *made, CUgraph to, const CUgraphNode *before,
+                                 size_t count) {
     CUresult error = ready();
     return error ? error : add(made, to, before, count, &(command){.kind = COMMAND_EMPTY}, NULL);
 }
@@ -252,7 +259,8 @@ API CUresult cuGraphAddEmptyNode(CUgraphNode *made, CUgraph to, const CUgraphNod
 API CUresult cuGraphAddDependencies(CUgraph to, const CUgraphNode *from, const CUgraphNode *then,
                                     size_t count) {
     for (size_t i = 0; i < count; i++) {
-        if (!from[i] || !then[i] || from[i]->graph != to || then[i]->graph != to || from[i] == then[i])
+        if (!from[i] || !then[i] || from[i]->graph != to || then[i]->graph != to ||
+            from[i] == then[i])
             return CUDA_ERROR_INVALID_VALUE;
         list_add(&then[i]->before, from[i]);
     }
@@ -274,8 +282,8 @@ API CUresult cuGraphGetNodes(CUgraph self, CUgraphNode *nodes, size_t *count) {
     return ready();
 }
 
-API CUresult cuGraphGetEdges_v2(CUgraph self, CUgraphNode *from, CUgraphNode *to, CUgraphEdgeData *data,
-                                size_t *count) {
+API CUresult cuGraphGetEdges_v2(CUgraph self, CUgraphNode *from, CUgraphNode *to,
+                                CUgraphEdgeData *data, size_t *count) {
     if (!self || !self->alive)
         return CUDA_ERROR_INVALID_HANDLE;
     size_t found = 0;
@@ -331,7 +339,8 @@ static bool is_acyclic(CUgraph self, uint32_t (*edges)[2], size_t num_edges) {
     return done == n;
 }
 
-API CUresult cuGraphInstantiateWithFlags(CUgraphExec *made, CUgraph self, unsigned long long flags) {
+API CUresult cuGraphInstantiateWithFlags(CUgraphExec *made, CUgraph self,
+                                         unsigned long long flags) {
     (void)flags;
     CUresult error = ready();
     if (error)
@@ -344,7 +353,7 @@ API CUresult cuGraphInstantiateWithFlags(CUgraphExec *made, CUgraph self, unsign
         num_edges += self->nodes.node[i]->before.count;
     }
     char *body = must_allocate(NULL, bytes), *at = body;
-    uint32_t(*edges)[2] = must_allocate(NULL, (num_edges + 1) * sizeof *edges);
+    uint32_t (*edges)[2] = must_allocate(NULL, (num_edges + 1) * sizeof *edges);
     for (size_t i = 0; i < self->nodes.count; i++) {
         CUgraphNode node = self->nodes.node[i];
         size_t count = sizeof(command) + node->command->param_bytes;

@@ -12,8 +12,8 @@ typedef struct {
     uint64_t at, bytes, taken; /* taken: with the red zone */
 } block;
 
-/* Blocks of one span by address. Addresses are used again only when the span has been used up, so that
- * use of freed memory is seen. */
+/* Blocks of one span by address. Addresses are used again only when the span has been used up, so
+ * that use of freed memory is seen. */
 typedef struct {
     block *blocks;
     size_t count;
@@ -139,7 +139,9 @@ API CUresult cuMemHostAlloc(void **memory, size_t bytes, unsigned flags) {
     return address ? CUDA_SUCCESS : bytes ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_ERROR_INVALID_VALUE;
 }
 
-API CUresult cuMemAllocHost_v2(void **memory, size_t bytes) { return cuMemHostAlloc(memory, bytes, 0); }
+API CUresult cuMemAllocHost_v2(void **memory, size_t bytes) {
+    return cuMemHostAlloc(memory, bytes, 0);
+}
 
 API CUresult cuMemFreeHost(void *memory) {
     CUresult error = before_allocation();
@@ -181,9 +183,11 @@ API CUresult cuMemHostGetDevicePointer_v2(CUdeviceptr *address, void *memory, un
     return CUDA_SUCCESS;
 }
 
-/* Put pinned memory under the caller's pages, with what they hold. A thread that writes to a neighbour on the
- * first or last page at this very moment loses that write; a real driver loses none. */
-static CUresult register_pages(uint64_t begin, uint64_t bytes, uint64_t given, uint64_t given_bytes) {
+/* Put pinned memory under the caller's pages, with what they hold. A thread that writes to a
+ * neighbour on the first or last page at this very moment loses that write; a real driver loses
+ * none. */
+static CUresult register_pages(uint64_t begin, uint64_t bytes, uint64_t given,
+                               uint64_t given_bytes) {
     uint64_t alias = take(PINNED, bytes, SPAN_BYTES);
     if (!alias || num_registered == 256)
         return CUDA_ERROR_OUT_OF_MEMORY;
@@ -192,8 +196,8 @@ static CUresult register_pages(uint64_t begin, uint64_t bytes, uint64_t given, u
         return CUDA_ERROR_OPERATING_SYSTEM;
     }
     memcpy((void *)alias, (const void *)begin, bytes);
-    void *at = mmap((void *)begin, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, driver.window,
-                    (off_t)(alias - WINDOW_BASE));
+    void *at = mmap((void *)begin, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+                    driver.window, (off_t)(alias - WINDOW_BASE));
     if (at == MAP_FAILED)
         return CUDA_ERROR_OPERATING_SYSTEM;
     registered[num_registered++] = (registration){begin, bytes, alias, given, given_bytes};
@@ -225,7 +229,8 @@ static CUresult unregister_pages(size_t i) {
     if (fresh == MAP_FAILED)
         return CUDA_ERROR_OPERATING_SYSTEM;
     memcpy(fresh, (const void *)was.alias, was.bytes);
-    if (mremap(fresh, was.bytes, was.bytes, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)was.address) == MAP_FAILED)
+    if (mremap(fresh, was.bytes, was.bytes, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)was.address) ==
+        MAP_FAILED)
         return CUDA_ERROR_OPERATING_SYSTEM;
     ask(MESSAGE_UNREGISTER, was.address, 0, 0, NULL, 0);
     give_back(PINNED, was.alias);
@@ -281,14 +286,15 @@ static void stage_until(uint64_t at, uint64_t position) {
     pthread_mutex_unlock(&driver.lock);
 }
 
-static CUresult copy_pageable(uint64_t to, uint64_t from, size_t bytes, CUstream stream, bool to_host) {
+static CUresult copy_pageable(uint64_t to, uint64_t from, size_t bytes, CUstream stream,
+                              bool to_host) {
     uint64_t at = stage(stream, bytes);
     if (!at)
         return CUDA_ERROR_OUT_OF_MEMORY;
     if (!to_host)
         memcpy((void *)at, (const void *)from, bytes);
-    command given = {.kind = COMMAND_COPY, .to = to_host ? at : to, .from = to_host ? from : at,
-                     .bytes = bytes};
+    command given = {
+        .kind = COMMAND_COPY, .to = to_host ? at : to, .from = to_host ? from : at, .bytes = bytes};
     CUresult error = issue(stream, &given, NULL);
     stage_until(at, error ? 0 : stream->issued);
     if (error || !to_host)
@@ -308,7 +314,8 @@ CUresult copy_on(uint64_t to, uint64_t from, size_t bytes, CUstream given) {
     uint64_t at_to, at_from;
     bool far_to = resolve(to, bytes, &at_to), far_from = resolve(from, bytes, &at_from);
     if (far_to && far_from)
-        return issue(stream, &(command){.kind = COMMAND_COPY, .to = at_to, .from = at_from, .bytes = bytes},
+        return issue(stream,
+                     &(command){.kind = COMMAND_COPY, .to = at_to, .from = at_from, .bytes = bytes},
                      NULL);
     if (stream->capture) /* memory that may move away cannot be replayed */
         return spoil(stream, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
@@ -334,7 +341,8 @@ API CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes
 }
 API CUresult cuMemcpyPeerAsync(CUdeviceptr to, CUcontext to_context, CUdeviceptr from,
                                CUcontext from_context, size_t bytes, CUstream stream) {
-    return to_context && from_context ? copy_on(to, from, bytes, stream) : CUDA_ERROR_INVALID_CONTEXT;
+    return to_context && from_context ? copy_on(to, from, bytes, stream)
+                                      : CUDA_ERROR_INVALID_CONTEXT;
 }
 
 static CUresult copy_now(uint64_t to, uint64_t from, size_t bytes) {
@@ -344,7 +352,9 @@ static CUresult copy_now(uint64_t to, uint64_t from, size_t bytes) {
     return error ? error : synchronize(find_stream(NULL));
 }
 
-API CUresult cuMemcpy(CUdeviceptr to, CUdeviceptr from, size_t bytes) { return copy_now(to, from, bytes); }
+API CUresult cuMemcpy(CUdeviceptr to, CUdeviceptr from, size_t bytes) {
+    return copy_now(to, from, bytes);
+}
 API CUresult cuMemcpyHtoD_v2(CUdeviceptr to, const void *from, size_t bytes) {
     return copy_now(to, (uint64_t)from, bytes);
 }
@@ -355,15 +365,21 @@ API CUresult cuMemcpyDtoD_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes) {
     return copy_now(to, from, bytes);
 }
 
-static CUresult set_on(CUdeviceptr to, uint64_t value, uint32_t value_bytes, size_t count, CUstream given) {
+static CUresult set_on(CUdeviceptr to, uint64_t value, uint32_t value_bytes, size_t count,
+                       CUstream given) {
     CUstream stream = find_stream(given);
     uint64_t at;
     if (!stream)
         return CUDA_ERROR_INVALID_HANDLE;
     if (!resolve(to, count * value_bytes, &at))
         return CUDA_ERROR_INVALID_VALUE;
-    return issue(stream, &(command){.kind = COMMAND_SET, .to = at, .value = value,
-                                    .value_bytes = value_bytes, .bytes = count * value_bytes}, NULL);
+    return issue(stream,
+                 &(command){.kind = COMMAND_SET,
+                            .to = at,
+                            .value = value,
+                            .value_bytes = value_bytes,
+                            .bytes = count * value_bytes},
+                 NULL);
 }
 
 API CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t count, CUstream stream) {

@@ -48,7 +48,8 @@ CUresult synchronize(CUstream self) {
     if (self->capture)
         return spoil(self, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
     /* The legacy stream stands for all that block, too. */
-    if (self->id < driver.num_devices && (error = issue(self, &(command){.kind = COMMAND_EMPTY}, NULL)))
+    if (self->id < driver.num_devices &&
+        (error = issue(self, &(command){.kind = COMMAND_EMPTY}, NULL)))
         return error;
     if ((error = wait_until(self->id, self->issued)))
         return error;
@@ -84,7 +85,8 @@ API CUresult cuStreamCreateWithPriority(CUstream *made, unsigned flags, int prio
     CUstream self = calloc(1, sizeof *self);
     pthread_mutex_lock(&driver.lock);
     if (self && driver.num_streams < MAX_STREAMS) {
-        *self = (struct CUstream_st){.alive = true, .id = driver.num_streams++,
+        *self = (struct CUstream_st){.alive = true,
+                                     .id = driver.num_streams++,
                                      .device = (uint32_t)current_device,
                                      .blocking = !(flags & CU_STREAM_NON_BLOCKING)};
         streams = must_allocate(streams, (num_streams + 1) * sizeof(CUstream));
@@ -262,7 +264,8 @@ API CUresult cuEventElapsedTime_v2(float *milliseconds, CUevent begin, CUevent e
         error = cuEventQuery(end);
     if (error)
         return error;
-    if (!begin->recorded || !end->recorded || ((begin->flags | end->flags) & CU_EVENT_DISABLE_TIMING))
+    if (!begin->recorded || !end->recorded ||
+        ((begin->flags | end->flags) & CU_EVENT_DISABLE_TIMING))
         return CUDA_ERROR_INVALID_HANDLE;
     int64_t ns = atomic_load(&driver.shared->event_ns[end->id]) -
                  atomic_load(&driver.shared->event_ns[begin->id]);
@@ -326,8 +329,11 @@ API CUresult cuLaunchHostFunc(CUstream given, CUhostFn function, void *user_data
     if (!on)
         return CUDA_ERROR_INVALID_HANDLE;
     pthread_once(&callbacks_once, start_callbacks);
-    return issue(on, &(command){.kind = COMMAND_HOST, .function_pointer = (uint64_t)function,
-                                .user_data = (uint64_t)user_data}, NULL);
+    return issue(on,
+                 &(command){.kind = COMMAND_HOST,
+                            .function_pointer = (uint64_t)function,
+                            .user_data = (uint64_t)user_data},
+                 NULL);
 }
 
 API CUresult cuModuleLoadData(CUmodule *made, const void *image) {
@@ -405,8 +411,8 @@ CUresult make_launch(CUfunction f, const unsigned *grid, const unsigned *block, 
     if (!f)
         return CUDA_ERROR_INVALID_HANDLE;
     uint64_t threads = (uint64_t)block[0] * block[1] * block[2];
-    if (!grid[0] || !grid[1] || !grid[2] || grid[0] > 0x7FFFFFFF || grid[1] > 65535 || grid[2] > 65535 ||
-        !threads || threads > 1024 || block[2] > 64)
+    if (!grid[0] || !grid[1] || !grid[2] || grid[0] > 0x7FFFFFFF || grid[1] > 65535 ||
+        grid[2] > 65535 || !threads || threads > 1024 || block[2] > 64)
         return CUDA_ERROR_INVALID_VALUE;
     if (shared > 49152 && shared > f->max_dynamic_shared)
         return CUDA_ERROR_INVALID_VALUE;
@@ -433,14 +439,16 @@ static CUresult launch(CUfunction f, const unsigned *grid, const unsigned *block
     return error ? error : issue(on, &made, bytes);
 }
 
-API CUresult cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
-                            unsigned bz, unsigned shared, CUstream on, void **params, void **extra) {
+API CUresult cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, unsigned bx,
+                            unsigned by, unsigned bz, unsigned shared, CUstream on, void **params,
+                            void **extra) {
     if (extra)
         return CUDA_ERROR_NOT_SUPPORTED;
     return launch(f, (unsigned[]){gx, gy, gz}, (unsigned[]){bx, by, bz}, shared, on, params);
 }
 
-API CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction f, void **params, void **extra) {
+API CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction f, void **params,
+                              void **extra) {
     if (extra)
         return CUDA_ERROR_NOT_SUPPORTED;
     return launch(f, config->grid, config->block, config->shared_bytes, config->stream, params);

@@ -1,4 +1,5 @@
-/* The fake GPU: takes commands from the fake driver and runs them in any order that their edges allow. */
+/* The fake GPU: takes commands from the fake driver and runs them in any order that their edges
+ * allow. */
 #define _GNU_SOURCE
 #include "gpu.h"
 #include <errno.h>
@@ -51,7 +52,8 @@ void fail(uint32_t device, int error, const char *format, ...) {
         fprintf(stderr, "fake gpu: device %u: %s\n", device, text);
     }
     if (!gpu.keep_going)
-        atomic_store(&gpu.shared->error[device], first ? error : atomic_load(&gpu.shared->error[device]));
+        atomic_store(&gpu.shared->error[device],
+                     first ? error : atomic_load(&gpu.shared->error[device]));
 }
 
 static void send_all(int to, const void *bytes, size_t count) {

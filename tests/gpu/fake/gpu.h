@@ -1,10 +1,12 @@
-/* The fake GPU's own declarations. One thread runs everything, so that a seed decides what comes first. */
+/* The fake GPU's own declarations. One thread runs everything, so that a seed decides what comes
+ * first. */
 #pragma once
 #include "protocol.h"
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Our own large mappings lie far from where the program under test has memory that it may register. */
+/* Our own large mappings lie far from where the program under test has memory that it may register.
+ */
 #define WRITERS_AT 0x300000000000ull
 #define READERS_AT 0x380000000000ull
 #define STACKS_AT 0x400000000000ull
@@ -24,9 +26,9 @@ typedef struct node {
     uint32_t references, missing; /* holders; predecessors that are not done */
     bool done, poisoned;
     uint32_t device, chain;
-    uint32_t stream;     /* MAX_STREAMS inside a graph */
+    uint32_t stream;      /* MAX_STREAMS inside a graph */
     uint32_t exec, place; /* graph and number in it */
-    uint64_t position;   /* number in its stream */
+    uint64_t position;    /* number in its stream */
     int64_t due_ns;
     struct node **next;
     size_t num_next;
@@ -41,7 +43,7 @@ typedef struct {
     bool checks, keep_going;
     uint32_t num_devices, peers[MAX_DEVICES]; /* bit d of peers[e]: e reads memory of d */
     vclock host;                              /* what the host knows to be done */
-    vclock flags; /* what wrote flags that the host can see */
+    vclock flags;                             /* what wrote flags that the host can see */
 } gpu_state;
 extern gpu_state gpu;
 
@@ -93,4 +95,5 @@ const char *function_name(uint32_t function);
 int run_kernel(const command *launch);
 int guarded(void (*run)(const command *), const command *given);
 /* Both return 0, a CUresult that nobody has reported, or what was given to leave_command. */
-void leave_command(int error) __attribute__((noreturn)); /* from inside of a command; < 0: is reported */
+void leave_command(int error)
+    __attribute__((noreturn)); /* from inside of a command; < 0: is reported */

@@ -66,7 +66,8 @@ static void write_value(node *self) {
         atomic_store((_Atomic uint32_t *)given->to, (uint32_t)given->value);
 }
 
-/* Learn what lies before the value that was waited for: a stream's flag, or else the host wrote it. */
+/* Learn what lies before the value that was waited for: a stream's flag, or else the host wrote it.
+ */
 static void wait_value(node *self) {
     const command *given = self->command;
     check_flag(given->to, given->value_bytes, false);
@@ -101,8 +102,8 @@ static void value(const command *given) {
 }
 
 static const char *name_of(const command *given) {
-    static const char *const names[] = {"nothing", "kernel", "copy", "set", "value write", "value wait",
-                                        "host function"};
+    static const char *const names[] = {"nothing",     "kernel",     "copy",         "set",
+                                        "value write", "value wait", "host function"};
     return given->kind == COMMAND_KERNEL ? function_name(given->function) : names[given->kind];
 }
 

@@ -1,4 +1,5 @@
-/* Kernels: x86 code of TVM's CUDA source (kernel.h), run block by block, the threads of a block as fibers. */
+/* Kernels: x86 code of TVM's CUDA source (kernel.h), run block by block, the threads of a block as
+ * fibers. */
 #define _GNU_SOURCE
 #include "gpu.h"
 #include <dlfcn.h>
@@ -106,7 +107,8 @@ static void on_signal(int number) {
 }
 
 /* Not setjmp: its checks do not know that fibers have stacks of their own. */
-static __attribute__((noinline)) int run_guarded(void (*run)(const command *), const command *given) {
+static __attribute__((noinline)) int run_guarded(void (*run)(const command *),
+                                                 const command *given) {
     kernels.error = 0;
     if (__builtin_setjmp(kernels.escape) == 0)
         run(given);
@@ -218,8 +220,8 @@ static bool release_barriers(uint32_t *living) {
 }
 
 static void stop_hanging(void) {
-    fail(kernels.device, 719, "threads of a block of %s wait at different barriers: a GPU would hang",
-         kernels.name);
+    fail(kernels.device, 719,
+         "threads of a block of %s wait at different barriers: a GPU would hang", kernels.name);
     leave_command(-719);
 }
 
@@ -229,7 +231,8 @@ static void run_block(void) {
     for (uint32_t i = 0; i < n; i++) {
         prepare(i);
         uint32_t *thread = kernels.fibers[i].thread;
-        thread[0] = i % size[0], thread[1] = i / size[0] % size[1], thread[2] = i / size[0] / size[1];
+        thread[0] = i % size[0], thread[1] = i / size[0] % size[1],
+        thread[2] = i / size[0] / size[1];
     }
     /* Threads run in an order of their own between barriers, so that a missing barrier is seen. */
     uint32_t offset = (uint32_t)random_below(n);
@@ -290,8 +293,9 @@ static void run_grid(const command *launch) {
 
 int run_kernel(const command *launch) {
     if (!kernels.stacks) {
-        kernels.stacks = mmap((void *)STACKS_AT, (size_t)MAX_THREADS * FIBER_STACK, PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        kernels.stacks =
+            mmap((void *)STACKS_AT, (size_t)MAX_THREADS * FIBER_STACK, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (kernels.stacks == MAP_FAILED)
             return 2;
     }

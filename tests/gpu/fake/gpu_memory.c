@@ -1,8 +1,9 @@
-/* What commands read and write: each byte of the window knows its last writer and its readers since.
+/* What commands read and write: each byte of the window knows its last writer and its readers
+ * since.
  *
- * Two accesses of a byte, one of them a write, have to be ordered by streams, events, graph edges or the
- * host (vector clocks, as FastTrack, Flanagan and Freund 2009). What is found does not depend on which of
- * the two happened to run first. */
+ * Two accesses of a byte, one of them a write, have to be ordered by streams, events, graph edges
+ * or the host (vector clocks, as FastTrack, Flanagan and Freund 2009). What is found does not
+ * depend on which of the two happened to run first. */
 #define _GNU_SOURCE
 #include "gpu.h"
 #include <stdio.h>
@@ -105,8 +106,8 @@ void free_memory(uint64_t address, uint64_t bytes) {
 }
 
 void register_memory(uint64_t address, uint64_t alias, uint64_t bytes) {
-    void *at = mmap((void *)address, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED_NOREPLACE,
-                    FD_WINDOW, (off_t)(alias - WINDOW_BASE));
+    void *at = mmap((void *)address, bytes, PROT_READ | PROT_WRITE,
+                    MAP_SHARED | MAP_FIXED_NOREPLACE, FD_WINDOW, (off_t)(alias - WINDOW_BASE));
     bool taken = at != (void *)address || memory.num_registered == 256;
     if (!taken) {
         size_t i = memory.num_registered++;
@@ -129,13 +130,15 @@ void unregister_memory(uint64_t address) {
         }
 }
 
-/* Return the offset in the window of an address, registered host memory by its alias; WINDOW_BYTES: none. */
+/* Return the offset in the window of an address, registered host memory by its alias; WINDOW_BYTES:
+ * none. */
 static uint64_t offset_of(uint64_t address) {
     if (address - WINDOW_BASE < WINDOW_BYTES)
         return address - WINDOW_BASE;
     for (size_t i = 0; i < memory.num_registered; i++)
         if (address - memory.registered[i].address < memory.registered[i].bytes)
-            return address - memory.registered[i].address + memory.registered[i].alias - WINDOW_BASE;
+            return address - memory.registered[i].address + memory.registered[i].alias -
+                   WINDOW_BASE;
     return WINDOW_BYTES;
 }
 
@@ -166,9 +169,10 @@ void begin_access(node *self, const char *what) {
             current.spans |= 1u << d;
     }
     current.on = gpu.checks;
-    memory.accesses[current.id] = (access){
-        self->chain, self->clock.tick[self->chain], self->stream, self->exec, self->place,
-        self->position, what};
+    memory.accesses[current.id] = (access){self->chain,  self->clock.tick[self->chain],
+                                           self->stream, self->exec,
+                                           self->place,  self->position,
+                                           what};
 }
 
 void end_access(void) { current.on = false; }
@@ -188,16 +192,15 @@ static void report_race(uint64_t at, const char *doing, uint32_t other, const ch
         return;
     current.reported_with = other;
     char mine[300], theirs[300];
-    fail(current.node->device, 719,
-         "race: %s %s 0x%llx, and nothing orders it and %s, which %s it",
+    fail(current.node->device, 719, "race: %s %s 0x%llx, and nothing orders it and %s, which %s it",
          describe(current.id, mine, sizeof mine), doing, (unsigned long long)(WINDOW_BASE + at),
          describe(other, theirs, sizeof theirs), did);
 }
 
 static void report_place(uint64_t at, const char *doing, const char *what) {
     char mine[300];
-    fail(current.node->device, 700, "%s %s 0x%llx, %s", describe(current.id, mine, sizeof mine), doing,
-         (unsigned long long)(WINDOW_BASE + at), what);
+    fail(current.node->device, 700, "%s %s 0x%llx, %s", describe(current.id, mine, sizeof mine),
+         doing, (unsigned long long)(WINDOW_BASE + at), what);
     leave_command(-700);
 }
 
@@ -213,7 +216,8 @@ static uint32_t with_reader(uint32_t base) {
     return IS_SET | (uint32_t)memory.num_sets++;
 }
 
-/* Return the reader in a set, or the one reader, that is not before this command; 0: there is none. */
+/* Return the reader in a set, or the one reader, that is not before this command; 0: there is none.
+ */
 static uint32_t unordered_reader(uint32_t readers) {
     for (; readers & IS_SET; readers = memory.sets[readers & ~IS_SET].base)
         if (!is_before(memory.sets[readers & ~IS_SET].added))

@@ -1,4 +1,5 @@
-/* Streams, events and graphs as one thing: nodes with edges, of which any that is ready may run next. */
+/* Streams, events and graphs as one thing: nodes with edges, of which any that is ready may run
+ * next. */
 #define _GNU_SOURCE
 #include "gpu.h"
 #include <limits.h>
@@ -63,7 +64,8 @@ static uint32_t add_chain(void) {
 }
 
 void add_stream(uint32_t id, uint32_t device, bool blocking) {
-    all.streams[id] = (stream){.used = true, .blocking = blocking, .device = device, .chain = add_chain()};
+    all.streams[id] =
+        (stream){.used = true, .blocking = blocking, .device = device, .chain = add_chain()};
 }
 
 static size_t command_bytes(const command *given) { return sizeof *given + given->param_bytes; }
@@ -77,8 +79,13 @@ static command *copy_command(const command *given) {
 static node *new_node(const command *given, uint32_t device, uint32_t chain) {
     node *self = must_allocate(NULL, sizeof *self);
     /* missing: one for its maker, so that it does not start before all its edges are there */
-    *self = (node){.references = 1, .missing = 1, .device = device, .chain = chain,
-                   .stream = MAX_STREAMS, .event = -1, .command = copy_command(given)};
+    *self = (node){.references = 1,
+                   .missing = 1,
+                   .device = device,
+                   .chain = chain,
+                   .stream = MAX_STREAMS,
+                   .event = -1,
+                   .command = copy_command(given)};
     return self;
 }
 
@@ -108,7 +115,8 @@ static void wait_for(node *self, node *before) {
     self->missing++;
 }
 
-/* What a copy to pinned memory will write, the host must not read before: let it find no old result there. */
+/* What a copy to pinned memory will write, the host must not read before: let it find no old result
+ * there. */
 static void poison_target(node *self) {
     const command *given = self->command;
     uint64_t at = given->to - WINDOW_BASE, from = given->from - WINDOW_BASE;
@@ -132,7 +140,8 @@ static void finish_edges(node *self) {
     all.ready[all.num_ready++] = self;
 }
 
-/* Make a node that follows what its stream has to wait for; the caller adds edges and finishes them. */
+/* Make a node that follows what its stream has to wait for; the caller adds edges and finishes
+ * them. */
 static node *append(uint32_t id, const command *given) {
     stream *to = &all.streams[id];
     node *self = new_node(given, to->device, to->chain);
@@ -140,7 +149,8 @@ static node *append(uint32_t id, const command *given) {
     clock_join(&self->clock, &gpu.host);
     wait_for(self, to->last);
     if (id < gpu.num_devices) { /* the legacy stream waits for all that block, and they for it */
-        for (uint32_t other = gpu.num_devices; other < MAX_STREAMS && all.streams[other].used; other++)
+        for (uint32_t other = gpu.num_devices; other < MAX_STREAMS && all.streams[other].used;
+             other++)
             if (all.streams[other].blocking && all.streams[other].device == to->device)
                 wait_for(self, all.streams[other].last);
     } else if (to->blocking) {
@@ -169,7 +179,8 @@ void enqueue_wait(uint32_t id, uint32_t event) {
     finish_edges(self);
 }
 
-/* Order the nodes, and cover them with chains: each continues that of one it waits for, where it can. */
+/* Order the nodes, and cover them with chains: each continues that of one it waits for, where it
+ * can. */
 static void cover_with_chains(graph *self) {
     uint32_t n = self->num_nodes, head = 0, tail = 0;
     uint32_t *missing = calloc(n + 1, sizeof *missing);

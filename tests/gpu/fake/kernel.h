@@ -88,18 +88,10 @@ template <class T, class U> static inline T atomicExch(T *at, U with) {
 }
 
 #define FAKE_VECTOR(T, N)                                                                          \
-    struct N##1 {                                                                                  \
-        T x;                                                                                       \
-    };                                                                                             \
-    struct alignas(2 * sizeof(T)) N##2 {                                                           \
-        T x, y;                                                                                    \
-    };                                                                                             \
-    struct N##3 {                                                                                  \
-        T x, y, z;                                                                                 \
-    };                                                                                             \
-    struct alignas(sizeof(T) == 8 ? 16 : 4 * sizeof(T)) N##4 {                                     \
-        T x, y, z, w;                                                                              \
-    };                                                                                             \
+    struct N##1 { T x; };                                                                          \
+    struct alignas(2 * sizeof(T)) N##2 { T x, y; };                                                \
+    struct N##3 { T x, y, z; };                                                                    \
+    struct alignas(sizeof(T) == 8 ? 16 : 4 * sizeof(T)) N##4 { T x, y, z, w; };                    \
     static inline N##1 make_##N##1(T x) { return {x}; }                                            \
     static inline N##2 make_##N##2(T x, T y) { return {x, y}; }                                    \
     static inline N##3 make_##N##3(T x, T y, T z) { return {x, y, z}; }                            \

@@ -1,7 +1,7 @@
 /* What the fake driver, in the program under test, and the fake GPU, a process of its own, share.
  *
- * Commands go over a socket, so that the GPU takes them in one order: that in which the host's threads
- * issued them. What the host polls (how far a stream is, errors) lies in shared memory. */
+ * Commands go over a socket, so that the GPU takes them in one order: that in which the host's
+ * threads issued them. What the host polls (how far a stream is, errors) lies in shared memory. */
 #pragma once
 #include <stdatomic.h>
 #include <stdint.h>
@@ -47,23 +47,23 @@ typedef struct {
 } command;
 
 typedef enum {
-    MESSAGE_DEVICES,   /* number of them */
-    MESSAGE_STREAM,    /* stream, device, whether it waits for the legacy stream */
-    MESSAGE_ENQUEUE,   /* stream; command and parameters follow */
-    MESSAGE_RECORD,    /* stream, event */
-    MESSAGE_WAIT,      /* stream, event */
-    MESSAGE_GRAPH,     /* exec, nodes, edges; commands, then pairs of edges follow */
-    MESSAGE_LAUNCH,    /* stream, exec */
-    MESSAGE_ALLOCATE,  /* address, bytes, bytes of the red zone after them */
-    MESSAGE_FREE,      /* address, bytes */
-    MESSAGE_REGISTER,  /* host address, alias in pinned memory, bytes */
+    MESSAGE_DEVICES,    /* number of them */
+    MESSAGE_STREAM,     /* stream, device, whether it waits for the legacy stream */
+    MESSAGE_ENQUEUE,    /* stream; command and parameters follow */
+    MESSAGE_RECORD,     /* stream, event */
+    MESSAGE_WAIT,       /* stream, event */
+    MESSAGE_GRAPH,      /* exec, nodes, edges; commands, then pairs of edges follow */
+    MESSAGE_LAUNCH,     /* stream, exec */
+    MESSAGE_ALLOCATE,   /* address, bytes, bytes of the red zone after them */
+    MESSAGE_FREE,       /* address, bytes */
+    MESSAGE_REGISTER,   /* host address, alias in pinned memory, bytes */
     MESSAGE_UNREGISTER, /* host address */
-    MESSAGE_PEER,      /* device that reads, device that is read */
-    MESSAGE_SYNCED,    /* stream that the host has waited for */
-    MESSAGE_OBSERVED,  /* event that the host has waited for */
-    MESSAGE_HOST_DONE, /* token of a host function that has returned */
-    MESSAGE_LOAD,      /* path follows; a reply comes */
-    MESSAGE_FUNCTION,  /* module; name follows; a reply comes */
+    MESSAGE_PEER,       /* device that reads, device that is read */
+    MESSAGE_SYNCED,     /* stream that the host has waited for */
+    MESSAGE_OBSERVED,   /* event that the host has waited for */
+    MESSAGE_HOST_DONE,  /* token of a host function that has returned */
+    MESSAGE_LOAD,       /* path follows; a reply comes */
+    MESSAGE_FUNCTION,   /* module; name follows; a reply comes */
 } message_kind;
 
 typedef struct {
