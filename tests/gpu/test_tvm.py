@@ -10,13 +10,13 @@ import tvm
 from tvm import relax
 
 from tests.relax_modules import EXTENT, random_module
-from tvm_sphinx.extract import extract_task_graph
-from tvm_sphinx.lower import lower_to_kernels
+from tvm_sphinx.frontend.extract import extract_task_graph
+from tvm_sphinx.frontend.lower import lower_to_kernels
 from tvm_sphinx.platform import Device, Platform
-from tvm_sphinx.programs import build_stock_program, flatten_outputs
+from tvm_sphinx.platform.targets import cuda_devices, device_target, host_target
+from tvm_sphinx.program.kinds import build_stock_program, flatten_outputs
 from tvm_sphinx.relax_pass import annotate_schedule
-from tvm_sphinx.schedule import Schedule
-from tvm_sphinx.targets import cuda_devices, device_target, host_target
+from tvm_sphinx.scheduling.schedule import Schedule
 
 pytestmark = pytest.mark.gpu
 

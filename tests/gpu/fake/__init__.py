@@ -76,9 +76,10 @@ def load(folder: Path | None = None) -> Any:
     """Load the fake driver and runtime into this process, in place of real ones; return the driver.
 
     Call it before TVM is imported: TVM's CUDA runtime then finds them by their names. The product finds
-    them, too, with ``dlopen("libcuda.so.1")``.
+    them, too, with ``dlopen("libcuda.so.1")``, and the nvcc beside this file in the place of NVIDIA's.
     """
     folder = build() if folder is None else folder
+    os.environ["TVM_SPHINX_NVCC"] = str(_HERE / "nvcc")
     driver = ctypes.CDLL(str(folder / "libcuda.so.1"), mode=ctypes.RTLD_GLOBAL)
     ctypes.CDLL(str(folder / "libcudart.so.13"), mode=ctypes.RTLD_GLOBAL)
     driver.fake_cuda_report.restype = ctypes.c_char_p
