@@ -86,6 +86,7 @@ void begin_access(node *self, const char *what);
 void end_access(void);
 void check_read(uint64_t address, uint64_t bytes);
 void check_write(uint64_t address, uint64_t bytes);
+void check_copy(uint64_t to, uint64_t from, uint64_t bytes);
 void check_flag(uint64_t address, uint64_t bytes, bool writes);
 
 /* gpu_kernels.c */

@@ -91,8 +91,7 @@ static void set(const command *given) {
 }
 
 static void copy(const command *given) {
-    check_read(given->from, given->bytes);
-    check_write(given->to, given->bytes);
+    check_copy(given->to, given->from, given->bytes);
     memmove((void *)given->to, (const void *)given->from, given->bytes);
 }
 

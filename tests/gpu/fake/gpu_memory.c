@@ -234,7 +234,7 @@ static __attribute__((noinline)) void read_byte(uint64_t at) {
     uint32_t writer = memory.writer[at], readers = memory.reader[at];
     if (writer == NOWHERE)
         report_place(at, "reads", "which is not allocated");
-    if (writer == UNWRITTEN) {
+    if (writer == UNWRITTEN && current.node->command->kind == COMMAND_KERNEL) {
         char mine[300];
         fail(current.node->device, 719, "%s reads 0x%llx, which nothing has written",
              describe(current.id, mine, sizeof mine), (unsigned long long)(WINDOW_BASE + at));
@@ -284,6 +284,19 @@ void check_write(uint64_t address, uint64_t bytes) {
             write_byte(i);
 }
 
+/* A copy may take along what nothing has written, as when only its time is asked for; where it
+ * comes to on a device is then as before. What the host gets are NaNs. */
+void check_copy(uint64_t to, uint64_t from, uint64_t bytes) {
+    check_read(from, bytes);
+    check_write(to, bytes);
+    uint64_t at = offset_of(to), source = offset_of(from);
+    if (!current.on || at / SPAN_BYTES >= PINNED || source >= WINDOW_BYTES)
+        return;
+    for (uint64_t i = 0; i < bytes; i++)
+        if (memory.writer[source + i] == UNWRITTEN)
+            memory.writer[at + i] = UNWRITTEN;
+}
+
 void check_flag(uint64_t address, uint64_t bytes, bool writes) {
     uint64_t at = offset_of(address);
     if (!current.on || at >= WINDOW_BYTES)
@@ -302,7 +315,7 @@ void check_flag(uint64_t address, uint64_t bytes, bool writes) {
     void __tsan_write##BYTES(void *at) { check_write((uintptr_t)at, BYTES); }                      \
     void __tsan_unaligned_read##BYTES(void *at) { check_read((uintptr_t)at, BYTES); }              \
     void __tsan_unaligned_write##BYTES(void *at) { check_write((uintptr_t)at, BYTES); }
-void __tsan_init(void);
+void __tsan_init(void), __tsan_atomic_thread_fence(int);
 void __tsan_func_entry(void *), __tsan_func_exit(void *);
 void __tsan_read_range(void *, size_t), __tsan_write_range(void *, size_t);
 #define DECLARE(BYTES)                                                                             \
@@ -312,6 +325,7 @@ void __tsan_read_range(void *, size_t), __tsan_write_range(void *, size_t);
 SIZES(DECLARE)
 SIZES(HOOKS)
 void __tsan_init(void) {}
+void __tsan_atomic_thread_fence(int order) { (void)order; }
 void __tsan_func_entry(void *caller) { (void)caller; }
 void __tsan_func_exit(void *caller) { (void)caller; }
 void __tsan_read_range(void *at, size_t bytes) { check_read((uintptr_t)at, bytes); }
