@@ -78,6 +78,13 @@ class Bench:
     def copy(self, to: int, source: int, stream: int) -> None:
         self.cuda.call("MemcpyAsync", to, source, 4 * N, stream)
 
+    def filled(self) -> int:
+        """Return memory that holds ones, so that reading it too early is a matter of order alone."""
+        memory = self.cuda.memory(N)
+        self.cuda.call("MemcpyDtoD_v2", memory, self.ones, 4 * N)
+        self.cuda.call("CtxSynchronize")
+        return memory
+
     def order(self, before: int, after: int) -> None:
         """Let one stream wait for the other by an event."""
         event = self.cuda.event()
@@ -141,7 +148,7 @@ def use_after_free(bench: Bench, fault: bool) -> None:
 
 @program
 def event_between_streams(bench: Bench, fault: bool) -> None:
-    half, to = bench.cuda.memory(N), bench.cuda.memory(N)
+    half, to = bench.filled(), bench.filled()
     bench.add_one(bench.first, half, bench.ones)
     if not fault:
         bench.order(bench.first, bench.second)
@@ -166,7 +173,7 @@ def write_after_read(bench: Bench, fault: bool) -> None:
 
 @program
 def event_of_an_earlier_record(bench: Bench, fault: bool) -> None:
-    half, to = bench.cuda.memory(N), bench.cuda.memory(N)
+    half, to = bench.filled(), bench.filled()
     event = bench.cuda.event()
     bench.copy(half, bench.ones, bench.first)
     bench.cuda.call("EventRecord", event, bench.first)
@@ -182,7 +189,7 @@ def event_of_an_earlier_record(bench: Bench, fault: bool) -> None:
 
 @program
 def host_waits_between_streams(bench: Bench, fault: bool) -> None:
-    half, to = bench.cuda.memory(N), bench.cuda.memory(N)
+    half, to = bench.filled(), bench.filled()
     event = bench.cuda.event()
     bench.add_one(bench.first, half, bench.ones)
     bench.cuda.call("EventRecord", event, bench.first)
@@ -194,9 +201,8 @@ def host_waits_between_streams(bench: Bench, fault: bool) -> None:
 
 @program
 def flag_between_streams(bench: Bench, fault: bool) -> None:
-    half, to, flag = bench.cuda.memory(N), bench.cuda.memory(N), bench.cuda.memory(1)
+    half, to, flag = bench.filled(), bench.filled(), bench.cuda.memory(1)
     bench.cuda.call("MemsetD32_v2", flag, 0, 1)
-    bench.copy(half, bench.ones, 0)
     bench.cuda.call("CtxSynchronize")
     if not fault:
         bench.cuda.call("StreamWaitValue32_v2", bench.second, flag, 1, 0)
@@ -248,7 +254,7 @@ def read_before_waiting(bench: Bench, fault: bool) -> None:
 @program
 def legacy_stream(bench: Bench, fault: bool) -> None:
     """A blocking stream and the legacy stream wait for each other; others do not."""
-    half, to, back = (bench.cuda.memory(N) for _ in range(3))
+    half, to, back = (bench.filled() for _ in range(3))
     stream = bench.cuda.stream(blocking=not fault)
     bench.add_one(stream, half, bench.ones)
     bench.add_one(0, to, half)
@@ -258,7 +264,7 @@ def legacy_stream(bench: Bench, fault: bool) -> None:
 
 @program
 def edge_of_a_graph(bench: Bench, fault: bool) -> None:
-    half, other, to = (bench.cuda.memory(N) for _ in range(3))
+    half, other, to = (bench.filled() for _ in range(3))
     graph = bench.cuda.made("GraphCreate", 0)
     left = bench.cuda.kernel_node(graph, [], bench.kernel("add_one"), half, bench.ones)
     right = bench.cuda.kernel_node(graph, [], bench.kernel("add_one"), other, bench.ones)
@@ -273,7 +279,7 @@ def edge_of_a_graph(bench: Bench, fault: bool) -> None:
 @program
 def captured_fork(bench: Bench, fault: bool) -> None:
     """A second stream joins the capture; the fault takes its result without waiting for it."""
-    half, other, to = (bench.cuda.memory(N) for _ in range(3))
+    half, other, to = (bench.filled() for _ in range(3))
     bench.cuda.call("StreamBeginCapture_v2", bench.first, 1)
     bench.order(bench.first, bench.second)
     bench.add_one(bench.first, half, bench.ones)
@@ -419,7 +425,7 @@ def barriers(bench: Bench, fault: bool) -> None:
 def host_function(bench: Bench, fault: bool) -> None:
     """A function of the host runs in its place in the stream."""
     kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-    half, pinned, seen = bench.cuda.memory(N), bench.cuda.pinned([0.0] * N), []
+    half, pinned, seen = bench.filled(), bench.cuda.pinned([0.0] * N), []
     call = kind(lambda _: seen.append(pinned[0]))
     bench.add_one(bench.first, half, bench.ones)
     bench.copy(ctypes.addressof(pinned), half, bench.first)
