@@ -11,8 +11,9 @@
 #
 # There: Python as in PYTHON, with numpy, psutil, cloudpickle, ml_dtypes, torch, onnx, onnxruntime, onnxscript,
 # torchvision, timm, transformers, pytest and hypothesis; nvcc, gcc, NVIDIA's driver.
-# Environment of run: KIT (gpu-kit), OUT (out/gpu), SITE (where to unpack), WORK (logs, records), MODELS,
-# BENCH (options of benchmarks/gpu/bench.py). FAKE=1 takes the fake GPU and the installed TVM.
+# Environment of run: KIT (gpu-kit), OUT (out/gpu), SITE (where to unpack), WORK (logs, records), TESTS, CHECKS,
+# MODELS, LATENCY_MODELS (which; by default all). FAKE=1 takes the fake GPU and, where there is no KIT, the
+# installed TVM.
 set -euo pipefail
 tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 tvm=0.27.0.post1 ffi=0.1.14.post1
@@ -21,7 +22,7 @@ pack() {
   local out python cache work
   out=$(mkdir -p "$1" && readlink -f "$1") python=${2:-python3.12}
   cache=${CACHE:-$HOME/.cache/sphinx-gpu-kit} work=$(mktemp -d)
-  trap 'rm -rf "$work"' EXIT
+  trap "rm -rf '$work'" EXIT # the function's variables are gone by then
   mkdir -p "$cache/wheels" "$work/source" "$work/site"
   for wanted in apache-tvm==$tvm apache-tvm-ffi==$ffi; do
     "$python" -m pip download -q --no-deps --only-binary=:all: --find-links "$cache/wheels" -d "$cache/wheels" $wanted
@@ -85,7 +86,7 @@ P
 build_probe() {
   gcc -std=c11 -O2 -o "$work/probe" "$tree/benchmarks/gpu/probe.c" -ldl
   local capability
-  capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2> /dev/null | head -1 | tr -d .)
+  capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2> /dev/null | head -1 | tr -d .) || true
   "$nvcc" -O3 --cubin "-arch=sm_${capability:-90}" -o "$work/probe.image" "$tree/benchmarks/gpu/probe.cu"
 }
 
@@ -128,7 +129,7 @@ run() {
   local facts_job=$! probe_job
   build_probe > "$work/logs/build_probe.txt" 2>&1 &
   probe_job=$!
-  if [ "$mode" = real ]; then unpack; fi
+  if [ "$mode" = real ] || [ -e "$kit" ]; then unpack; fi
   wait "$facts_job" || say "machine: $?"
   wait "$probe_job" || say "building the probe: $? $(tail -3 "$work/logs/build_probe.txt")"
   say "unpacked; LD_LIBRARY_PATH=$LD_LIBRARY_PATH"
@@ -137,15 +138,15 @@ run() {
   say probe
   # The tests only check, so they may run beside the checks.
   local checks=$(($(left) / 4))
-  timeout "$checks" python3 -m pytest -q -m gpu --gpu "$mode" tests > "$OUT/pytest.txt" 2>&1 &
+  timeout "$checks" python3 -m pytest -q -m gpu --gpu "$mode" ${TESTS:-tests} > "$OUT/pytest.txt" 2>&1 &
   local tests_job=$!
-  timeout "$checks" python3 benchmarks/gpu/check.py "$OUT/check.jsonl" || say "check: $?"
+  timeout "$checks" python3 benchmarks/gpu/check.py "$OUT/check.jsonl" ${CHECKS:-} || say "check: $?"
   wait "$tests_job" || say "tests: $?"
   tail -3 "$OUT/pytest.txt"
   keep_files
   say checked
   timeout $(($(left) - 10)) python3 benchmarks/gpu/bench.py --out "$OUT" --work "$work" \
-    --seconds $(($(left) - 20)) ${MODELS:+--models $MODELS} ${BENCH:-} || say "bench: $?"
+    --seconds $(($(left) - 20)) ${MODELS:+--models $MODELS} || say "bench: $?"
   keep_files
   say measured
   if [ "$(left)" -gt 60 ]; then

@@ -10,7 +10,7 @@ SHAPE = (1, 8, 12, 12)
 
 
 def small_network() -> tvm.IRModule:
-    """Return four branches of convolutions and pooling, joined, and a dense layer; weights are seeded."""
+    """Return four branches of convolutions and pooling, and a dense layer; weights are seeded."""
     rng = np.random.default_rng(0)
 
     def weight(*shape: int) -> relax.Expr:
