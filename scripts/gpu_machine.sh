@@ -11,9 +11,9 @@
 #
 # There: Python as in PYTHON, with numpy, psutil, cloudpickle, ml_dtypes, torch, onnx, onnxruntime, onnxscript,
 # torchvision, timm, transformers, pytest and hypothesis; nvcc, gcc, NVIDIA's driver.
-# Environment of run: KIT (gpu-kit), OUT (out/gpu), SITE (where to unpack), WORK (logs, records), TESTS, CHECKS,
-# MODELS, LATENCY_MODELS (which; by default all). FAKE=1 takes the fake GPU and, where there is no KIT, the
-# installed TVM.
+# Environment of run: KIT (gpu-kit), OUT (out/gpu), SITE (where to unpack), WORK (logs, records); TESTS, CHECKS,
+# MODELS, LATENCY_MODELS (which; the last two may be empty). FAKE=1 takes the fake GPU and, where there is no
+# KIT, the installed TVM.
 set -euo pipefail
 tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 tvm=0.27.0.post1 ffi=0.1.14.post1
@@ -138,7 +138,7 @@ run() {
   say probe
   # The tests only check, so they may run beside the checks.
   local checks=$(($(left) / 4))
-  timeout "$checks" python3 -m pytest -q -m gpu --gpu "$mode" ${TESTS:-tests} > "$OUT/pytest.txt" 2>&1 &
+  timeout "$checks" python3 -m pytest -m gpu --gpu "$mode" --continue-on-collection-errors ${TESTS:-tests} > "$OUT/pytest.txt" 2>&1 &
   local tests_job=$!
   timeout "$checks" python3 benchmarks/gpu/check.py "$OUT/check.jsonl" ${CHECKS:-} || say "check: $?"
   wait "$tests_job" || say "tests: $?"
@@ -146,11 +146,12 @@ run() {
   keep_files
   say checked
   timeout $(($(left) - 10)) python3 benchmarks/gpu/bench.py --out "$OUT" --work "$work" \
-    --seconds $(($(left) - 20)) ${MODELS:+--models $MODELS} || say "bench: $?"
+    --seconds $(($(left) - 20)) ${MODELS+--models $MODELS} || say "bench: $?"
   keep_files
   say measured
-  if [ "$(left)" -gt 60 ]; then
-    timeout $(($(left) - 10)) python3 benchmarks/latency.py --models ${LATENCY_MODELS:-googlenet bilstm} \
+  local latency=${LATENCY_MODELS-googlenet bilstm}
+  if [ -n "$latency" ] && [ "$(left)" -gt 60 ]; then
+    timeout $(($(left) - 10)) python3 benchmarks/latency.py --models $latency \
       --platforms detect --json "$OUT/latency.json" > "$work/logs/latency.txt" 2>&1 || say "latency: $?"
     tail -20 "$work/logs/latency.txt"
   fi

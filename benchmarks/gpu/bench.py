@@ -37,7 +37,7 @@ class Results:
     """Appends rows to a file, each when it is known."""
 
     def __init__(self, path: Path, model: str) -> None:
-        self.file, self.model = open(path, "a", buffering=1), model
+        self.path, self.model = path, model
 
     def add(self, what: str, function: Callable[[], Row]) -> None:
         """Call a function and write the row that it returns, or its error."""
@@ -49,8 +49,13 @@ class Results:
             row.update({"ok": False, "error": f"{type(error).__name__}: {error}"[:800]})
             row["trace"] = traceback.format_exc()[-1200:]
         row["seconds"] = round(time.perf_counter() - begin, 1)
-        self.file.write(json.dumps(row) + "\n")
+        self.write(row)
         print({key: value for key, value in row.items() if key != "trace"}, flush=True)
+
+    def write(self, row: Row) -> None:
+        """Append a row."""
+        with open(self.path, "a") as file:
+            file.write(json.dumps(row) + "\n")
 
 
 @contextlib.contextmanager
@@ -266,10 +271,8 @@ def run_child(args: argparse.Namespace, name: str, stage: str, until: float) -> 
             status = "out of time"
     if status:
         print(f"{name}, {stage}: ended with {status}", flush=True)
-        Results(args.out / "bench.jsonl", name).file.write(
-            json.dumps({"model": name, "what": stage, "ok": False, "error": f"ended with {status}"})
-            + "\n"
-        )
+        row = {"model": name, "what": stage, "ok": False, "error": f"ended with {status}"}
+        Results(args.out / "bench.jsonl", name).write(row)
 
 
 def print_table(path: Path) -> None:
@@ -285,7 +288,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=300)
-    parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--models", nargs="*", default=MODELS)
     parser.add_argument("--jobs", type=int, default=5, help="models whose peers run at once")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--stage", default="peers", help=argparse.SUPPRESS)
@@ -294,6 +297,7 @@ def main() -> None:
         child(args)
         return
     (args.work / "logs").mkdir(parents=True, exist_ok=True)
+    (args.out / "bench.jsonl").touch()
     begin = time.time()
     end = begin + args.seconds
     with ThreadPoolExecutor(args.jobs) as pool:
