@@ -230,7 +230,16 @@ static bool has_read(uint32_t readers) {
            ((readers & IS_SET) && memory.sets[readers & ~IS_SET].added == current.id);
 }
 
-static __attribute__((noinline)) void read_byte(uint64_t at) {
+/* Bytes of one writer and the same readers are looked at once. */
+static uint64_t end_of_run(uint64_t at, uint64_t end) {
+    uint32_t writer = memory.writer[at], readers = memory.reader[at];
+    while (++at < end && memory.writer[at] == writer && memory.reader[at] == readers) {
+    }
+    return at;
+}
+
+/* Check that a byte may be read; return its readers from now on. */
+static uint32_t read_byte(uint64_t at) {
     uint32_t writer = memory.writer[at], readers = memory.reader[at];
     if (writer == NOWHERE)
         report_place(at, "reads", "which is not allocated");
@@ -242,11 +251,12 @@ static __attribute__((noinline)) void read_byte(uint64_t at) {
     }
     if (!is_before(writer))
         report_race(at, "reads", writer, "writes");
-    if (writer != current.id && !has_read(readers))
-        memory.reader[at] = unordered_reader(readers) ? with_reader(readers) : current.id;
+    if (writer == current.id || has_read(readers))
+        return readers;
+    return unordered_reader(readers) ? with_reader(readers) : current.id;
 }
 
-static __attribute__((noinline)) void write_byte(uint64_t at) {
+static void write_byte(uint64_t at) {
     uint32_t writer = memory.writer[at], readers = memory.reader[at], other;
     if (writer == NOWHERE)
         report_place(at, "writes", "which is not allocated");
@@ -254,8 +264,27 @@ static __attribute__((noinline)) void write_byte(uint64_t at) {
         report_race(at, "writes", writer, "writes");
     if (readers && (other = unordered_reader(readers)))
         report_race(at, "writes", other, "reads");
-    memory.writer[at] = current.id;
-    memory.reader[at] = 0;
+}
+
+static __attribute__((noinline)) void read_range(uint64_t at, uint64_t end) {
+    while (at < end) {
+        uint64_t last = end_of_run(at, end);
+        uint32_t before = memory.reader[at], readers = read_byte(at);
+        if (readers != before)
+            fill(memory.reader + at, last - at, readers);
+        at = last;
+    }
+}
+
+static __attribute__((noinline)) void write_range(uint64_t at, uint64_t end) {
+    while (at < end) {
+        uint64_t last = end_of_run(at, end);
+        write_byte(at);
+        fill(memory.writer + at, last - at, current.id);
+        if (memory.reader[at])
+            fill(memory.reader + at, last - at, 0);
+        at = last;
+    }
 }
 
 /* Return the offset of a range that the command may touch. */
@@ -270,18 +299,22 @@ void check_read(uint64_t address, uint64_t bytes) {
     uint64_t at = current.on ? place_of(address, "reads") : WINDOW_BYTES;
     if (at >= WINDOW_BYTES)
         return; /* shared memory, a stack; what is mapped nowhere faults by itself */
-    for (uint64_t i = at; i < at + bytes; i++)
-        if (memory.writer[i] != current.id && memory.reader[i] != current.id)
-            read_byte(i);
+    uint64_t i = at, end = at + bytes;
+    while (i < end && (memory.writer[i] == current.id || memory.reader[i] == current.id))
+        i++;
+    if (i < end)
+        read_range(i, end);
 }
 
 void check_write(uint64_t address, uint64_t bytes) {
     uint64_t at = current.on ? place_of(address, "writes") : WINDOW_BYTES;
     if (at >= WINDOW_BYTES)
         return;
-    for (uint64_t i = at; i < at + bytes; i++)
-        if (memory.writer[i] != current.id || memory.reader[i])
-            write_byte(i);
+    uint64_t i = at, end = at + bytes;
+    while (i < end && memory.writer[i] == current.id && !memory.reader[i])
+        i++;
+    if (i < end)
+        write_range(i, end);
 }
 
 /* A copy may take along what nothing has written, as when only its time is asked for; where it
