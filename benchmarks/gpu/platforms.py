@@ -27,14 +27,18 @@ def gpu_devices() -> tuple[Device, ...]:
     return tuple(device for device in devices if device.runtime == "cuda:0")
 
 
-def platforms() -> dict[str, tuple[Platform, str]]:
-    """Return platforms by what they stand for, each with the search algorithm to take."""
-    cpus, gpus = cpu_devices(), gpu_devices()
+def platforms() -> dict[str, Platform]:
+    """Return the platforms to compile for, by what they stand for."""
+    cpus = cpu_devices()
     return {
-        "ours, cpu + gpu": (Platform((*cpus, *gpus)), "cpga"),
-        "ours, gpu alone": (Platform((cpus[0], gpus[0])), "single"),
-        "ours, cpu alone": (Platform(cpus), "cpga"),
+        "ours, cpu + gpu": Platform((*cpus, *gpu_devices())),
+        "ours, cpu alone": Platform(cpus),
     }
+
+
+def gpu_alone() -> Platform:
+    """Return a platform of one core, which holds inputs and outputs, and one device of the GPU."""
+    return Platform((cpu_devices()[0], gpu_devices()[0]))
 
 
 def install_fake_compiler() -> None:
