@@ -32,9 +32,8 @@ from small_network import small_input, small_network
 from timing import Row, timed
 
 import tvm_sphinx
-from tvm_sphinx.cost.choose.candidates import choose_kernels
+from tvm_sphinx.cost.choose.costing import cost_kernels
 from tvm_sphinx.cost.measure.kernel_timing import MeasureConfig
-from tvm_sphinx.cost.measure.kernels import measure_costs
 from tvm_sphinx.cost.records.store import RecordStore, record_path
 from tvm_sphinx.cost.table import build_problem
 from tvm_sphinx.errors import UnsupportedError
@@ -111,13 +110,12 @@ def place_on_gpu(
     targets = [device_target(device) for device in platform.devices]
     kernels = lower_to_kernels(module, targets[platform.host_index], targets=targets)
     extraction = extract_task_graph(kernels)
-    choices = choose_kernels(extraction, platform, store, config=_MEASURE)
-    costs = measure_costs(extraction, platform, store, config=_MEASURE, implement=choices.function)
-    problem = build_problem(extraction.graph, platform, costs, loaded=False)
+    costing = cost_kernels(extraction, platform, store, config=_MEASURE)
+    problem = build_problem(extraction.graph, platform, costing.table, loaded=False)
     schedule = on_one_device(problem, len(platform.devices) - 1)
     if schedule is None:
         return {"ok": False, "error": "the GPU cannot run one of its tasks"}
-    annotated = annotate_schedule(extraction, schedule, platform, choices.function)
+    annotated = annotate_schedule(extraction, schedule, platform, costing.choices.function)
     try:
         program: Any = LaneProgramFile(build_image(annotated, platform, schedule))
     except UnsupportedError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from tvm_sphinx.platform import Device, Platform
+from tvm_sphinx.platform import Device, Platform, load_platform
 from tvm_sphinx.platform.machine import usable_cores
 from tvm_sphinx.platform.targets import host_target
 
@@ -23,7 +23,7 @@ def cpu_devices() -> tuple[Device, ...]:
 
 def gpu_devices() -> tuple[Device, ...]:
     """Return the devices of the first GPU: all its streams, where the package has several."""
-    devices = Platform.detect().devices
+    devices = load_platform("detect").devices
     return tuple(device for device in devices if device.runtime == "cuda:0")
 
 
