@@ -70,6 +70,8 @@ def lower_for_platform(module: Any, platform: Platform, function: str | None = N
     """
     targets = [device_target(device) for device in platform.devices]
     return lower_to_kernels(module, targets[platform.host_index], function, targets=targets)
+
+
 @tvm.transform.module_pass(opt_level=0, name="BindHostKernels")
 class BindHostKernels:
     """Give the host's target to kernels that call a function of TVM's runtime, such as a sort.
