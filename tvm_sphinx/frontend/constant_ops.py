@@ -195,6 +195,13 @@ def _slice_scatter(call: Any, args: Sequence[Any]) -> Any:
     return out
 
 
+def _cumsum(call: Any, args: Sequence[Any]) -> Any:
+    axis = call.attrs.axis
+    if axis is None or call.attrs.exclusive or not np.issubdtype(args[0].dtype, np.integer):
+        return None
+    return np.cumsum(args[0], int(axis), dtype=str(call.ty.dtype))
+
+
 def _full_like(call: Any, args: Sequence[Any]) -> Any:
     value = _array(args[1])
     if value is None or value.ndim:
@@ -276,6 +283,7 @@ OPERATORS: dict[str, Operator] = {
     "where": _where,
     "gather_elements": _gather_elements,
     "slice_scatter": _slice_scatter,
+    "cumsum": _cumsum,
     "full_like": _full_like,
     "matmul": _matmul,
     "full": _full,

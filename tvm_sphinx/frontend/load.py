@@ -13,7 +13,7 @@ import numpy as np
 
 from .._tvm import relax, tvm
 from ..errors import EnvironmentMismatchError, ModelError, known_choices
-from .record_origins import recording_onnx, recording_torch
+from .record_origins import recording_torch
 from .signature import Signature, function_signature, onnx_signature, torch_signature
 
 #: Models that need no file, by name.
@@ -134,20 +134,19 @@ def _read_file(path: Path) -> ModelSource:
 
 
 def _from_onnx(model: Any, where: str, input_shapes: Mapping[str, Sequence[int]] | None) -> Any:
-    from tvm.relax.frontend.onnx import from_onnx
+    _need("onnx", where)
+    from .onnx_import import import_onnx
+    from .prepare_onnx import prepare_onnx
 
-    weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value.name for value in model.graph.input if value.name not in weights]
-    for name in input_shapes or {}:
-        if name not in inputs:
-            raise ModelError(known_choices(f"input of {where}", name, inputs))
-    shapes = {name: list(shape) for name, shape in (input_shapes or {}).items()}
+    prepared = prepare_onnx(model, input_shapes, where)
     try:
-        with recording_onnx() as log:
-            module = from_onnx(model, shape_dict=shapes or None, keep_params_in_input=False)
-        return log.origins.attach(module, "main")
-    except Exception as error:  # the importer raises TVM's, onnx's and Python's errors alike
-        raise ModelError(f"TVM cannot import {where}: {_first_line(error)}") from error
+        return import_onnx(prepared.model, prepared.shapes)
+    except ModelError as error:
+        raise ModelError(f"Cannot import {where}: {error} {prepared.hint}".rstrip()) from error
+    except Exception as error:  # TVM raises its own, onnx's and Python's errors alike
+        raise ModelError(
+            f"TVM cannot import {where}: {_first_line(error)} {prepared.hint}".rstrip()
+        ) from error
 
 
 def _from_torch(program: Any, where: str) -> Any:

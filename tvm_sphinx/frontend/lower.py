@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .._tvm import relax, tvm
-from ..kernels import prepare_layouts, sink_reshapes
+from .._tvm import relax, tirx, tvm
+from ..kernels import calls_runtime, prepare_layouts, sink_reshapes
 from ..platform import Platform
 from ..platform.targets import device_target
 from .fold_constants import FoldConstants
@@ -47,7 +47,10 @@ def lower_to_kernels(
         FoldConstants(),
         *([PrepareLayouts(targets)] if targets else []),
         # Kernel level: one PrimFunc per operator, then one per fused group.
+        relax.backend.DispatchSortScan(),
+        relax.backend.DispatchSampling(),
         transform.LegalizeOps(),
+        BindHostKernels(target),
         transform.AnnotateTIROpPattern(),
         FuseNamedOps(entry),
         transform.FuseTIR(),
@@ -67,6 +70,29 @@ def lower_for_platform(module: Any, platform: Platform, function: str | None = N
     """
     targets = [device_target(device) for device in platform.devices]
     return lower_to_kernels(module, targets[platform.host_index], function, targets=targets)
+
+
+@tvm.transform.module_pass(opt_level=0, name="BindHostKernels")
+class BindHostKernels:
+    """Give the host's target to kernels that call a function of TVM's runtime, such as a sort.
+
+    They are tasks of the host's kind of device alone.
+    """
+
+    def __init__(self, target: Any) -> None:
+        self.target = target
+
+    def transform_module(self, mod: Any, _ctx: Any) -> Any:
+        """Return the module with these kernels bound."""
+        bound = {
+            var: function.with_attr("target", self.target)
+            for var, function in mod.functions_items()
+            if isinstance(function, tirx.PrimFunc) and calls_runtime(function)
+        }
+        if not bound:
+            return mod
+        functions = {**dict(mod.functions_items()), **bound}
+        return tvm.IRModule(functions, attrs=mod.attrs, global_infos=mod.global_infos)
 
 
 @tvm.transform.module_pass(opt_level=0, name="PrepareLayouts")

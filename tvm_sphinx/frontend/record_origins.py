@@ -1,16 +1,15 @@
 """Record the operators of a source while TVM imports it, and name what they make. [TVM]
 
-The importers are run as they are, with three of their methods wrapped: the one that makes a variable,
-which then gets the name of the operator at hand, and in either importer the one that converts it.
+A method of TVM's is wrapped, the one that makes a variable, which then gets the name of the operator at
+hand, and one of its importer of torch programs, that converts an operator.
 """
 
 from __future__ import annotations
 
 import re
 import threading
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import contextmanager
 from typing import Any
 
 from .._tvm import relax
@@ -63,50 +62,10 @@ class OriginLog:
 
 
 @contextmanager
-def recording_onnx() -> Iterator[OriginLog]:
-    """Record what `from_onnx` imports in this context."""
-    from tvm.relax.frontend.onnx import onnx_frontend
-
+def recording() -> Iterator[OriginLog]:
+    """Name what is made in this context by the operators that the log is told of."""
     log = OriginLog()
-    base: Any = onnx_frontend.ONNXGraphImporter
-
-    class Importer(base):  # type: ignore[misc]
-        """Names what each node makes; a branch of an ``If`` belongs to the node as a whole."""
-
-        _sphinx_depth = 0
-
-        def _construct_nodes(self, graph: Any) -> None:
-            self._sphinx_order = iter([node for node in graph.node if node.op_type != "If"])
-            super()._construct_nodes(graph)
-            for name, expr in self._nodes.items():
-                log.note(name, expr)
-
-        def _convert_operator(self, op_name: str, inputs: Any, attrs: Any, opset: int) -> Any:
-            if self._sphinx_depth:
-                return super()._convert_operator(op_name, inputs, attrs, opset)
-            node = next(self._sphinx_order)
-            with log.converting(_onnx_operator(node)):
-                made = super()._convert_operator(op_name, inputs, attrs, opset)
-                if not isinstance(made, relax.Call) or not _holds_tensors(made.ty):
-                    return made
-                return self.bb.emit(made)
-
-        def _convert_subgraph(self, bb: Any, graph: Any) -> Any:
-            self._sphinx_depth += 1
-            try:
-                return super()._convert_subgraph(bb, graph)
-            finally:
-                self._sphinx_depth -= 1
-
-    with ExitStack() as stack:
-        stack.enter_context(_IMPORTING)
-        stack.enter_context(_naming(log))
-        stack.enter_context(_replaced(onnx_frontend, "ONNXGraphImporter", Importer))
-        # It prints what it cannot convert, beside raising it; that it renames inputs is no news, since
-        # ours keep the names of the file.
-        stack.enter_context(redirect_stdout(None))
-        stack.enter_context(warnings.catch_warnings())
-        warnings.filterwarnings("ignore", "Renaming name ")
+    with _IMPORTING, _naming(log):
         yield log
 
 
@@ -182,13 +141,15 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
         setattr(owner, name, before)
 
 
-def _holds_tensors(ty: Any) -> bool:
+def holds_tensors(ty: Any) -> bool:
+    """Return whether a type is of a tensor, or of a tuple of tensors alone."""
     if isinstance(ty, relax.TupleType):
-        return all(map(_holds_tensors, ty.fields))
+        return all(map(holds_tensors, ty.fields))
     return isinstance(ty, relax.TensorType)
 
 
-def _onnx_operator(node: Any) -> Operator:
+def onnx_operator(node: Any) -> Operator:
+    """Return what a node of an ONNX graph is known by."""
     outputs = tuple(str(name) for name in node.output if name)
     label = str(node.name) or (outputs[0] if outputs else str(node.op_type))
     return Operator(label, f"{node.op_type} {label}", outputs)

@@ -23,6 +23,8 @@ from ..runtime.kernels import find_linker, linking
 from ..scheduling.schedule import Schedule
 from .stock_vm import build_executable
 
+_DL_CPU = 1  # DLPack's number for the host
+
 Array = npt.NDArray[Any]
 
 
@@ -106,8 +108,8 @@ class StockProgram:
             path.write_bytes(self.library)
             machine = relax.VirtualMachine(tvm.runtime.load_module(str(path)), devices)
         weights = list(machine[self.weights_function]()) if self.weights_function else []
-        entry = machine[self.function]
-        return lambda arrays: entry(*map(tvm.runtime.tensor, arrays), *weights)
+        entry, home = machine[self.function], input_device(devices)
+        return lambda arrays: entry(*(tvm.runtime.tensor(array, home) for array in arrays), *weights)
 
     def manifest(self) -> dict[str, Any]:
         """Return all but the binary parts, JSON-serialisable, with its ``kind``."""
@@ -125,6 +127,18 @@ class StockProgram:
 
 
 _LIBRARY = "program.so"
+
+
+def input_device(devices: Sequence[Any]) -> Any:
+    """Return the device on which a program for these devices of the VM expects its inputs.
+
+    A program of one device has everything there. In others all CPU devices are the first of them, see
+    `tvm_sphinx.program.stock_vm.UseOneHostDevice`.
+    """
+    if len(devices) == 1:
+        return devices[0]
+    on_host = [device for device in devices if device.dlpack_device_type() == _DL_CPU]
+    return on_host[0] if on_host else tvm.cpu()
 
 
 def library_bytes(executable: Any) -> bytes:

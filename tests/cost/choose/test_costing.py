@@ -27,6 +27,7 @@ from tvm_sphinx.cost.measure.kernels import MeasureConfig
 from tvm_sphinx.cost.measure.sampling import Samples
 from tvm_sphinx.cost.model.model_file import CostModel, load_cost_model, save_cost_model
 from tvm_sphinx.cost.model.predictor import KernelPredictor
+from tvm_sphinx.cost.model.profile import PROBE
 from tvm_sphinx.cost.model.training import train_model
 from tvm_sphinx.cost.records.store import RecordStore, read_records
 from tvm_sphinx.cost.table import build_problem
@@ -59,6 +60,22 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[CostModel, Path]:
     """Return a model of few kernels, and the records that it was made from."""
     path = tmp_path_factory.mktemp("trained") / "records.jsonl"
     return train_model(PLATFORM.devices, RecordStore(path), samples=12, config=QUICK), path
+
+
+def probed_store(trained: tuple[CostModel, Path]) -> RecordStore:
+    """Return a store in memory that knows what a predictor asks of a device, and no kernel."""
+    store = RecordStore(None)
+    for record in read_records(trained[1]):
+        if record.kernel.startswith(PROBE):
+            store.add(record)
+    return store
+
+
+@pytest.fixture
+def endless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let time stand still for budgets, so that any is enough on a machine however busy."""
+    for module in (budget, measure):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 0.0))
 
 
 def within(
@@ -120,9 +137,9 @@ def _kernels_on_record(path: Path) -> int:
 
 
 def test_what_is_on_record_is_not_predicted(
-    extraction: Extraction, trained: tuple[CostModel, Path], tmp_path: Path
+    extraction: Extraction, trained: tuple[CostModel, Path]
 ) -> None:
-    store = RecordStore(tmp_path / "records.jsonl")
+    store = probed_store(trained)
     measured = cost_kernels(extraction, PLATFORM, store, config=QUICK).table
     costs = within(0.0, extraction, store, trained[0]).table
     assert costs.measured.all()
@@ -170,7 +187,7 @@ def test_the_choice_is_that_of_a_compilation_which_measures_all(
     extraction: Extraction, trained: tuple[CostModel, Path]
 ) -> None:
     """Rules' kernels, default loops and a candidate that is found elsewhere, all on record."""
-    store = RecordStore(None)
+    store = probed_store(trained)
     measured = cost_kernels(extraction, PLATFORM, store, [_Named()], config=QUICK)
     found = within(0.0, extraction, store, trained[0], [_Named()])
     assert _origins(found.choices) == _origins(measured.choices)
@@ -196,7 +213,7 @@ def _origins(choices: KernelChoices) -> dict[tuple[str, str], str]:
 def test_a_tuned_kernel_is_chosen_by_the_time_at_which_it_was_found(
     extraction: Extraction, trained: tuple[CostModel, Path]
 ) -> None:
-    store = RecordStore(None)
+    store = probed_store(trained)
     kernels = extraction.kernels.values()
     ruled = measure_rules(kernels, PLATFORM.devices, store, config=QUICK)
     found = within(0.0, extraction, store, trained[0], [_Named(1)])
@@ -214,11 +231,12 @@ def test_a_tuned_kernel_is_chosen_by_the_time_at_which_it_was_found(
             assert found.table.exec_ns[task, column] == rule.time_ns
 
 
+@pytest.mark.usefixtures("endless")
 def test_what_never_ran_is_chosen_only_once_it_was_measured(
     extraction: Extraction, trained: tuple[CostModel, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tvm_sphinx.cost.choose.kernel_costs.is_faster", lambda *_: True)
-    store = RecordStore(None)
+    store = probed_store(trained)
     found = within(0.0, extraction, store, trained[0], [_Named()])
     assert set(_origins(found.choices).values()) <= {"rule", "default"}
     found = within(600.0, extraction, store, trained[0], [_Named()])
@@ -226,6 +244,7 @@ def test_what_never_ran_is_chosen_only_once_it_was_measured(
     assert found.table.measured.all()
 
 
+@pytest.mark.usefixtures("endless")
 def test_a_wrong_candidate_is_dropped_within_a_budget_too(
     extraction: Extraction, trained: tuple[CostModel, Path]
 ) -> None:
@@ -239,7 +258,7 @@ def test_a_wrong_candidate_is_dropped_within_a_budget_too(
         function = te.create_prim_func([*read, seven])
         return [Candidate("wrong", function.with_attr("tirx.is_scheduled", True), 1)]
 
-    store = RecordStore(None)
+    store = probed_store(trained)
     with pytest.warns(UserWarning, match="wrong candidate .* computes other numbers"):
         found = within(600.0, extraction, store, trained[0], [wrong])
     assert "wrong" not in _origins(found.choices).values()
@@ -298,6 +317,7 @@ class GpuBench:
         return Samples((1000,) * 10, 0.0, 0.0)
 
 
+@pytest.mark.usefixtures("endless")
 @pytest.mark.parametrize("seconds", [0.0, 600.0])
 def test_kernels_of_a_device_without_a_model_are_measured_whatever_the_budget(
     seconds: float, trained: tuple[CostModel, Path], monkeypatch: pytest.MonkeyPatch

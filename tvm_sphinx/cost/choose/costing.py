@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from ...errors import SphinxError
 from ...frontend.extract import Extraction, Kernel
+from ...kernels import calls_runtime
 from ...platform import Device, Platform
 from ...platform.device import CostClass
 from ...progress import Progress
@@ -226,7 +227,8 @@ def always_measured(platform: Platform, predictor: Predictor) -> tuple[str, ...]
 
 
 def _is_known(predictor: Predictor, rule: Implementation) -> bool:
-    return predictor.can_predict(rule.device) and not rule.kernel.is_external
+    is_hidden = rule.kernel.is_external or calls_runtime(rule.kernel.function)
+    return predictor.can_predict(rule.device) and not is_hidden
 
 
 def _predict(predictor: Predictor, missing: Sequence[Implementation]) -> None:
