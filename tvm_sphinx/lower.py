@@ -9,6 +9,7 @@ from ._tvm import relax, tvm
 from .constants import FoldConstants
 from .frontend import entry_function, public_functions
 from .kernels import prepare_layouts, sink_reshapes
+from .safe_operators import make_safe
 
 
 def lower_to_kernels(
@@ -53,6 +54,7 @@ def lower_to_kernels(
         transform.CanonicalizeBindings(),
         transform.DeadCodeElimination(list(dict.fromkeys(public))),
     ]
+    module = make_safe(module)
     with target:
         return tvm.transform.Sequential(passes)(module)
 

@@ -17,6 +17,7 @@ from .extract import extract_task_graph
 from .lower import lower_to_kernels
 from .platform import Device, Platform
 from .relax_pass import annotate_schedule, is_scheduled
+from .safe_operators import make_safe
 from .search import search_schedule
 from .targets import device_target
 from .tune.apply import open_records
@@ -64,7 +65,7 @@ class ScheduleForVM:
             warnings.warn(f"tvm-sphinx leaves the module to TVM's pipeline: {error}", stacklevel=2)
             fallback = target or host_target
             with fallback:
-                return relax.get_default_pipeline(fallback)(mod)
+                return relax.get_default_pipeline(fallback)(make_safe(mod))
         problem = build_problem(extraction.graph, platform, costs, concurrent=False)
         found = search_schedule(problem, seed=self.seed)
         annotated = annotate_schedule(extraction, found.best, platform, choices.function)
