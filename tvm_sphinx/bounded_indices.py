@@ -2,8 +2,8 @@
 
 TVM's kernels read and write whatever lies at an index, before the tensor and behind it. Here a negative
 index counts from the end, as in NumPy and ONNX. One that is out of range is refused where it is a
-constant, and taken as the nearest one that is in range where it is known at run time only: the source
-frameworks raise an error there (torch) or leave the result undefined (ONNX).
+constant, and counts on round the axis where it is known at run time only: the source frameworks raise an
+error there (torch) or leave the result undefined (ONNX).
 """
 
 from __future__ import annotations
@@ -45,25 +45,25 @@ def bounded(emit: Emit, indices: Any, extents: Sequence[Any], where: str) -> Any
     """
     known = [extent_value(extent) for extent in extents]
     if 0 in known and _elements(indices) != 0:
-        raise ModelError(f"Expected an axis of one element or more for {where} to index; got an empty one.")
+        raise ModelError(f"Expected an axis of one element or more for {where}; got an empty one.")
     if isinstance(indices, tvm.ir.GenericConst) and None not in known:
         return _bounded_constant(indices, [extent for extent in known if extent is not None], where)
+    indices = _widened(emit, indices)
     dtype = str(indices.ty.dtype)
-    signed = not dtype.startswith("uint")
-    if signed and dtype != "int32":
-        dtype = "int64"  # extents fit it, and an extent plus a negative index cannot overflow
-    elif not signed:
-        indices, dtype = emit(_op.minimum(indices, relax.const(_most(indices), dtype))), "int64"
-    if str(indices.ty.dtype) != dtype:
-        indices = emit(_op.astype(indices, dtype))
-    extent = _extent_tensor(emit, extents, dtype)
-    zero, one = relax.const(0, dtype), relax.const(1, dtype)
-    if signed:
-        is_negative = emit(_op.less(indices, zero))
-        indices = emit(_op.where(is_negative, emit(_op.add(indices, extent)), indices))
-        indices = emit(_op.maximum(indices, zero))
-    last = emit(_op.subtract(extent, one))
-    return emit(_op.minimum(indices, last))
+    indices = emit(_op.floor_mod(indices, _extent_tensor(emit, extents, dtype)))
+    wanted = "int32" if _is_small(known) else "int64"
+    return indices if dtype == wanted else emit(_op.astype(indices, wanted))
+
+
+def _widened(emit: Emit, indices: Any) -> Any:
+    """Return indices in a type that holds extents."""
+    narrow = str(indices.ty.dtype) in ("int8", "int16", "uint8", "uint16", "bool")
+    return emit(_op.astype(indices, "int32")) if narrow else indices
+
+
+def _is_small(extents: Sequence[int | None]) -> bool:
+    """Whether int32 holds all indices: TVM vectorizes no loop that reads at an int64 from memory."""
+    return None not in extents and all(extent < 2**31 for extent in extents if extent is not None)
 
 
 def extent_value(extent: Any) -> int | None:
@@ -106,18 +106,11 @@ def _bounded_constant(indices: Any, extents: Sequence[int], where: str) -> Any:
         place = tuple(np.argwhere(wrong)[0])
         most = int(np.broadcast_to(extent, values.shape)[place])
         raise ModelError(
-            f"Expected indices of {where} in {-most}..{most - 1}; got the constant index {values[place]}."
+            f"Expected indices of {where} in {-most}..{most - 1}; got the constant {values[place]}."
         )
-    if (values >= 0).all():
-        return indices
-    dtype = str(indices.ty.dtype)
-    dtype = dtype if dtype in ("int32", "int64") else "int64"
-    return relax.const(np.where(values < 0, values + extent, values).astype(dtype), dtype)
-
-
-def _most(indices: Any) -> int:
-    """Return the largest index that an unsigned type and int64 have in common."""
-    return min(int(np.iinfo(str(indices.ty.dtype)).max), 2**62)
+    dtype = "int32" if _is_small(extents) else "int64"
+    counted = np.where(values < 0, values.astype("int64") + extent, values)
+    return relax.const(counted.astype(dtype), dtype)
 
 
 def _elements(tensor: Any) -> int | None:
@@ -137,6 +130,8 @@ def take(emit: Emit, call: Any) -> Any:
     axis = call.attrs.axis
     extents = extents_of(emit, data)
     number = 0 if axis is None else int(axis) % len(extents)
+    if not isinstance(indices, tvm.ir.GenericConst) and extent_value(extents[number]) != 0:
+        return _op.take(data, _widened(emit, indices), axis, mode="wrap")  # one kernel: no other task
     safe = bounded(emit, indices, [extents[number]], f"take along axis {number}")
     return _op.take(data, safe, axis, mode="clip")
 
@@ -154,7 +149,22 @@ def gather_nd(emit: Emit, call: Any) -> Any:
     """Rewrite ``relax.gather_nd``, whose last axis of indices holds one for each axis of the data."""
     data, indices = call.args
     batch = int(call.attrs.batch_dims)
-    return _op.gather_nd(data, _bounded_tuples(emit, data, indices, batch, "gather_nd"), batch)
+    safe = _bounded_tuples(emit, data, indices, batch, "gather_nd")
+    count = extent_value(extents_of(emit, indices)[-1]) or 0
+    if not count:
+        return None
+    batches = [extent_value(extent) for extent in extents_of(emit, data)[:batch]]
+    if None in batches:
+        return _op.gather_nd(data, emit(_op.astype(safe, "int64")), batch)
+    rank = safe.ty.ndim
+    columns = []
+    for number, extent in enumerate(batches):
+        places = np.arange(extent or 0, dtype="int32")
+        columns.append(relax.const(places.reshape([-1] + [1] * (rank - 2 - number)), "int32"))
+    for number in range(count):
+        column = emit(_op.strided_slice(safe, [rank - 1], [number], [number + 1]))
+        columns.append(emit(_op.squeeze(column, [rank - 1])))
+    return _op.index_tensor(data, columns)
 
 
 def scatter_nd(emit: Emit, call: Any) -> Any:
@@ -178,7 +188,8 @@ def index_tensor(emit: Emit, call: Any) -> Any:
     fields = fields_of(indices)
     extents = extents_of(emit, data)
     safe = [
-        bounded(emit, field, [extents[axis]], f"indexing axis {axis}") for axis, field in enumerate(fields)
+        bounded(emit, field, [extent], f"indexing axis {axis}")
+        for axis, (field, extent) in enumerate(zip(fields, extents, strict=False))
     ]
     return _op.index_tensor(data, safe)
 

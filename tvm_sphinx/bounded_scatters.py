@@ -24,7 +24,9 @@ def scatter_elements(emit: Emit, call: Any) -> Any:
     extents = extents_of(emit, data)
     axis, reduction = int(call.attrs.axis) % len(extents), str(call.attrs.reduction)
     safe = bounded(emit, indices, [extents[axis]], f"scatter_elements along axis {axis}")
-    shapes = [[extent_value(extent) for extent in extents_of(emit, each)] for each in (data, safe, updates)]
+    shapes = [
+        [extent_value(extent) for extent in extents_of(emit, each)] for each in (data, safe, updates)
+    ]
     of_data, of_indices, of_updates = shapes
     if of_updates != of_indices:
         updates = _leading_part(emit, updates, of_indices)
@@ -53,7 +55,9 @@ def _leading_part(emit: Emit, tensor: Any, shape: list[int | None]) -> Any:
 def _coordinate(shape: list[int | None], axis: int) -> Any:
     if None in shape:
         raise ModelError("Expected known shapes where indices and data of scatter_elements differ.")
-    return np.indices([extent for extent in shape if extent is not None], dtype="int64", sparse=True)[axis]
+    return np.indices([extent for extent in shape if extent is not None], dtype="int64", sparse=True)[
+        axis
+    ]
 
 
 def _scatter_flat(emit: Emit, data: Any, places: list[Any], updates: Any, reduction: str) -> Any:

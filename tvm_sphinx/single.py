@@ -8,11 +8,11 @@ from ._tvm import relax, tirx, tvm
 from .compiled import CompiledModel, TensorSpec
 from .cost.measure import MeasureConfig, measure_kernels
 from .cost.records import RecordStore, median_and_spread
+from .default_pipeline import compile_default
 from .errors import ModelError, PlatformError
 from .extract import Kernel
 from .platform import Device, Platform
 from .programs import StockProgram, library_bytes
-from .safe_operators import make_safe
 from .targets import device_target, runtime_device
 
 _PROBE_EXTENT = 128
@@ -38,7 +38,7 @@ def build_on_single_device(
     """
     device = fastest_device(platform, config)
     target = device_target(device)
-    executable = tvm.compile(make_safe(module), target=target, relax_pipeline=relax.get_default_pipeline(target))
+    executable = compile_default(module, target)
     return CompiledModel(
         inputs=input_specs(module[function]),
         platform=platform,

@@ -7,17 +7,17 @@ import warnings
 from dataclasses import replace
 from typing import Any
 
-from ._tvm import relax, tvm
+from ._tvm import tvm
 from .build import lower_scheduled
 from .cost.candidates import choose_kernels
 from .cost.measure import measure_costs
 from .cost.table import build_problem
+from .default_pipeline import run_default_pipeline
 from .errors import UnsupportedError
 from .extract import extract_task_graph
 from .lower import lower_to_kernels
 from .platform import Device, Platform
 from .relax_pass import annotate_schedule, is_scheduled
-from .safe_operators import make_safe
 from .search import search_schedule
 from .targets import device_target
 from .tune.apply import open_records
@@ -63,9 +63,7 @@ class ScheduleForVM:
             costs = measure_costs(extraction, platform, store, implement=choices.function)
         except UnsupportedError as error:
             warnings.warn(f"tvm-sphinx leaves the module to TVM's pipeline: {error}", stacklevel=2)
-            fallback = target or host_target
-            with fallback:
-                return relax.get_default_pipeline(fallback)(make_safe(mod))
+            return run_default_pipeline(mod, target or host_target)
         problem = build_problem(extraction.graph, platform, costs, concurrent=False)
         found = search_schedule(problem, seed=self.seed)
         annotated = annotate_schedule(extraction, found.best, platform, choices.function)

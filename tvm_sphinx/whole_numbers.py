@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from ._tvm import relax, tvm
 from .bounded_indices import Emit
 
@@ -23,7 +21,7 @@ def divide(emit: Emit, call: Any) -> Any:
 
 
 def remainder(emit: Emit, call: Any) -> Any:
-    """Rewrite ``relax.mod`` and ``relax.floor_mod``."""
+    """Rewrite ``relax.mod`` and ``relax.floor_mod``: the remainder by 1 stands for those that trap."""
     return _guarded(emit, call, is_remainder=True)
 
 
@@ -32,23 +30,25 @@ def _guarded(emit: Emit, call: Any, *, is_remainder: bool) -> Any:
     dtype = str(right.ty.dtype)
     if not dtype.startswith(("int", "uint")) or not isinstance(right.ty, relax.TensorType):
         return None
-    signed = dtype.startswith("int")
-    if isinstance(right, tvm.ir.GenericConst) and not _traps(right.value.numpy()):
+    # A constant of one number becomes part of the kernel; any other is an operand, measured with zeros.
+    if isinstance(right, tvm.ir.GenericConst) and right.ty.ndim == 0 and not _traps(right.value.numpy()):
         return None
-    zero, one = relax.const(0, dtype), relax.const(1, dtype)
-    by_zero = emit(_op.equal(right, zero))
-    unsafe = by_zero
-    if signed:
-        by_minus_one = emit(_op.equal(right, relax.const(-1, dtype)))
-        unsafe = emit(_op.logical_or(by_zero, by_minus_one))
-    divisor = emit(_op.where(unsafe, one, right))
-    quotient = emit(relax.Call(call.op, [left, divisor], call.attrs))
-    if is_remainder:
-        return _op.where(unsafe, zero, quotient)
-    if signed:
-        quotient = emit(_op.where(by_minus_one, emit(_op.subtract(zero, left)), quotient))
-    return _op.where(by_zero, zero, quotient)
+    # Sums and products alone, whose numbers TVM puts into the kernel: what `where` chooses from would be
+    # an operand, and a divisor of the caller's.
+    is_zero = _flag(emit, right, 0)
+    divisor, sign = emit(_op.add(right, is_zero)), emit(_op.subtract(relax.const(1, dtype), is_zero))
+    if dtype.startswith("int"):
+        twice = emit(_op.multiply(_flag(emit, right, -1), relax.const(2, dtype)))
+        divisor, sign = emit(_op.add(divisor, twice)), emit(_op.subtract(sign, twice))
+    quotient = relax.Call(call.op, [left, divisor], call.attrs)
+    return quotient if is_remainder else _op.multiply(emit(quotient), sign)
+
+
+def _flag(emit: Emit, tensor: Any, value: int) -> Any:
+    """Return 1 where a tensor of whole numbers has the value, else 0, in its own type."""
+    dtype = str(tensor.ty.dtype)
+    return emit(_op.astype(emit(_op.equal(tensor, relax.const(value, dtype))), dtype))
 
 
 def _traps(divisors: Any) -> bool:
-    return bool((divisors == 0).any() or (np.issubdtype(divisors.dtype, np.signedinteger) and (divisors == -1).any()))
+    return bool((divisors == 0).any() or (divisors.dtype.kind == "i" and (divisors == -1).any()))

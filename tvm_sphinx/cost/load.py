@@ -24,7 +24,8 @@ from ..runtime.sampling import host_load
 from ..runtime.timing import Call, load_for_lanes, time_beside
 from ..targets import device_target, runtime_device
 from .classes import class_of_pair
-from .kernel_timing import kernel_of, operand_bytes, random_tensor, shape_texts
+from .divisors import divisor_operands
+from .kernel_timing import kernel_of, operand_bytes, random_operands, shape_texts
 from .progress import Progress
 from .records import Record, RecordStore, median_and_spread
 from .roofline import moved_bytes
@@ -191,7 +192,7 @@ def _calls(probes: dict[str, Kernel], device: Device) -> dict[str, Call]:
     return {
         name: Call(
             module.get_function(f"probe_{name}"),
-            [random_tensor(ty, runtime) for ty in kernel.argument_types],
+            random_operands(kernel.argument_types, divisor_operands(kernel.function), runtime),
             device,
         )
         for name, kernel in probes.items()

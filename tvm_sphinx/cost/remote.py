@@ -21,8 +21,9 @@ from ..platform import Device
 from ..runtime.kernels import build_folder, find_linker, generate_code, linking
 from ..runtime.sampling import Samples
 from ..targets import device_target
+from .divisors import divisor_operands
 from .hosts import Host, RemoteHost
-from .kernel_timing import NO_SAMPLES, MeasureConfig, evaluate, random_tensor
+from .kernel_timing import NO_SAMPLES, MeasureConfig, evaluate, random_operands
 
 _SESSION_TIMEOUT_S = 600
 _TRACKER_TIMEOUT_S = 5.0
@@ -170,7 +171,9 @@ class RemoteBench:
         if self.device.is_cpu and kernel.reuse_bytes:
             options["f_preproc"] = "cache_flush_cpu_non_first_arg"
         with self._reaching(f"kernel {kernel.id} was timed"):
-            operands = [random_tensor(ty, self.runtime) for ty in kernel.argument_types]
+            operands = random_operands(
+                kernel.argument_types, divisor_operands(kernel.function), self.runtime
+            )
             return evaluate(
                 module,
                 symbol,

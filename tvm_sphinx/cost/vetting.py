@@ -14,7 +14,8 @@ from ..runtime.timing import load_for_lanes, time_in_lane
 from ..targets import device_target, runtime_device
 from .agreement import agree
 from .classes import class_of
-from .kernel_timing import random_tensor, shape_texts
+from .divisors import divisor_operands
+from .kernel_timing import random_operands, shape_texts
 from .measure import implementation_id
 from .records import Record, RecordStore
 
@@ -79,7 +80,9 @@ def _try(kernel: Kernel, function: Any, reference: Any, device: Device) -> tuple
     results = []
     samples: tuple[int, ...] = ()
     for name in ("reference", "candidate"):
-        operands = [random_tensor(ty, runtime_device("cpu:0")) for ty in kernel.argument_types]
+        operands = random_operands(
+            kernel.argument_types, divisor_operands(kernel.function), runtime_device("cpu:0")
+        )
         samples = time_in_lane(module.get_function(name), operands, device, min_ns=1)
         results.append([operand.numpy() for operand in operands])
     if not agree(results[1], results[0]):

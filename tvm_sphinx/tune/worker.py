@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..cost.agreement import agree
-from ..cost.kernel_timing import random_tensor
+from ..cost.kernel_timing import random_operands
 from ..platform import Device
 from ..runtime.kernels import compile_kernels, load_kernels
 from ..runtime.surroundings import copy_of
@@ -45,6 +45,8 @@ class Bench:
         Library of an implementation whose numbers are taken for right.
     sample_ms
         How long a candidate is timed.
+    divisors
+        See `tvm_sphinx.cost.divisors.divisor_operands`.
     """
 
     key: str
@@ -54,6 +56,7 @@ class Bench:
     reuse_bytes: int
     reference: bytes
     sample_ms: float
+    divisors: frozenset[int] = frozenset()
 
 
 @dataclass
@@ -89,7 +92,7 @@ def build(function: Any) -> bytes:
 def prepare(bench: Bench) -> None:
     """Make the operands of a bench, and compute with its reference what is expected of candidates."""
     ready = _Ready(bench)
-    ready.initial = [random_tensor(ty, runtime_device("cpu:0")) for ty in bench.argument_types]
+    ready.initial = random_operands(bench.argument_types, bench.divisors, runtime_device("cpu:0"))
     operands = [copy_of(tensor) for tensor in ready.initial]
     reference = load_kernels(bench.reference).get_function(SYMBOL)
     time_in_lane(reference, operands, bench.device, min_ns=1)
