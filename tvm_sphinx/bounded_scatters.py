@@ -36,7 +36,7 @@ def scatter_elements(emit: Emit, call: Any) -> Any:
         safe if number == axis else relax.const(_coordinate(of_indices, number), str(safe.ty.dtype))
         for number in range(len(of_indices))
     ]
-    return _scatter_flat(emit, data, places, updates, reduction)
+    return scatter_flat(emit, data, places, updates, reduction)
 
 
 def _keeps_places(data: list[int | None], indices: list[int | None], axis: int) -> bool:
@@ -60,7 +60,7 @@ def _coordinate(shape: list[int | None], axis: int) -> Any:
     ]
 
 
-def _scatter_flat(emit: Emit, data: Any, places: list[Any], updates: Any, reduction: str) -> Any:
+def scatter_flat(emit: Emit, data: Any, places: list[Any], updates: Any, reduction: str) -> Any:
     """Scatter into the flattened data, one update after the other; places are one for each axis."""
     extents = [extent_value(extent) for extent in extents_of(emit, data)]
     if None in extents:
@@ -105,7 +105,7 @@ def index_put(emit: Emit, call: Any) -> Any:
         bounded(emit, field, [extents[axis]], f"index_put on axis {axis}")
         for axis, field in enumerate(fields)
     ]
-    return _scatter_flat(emit, data, places, values, "add" if call.attrs.accumulate else "update")
+    return scatter_flat(emit, data, places, values, "add" if call.attrs.accumulate else "update")
 
 
 def slice_scatter(emit: Emit, call: Any) -> Any:

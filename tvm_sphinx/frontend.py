@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ._tvm import relax, tvm
-from .errors import EnvironmentMismatchError, ModelError, known_choices
+from .errors import EnvironmentMismatchError, ModelError, SphinxError, known_choices
 
 #: Models that need no file, by name.
 DEMO_MODELS = ("inception-v1",)
@@ -109,7 +109,7 @@ def _from_onnx(model: Any, where: str, input_shapes: Mapping[str, Sequence[int]]
 
 def _from_torch(program: Any, where: str) -> Any:
     torch = _need("torch", where)
-    from tvm.relax.frontend.torch import from_exported_program
+    from .import_torch import import_program
 
     if not isinstance(program, torch.export.ExportedProgram):
         raise ModelError(
@@ -117,7 +117,9 @@ def _from_torch(program: Any, where: str) -> Any:
             f"Call torch.export.export(module, example_inputs) first."
         )
     try:
-        return from_exported_program(program, keep_params_as_input=False, no_bind_return_tuple=True)
+        return import_program(program)
+    except SphinxError as error:
+        raise ModelError(f"TVM cannot import {where}: {error}") from error
     except Exception as error:  # the importer raises TVM's, torch's and Python's errors alike
         raise ModelError(f"TVM cannot import {where}: {_first_line(error)}") from error
 
