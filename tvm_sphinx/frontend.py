@@ -93,16 +93,17 @@ def _load_file(path: Path, input_shapes: Mapping[str, Sequence[int]] | None) -> 
 
 
 def _from_onnx(model: Any, where: str, input_shapes: Mapping[str, Sequence[int]] | None) -> Any:
-    from tvm.relax.frontend.onnx import from_onnx
+    from .import_onnx import import_model
 
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value.name for value in model.graph.input if value.name not in weights]
     for name in input_shapes or {}:
         if name not in inputs:
             raise ModelError(known_choices(f"input of {where}", name, inputs))
-    shapes = {name: list(shape) for name, shape in (input_shapes or {}).items()}
     try:
-        return from_onnx(model, shape_dict=shapes or None, keep_params_in_input=False)
+        return import_model(model, input_shapes or {})
+    except SphinxError as error:
+        raise ModelError(f"TVM cannot import {where}: {error}") from error
     except Exception as error:  # the importer raises TVM's, onnx's and Python's errors alike
         raise ModelError(f"TVM cannot import {where}: {_first_line(error)}") from error
 
