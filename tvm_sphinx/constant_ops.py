@@ -123,6 +123,13 @@ def _split(call: Any, args: Sequence[Any]) -> Any:
     return None if indices is None else _contiguous(np.split(args[0], indices, axis))
 
 
+def _cumsum(call: Any, args: Sequence[Any]) -> Any:
+    axis, exclusive = call.attrs.axis, bool(call.attrs.exclusive)
+    if axis is None or exclusive:
+        return None
+    return np.cumsum(args[0], int(axis), dtype=str(call.ty.dtype))
+
+
 def _contiguous(arrays: Sequence[Any]) -> tuple[Any, ...]:
     return tuple(np.ascontiguousarray(array).reshape(array.shape) for array in arrays)
 
@@ -270,6 +277,7 @@ OPERATORS: dict[str, Operator] = {
     "squeeze": _squeeze,
     "concat": _concat,
     "split": _split,
+    "cumsum": _cumsum,
     "strided_slice": _strided_slice,
     "take": _take,
     "astype": _astype,

@@ -99,6 +99,16 @@ class _Importer(ONNXGraphImporter):  # type: ignore[misc]
         self._outputs = {node.name: list(node.output) for node in graph.node}
         return super().from_onnx(graph, opset)
 
+    def _construct_nodes(self, graph: Any) -> None:
+        """Convert all nodes; an output that is a shape becomes a tensor."""
+        super()._construct_nodes(graph)
+        for output in graph.output:
+            expr = self._nodes.get(output.name)
+            if isinstance(expr, tirx.IntImm):
+                self._nodes[output.name] = relax.const(int(expr), "int64")
+            elif expr is not None and isinstance(getattr(expr, "ty", None), relax.ShapeType):
+                self._nodes[output.name] = self.bb.normalize(relax.op.shape_to_tensor(expr))
+
     def _convert_operator(self, op_name: str, inputs: Any, attrs: Any, opset: int) -> Any:
         name = attrs["tvm_custom"]["name"]
         where = f"{op_name} (node {name!r})"

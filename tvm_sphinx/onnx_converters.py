@@ -105,10 +105,23 @@ def _conv_transpose(_builder: Any, inputs: Any, attrs: Any, _params: Any, _opset
     return NotImplemented
 
 
+def _is_inf(builder: Any, inputs: Any, attrs: Any, _params: Any, _opset: int) -> Any:
+    """Tell the infinities of one sign, where only those are asked for."""
+    signs = [sign for sign in ("positive", "negative") if attrs.get(f"detect_{sign}", 1)]
+    if len(signs) == 2:
+        return NotImplemented
+    x, dtype = inputs[0], str(inputs[0].ty.dtype)
+    if not signs:
+        return _op.zeros(x.ty.shape, "bool")
+    infinity = float("inf") if signs == ["positive"] else float("-inf")
+    return _op.equal(x, relax.const(infinity, dtype))
+
+
 #: By the operator's name.
 CONVERTERS: dict[str, Converter] = {
     "OneHot": _one_hot,
     "Dropout": _dropout,
+    "IsInf": _is_inf,
     "Pow": _pow,
     "ConvTranspose": _conv_transpose,
     "Resize": resize,

@@ -37,7 +37,7 @@ def resize(builder: Any, inputs: Any, attrs: Any, params: Any, opset: int) -> An
         extent = _extent(x, axis)
         if size == extent and scale == 1:
             continue
-        taps[axis] = _axis_taps(mode, how, extent, size, scale, attrs)
+        taps[axis] = _axis_taps(mode, how, extent, size, scale, attrs, opset)
     if _is_plain(x, mode, how, scales, sizes, axes, attrs, opset):
         return NotImplemented
     dtype = str(x.ty.dtype)
@@ -68,7 +68,9 @@ def _scales_and_sizes(
     return factors, sizes
 
 
-def _axis_taps(mode: str, how: str, extent: int, size: int, scale: float, attrs: Any) -> Taps:
+def _axis_taps(
+    mode: str, how: str, extent: int, size: int, scale: float, attrs: Any, opset: int
+) -> Taps:
     """Return the taps of one axis, by the formulas of the operator's definition."""
     out = np.arange(size, dtype="float64")
     if how == "align_corners":
@@ -84,7 +86,8 @@ def _axis_taps(mode: str, how: str, extent: int, size: int, scale: float, attrs:
     else:
         raise ModelError(f"Unknown coordinate_transformation_mode {how!r}.")
     if mode == "nearest":
-        return nearest_taps(_rounded(positions, _text(attrs, "nearest_mode", "round_prefer_floor")), extent)
+        rounding = _text(attrs, "nearest_mode", "round_prefer_floor") if opset >= 11 else "floor"
+        return nearest_taps(_rounded(positions, rounding), extent)
     if mode == "linear":
         return linear_taps(np.clip(positions, 0, extent - 1), extent)
     return cubic_taps(

@@ -17,6 +17,17 @@ from ._tvm import relax, tvm
 #: Returns what takes the place of a call, or None where it may stay.
 Rewrite = Callable[[bounded_indices.Emit, Any], Any]
 
+
+
+def _found(emit: bounded_indices.Emit, call: Any) -> Any:
+    """Rewrite ``argmax`` and ``argmin``: TVM's kernel finds -1 where all are infinite.
+
+    It starts from the least finite number, which no infinity exceeds; the first element is right then.
+    """
+    place = emit(call)
+    return relax.op.maximum(place, relax.const(0, str(place.ty.dtype)))
+
+
 #: By the operator's name without ``relax.``.
 REWRITES: dict[str, Rewrite] = {
     "take": bounded_indices.take,
@@ -27,6 +38,8 @@ REWRITES: dict[str, Rewrite] = {
     "scatter_nd": bounded_indices.scatter_nd,
     "index_put": bounded_scatters.index_put,
     "slice_scatter": bounded_scatters.slice_scatter,
+    "argmax": _found,
+    "argmin": _found,
     "divide": whole_numbers.divide,
     "floor_divide": whole_numbers.divide,
     "mod": whole_numbers.remainder,

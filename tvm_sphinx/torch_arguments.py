@@ -11,6 +11,14 @@ _NO_VALUES = frozenset(
     "dtype layout device pin_memory memory_format non_blocking generator implicit copy requires_grad".split()
 )
 
+# What the operands' shapes, or the operator's name, say already.
+_KNOWN_ANYWAY = {
+    "aten::_softmax": {"half_to_float"},
+    "aten::_log_softmax": {"half_to_float"},
+    "aten::native_group_norm": {"N", "C", "HxW"},
+    "aten::_native_batch_norm_legit": {"training", "momentum"},
+    "aten::_native_batch_norm_legit_no_training": {"momentum"},
+}
 # What matters to gradients alone.
 _OF_GRADIENTS = frozenset("padding_idx scale_grad_by_freq sparse".split())
 
@@ -40,7 +48,9 @@ class WatchedNode:
         ModelError
             That names the operator and the argument.
         """
-        for number, argument in enumerate(self._node.target._schema.arguments):
+        schema = self._node.target._schema
+        ignored = _NO_VALUES | _OF_GRADIENTS | _KNOWN_ANYWAY.get(schema.name, set())
+        for number, argument in enumerate(schema.arguments):
             if argument.name in self._node.kwargs:
                 key, value = argument.name, self._node.kwargs[argument.name]
             elif number < len(self._node.args) and not argument.kwarg_only:
@@ -48,7 +58,7 @@ class WatchedNode:
             else:
                 continue
             default = argument.default_value if argument.has_default_value() else _NO_DEFAULT
-            if key in self._read or argument.name in _NO_VALUES | _OF_GRADIENTS or value == default:
+            if key in self._read or argument.name in ignored or value == default:
                 continue
             raise ModelError(
                 f"TVM's importer ignores {argument.name} = {value!r} of {self._node.target} "

@@ -27,11 +27,14 @@ def _extreme(reduce: Callable[..., Any]) -> Converter:
         args = importer.retrieve_args(node)
         dims = args[1] if len(args) > 1 else node.kwargs.get("dim", None)
         keepdim = args[2] if len(args) > 2 else node.kwargs.get("keepdim", False)
-        if isinstance(dims, (list, tuple)) and not dims:
-            dims = None
-        return importer.block_builder.emit(reduce(args[0], dims, keepdims=keepdim))
+        return importer.block_builder.emit(reduce(args[0], _axes(dims), keepdims=keepdim))
 
     return convert
+
+
+def _axes(dims: Any) -> Any:
+    """Return axes as Relax has them: None for all, where torch has an empty list too."""
+    return None if isinstance(dims, (list, tuple)) and not dims else dims
 
 
 def _all(importer: Any, node: Any) -> Any:
@@ -40,7 +43,7 @@ def _all(importer: Any, node: Any) -> Any:
     dims = args[1] if len(args) > 1 else node.kwargs.get("dim", None)
     keepdim = args[2] if len(args) > 2 else node.kwargs.get("keepdim", False)
     emit = importer.block_builder.emit
-    least = emit(_op.min(emit(_op.astype(args[0], "int8")), dims or None if dims != 0 else 0, keepdims=keepdim))
+    least = emit(_op.min(emit(_op.astype(args[0], "int8")), _axes(dims), keepdims=keepdim))
     return emit(_op.astype(least, "bool"))
 
 
@@ -50,8 +53,77 @@ def _any(importer: Any, node: Any) -> Any:
     dims = args[1] if len(args) > 1 else node.kwargs.get("dim", None)
     keepdim = args[2] if len(args) > 2 else node.kwargs.get("keepdim", False)
     emit = importer.block_builder.emit
-    most = emit(_op.max(emit(_op.astype(args[0], "int8")), dims or None if dims != 0 else 0, keepdims=keepdim))
+    most = emit(_op.max(emit(_op.astype(args[0], "int8")), _axes(dims), keepdims=keepdim))
     return emit(_op.astype(most, "bool"))
+
+
+def _dim_extreme(reduce: Callable[..., Any], search: Callable[..., Any]) -> Converter:
+    """Convert ``max`` and ``min`` along one axis, which also return where they are."""
+
+    def convert(importer: Any, node: Any) -> Any:
+        args = importer.retrieve_args(node)
+        dim = args[1]
+        keepdim = args[2] if len(args) > 2 else node.kwargs.get("keepdim", False)
+        emit = importer.block_builder.emit
+        parts = [emit(reduce(args[0], dim, keepdims=keepdim)), emit(search(args[0], dim, keepdims=keepdim))]
+        return emit(relax.Tuple(parts))
+
+    return convert
+
+
+def _with_mean(root: bool) -> Converter:
+    """Convert ``var_mean`` and ``std_mean``."""
+
+    def convert(importer: Any, node: Any) -> Any:
+        emit = importer.block_builder.emit
+        variance = importer._var_correction(node)
+        args = importer.retrieve_args(node)
+        dim = args[1] if len(args) > 1 else node.kwargs.get("dim", None)
+        mean = emit(_op.mean(args[0], dim, keepdims=node.kwargs.get("keepdim", False)))
+        return emit(relax.Tuple([emit(_op.sqrt(variance)) if root else variance, mean]))
+
+    return convert
+
+
+def _matmul(importer: Any, node: Any) -> Any:
+    """Multiply in the type of the operands; TVM's converter makes float32 of all."""
+    left, right = importer.retrieve_args(node)
+    return importer.block_builder.emit(_op.matmul(left, right, out_dtype=str(left.ty.dtype)))
+
+
+def _group_norm(importer: Any, node: Any) -> Any:
+    """Normalize without weights; TVM's operator needs them."""
+    x, weight, bias, _, channels, _, groups, epsilon = importer.retrieve_args(node)
+    if weight is not None and bias is not None:
+        return NotImplemented
+    dtype = str(x.ty.dtype)
+    ones, zeros = (relax.const(np.full(channels, value, dtype), dtype) for value in (1, 0))
+    axes = list(range(2, x.ty.ndim))
+    return importer.block_builder.emit(
+        _op.nn.group_norm(
+            x,
+            ones if weight is None else weight,
+            zeros if bias is None else bias,
+            num_groups=groups,
+            channel_axis=1,
+            axes=axes,
+            epsilon=epsilon,
+        )
+    )
+
+
+def _addmm(importer: Any, node: Any) -> Any:
+    """Multiply other types than float32, which is all that TVM's converter knows."""
+    bias, left, right = importer.retrieve_args(node)
+    dtype = str(left.ty.dtype)
+    if dtype == "float32":
+        return NotImplemented
+    emit = importer.block_builder.emit
+    parts = []
+    for name, part in (("beta", bias), ("alpha", emit(_op.matmul(left, right, out_dtype=dtype)))):
+        factor = node.kwargs.get(name, 1)
+        parts.append(part if factor == 1 else emit(_op.multiply(part, relax.const(factor, dtype))))
+    return emit(_op.add(*parts))
 
 
 def _std(importer: Any, node: Any) -> Any:
@@ -132,6 +204,14 @@ def _upsample(kind: str) -> Converter:
     return convert
 
 
+def _antialiased(_importer: Any, node: Any) -> Any:
+    """Refuse to shrink with a filter, which TVM has not; enlarging needs none."""
+    shapes = (node.args[0].meta["val"].shape, node.meta["val"].shape)
+    if any(after < before for before, after in zip(*shapes, strict=True)):
+        raise ModelError(f"{node.target} to a smaller size needs a filter that TVM has no kernel for.")
+    return NotImplemented
+
+
 def _resize2d(importer: Any, x: Any, size: Any, kind: str) -> Any:
     method = {"nearest": "nearest_neighbor", "linear": "linear"}[kind]
     return importer._upsample_impl(x, tuple(size), None, method, False)
@@ -172,7 +252,16 @@ CONVERTERS: dict[str, Converter] = {
     "any.default": _any,
     "any.dim": _any,
     "any.dims": _any,
+    "max.dim": _dim_extreme(_op.max, _op.argmax),
+    "min.dim": _dim_extreme(_op.min, _op.argmin),
     "std.correction": _std,
+    "std_mean.correction": _with_mean(True),
+    "var_mean.correction": _with_mean(False),
+    "mm.default": _matmul,
+    "bmm.default": _matmul,
+    "matmul.default": _matmul,
+    "addmm.default": _addmm,
+    "native_group_norm.default": _group_norm,
     "add.Tensor": _scaled("add"),
     "add.Scalar": _scaled("add"),
     "sub.Tensor": _scaled("subtract"),
@@ -181,6 +270,8 @@ CONVERTERS: dict[str, Converter] = {
     "avg_pool3d.default": _avg_pool(3),
     **{f"upsample_nearest{axes}d.vec": _upsample("nearest") for axes in (1, 2, 3)},
     **{f"_upsample_nearest_exact{axes}d.vec": _upsample("exact") for axes in (1, 2, 3)},
+    "_upsample_bilinear2d_aa.default": _antialiased,
+    "_upsample_bilinear2d_aa.vec": _antialiased,
     "upsample_linear1d.vec": _upsample("linear"),
     "upsample_bilinear2d.vec": _upsample("linear"),
     "upsample_trilinear3d.vec": _upsample("linear"),

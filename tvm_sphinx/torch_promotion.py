@@ -28,7 +28,7 @@ _COMPARISONS = frozenset("eq ne lt le gt ge".split())
 _LOGICAL = frozenset("logical_and logical_or logical_xor logical_not any all".split())
 # Torch adds up half-precision numbers in float32, and computes functions of them there.
 _WIDENED = frozenset(
-    """sum prod mean cumsum cumprod var std _softmax _log_softmax logsumexp native_layer_norm
+    """mm bmm matmul addmm baddbmm convolution linear sum prod mean cumsum cumprod var std _softmax _log_softmax logsumexp native_layer_norm
     native_group_norm acos acosh asin asinh atan atanh cosh sinh tan erf expm1 exp log log10 log1p log2 pow
     atan2 sigmoid tanh gelu silu softplus elu celu""".split()
 )

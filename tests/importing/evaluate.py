@@ -10,6 +10,8 @@ from tvm_sphinx.lower import lower_to_kernels
 TARGET = tvm.target.Target({"kind": "llvm", "mcpu": "x86-64-v3", "num-cores": 1})
 
 _LOWER = [
+    relax.backend.DispatchSortScan(),
+    relax.transform.LegalizeOps(),
     relax.transform.ToNonDataflow(),
     relax.transform.RemovePurityChecking(),
     relax.transform.CallTIRRewrite(),
