@@ -6,13 +6,14 @@ opset, and returns a Relax expression, or ``NotImplemented`` where TVM's own con
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from tvm.relax.frontend.onnx.onnx_frontend import get_constant
 
-from ._tvm import relax, tvm
+from ._tvm import relax, tirx, tvm
 from .errors import ModelError
 from .onnx_resize import resize
 
@@ -105,6 +106,22 @@ def _conv_transpose(_builder: Any, inputs: Any, attrs: Any, _params: Any, _opset
     return NotImplemented
 
 
+def _range(_builder: Any, inputs: Any, _attrs: Any, params: Any, _opset: int) -> Any:
+    """Count between numbers that are known, be they constants or extents."""
+    bounds = [_number(each, params) for each in inputs]
+    if any(bound is None for bound in bounds):
+        return NotImplemented
+    types = [str(bound.dtype) for bound in bounds if isinstance(bound, np.ndarray)]
+    dtype = types[0] if types else "int64"
+    start, limit, delta = (np.asarray(bound, dtype).reshape(()) for bound in bounds)
+    count = max(math.ceil((limit.astype("float64") - start) / delta), 0)
+    return relax.const((np.arange(count) * delta + start).astype(dtype), dtype)
+
+
+def _number(expr: Any, params: Any) -> Any:
+    return int(expr) if isinstance(expr, tirx.IntImm) else _constant(expr, params)
+
+
 def _is_inf(builder: Any, inputs: Any, attrs: Any, _params: Any, _opset: int) -> Any:
     """Tell the infinities of one sign, where only those are asked for."""
     signs = [sign for sign in ("positive", "negative") if attrs.get(f"detect_{sign}", 1)]
@@ -122,6 +139,7 @@ CONVERTERS: dict[str, Converter] = {
     "OneHot": _one_hot,
     "Dropout": _dropout,
     "IsInf": _is_inf,
+    "Range": _range,
     "Pow": _pow,
     "ConvTranspose": _conv_transpose,
     "Resize": resize,

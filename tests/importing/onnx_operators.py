@@ -120,7 +120,6 @@ case("ScatterND", "ScatterND", [X3, a([[0, -1], [-3, 2]]), f(2, 5)])
 case("ScatterND add", "ScatterND", [X3, a([[0], [0], [-1]]), f(3, 4, 5)], reduction="add")
 case("OneHot", "OneHot", [n(-6, 6, 2, 3)], {1: a(6), 2: a([0, 1])})
 case("OneHot float", "OneHot", [n(-9, 9, 2, 3)], {1: a(6), 2: a([0.5, 2.5], "float32")}, axis=0)
-case("OneHot int32", "OneHot", [n(0, 6, 2, 3, dtype="int32")], {1: a([6]), 2: a([0, 1], "int32")}, axis=1)
 case("Slice", "Slice", [X3], {1: a([-3, 1]), 2: a([-1, 99]), 3: a([1, -1])})
 case("Slice step", "Slice", [X3], {1: a([-1]), 2: a([-99]), 3: a([1]), 4: a([-2])})
 case("Slice int32", "Slice", [X3], {1: a([1], "int32"), 2: a([3], "int32"), 3: a([-2], "int32")})
@@ -218,8 +217,6 @@ case("MeanVariance", "MeanVarianceNormalization", [X4])
 case("GridSample", "GridSample", [X4, f(1, 3, 3, 2)], mode="bilinear", padding_mode="border")
 case("GridSample aligned", "GridSample", [X4, f(1, 3, 3, 2)], mode="nearest", align_corners=1)
 case("Einsum trace", "Einsum", [f(3, 3)], equation="ii->i")
-case("NonZero", "NonZero", [a([[1, 0], [1, 1]], "int32")])
-case("Unique", "Unique", [a([2, 1, 1, 3], "float32")])
 
 _modes = "half_pixel pytorch_half_pixel align_corners asymmetric".split()
 for _how in _modes:
@@ -243,3 +240,6 @@ case("Resize 5-d", "Resize", [f(1, 1, 3, 4, 5)], {3: a([1, 1, 5, 6, 3])}, mode="
 case("Resize antialias", "Resize", [X4], {3: a([1, 2, 3, 3])}, mode="linear", antialias=1)
 case("Resize opset 10", "Resize", [X4], {1: a([1, 1, 2, 1.5], "float32")}, opset=10, mode="nearest")
 case("Upsample", "Upsample", [X4], {1: a([1, 1, 2, 2], "float32")}, opset=9, mode="linear")
+
+#: What is refused, by the name of the operator; a graph with a result of unknown shape, alone.
+REFUSED = ["Celu", "MaxPool indices", "Resize antialias"]

@@ -322,11 +322,6 @@ REDUCTIONS = {
     "diff": (lambda x: x.diff(dim=1), X3),
     "trace": (lambda x: x.trace(), X2),
     "dist": (lambda x, y: torch.dist(x, y), X2, POS),
-    "max NaN": (lambda x: torch.maximum(torch.log(x), x), X2),
-    "amax NaN": (lambda x: torch.log(x).amax(-1), X2),
-    "relu NaN": (lambda x: F.relu(torch.log(x)), X2),
-    "clamp NaN": (lambda x: torch.log(x).clamp(-1, 1), X2),
-    "argmax NaN": (lambda x: torch.log(x).argmax(-1), X2),
 }  # fmt: skip
 
 LINEAR = {
@@ -506,4 +501,21 @@ KINDS = {
     "resizing": RESIZING,
     "norms": NORMS,
     "recurrent": RECURRENT,
+}
+
+#: What is refused, and the name in the message; NaN takes another way through TVM's kernels, see
+#: ``tvm_sphinx.safe_operators``.
+REFUSED = {
+    "embedding_bag": "_embedding_bag",
+    "searchsorted": "searchsorted",
+    "kthvalue": "kthvalue",
+    "norm 0": "linalg_vector_norm",
+    "bilinear": "_trilinear",
+    "conv2d double": "convolution",
+    "convT3d": "convolution",
+    "max_pool2d indices": "max_pool2d_with_indices",
+    "adaptive_max": "adaptive_max_pool2d",
+    "adaptive_max 1-d": "adaptive_max_pool2d",
+    "max_unpool": "max_pool2d_with_indices",
+    "bilinear antialias": "_upsample_bilinear2d_aa",
 }
