@@ -21,7 +21,8 @@ from .onnx_converters import CONVERTERS
 _DOMAINS = ("", "ai.onnx")
 # Operators of ONNX Runtime that TVM's importer knows; it looks at no operator's domain.
 _RUNTIME_OPERATORS = frozenset(
-    "SkipLayerNormalization EmbedLayerNormalization FastGelu BiasGelu Gelu Attention MatMulInteger16".split()
+    """SkipLayerNormalization EmbedLayerNormalization FastGelu BiasGelu Gelu Attention
+    MatMulInteger16""".split()
 )
 
 
@@ -63,8 +64,8 @@ def _check_domains(graph: Any) -> None:
     for node in graph.node:
         if node.domain not in _DOMAINS and node.op_type not in _RUNTIME_OPERATORS:
             raise ModelError(
-                f"Operator {node.op_type} of domain {node.domain!r} (node {node.name!r}) has no counterpart "
-                f"in TVM."
+                f"Operator {node.op_type} of domain {node.domain!r} (node {node.name!r}) has no "
+                f"counterpart in TVM."
             )
 
 
@@ -140,7 +141,9 @@ class _Importer(ONNXGraphImporter):  # type: ignore[misc]
 def _check_type(ty: Any, wanted: Any, where: str) -> None:
     """Compare a Relax type with an ONNX one, as far as both are known."""
     dtype = str(onnx.helper.tensor_dtype_to_np_dtype(wanted.elem_type)) if wanted.elem_type else None
-    shape = [int(e) if isinstance(e, tirx.IntImm) else None for e in ty.shape.values] if ty.shape else None
+    shape = (
+        [int(e) if isinstance(e, tirx.IntImm) else None for e in ty.shape.values] if ty.shape else None
+    )
     right = None
     if wanted.HasField("shape"):
         right = [dim.dim_value if dim.HasField("dim_value") else None for dim in wanted.shape.dim]

@@ -1,9 +1,9 @@
-"""Import a ``torch.export`` program through TVM's importer, and check each operator that it converts. [TVM]
+"""Import a ``torch.export`` program through TVM's importer, with each operator checked. [TVM]
 
-TVM's importer loses some arguments, and some results come out in another type or shape than torch's. Here
-every operator's operands are promoted as torch promotes them, arguments that the importer does not look
-at are found, and the type of each result is compared with what torch recorded for it. What TVM converts
-wrongly has a converter of ours, see `tvm_sphinx.torch_converters`.
+TVM's importer loses some arguments, and some results come out in another type or shape than torch's.
+Here every operator's operands are promoted as torch promotes them, arguments that the importer does not
+look at are found, and the type of each result is compared with what torch recorded for it. What TVM
+converts wrongly has a converter of ours, see `tvm_sphinx.torch_converters`.
 """
 
 from __future__ import annotations
@@ -58,9 +58,13 @@ def _check_outputs(program: Any) -> None:
     for spec in program.graph_signature.output_specs:
         if spec.kind in changed:
             raise ModelError(
-                f"The model changes its {changed[spec.kind]} {spec.target!r}, and a compiled model keeps "
-                f"no state from one call to the next; make it an input and an output instead."
+                f"The model changes its {changed[spec.kind]} {spec.target!r}, and a compiled model "
+                f"keeps no state from one call to the next; make it an input and an output instead."
             )
+
+
+# Of outputs that are plain numbers.
+_NUMBERS = {bool: "bool", int: "int64", float: "float32"}
 
 
 class _Importer(ExportedProgramImporter):  # type: ignore[misc]
@@ -121,7 +125,13 @@ class _Importer(ExportedProgramImporter):  # type: ignore[misc]
                 for item in value:
                     visit(item)
             elif isinstance(value, (bool, int, float)):
-                dtype = "bool" if isinstance(value, bool) else "int64" if isinstance(value, int) else "float32"
+                dtype = (
+                    "bool"
+                    if isinstance(value, bool)
+                    else "int64"
+                    if isinstance(value, int)
+                    else "float32"
+                )
                 found.append(relax.const(value, dtype))
             elif value is not None:
                 found.append(value)
@@ -161,7 +171,11 @@ def _check_tensor_type(ty: Any, wanted: Any, node: Any, importer: Any) -> None:
         return
     dtype = importer._convert_data_type(wanted.dtype)
     extents = list(ty.shape.values) if isinstance(ty.shape, relax.ShapeExpr) else None
-    shape = [int(e) if isinstance(e, tvm.tirx.IntImm) else None for e in extents] if extents is not None else None
+    shape = (
+        [int(e) if isinstance(e, tvm.tirx.IntImm) else None for e in extents]
+        if extents is not None
+        else None
+    )
     same = shape is None or (
         len(shape) == wanted.dim()
         and all(

@@ -1,7 +1,7 @@
 """Resizing along one axis after the other, each output a weighted sum of a few inputs. [TVM]
 
-The weights are computed here, as the source framework computes them, in place of TVM's ``resize`` kernels,
-which take the ratio of the extents for the scale.
+The weights are computed here, as the source framework computes them, in place of TVM's ``resize``
+kernels, which take the ratio of the extents for the scale.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ def linear_taps(positions: Array, extent: int) -> Taps:
     return Taps(indices, np.stack([1 - share, share]))
 
 
-def cubic_taps(positions: Array, extent: int, a: float = -0.75, *, exclude_outside: bool = False) -> Taps:
+def cubic_taps(
+    positions: Array, extent: int, a: float = -0.75, *, exclude_outside: bool = False
+) -> Taps:
     """Return four taps round each position, weighted by Keys' cubic convolution (1981)."""
     first = np.floor(positions)
     t = (positions - first).astype("float64")

@@ -61,16 +61,18 @@ def _dropout(_builder: Any, inputs: Any, attrs: Any, params: Any, opset: int) ->
 
 
 def _pow(builder: Any, inputs: Any, _attrs: Any, _params: Any, _opset: int) -> Any:
-    """Raise to a power in the type of the base; whole numbers through double precision, as ONNX Runtime."""
+    """Raise to a power in the type of the base; whole numbers in double precision, as ONNX Runtime."""
     base, exponent = inputs
-    types = [getattr(each, "ty", None) for each in inputs]
+    types: list[Any] = [getattr(each, "ty", None) for each in inputs]
     if not all(isinstance(ty, relax.TensorType) for ty in types):
         return NotImplemented
     dtype, other = (str(ty.dtype) for ty in types)
     emit = builder.emit
     if dtype.startswith(("float", "bfloat")):
         return NotImplemented if dtype == other else _op.power(base, emit(_op.astype(exponent, dtype)))
-    wide = [each if str(each.ty.dtype) == "float64" else emit(_op.astype(each, "float64")) for each in inputs]
+    wide = [
+        each if str(each.ty.dtype) == "float64" else emit(_op.astype(each, "float64")) for each in inputs
+    ]
     return _op.astype(emit(_op.power(*wide)), dtype)
 
 

@@ -27,7 +27,9 @@ def resize(builder: Any, inputs: Any, attrs: Any, params: Any, opset: int) -> An
     if opset < 11:
         how = "asymmetric"
     if attrs.get("antialias", 0) or _text(attrs, "keep_aspect_ratio_policy", "stretch") != "stretch":
-        raise ModelError("Expected neither antialias nor keep_aspect_ratio_policy: TVM has no such kernel.")
+        raise ModelError(
+            "Expected neither antialias nor keep_aspect_ratio_policy: TVM has no such kernel."
+        )
     scales, sizes = _scales_and_sizes(x, inputs, attrs, params, opset, axes)
     if how == "tf_crop_and_resize":
         return NotImplemented
@@ -109,7 +111,14 @@ def _rounded(positions: Any, mode: str) -> Any:
 
 
 def _is_plain(
-    x: Any, mode: str, how: str, scales: list[float], sizes: list[int], axes: list[int], attrs: Any, opset: int
+    x: Any,
+    mode: str,
+    how: str,
+    scales: list[float],
+    sizes: list[int],
+    axes: list[int],
+    attrs: Any,
+    opset: int,
 ) -> bool:
     """Whether TVM's kernel for images takes the same positions: each extent times a whole number."""
     if opset < 11 or x.ty.ndim != 4 or axes != [0, 1, 2, 3] or str(x.ty.dtype) != "float32":

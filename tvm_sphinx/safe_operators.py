@@ -18,7 +18,6 @@ from ._tvm import relax, tvm
 Rewrite = Callable[[bounded_indices.Emit, Any], Any]
 
 
-
 def _found(emit: bounded_indices.Emit, call: Any) -> Any:
     """Rewrite ``argmax`` and ``argmin``: TVM's kernel finds -1 where all are infinite.
 

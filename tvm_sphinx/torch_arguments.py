@@ -8,7 +8,8 @@ from .errors import ModelError
 
 # Where a tensor lies and who draws it says nothing about its values, and what its type is, is compared.
 _NO_VALUES = frozenset(
-    "dtype layout device pin_memory memory_format non_blocking generator implicit copy requires_grad".split()
+    """dtype layout device pin_memory memory_format non_blocking generator implicit copy
+    requires_grad""".split()
 )
 
 # What the operands' shapes, or the operator's name, say already.

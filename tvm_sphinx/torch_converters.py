@@ -65,7 +65,10 @@ def _dim_extreme(reduce: Callable[..., Any], search: Callable[..., Any]) -> Conv
         dim = args[1]
         keepdim = args[2] if len(args) > 2 else node.kwargs.get("keepdim", False)
         emit = importer.block_builder.emit
-        parts = [emit(reduce(args[0], dim, keepdims=keepdim)), emit(search(args[0], dim, keepdims=keepdim))]
+        parts = [
+            emit(reduce(args[0], dim, keepdims=keepdim)),
+            emit(search(args[0], dim, keepdims=keepdim)),
+        ]
         return emit(relax.Tuple(parts))
 
     return convert
@@ -190,8 +193,10 @@ def _upsample(kind: str) -> Converter:
             1 / scales[number] if scales and scales[number] else before / after
             for number, (before, after) in enumerate(zip(extents, wanted, strict=True))
         ]
-        whole = all(after % before == 0 and ratio * after == before
-                    for before, after, ratio in zip(extents, wanted, ratios, strict=True))
+        whole = all(
+            after % before == 0 and ratio * after == before
+            for before, after, ratio in zip(extents, wanted, ratios, strict=True)
+        )
         if whole and not aligned and len(extents) == 2 and kind in ("nearest", "linear"):
             return _resize2d(importer, x, wanted, kind)
         taps = {

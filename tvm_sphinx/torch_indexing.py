@@ -25,7 +25,9 @@ def index(importer: Any, node: Any) -> Any:
     emit = importer.block_builder.emit
     tensors = _of_one_rank(emit, [indices[place] for place in places])
     rest = [axis for axis in range(data.ty.ndim) if axis not in places]
-    moved = data if places == list(range(len(places))) else emit(_op.permute_dims(data, [*places, *rest]))
+    moved = (
+        data if places == list(range(len(places))) else emit(_op.permute_dims(data, [*places, *rest]))
+    )
     taken = emit(_op.index_tensor(moved, tensors))
     before = places[0] if _are_adjacent(places) else 0
     if not before:

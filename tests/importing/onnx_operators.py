@@ -51,7 +51,9 @@ for _dtype in "int8 int32 int64 uint8 float32".split():
         case(f"Sign {_dtype}", "Sign", [_left])
     case(f"Min {_dtype}", "Min", [_left, _right])
     case(f"Max {_dtype}", "Max", [_left, _right])
-    case(f"Clip {_dtype}", "Clip", [_left], {1: a(-2 if _dtype[0] != "u" else 3, _dtype), 2: a(9, _dtype)})
+    case(
+        f"Clip {_dtype}", "Clip", [_left], {1: a(-2 if _dtype[0] != "u" else 3, _dtype), 2: a(9, _dtype)}
+    )
     case(f"Cast {_dtype} to float", "Cast", [_left], to=1)
     case(f"Cast {_dtype} to bool", "Cast", [_left], to=9)
     case(f"Where {_dtype}", "Where", [X2 > 0, _left, _right])
@@ -64,14 +66,21 @@ for _dtype in "int8 int32 int64 uint8 float32".split():
     case(f"Pad {_dtype}", "Pad", [_left], {1: a([0, 1, 2, 0]), 2: a(3, _dtype)})
 
 for _base, _power in (
-    ("float32", "int64"), ("float32", "float32"), ("int64", "int64"), ("int32", "float32"), ("int32", "int32"),
-):  # fmt: skip
+    ("float32", "int64"),
+    ("float32", "float32"),
+    ("int64", "int64"),
+    ("int32", "float32"),
+    ("int32", "int32"),
+):
     case(
-        f"Pow {_base} {_power}", "Pow",
+        f"Pow {_base} {_power}",
+        "Pow",
         [(POSITIVE * 3 + 1).astype(_base), n(0, 5, 4, 6, dtype=_power)],
-    )  # fmt: skip
+    )
 
-for _op in """Abs Neg Ceil Floor Round Sqrt Reciprocal Exp Sin Cos Tan Sinh Cosh Tanh Atan Asinh Erf Sigmoid
+for (
+    _op
+) in """Abs Neg Ceil Floor Round Sqrt Reciprocal Exp Sin Cos Tan Sinh Cosh Tanh Atan Asinh Erf Sigmoid
     Sign Relu Elu Selu LeakyRelu Softplus Softsign HardSigmoid HardSwish Mish IsNaN Identity
     ThresholdedRelu Celu Not""".split():
     _x = X2 > 0 if _op == "Not" else POSITIVE if _op in ("Sqrt", "Reciprocal") else X2
@@ -114,8 +123,20 @@ case("GatherND", "GatherND", [X3, a([[0, -1], [-3, 2]])])
 case("GatherND batch", "GatherND", [X3, a([[-1], [0], [2]])], batch_dims=1)
 case("GatherND whole", "GatherND", [X3, a([[[0, -1, 4]], [[-3, 2, -5]]])])
 case("ScatterElements", "ScatterElements", [X3, a([[[1, -1]], [[0, -2]]]), f(2, 1, 2)], axis=-2)
-case("ScatterElements add", "ScatterElements", [X3, n(-3, 3, 2, 3, 4), f(2, 3, 4)], axis=0, reduction="add")
-case("ScatterElements max", "ScatterElements", [X3, n(-4, 4, 3, 4, 5), f(3, 4, 5)], axis=1, reduction="max")
+case(
+    "ScatterElements add",
+    "ScatterElements",
+    [X3, n(-3, 3, 2, 3, 4), f(2, 3, 4)],
+    axis=0,
+    reduction="add",
+)
+case(
+    "ScatterElements max",
+    "ScatterElements",
+    [X3, n(-4, 4, 3, 4, 5), f(3, 4, 5)],
+    axis=1,
+    reduction="max",
+)
 case("ScatterND", "ScatterND", [X3, a([[0, -1], [-3, 2]]), f(2, 5)])
 case("ScatterND add", "ScatterND", [X3, a([[0], [0], [-1]]), f(3, 4, 5)], reduction="add")
 case("OneHot", "OneHot", [n(-6, 6, 2, 3)], {1: a(6), 2: a([0, 1])})
@@ -189,7 +210,9 @@ W = f(2, 3, 3, 3)
 case("ConvTranspose", "ConvTranspose", [X4, W, f(3)], strides=[2, 2], pads=[1, 0, 0, 1])
 case("ConvTranspose output_padding", "ConvTranspose", [X4, W], strides=[2, 2], output_padding=[1, 1])
 case("ConvTranspose output_shape", "ConvTranspose", [X4, W], strides=[2, 2], output_shape=[10, 8])
-case("ConvTranspose output_shape larger", "ConvTranspose", [X4, W], strides=[3, 3], output_shape=[17, 13])
+case(
+    "ConvTranspose output_shape larger", "ConvTranspose", [X4, W], strides=[3, 3], output_shape=[17, 13]
+)
 case("ConvTranspose same", "ConvTranspose", [X4, W], strides=[2, 2], auto_pad="SAME_UPPER")
 case("ConvTranspose same lower", "ConvTranspose", [X4, W], strides=[2, 2], auto_pad="SAME_LOWER")
 case("ConvTranspose groups", "ConvTranspose", [X4, f(2, 2, 3, 3)], group=2, strides=[2, 1])
@@ -201,13 +224,22 @@ case("MaxPool same", "MaxPool", [X4], kernel_shape=[2, 2], strides=[2, 2], auto_
 case("MaxPool dilations", "MaxPool", [X4], kernel_shape=[2, 2], dilations=[2, 2])
 case("MaxPool indices", "MaxPool", [X4], kernel_shape=[2, 2], outputs=2)
 case("AveragePool", "AveragePool", [X4], kernel_shape=[3, 3], pads=[1, 1, 1, 1])
-case("AveragePool include", "AveragePool", [X4], kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1)
+case(
+    "AveragePool include",
+    "AveragePool",
+    [X4],
+    kernel_shape=[3, 3],
+    pads=[1, 1, 1, 1],
+    count_include_pad=1,
+)
 case("AveragePool ceil", "AveragePool", [X4], kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)
 case("AveragePool 1-d", "AveragePool", [X3], kernel_shape=[2])
 case("LpPool", "LpPool", [X4], kernel_shape=[2, 2], p=2)
 case("GlobalAveragePool", "GlobalAveragePool", [X4])
 case("GlobalMaxPool", "GlobalMaxPool", [X4])
-case("BatchNormalization", "BatchNormalization", [X4, f(2), f(2), f(2), np.abs(f(2)) + 0.1], epsilon=0.01)
+case(
+    "BatchNormalization", "BatchNormalization", [X4, f(2), f(2), f(2), np.abs(f(2)) + 0.1], epsilon=0.01
+)
 case("InstanceNormalization", "InstanceNormalization", [X4, f(2), f(2)])
 case("LayerNormalization", "LayerNormalization", [X3, f(5), f(5)])
 case("LayerNormalization axis", "LayerNormalization", [X3, f(4, 5), f(4, 5)], axis=-2, epsilon=0.1)
@@ -223,15 +255,22 @@ for _how in _modes:
     for _mode in ("nearest", "linear", "cubic"):
         for _scale in (2.0, 1.5, 0.6):
             case(
-                f"Resize {_mode} {_how} {_scale}", "Resize", [X4],
+                f"Resize {_mode} {_how} {_scale}",
+                "Resize",
+                [X4],
                 {2: a([1, 1, _scale, _scale], "float32")},
-                mode=_mode, coordinate_transformation_mode=_how,
-            )  # fmt: skip
+                mode=_mode,
+                coordinate_transformation_mode=_how,
+            )
 for _nearest in "round_prefer_floor round_prefer_ceil floor ceil".split():
     case(
-        f"Resize {_nearest}", "Resize", [X4], {3: a([1, 2, 8, 3])},
-        mode="nearest", nearest_mode=_nearest,
-    )  # fmt: skip
+        f"Resize {_nearest}",
+        "Resize",
+        [X4],
+        {3: a([1, 2, 8, 3])},
+        mode="nearest",
+        nearest_mode=_nearest,
+    )
 case("Resize sizes", "Resize", [X4], {3: a([1, 2, 7, 9])}, mode="linear")
 case("Resize axes", "Resize", [X4], {3: a([9, 7])}, mode="linear", axes=[3, 2])
 case("Resize channels", "Resize", [X4], {2: a([1, 2, 1, 1], "float32")}, mode="nearest")

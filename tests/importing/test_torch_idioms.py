@@ -36,7 +36,9 @@ def tensors_of(outputs):
     return [leaf for leaf in torch.utils._pytree.tree_leaves(outputs) if isinstance(leaf, torch.Tensor)]
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning:torch")
+@pytest.mark.filterwarnings(
+    "ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning:torch"
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_idioms_come_out_as_in_torch(kind):
     idioms = {name: idiom for name, idiom in KINDS[kind].items() if name not in REFUSED}
@@ -62,7 +64,9 @@ def test_idioms_come_out_as_in_torch(kind):
         )
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning:torch")
+@pytest.mark.filterwarnings(
+    "ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning:torch"
+)
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_has_no_counterpart_is_refused_by_name(name):
     ((function, *tensors),) = [idioms[name] for idioms in KINDS.values() if name in idioms]

@@ -1,7 +1,7 @@
 """What people write in torch, by kind: a function and its inputs, each beside torch itself."""
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own idiom
+import torch.nn.functional as F
 from torch import nn
 
 _seeded = torch.Generator().manual_seed(0)
@@ -39,7 +39,12 @@ INDEXING = {
     "index pair": (lambda x, k, j: x[k, j], X3, torch.tensor([0, -1]), torch.tensor([-1, 2])),
     "index pair apart": (lambda x: x[torch.tensor([0, 2]), :, torch.tensor([1, 3])], X3),
     "index pair behind": (lambda x, k, j: x[:, k, j], X3, torch.tensor([0, -1]), torch.tensor([1, 3])),
-    "index outer": (lambda x, k, j: x[k[:, None], :, j], X3, torch.tensor([0, 2]), torch.tensor([1, -1])),
+    "index outer": (
+        lambda x, k, j: x[k[:, None], :, j],
+        X3,
+        torch.tensor([0, 2]),
+        torch.tensor([1, -1]),
+    ),
     "index mask to where": (lambda x: torch.where(x > 0, x, -x), X3),
     "index_select": (lambda x, k: x.index_select(1, k), X3, torch.tensor([3, 0])),
     "gather": (lambda x, k: x.gather(1, k), X3, i(0, 4, 3, 2, 5)),
@@ -52,18 +57,28 @@ INDEXING = {
     "scatter": (lambda x, k, s: x.scatter(1, k, s), X3, torch.tensor([[[1], [3]]]), r(3, 4, 5)),
     "scatter value": (lambda x, k: x.scatter(0, k, 2.5), X3, i(0, 3, 2, 4, 5)),
     "scatter_add": (lambda x, k, s: x.scatter_add(0, k, s), X3, i(0, 3, 2, 3, 4), r(3, 4, 5)),
-    "scatter_reduce": (lambda x, k, s: x.scatter_reduce(1, k, s, "amax"), X3, i(0, 4, 3, 4, 5), r(3, 4, 5)),
+    "scatter_reduce": (
+        lambda x, k, s: x.scatter_reduce(1, k, s, "amax"),
+        X3,
+        i(0, 4, 3, 4, 5),
+        r(3, 4, 5),
+    ),
     "index_add": (lambda x, k, s: x.index_add(1, k, s), X3, torch.tensor([0, 2, 0]), r(3, 3, 5)),
     "index_copy": (lambda x, k, s: x.index_copy(1, k, s), X3, torch.tensor([0, 2]), r(3, 2, 5)),
     "index_fill": (lambda x, k: x.index_fill(1, k, 7.0), X3, torch.tensor([0, -1])),
     "index_put": (lambda x, k, v: x.index_put((k,), v), X3, torch.tensor([0, -1]), r(2, 4, 5)),
     "index_put add": (
         lambda x, k, j, v: x.index_put((k, j), v, accumulate=True),
-        X3, torch.tensor([0, 0, -1]), torch.tensor([1, 1, -1]), r(3, 5),
+        X3,
+        torch.tensor([0, 0, -1]),
+        torch.tensor([1, 1, -1]),
+        r(3, 5),
     ),
     "index_put apart": (
         lambda x, k, j: torch.ops.aten.index_put(x, [k, None, j], torch.tensor(9.0)),
-        X3, torch.tensor([0, -1]), torch.tensor([1, 2]),
+        X3,
+        torch.tensor([0, -1]),
+        torch.tensor([1, 2]),
     ),
     "assign slice": (lambda x: _assigned(x, (slice(None), slice(1, 3))), X3),
     "assign column": (lambda x: _assigned(x, (slice(None), -1)), X3),
@@ -85,7 +100,7 @@ INDEXING = {
     "one_hot": (lambda k: F.one_hot(k, 6), i(0, 6, 2, 3)),
     "bucketize": (lambda x: torch.bucketize(x, torch.tensor([-1.0, 0.0, 1.0])), X3),
     "searchsorted": (lambda x: torch.searchsorted(torch.tensor([-1.0, 0.0, 1.0]), x), X3),
-}  # fmt: skip
+}
 
 SHAPES = {
     "view": (lambda x: x.view(4, -1), X3),
@@ -132,7 +147,7 @@ SHAPES = {
     "full_like": (lambda x: torch.full_like(x, 3), INT),
     "none output": (lambda x: (x + 1, None), X2),
     "nested outputs": (lambda x: {"a": x + 1, "b": [x * 2, (x - 1,)]}, X2),
-}  # fmt: skip
+}
 
 ARITHMETIC = {
     "add alpha": (lambda x, y: torch.add(x, y, alpha=2), X2, POS),
@@ -243,22 +258,42 @@ FUNCTIONS = {
 ACTIVATIONS = {
     name: (layer, X2)
     for name, layer in {
-        "relu": F.relu, "relu6": F.relu6, "leaky_relu": lambda x: F.leaky_relu(x, 0.2), "elu": F.elu,
-        "elu alpha": lambda x: F.elu(x, 0.5), "celu": lambda x: F.celu(x, 0.7), "selu": F.selu,
-        "gelu": F.gelu, "gelu tanh": lambda x: F.gelu(x, approximate="tanh"), "silu": F.silu,
-        "mish": F.mish, "softplus": F.softplus, "softplus beta": lambda x: F.softplus(x, 2.0, 1.0),
-        "softsign": F.softsign, "softshrink": F.softshrink, "hardshrink": F.hardshrink,
-        "tanhshrink": F.tanhshrink, "hardtanh": lambda x: F.hardtanh(x, -0.3, 0.4),
-        "hardsigmoid": F.hardsigmoid, "hardswish": F.hardswish, "threshold": lambda x: F.threshold(x, 0.1, 9),
-        "logsigmoid": F.logsigmoid, "softmax": lambda x: F.softmax(x, 0), "softmin": lambda x: F.softmin(x, 1),
-        "log_softmax": lambda x: F.log_softmax(x, -1), "glu": F.glu, "prelu": module(nn.PReLU(init=0.3)),
-        "rrelu": F.rrelu, "normalize": F.normalize, "dropout": module(nn.Dropout()),
+        "relu": F.relu,
+        "relu6": F.relu6,
+        "leaky_relu": lambda x: F.leaky_relu(x, 0.2),
+        "elu": F.elu,
+        "elu alpha": lambda x: F.elu(x, 0.5),
+        "celu": lambda x: F.celu(x, 0.7),
+        "selu": F.selu,
+        "gelu": F.gelu,
+        "gelu tanh": lambda x: F.gelu(x, approximate="tanh"),
+        "silu": F.silu,
+        "mish": F.mish,
+        "softplus": F.softplus,
+        "softplus beta": lambda x: F.softplus(x, 2.0, 1.0),
+        "softsign": F.softsign,
+        "softshrink": F.softshrink,
+        "hardshrink": F.hardshrink,
+        "tanhshrink": F.tanhshrink,
+        "hardtanh": lambda x: F.hardtanh(x, -0.3, 0.4),
+        "hardsigmoid": F.hardsigmoid,
+        "hardswish": F.hardswish,
+        "threshold": lambda x: F.threshold(x, 0.1, 9),
+        "logsigmoid": F.logsigmoid,
+        "softmax": lambda x: F.softmax(x, 0),
+        "softmin": lambda x: F.softmin(x, 1),
+        "log_softmax": lambda x: F.log_softmax(x, -1),
+        "glu": F.glu,
+        "prelu": module(nn.PReLU(init=0.3)),
+        "rrelu": F.rrelu,
+        "normalize": F.normalize,
+        "dropout": module(nn.Dropout()),
         "gumbel-free softmax dtype": lambda x: F.softmax(x, -1, dtype=torch.float64),
         "cosine": lambda x: F.cosine_similarity(x, x.flip(0)),
         "pairwise": lambda x: F.pairwise_distance(x, x.flip(0)),
         "cdist": lambda x: torch.cdist(x[None], x.flip(0)[None]),
     }.items()
-}  # fmt: skip
+}
 
 REDUCTIONS = {
     "sum all": (lambda x: x.sum(), X3),
@@ -310,7 +345,8 @@ REDUCTIONS = {
     "cumsum dtype": (lambda x: x.cumsum(0, dtype=torch.float64), X2),
     "cumprod": (lambda x: x.cumprod(1), X3),
     "causal mask": (
-        lambda x: x[:, 1:] + (torch.diff(torch.arange(x.shape[-1])[None]) != 1).cumsum(-1).float(), X2,
+        lambda x: x[:, 1:] + (torch.diff(torch.arange(x.shape[-1])[None]) != 1).cumsum(-1).float(),
+        X2,
     ),
     "count_nonzero": (lambda x: torch.count_nonzero(x, dim=1), INT),
     "median": (lambda x: x.median(-1), X3),
@@ -322,7 +358,7 @@ REDUCTIONS = {
     "diff": (lambda x: x.diff(dim=1), X3),
     "trace": (lambda x: x.trace(), X2),
     "dist": (lambda x, y: torch.dist(x, y), X2, POS),
-}  # fmt: skip
+}
 
 LINEAR = {
     "matmul": (lambda x, y: x @ y, X3, r(5, 2)),
@@ -354,7 +390,10 @@ LINEAR = {
     "convT2d groups": (module(nn.ConvTranspose2d(4, 6, 3, stride=2, groups=2)), X4),
     "convT2d dilation": (module(nn.ConvTranspose2d(4, 6, 3, stride=2, dilation=2)), X4),
     "convT3d": (module(nn.ConvTranspose3d(2, 3, 2, stride=2)), X5),
-    "attention": (lambda q, k, v: F.scaled_dot_product_attention(q, k, v), *(r(1, 2, 5, 4) for _ in "qkv")),
+    "attention": (
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v),
+        *(r(1, 2, 5, 4) for _ in "qkv"),
+    ),
     "attention causal": (
         lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True),
         *(r(1, 2, 5, 4) for _ in "qkv"),
@@ -364,16 +403,25 @@ LINEAR = {
         *(r(1, 2, 5, 4) for _ in "qkv"),
     ),
     "attention scale": (
-        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, scale=0.3), *(r(1, 2, 5, 4) for _ in "qkv"),
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, scale=0.3),
+        *(r(1, 2, 5, 4) for _ in "qkv"),
     ),
-    "attention 3-d": (lambda q, k, v: F.scaled_dot_product_attention(q, k, v), *(r(2, 5, 4) for _ in "qkv")),
+    "attention 3-d": (
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v),
+        *(r(2, 5, 4) for _ in "qkv"),
+    ),
     "attention grouped": (
         lambda q, k, v: F.scaled_dot_product_attention(q, k, v, enable_gqa=True),
-        r(1, 4, 5, 4), r(1, 2, 5, 4), r(1, 2, 5, 4),
+        r(1, 4, 5, 4),
+        r(1, 2, 5, 4),
+        r(1, 2, 5, 4),
     ),
-    "multihead": (lambda x, layer=module(nn.MultiheadAttention(6, 2, batch_first=True)): layer(x, x, x)[0], r(2, 5, 6)),
+    "multihead": (
+        lambda x, layer=module(nn.MultiheadAttention(6, 2, batch_first=True)): layer(x, x, x)[0],
+        r(2, 5, 6),
+    ),
     "encoder layer": (module(nn.TransformerEncoderLayer(6, 2, 8, batch_first=True)), r(2, 5, 6)),
-}  # fmt: skip
+}
 
 POOLING = {
     "max_pool1d": (lambda x: F.max_pool1d(x, 2), X3),
@@ -398,7 +446,10 @@ POOLING = {
     "adaptive_max": (lambda x: F.adaptive_max_pool2d(x, (3, 3)), X4),
     "adaptive_max 1-d": (lambda x: F.adaptive_max_pool1d(x, 2), X3),
     "lp_pool": (lambda x: F.lp_pool2d(x.abs(), 2, 2), X4),
-    "max_unpool": (lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2), X4[..., :6, :]),
+    "max_unpool": (
+        lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2),
+        X4[..., :6, :],
+    ),
     "pad": (lambda x: F.pad(x, (1, 2, 0, 3), value=2.0), X3),
     "pad negative": (lambda x: F.pad(x, (-1, 2)), X3),
     "pad int": (lambda x: F.pad(x, (1, 1), value=5), INT),
@@ -414,16 +465,23 @@ RESIZING = {
     "nearest size": (lambda x: F.interpolate(x, size=(9, 10)), X4),
     "nearest down": (lambda x: F.interpolate(x, size=(3, 4)), X4),
     "nearest 1.5": (lambda x: F.interpolate(x, scale_factor=1.5), X4),
-    "nearest 1.5 recompute": (lambda x: F.interpolate(x, scale_factor=1.5, recompute_scale_factor=True), X4),
+    "nearest 1.5 recompute": (
+        lambda x: F.interpolate(x, scale_factor=1.5, recompute_scale_factor=True),
+        X4,
+    ),
     "nearest-exact": (lambda x: F.interpolate(x, size=(9, 10), mode="nearest-exact"), X4),
     "nearest 1-d": (lambda x: F.interpolate(x, size=9), X3),
     "nearest 3-d": (lambda x: F.interpolate(x, size=(7, 3, 9)), X5),
     "bilinear 2x": (lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"), X4),
     "bilinear size": (lambda x: F.interpolate(x, size=(9, 5), mode="bilinear"), X4),
-    "bilinear align": (lambda x: F.interpolate(x, size=(9, 10), mode="bilinear", align_corners=True), X4),
+    "bilinear align": (
+        lambda x: F.interpolate(x, size=(9, 10), mode="bilinear", align_corners=True),
+        X4,
+    ),
     "bilinear 0.7": (lambda x: F.interpolate(x, scale_factor=0.7, mode="bilinear"), X4),
     "bilinear 1.3 align": (
-        lambda x: F.interpolate(x, scale_factor=1.3, mode="bilinear", align_corners=True), X4,
+        lambda x: F.interpolate(x, scale_factor=1.3, mode="bilinear", align_corners=True),
+        X4,
     ),
     "bilinear antialias": (lambda x: F.interpolate(x, size=(3, 3), mode="bilinear", antialias=True), X4),
     "linear": (lambda x: F.interpolate(x, scale_factor=2, mode="linear"), X3),
@@ -433,18 +491,27 @@ RESIZING = {
     "bicubic 0.6": (lambda x: F.interpolate(x, scale_factor=0.6, mode="bicubic"), X4),
     "trilinear": (lambda x: F.interpolate(x, size=(7, 7, 7), mode="trilinear"), X5),
     "area": (lambda x: F.interpolate(x, size=(3, 2), mode="area"), X4),
-    "interpolate to 1": (lambda x: F.interpolate(x, size=(1, 1), mode="bilinear", align_corners=True), X4),
-    "grid_sample": (lambda x, g: F.grid_sample(x, g, align_corners=False), X4, 2.4 * torch.rand(2, 3, 3, 2) - 1.2),
+    "interpolate to 1": (
+        lambda x: F.interpolate(x, size=(1, 1), mode="bilinear", align_corners=True),
+        X4,
+    ),
+    "grid_sample": (
+        lambda x, g: F.grid_sample(x, g, align_corners=False),
+        X4,
+        2.4 * torch.rand(2, 3, 3, 2) - 1.2,
+    ),
     "grid_sample nearest": (
         lambda x, g: F.grid_sample(x, g, mode="nearest", padding_mode="border", align_corners=True),
-        X4, 2.4 * torch.rand(2, 3, 3, 2) - 1.2,
+        X4,
+        2.4 * torch.rand(2, 3, 3, 2) - 1.2,
     ),
     "grid_sample reflection": (
         lambda x, g: F.grid_sample(x, g, padding_mode="reflection", align_corners=False),
-        X4, 2.4 * torch.rand(2, 3, 3, 2) - 1.2,
+        X4,
+        2.4 * torch.rand(2, 3, 3, 2) - 1.2,
     ),
     "affine_grid": (lambda t: F.affine_grid(t, (2, 4, 5, 6), align_corners=False), r(2, 2, 3)),
-}  # fmt: skip
+}
 
 NORMS = {
     "batch_norm 2-d": (module(nn.BatchNorm2d(4)), X4),
