@@ -17,10 +17,10 @@ from ._tvm import relax
 # Computed in the type of the result.
 _IN_RESULT_TYPE = frozenset(
     """add sub rsub mul div fmod remainder floor_divide maximum minimum pow atan2 logaddexp hypot where
-    clamp clamp_min clamp_max lerp addcmul addcdiv cat stack bitwise_and bitwise_or bitwise_xor masked_fill
-    abs acos acosh asin asinh atan atanh cos cosh erf exp expm1 exp2 log log10 log1p log2 reciprocal
-    rsqrt sigmoid sin sinh sqrt square tan tanh gelu silu softplus elu celu hardtanh hardsigmoid hardswish
-    leaky_relu logsumexp
+    clamp clamp_min clamp_max lerp addcmul addcdiv cat stack bitwise_and bitwise_or bitwise_xor
+    masked_fill abs acos acosh asin asinh atan atanh cos cosh erf exp expm1 exp2 log log10 log1p log2
+    reciprocal rsqrt sigmoid sin sinh sqrt square tan tanh gelu silu softplus elu celu hardtanh hardsigmoid
+    hardswish leaky_relu logsumexp
     sum prod mean cumsum cumprod var std _softmax _log_softmax amax amin
     __and__ __or__ __xor__ fill full_like""".split()
 )

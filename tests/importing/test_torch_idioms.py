@@ -15,14 +15,13 @@ _LOOSE = {torch.float16: 1e-2, torch.bfloat16: 1e-2}
 
 
 class Idioms(torch.nn.Module):
-    """Calls each function with its own inputs; layers that a function has for a default are held."""
+    """Calls each function with its own inputs."""
 
     def __init__(self, functions, counts):
         super().__init__()
         self.functions, self.counts = functions, counts
-        held = [[f, *(getattr(f, "__defaults__", None) or ())] for f in functions]
-        layers = [each for of_one in held for each in of_one if isinstance(each, torch.nn.Module)]
-        self.layers = torch.nn.ModuleList(layers)
+        layers = [each for each in functions if isinstance(each, torch.nn.Module)]
+        self.layers = torch.nn.ModuleList(layers)  # so that their weights are the program's
 
     def forward(self, *tensors):
         outputs, place = [], 0

@@ -20,6 +20,17 @@ def module(layer):
     return layer.eval()
 
 
+class Of(nn.Module):
+    """Calls a layer in a way of its own."""
+
+    def __init__(self, layer, call):
+        super().__init__()
+        self.layer, self.call = module(layer), call
+
+    def forward(self, *tensors):
+        return self.call(self.layer, *tensors)
+
+
 X2, X3, X4, X5 = r(4, 6), r(3, 4, 5), r(2, 4, 7, 6), r(1, 2, 5, 4, 6)
 POS = r(4, 6).abs() + 0.1
 INT, INT2, BYTE, BOOL = i(-5, 6, 4, 6), i(1, 4, 4, 6), i(0, 200, 4, 6, dtype=torch.uint8), r(4, 6) > 0
@@ -417,7 +428,7 @@ LINEAR = {
         r(1, 2, 5, 4),
     ),
     "multihead": (
-        lambda x, layer=module(nn.MultiheadAttention(6, 2, batch_first=True)): layer(x, x, x)[0],
+        Of(nn.MultiheadAttention(6, 2, batch_first=True), lambda layer, x: layer(x, x, x)[0]),
         r(2, 5, 6),
     ),
     "encoder layer": (module(nn.TransformerEncoderLayer(6, 2, 8, batch_first=True)), r(2, 5, 6)),
@@ -537,16 +548,16 @@ NORMS = {
 }
 
 RECURRENT = {
-    "lstm": (lambda x, layer=module(nn.LSTM(5, 3, batch_first=True)): layer(x)[0], X3),
-    "lstm states": (lambda x, layer=module(nn.LSTM(5, 3)): layer(x), X3),
-    "lstm two ways": (lambda x, layer=module(nn.LSTM(5, 3, bidirectional=True)): layer(x)[0], X3),
-    "lstm two layers": (lambda x, layer=module(nn.LSTM(5, 3, num_layers=2)): layer(x)[0], X3),
-    "gru": (lambda x, layer=module(nn.GRU(5, 3, batch_first=True)): layer(x)[0], X3),
-    "gru states": (lambda x, layer=module(nn.GRU(5, 3)): layer(x), X3),
-    "rnn": (lambda x, layer=module(nn.RNN(5, 3)): layer(x)[0], X3),
-    "rnn relu": (lambda x, layer=module(nn.RNN(5, 3, nonlinearity="relu")): layer(x)[0], X3),
-    "lstm cell": (lambda x, layer=module(nn.LSTMCell(6, 3)): layer(x), X2),
-    "gru cell": (lambda x, layer=module(nn.GRUCell(6, 3)): layer(x), X2),
+    "lstm": (Of(nn.LSTM(5, 3, batch_first=True), lambda layer, x: layer(x)[0]), X3),
+    "lstm states": (Of(nn.LSTM(5, 3), lambda layer, x: layer(x)), X3),
+    "lstm two ways": (Of(nn.LSTM(5, 3, bidirectional=True), lambda layer, x: layer(x)[0]), X3),
+    "lstm two layers": (Of(nn.LSTM(5, 3, num_layers=2), lambda layer, x: layer(x)[0]), X3),
+    "gru": (Of(nn.GRU(5, 3, batch_first=True), lambda layer, x: layer(x)[0]), X3),
+    "gru states": (Of(nn.GRU(5, 3), lambda layer, x: layer(x)), X3),
+    "rnn": (Of(nn.RNN(5, 3), lambda layer, x: layer(x)[0]), X3),
+    "rnn relu": (Of(nn.RNN(5, 3, nonlinearity="relu"), lambda layer, x: layer(x)[0]), X3),
+    "lstm cell": (Of(nn.LSTMCell(6, 3), lambda layer, x: layer(x)), X2),
+    "gru cell": (Of(nn.GRUCell(6, 3), lambda layer, x: layer(x)), X2),
 }
 
 
