@@ -15,6 +15,7 @@ import numpy as np
 from ._tvm import relax
 from .errors import ModelError
 from .interpolate import Taps, cubic_taps, linear_taps, nearest_taps, resized
+from .torch_functions import erfc, exp2, hypot, shift
 from .torch_indexing import as_strided, index, index_put, scatter
 
 Converter = Callable[[Any, Any], Any]
@@ -257,6 +258,11 @@ CONVERTERS: dict[str, Converter] = {
     "any.default": _any,
     "any.dim": _any,
     "any.dims": _any,
+    "hypot.default": hypot,
+    "erfc.default": erfc,
+    "exp2.default": exp2,
+    **{f"__lshift__.{kind}": shift(_op.left_shift) for kind in ("Scalar", "Tensor")},
+    **{f"__rshift__.{kind}": shift(_op.right_shift) for kind in ("Scalar", "Tensor")},
     "max.dim": _dim_extreme(_op.max, _op.argmax),
     "min.dim": _dim_extreme(_op.min, _op.argmin),
     "std.correction": _std,
