@@ -15,7 +15,7 @@ import numpy as np
 from ._tvm import relax
 from .errors import ModelError
 from .interpolate import Taps, cubic_taps, linear_taps, nearest_taps, resized
-from .torch_functions import erfc, exp2, hypot, shift
+from .torch_functions import divide, elu, erfc, exp2, hypot, rsub, shift
 from .torch_indexing import as_strided, index, index_put, scatter
 
 Converter = Callable[[Any, Any], Any]
@@ -259,6 +259,11 @@ CONVERTERS: dict[str, Converter] = {
     "any.dim": _any,
     "any.dims": _any,
     "hypot.default": hypot,
+    "elu.default": elu,
+    "div.Tensor_mode": divide,
+    "div.Scalar_mode": divide,
+    "rsub.Tensor": rsub,
+    "rsub.Scalar": rsub,
     "erfc.default": erfc,
     "exp2.default": exp2,
     **{f"__lshift__.{kind}": shift(_op.left_shift) for kind in ("Scalar", "Tensor")},

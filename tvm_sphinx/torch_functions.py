@@ -33,6 +33,47 @@ def exp2(importer: Any, node: Any) -> Any:
     return emit(_op.exp(emit(_op.multiply(x, relax.const(math.log(2), str(x.ty.dtype))))))
 
 
+def elu(importer: Any, node: Any) -> Any:
+    """Convert ``elu``, to which torch also takes ``selu`` and ``celu``, with all of its factors."""
+    x, *factors = importer.retrieve_args(node)
+    alpha, scale, input_scale = (*factors, *(1.0, 1.0, 1.0)[len(factors) :])
+    alpha, scale, input_scale = (
+        node.kwargs.get(name, value)
+        for name, value in (("alpha", alpha), ("scale", scale), ("input_scale", input_scale))
+    )
+    emit, dtype = importer.block_builder.emit, str(x.ty.dtype)
+    scaled = emit(_op.multiply(x, relax.const(input_scale, dtype)))
+    missing = emit(_op.subtract(relax.const(1.0, dtype), emit(_op.exp(scaled))))
+    below = emit(_op.multiply(emit(_op.nn.relu(missing)), relax.const(alpha, dtype)))
+    whole = emit(_op.subtract(emit(_op.nn.relu(x)), below))
+    return emit(_op.multiply(whole, relax.const(scale, dtype)))
+
+
+def divide(importer: Any, node: Any) -> Any:
+    """Convert a division that rounds, in the type of the result."""
+    left, right, *modes = importer.retrieve_args(node)
+    mode = modes[0] if modes else node.kwargs.get("rounding_mode", None)
+    dtype = importer._convert_data_type(node.meta["val"].dtype)
+    left, right = (
+        each if isinstance(each, relax.Expr) else relax.const(each, dtype) for each in (left, right)
+    )
+    emit = importer.block_builder.emit
+    if mode == "floor":
+        return emit(_op.floor_divide(left, right))
+    quotient = emit(_op.divide(left, right))  # of whole numbers, it truncates
+    return emit(_op.trunc(quotient)) if mode == "trunc" and "float" in dtype else quotient
+
+
+def rsub(importer: Any, node: Any) -> Any:
+    """Convert a subtraction from the second operand."""
+    left, right, *factors = importer.retrieve_args(node)
+    alpha = factors[0] if factors else node.kwargs.get("alpha", 1)
+    dtype, emit = str(left.ty.dtype), importer.block_builder.emit
+    right = right if isinstance(right, relax.Expr) else relax.const(right, dtype)
+    left = left if alpha == 1 else emit(_op.multiply(left, relax.const(alpha, dtype)))
+    return emit(_op.subtract(right, left))
+
+
 def shift(operator: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     """Convert a shift by a number or a tensor."""
 
