@@ -15,7 +15,7 @@ import numpy as np
 from ._tvm import relax
 from .errors import ModelError
 from .interpolate import Taps, cubic_taps, linear_taps, nearest_taps, resized
-from .torch_functions import divide, elu, erfc, exp2, hypot, rsub, shift
+from .torch_functions import divide, elu, erfc, exp2, hypot, power, rsub, shift
 from .torch_indexing import as_strided, index, index_put, scatter
 
 Converter = Callable[[Any, Any], Any]
@@ -263,6 +263,8 @@ CONVERTERS: dict[str, Converter] = {
     "div.Tensor_mode": divide,
     "div.Scalar_mode": divide,
     "rsub.Tensor": rsub,
+    "pow.Scalar": power,
+    "pow.Tensor_Tensor": power,
     "rsub.Scalar": rsub,
     "erfc.default": erfc,
     "exp2.default": exp2,

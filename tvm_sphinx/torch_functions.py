@@ -6,9 +6,12 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from ._tvm import relax
 
 _op = relax.op
+_MOST_STEPS = 64
 
 
 def hypot(importer: Any, node: Any) -> Any:
@@ -72,6 +75,24 @@ def rsub(importer: Any, node: Any) -> Any:
     right = right if isinstance(right, relax.Expr) else relax.const(right, dtype)
     left = left if alpha == 1 else emit(_op.multiply(left, relax.const(alpha, dtype)))
     return emit(_op.subtract(right, left))
+
+
+def power(importer: Any, node: Any) -> Any:
+    """Convert a power of whole numbers as a product, which wraps round as torch's does."""
+    dtype = importer._convert_data_type(node.meta["val"].dtype)
+    base, exponent = importer.retrieve_args(node)
+    if not dtype.startswith(("int", "uint")) or not isinstance(exponent, relax.Expr):
+        return NotImplemented
+    emit = importer.block_builder.emit
+    base = base if isinstance(base, relax.Expr) else relax.const(base, dtype)
+    # Beyond the bits of the type only -1, 0 and 1 have a power that does not overflow.
+    steps = relax.const(np.arange(_MOST_STEPS, dtype=dtype), dtype)
+    shape = node.meta["val"].shape
+    wide = [
+        emit(_op.expand_dims(emit(_op.broadcast_to(each, list(shape))), -1)) for each in (base, exponent)
+    ]
+    taken = emit(_op.less(steps, wide[1]))
+    return emit(_op.prod(emit(_op.where(taken, wide[0], relax.const(1, dtype))), [-1]))
 
 
 def shift(operator: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
