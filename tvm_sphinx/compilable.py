@@ -30,6 +30,8 @@ _CACHE: dict[tuple[int, str], bool] = {}
 
 def is_compilable(function: Any, target: Any) -> bool:
     """Return whether TVM generates code for a scheduled PrimFunc that carries its target."""
+    if _kills_the_compiler(function):
+        return False
     if not _is_doubtful(function):
         return True
     key = (tvm_ffi.structural_hash(function), str(target))
@@ -38,6 +40,17 @@ def is_compilable(function: Any, target: Any) -> bool:
             _CACHE.clear()
         _CACHE[key] = _builds(function, target)
     return _CACHE[key]
+
+
+def _kills_the_compiler(function: Any) -> bool:
+    """Whether bfloat16 meets a function that is written out, which ends the process within TVM."""
+    lets: list[Any] = []
+    tvm_ffi.structural_walk(function.body, (tirx.Let, lets.append))
+    if not lets:
+        return False
+    casts: list[Any] = []
+    tvm_ffi.structural_walk(function.body, (tirx.Cast, casts.append))
+    return any("bfloat16" in (str(cast.ty), str(cast.value.ty)) for cast in casts)
 
 
 def _builds(function: Any, target: Any) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from ._tvm import relax
 from .errors import ModelError
 from .interpolate import Taps, cubic_taps, linear_taps, nearest_taps, resized
-from .torch_functions import divide, elu, erfc, exp2, hypot, power, rsub, shift
+from .torch_functions import divide, elu, erfc, exp2, hypot, negative, of_booleans, power, rsub, shift
 from .torch_indexing import as_strided, index, index_put, scatter
 
 Converter = Callable[[Any, Any], Any]
@@ -140,7 +140,7 @@ def _scaled(name: str) -> Converter:
     def convert(importer: Any, node: Any) -> Any:
         alpha = node.kwargs.get("alpha", 1)
         if alpha == 1:
-            return NotImplemented
+            return of_booleans(_op.logical_or)(importer, node) if name == "add" else NotImplemented
         left, right = importer.retrieve_args(node)
         dtype = importer._convert_data_type(node.meta["val"].dtype)
         left, right = (
@@ -262,6 +262,8 @@ CONVERTERS: dict[str, Converter] = {
     "elu.default": elu,
     "div.Tensor_mode": divide,
     "div.Scalar_mode": divide,
+    "mul.Tensor": of_booleans(_op.logical_and),
+    "neg.default": negative,
     "rsub.Tensor": rsub,
     "pow.Scalar": power,
     "pow.Tensor_Tensor": power,

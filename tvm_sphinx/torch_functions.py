@@ -38,12 +38,12 @@ def exp2(importer: Any, node: Any) -> Any:
 
 def elu(importer: Any, node: Any) -> Any:
     """Convert ``elu``, to which torch also takes ``selu`` and ``celu``, with all of its factors."""
-    x, *factors = importer.retrieve_args(node)
-    alpha, scale, input_scale = (*factors, *(1.0, 1.0, 1.0)[len(factors) :])
-    alpha, scale, input_scale = (
-        node.kwargs.get(name, value)
-        for name, value in (("alpha", alpha), ("scale", scale), ("input_scale", input_scale))
-    )
+    x, *given = importer.retrieve_args(node)
+    factors = [
+        given[place] if place < len(given) else node.kwargs.get(name, 1.0)
+        for place, name in enumerate(("alpha", "scale", "input_scale"))
+    ]
+    alpha, scale, input_scale = factors
     emit, dtype = importer.block_builder.emit, str(x.ty.dtype)
     scaled = emit(_op.multiply(x, relax.const(input_scale, dtype)))
     missing = emit(_op.subtract(relax.const(1.0, dtype), emit(_op.exp(scaled))))
@@ -93,6 +93,31 @@ def power(importer: Any, node: Any) -> Any:
     ]
     taken = emit(_op.less(steps, wide[1]))
     return emit(_op.prod(emit(_op.where(taken, wide[0], relax.const(1, dtype))), [-1]))
+
+
+def of_booleans(operator: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Convert arithmetic on booleans, which is logic in torch."""
+
+    def convert(importer: Any, node: Any) -> Any:
+        if importer._convert_data_type(node.meta["val"].dtype) != "bool":
+            return NotImplemented
+        left, right = importer.retrieve_args(node)
+        left, right = (
+            each if isinstance(each, relax.Expr) else relax.const(bool(each), "bool")
+            for each in (left, right)
+        )
+        return importer.block_builder.emit(operator(left, right))
+
+    return convert
+
+
+def negative(importer: Any, node: Any) -> Any:
+    """Convert the negative of unsigned numbers, which wraps round."""
+    (x,) = importer.retrieve_args(node)
+    dtype = str(x.ty.dtype)
+    if not dtype.startswith("uint"):
+        return NotImplemented
+    return importer.block_builder.emit(_op.subtract(relax.const(0, dtype), x))
 
 
 def shift(operator: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
