@@ -29,7 +29,7 @@ from cost_speed import measure_speed, print_speed
 from kernel_sets import KernelSet, load_kernel_set
 
 from tvm_sphinx._tvm import tvm
-from tvm_sphinx.cost.measure import MeasureConfig
+from tvm_sphinx.cost.measure.kernels import MeasureConfig
 from tvm_sphinx.cost.model.generate import draw_kernels
 from tvm_sphinx.cost.model.model_file import CostModel
 from tvm_sphinx.cost.model.profile import DeviceProfile
@@ -41,10 +41,10 @@ from tvm_sphinx.cost.model.regression import (
     train_spread,
 )
 from tvm_sphinx.cost.model.training import device_profile
-from tvm_sphinx.cost.records import RecordStore
+from tvm_sphinx.cost.records.store import RecordStore
 from tvm_sphinx.errors import SphinxError
-from tvm_sphinx.platform import Device, Platform
-from tvm_sphinx.targets import device_target
+from tvm_sphinx.platform import Device, Platform, detect_platform, unlike_cpus
+from tvm_sphinx.platform.targets import device_target
 
 #: Goals of the issue.
 GOALS = {"error": 0.15, "within": 0.80, "spearman": 0.95}
@@ -97,8 +97,8 @@ def _model_of_all(rows: Sequence[Row], profiles: dict[str, DeviceProfile], seed:
 
 def _devices() -> dict[str, Device]:
     """Return one core with all instruction sets, one held to the baseline, and all cores."""
-    unlike = {device.name: device for device in Platform.unlike_cpus().devices}
-    everything = max(Platform.detect().devices, key=lambda device: len(device.cores))
+    unlike = {device.name: device for device in unlike_cpus().devices}
+    everything = max(detect_platform().devices, key=lambda device: len(device.cores))
     return {**unlike, "all": Device("all", everything.target, "cpu:0", everything.cores)}
 
 

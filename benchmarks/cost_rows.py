@@ -11,8 +11,7 @@ import numpy as np
 from kernel_sets import KernelSet
 
 from tvm_sphinx._tvm import tvm
-from tvm_sphinx.cost.classes import class_of
-from tvm_sphinx.cost.measure import (
+from tvm_sphinx.cost.measure.kernels import (
     MeasureConfig,
     implement_for,
     implementation_id,
@@ -22,9 +21,10 @@ from tvm_sphinx.cost.model.features import FEATURE_NAMES, feature_rows, kernel_n
 from tvm_sphinx.cost.model.profile import DeviceProfile
 from tvm_sphinx.cost.model.regression import TrainingSet
 from tvm_sphinx.cost.model.terms import TERM_NAMES
-from tvm_sphinx.cost.records import RecordStore, median_and_spread
+from tvm_sphinx.cost.records.classes import class_of
+from tvm_sphinx.cost.records.store import RecordStore, median_and_spread
 from tvm_sphinx.errors import SphinxError
-from tvm_sphinx.extract import Kernel
+from tvm_sphinx.frontend.extract import Kernel
 from tvm_sphinx.platform import Device
 
 #: Source of the rows of drawn kernels.

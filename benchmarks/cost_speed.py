@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from kernel_sets import KernelSet
 
-from tvm_sphinx.cost.measure import implement_for
+from tvm_sphinx.cost.measure.kernels import implement_for
 from tvm_sphinx.cost.model.features import feature_rows, kernel_numbers
 from tvm_sphinx.cost.model.model_file import CostModel
 from tvm_sphinx.cost.model.profile import DeviceProfile

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tvm_sphinx.problem import SchedulingProblem
+from tvm_sphinx.scheduling.problem import SchedulingProblem
 
 
 def draw_layered(seed: int, num_tasks: int, num_devices: int, ccr: float) -> SchedulingProblem:

@@ -10,11 +10,11 @@ from typing import Any
 import models
 
 from tvm_sphinx._tvm import relax, tvm
-from tvm_sphinx.extract import Extraction, Kernel, extract_task_graph
-from tvm_sphinx.graph import TaskGraph
-from tvm_sphinx.lower import lower_to_kernels
+from tvm_sphinx.frontend.extract import Extraction, Kernel, extract_task_graph
+from tvm_sphinx.frontend.lower import lower_to_kernels
 from tvm_sphinx.platform import Platform
-from tvm_sphinx.targets import device_target
+from tvm_sphinx.platform.targets import device_target
+from tvm_sphinx.scheduling.graph import TaskGraph
 
 
 @dataclass(frozen=True)

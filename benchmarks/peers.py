@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from tvm_sphinx.problem import SchedulingProblem
+from tvm_sphinx.scheduling.problem import SchedulingProblem
 from tvm_sphinx.search import search_schedule
 from tvm_sphinx.search.exact_model import ExactModel
 from tvm_sphinx.search.native import APPEND, INSERT, native_problem, to_int64

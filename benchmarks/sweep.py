@@ -21,10 +21,10 @@ import numpy as np
 import tvm
 
 from tests.kernels.reference import compare
-from tvm_sphinx.extract import Kernel, extract_task_graph
+from tvm_sphinx.frontend.extract import Kernel, extract_task_graph
+from tvm_sphinx.frontend.lower import lower_to_kernels
 from tvm_sphinx.kernels import rule_of, schedule_kernel
-from tvm_sphinx.lower import lower_to_kernels
-from tvm_sphinx.targets import host_target
+from tvm_sphinx.platform.targets import host_target
 
 _FLOPS_PER_S = 3e8  # what unscheduled loops reach at least
 

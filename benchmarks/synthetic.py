@@ -14,8 +14,8 @@ from itertools import product
 
 import numpy as np
 
-from tvm_sphinx.graph import TaskGraph
-from tvm_sphinx.problem import CANNOT_RUN, SchedulingProblem
+from tvm_sphinx.scheduling.graph import TaskGraph
+from tvm_sphinx.scheduling.problem import CANNOT_RUN, SchedulingProblem
 
 _MATRIX = ("conv", "matmul", "dense")
 

@@ -11,7 +11,7 @@ import tvm
 from tvm import relax
 from tvm.relax.frontend import nn
 
-from tvm_sphinx.frontend import demo_onnx_model, load_model, randomize_weights
+from tvm_sphinx.frontend.load import demo_onnx_model, load_model, randomize_weights
 
 
 def light_onnx(name: str) -> onnx.ModelProto:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from tvm import relax
 
-from tvm_sphinx.graph import TaskGraph
 from tvm_sphinx.platform import Device, Platform
-from tvm_sphinx.schedule import Schedule
-from tvm_sphinx.targets import baseline_target, host_target
+from tvm_sphinx.platform.targets import baseline_target, host_target
+from tvm_sphinx.scheduling.graph import TaskGraph
+from tvm_sphinx.scheduling.schedule import Schedule
 
 EXTENT = 6
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from tvm_sphinx.problem import CANNOT_RUN, NO_GROUP, UNLIMITED, SchedulingProblem
+from tvm_sphinx.scheduling.problem import CANNOT_RUN, NO_GROUP, UNLIMITED, SchedulingProblem
 
 #: Cores of each device: apart, sharing, and one that overlaps two others.
 CORE_LAYOUTS = {

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from tvm import relax
 
 from tests.relax_modules import EXTENT, cpu_platform, random_module, serial_schedule
-from tvm_sphinx.build import build_executable, vm_devices
-from tvm_sphinx.compiled import flatten_outputs
-from tvm_sphinx.extract import extract_task_graph
-from tvm_sphinx.lower import lower_to_kernels
+from tvm_sphinx.frontend.extract import extract_task_graph
+from tvm_sphinx.frontend.lower import lower_to_kernels
+from tvm_sphinx.platform.targets import device_target
+from tvm_sphinx.program.compiled import flatten_outputs
+from tvm_sphinx.program.stock_vm import build_executable, vm_devices
 from tvm_sphinx.relax_pass import HeterogeneousSchedule
-from tvm_sphinx.targets import device_target
 
 
 def _inputs() -> list:

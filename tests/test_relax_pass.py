@@ -13,10 +13,10 @@ from tvm_ffi import structural_equal
 
 from tests.relax_modules import serial_schedule
 from tvm_sphinx.errors import InvalidScheduleError, UnsupportedError
-from tvm_sphinx.graph import TaskGraph
 from tvm_sphinx.platform import Device, Platform
 from tvm_sphinx.relax_pass import HeterogeneousSchedule, is_scheduled
-from tvm_sphinx.schedule import Schedule
+from tvm_sphinx.scheduling.graph import TaskGraph
+from tvm_sphinx.scheduling.schedule import Schedule
 
 FAST = '{"kind": "llvm", "mcpu": "x86-64-v3"}'
 SLOW = '{"kind": "llvm", "mcpu": "x86-64"}'

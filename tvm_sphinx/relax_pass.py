@@ -9,15 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 from ._tvm import relax, tvm
-from .dataflow import Dataflow
 from .errors import InvalidScheduleError
-from .extract import Extraction, Kernel, extract_task_graph
-from .frontend import public_functions
-from .graph import FROM_INPUT, Operand, TaskGraph
-from .implement import Implement
+from .frontend.dataflow import Dataflow
+from .frontend.extract import Extraction, Implement, Kernel, extract_task_graph
+from .frontend.load import public_functions
 from .platform import Device, Platform
-from .schedule import Schedule
-from .targets import device_target
+from .platform.targets import device_target
+from .scheduling.graph import FROM_INPUT, Operand, TaskGraph
+from .scheduling.schedule import Schedule
 
 #: Function attribute that marks a scheduled function; it holds the fingerprint of its task graph.
 SCHEDULED_ATTR = "sphinx.schedule"
@@ -39,7 +38,7 @@ class HeterogeneousSchedule:
     platform
         The devices that the schedule's device numbers refer to.
     function
-        Name of the function, see `tvm_sphinx.frontend.entry_function`.
+        Name of the function, see `tvm_sphinx.frontend.load.entry_function`.
 
     Raises
     ------
@@ -82,7 +81,7 @@ def annotate_schedule(
     - Kernel calls stand in schedule order, each result on the virtual device of its task.
     - A tensor that another device reads gets one ``to_vdevice`` for each such device.
     - Each kernel is cloned per target that runs it; the clone carries that target. ``implement`` may
-      give it, scheduled already; None leaves that to `tvm_sphinx.implement.ImplementKernels`.
+      give it, scheduled already; None leaves that to `tvm_sphinx.kernels.implement.ImplementKernels`.
     - Weights of devices with their own memory become trailing arguments, so that they are placed
       once, by the function that the attribute ``sphinx.weights`` names, and not once per inference.
 
@@ -194,7 +193,7 @@ class _Writer:
         is_tuple = isinstance(source.call.ty, relax.TupleType)
         ty_args = [relax.TupleType(types)] if is_tuple else types
         call = relax.Call(source.call.op, [callee, arguments], source.call.attrs, ty_args)
-        var = self.builder.emit(call, str(source.var.name))
+        var = self.builder.emit(call, self.graph.tasks[task].name)
         for output in range(len(types)):
             item = self.builder.emit(relax.TupleGetItem(var, output)) if is_tuple else var
             self.placed[Operand(task, output), device] = item

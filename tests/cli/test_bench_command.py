@@ -11,7 +11,7 @@ import tvm
 
 from tests.networks import recurrent_net
 from tvm_sphinx.cli import main
-from tvm_sphinx.machine import usable_cores
+from tvm_sphinx.platform.machine import usable_cores
 
 
 @pytest.fixture(scope="module")

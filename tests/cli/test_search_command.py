@@ -12,8 +12,8 @@ import pytest
 from tests.strategies import draw_problem
 from tvm_sphinx.cli import check, search
 from tvm_sphinx.errors import InvalidScheduleError, ProblemError, SphinxError
-from tvm_sphinx.problem_file import write_problem
-from tvm_sphinx.schedule import Schedule, validate
+from tvm_sphinx.scheduling.problem_file import write_problem
+from tvm_sphinx.scheduling.schedule import Schedule, validate
 
 
 def command(*argv: str) -> int:

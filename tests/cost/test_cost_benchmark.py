@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 from tests.networks import recurrent_net
-from tvm_sphinx.cost.measure import MeasureConfig
+from tvm_sphinx.cost.measure.kernels import MeasureConfig
 from tvm_sphinx.cost.model.features import FEATURE_NAMES, feature_rows
 from tvm_sphinx.cost.model.profile import DeviceProfile
 from tvm_sphinx.cost.model.terms import TERM_NAMES, CoreShape
-from tvm_sphinx.cost.records import RecordStore
+from tvm_sphinx.cost.records.store import RecordStore
 from tvm_sphinx.errors import SphinxError
-from tvm_sphinx.extract import extract_task_graph
-from tvm_sphinx.lower import lower_to_kernels
+from tvm_sphinx.frontend.extract import extract_task_graph
+from tvm_sphinx.frontend.lower import lower_to_kernels
 from tvm_sphinx.platform import Platform
-from tvm_sphinx.targets import device_target
+from tvm_sphinx.platform.targets import device_target
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 CACHES = (32 << 10, 1 << 20, 32 << 20)

@@ -10,8 +10,8 @@ import pytest
 
 from tvm_sphinx.cost.table import CostTable, build_problem, fit_link
 from tvm_sphinx.errors import ProblemError
-from tvm_sphinx.graph import FROM_INPUT, GraphInput, Operand, Task, TaskGraph
 from tvm_sphinx.platform import Device, Platform
+from tvm_sphinx.scheduling.graph import FROM_INPUT, GraphInput, Operand, Task, TaskGraph
 
 LLVM = '{"kind": "llvm"}'
 PLATFORM = Platform(

@@ -19,9 +19,9 @@ sys.path[:0] = [str(HERE.parents[1] / "benchmarks"), str(HERE.parents[1])]
 import models  # noqa: E402  (found through the path above)
 import tvm  # noqa: E402  (after the zoo, which imports it too)
 
-from tvm_sphinx.extract import extract_task_graph  # noqa: E402
-from tvm_sphinx.graph import TaskGraph  # noqa: E402
-from tvm_sphinx.lower import lower_to_kernels  # noqa: E402
+from tvm_sphinx.frontend.extract import extract_task_graph  # noqa: E402
+from tvm_sphinx.frontend.lower import lower_to_kernels  # noqa: E402
+from tvm_sphinx.scheduling.graph import TaskGraph  # noqa: E402
 
 
 def task_graph(name: str) -> TaskGraph:

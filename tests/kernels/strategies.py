@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tvm import relax, tirx
 
 from tests.kernels.reference import TARGET
-from tvm_sphinx.lower import lower_to_kernels
+from tvm_sphinx.frontend.lower import lower_to_kernels
 
 op = relax.op
 

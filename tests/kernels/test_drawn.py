@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.kernels import strategies as drawn
 from tests.kernels.reference import check, draw
 from tvm_sphinx.kernels import schedule, target_info
-from tvm_sphinx.targets import baseline_target, host_target, make_target
+from tvm_sphinx.platform.targets import baseline_target, host_target, make_target
 
 EXAMPLES = 15  # of each test: some 40 s on one core for the file
 #: Threads, and a target: with wide and with narrow vectors.

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from tvm_sphinx.graph import FROM_CONSTANT, FROM_INPUT, GraphInput, Operand, Task, TaskGraph
+from tvm_sphinx.scheduling.graph import FROM_CONSTANT, FROM_INPUT, GraphInput, Operand, Task, TaskGraph
 
 INPUT = Operand(FROM_INPUT, 0)
 

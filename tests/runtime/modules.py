@@ -10,15 +10,15 @@ import tvm
 from tvm import relax
 
 from tests.relax_modules import EXTENT, random_module
-from tvm_sphinx.extract import Extraction, extract_task_graph
-from tvm_sphinx.lower import lower_to_kernels
-from tvm_sphinx.machine import usable_cores
+from tvm_sphinx.frontend.extract import Extraction, extract_task_graph
+from tvm_sphinx.frontend.lower import lower_to_kernels
 from tvm_sphinx.platform import Device, Platform
+from tvm_sphinx.platform.machine import usable_cores
+from tvm_sphinx.platform.targets import baseline_target, device_target, host_target
 from tvm_sphinx.relax_pass import annotate_schedule
 from tvm_sphinx.runtime.executable import ConcurrentExecutable, build_executable
 from tvm_sphinx.runtime.kernels import load_kernels
-from tvm_sphinx.schedule import Schedule
-from tvm_sphinx.targets import baseline_target, device_target, host_target
+from tvm_sphinx.scheduling.schedule import Schedule
 
 __all__ = ["EXTENT", "random_module"]
 

@@ -24,9 +24,9 @@ from tests.runtime.modules import (
     random_inputs,
     random_module,
 )
-from tvm_sphinx.build import build_executable as build_for_vm
-from tvm_sphinx.build import vm_devices
 from tvm_sphinx.errors import UnsupportedError
+from tvm_sphinx.program.stock_vm import build_executable as build_for_vm
+from tvm_sphinx.program.stock_vm import vm_devices
 from tvm_sphinx.runtime.executable import ConcurrentExecutable, build_executable
 
 #: Runs in a row; the long run of a release sets this to 10000.

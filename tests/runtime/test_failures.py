@@ -28,8 +28,8 @@ from tests.runtime.modules import (
 )
 from tvm_sphinx.errors import PlatformError
 from tvm_sphinx.platform import Device, Platform
+from tvm_sphinx.platform.targets import host_target
 from tvm_sphinx.runtime.tensors import InputError
-from tvm_sphinx.targets import host_target
 
 _X = np.linspace(-1, 1, EXTENT * EXTENT, dtype="float32").reshape(EXTENT, EXTENT)
 

@@ -23,13 +23,13 @@ from tests.runtime.modules import (
     random_inputs,
     random_module,
 )
-from tvm_sphinx.artifact import read_artifact, write_artifact
 from tvm_sphinx.errors import ArtifactError, PlatformError, UnsupportedError
 from tvm_sphinx.platform import Device, Platform
+from tvm_sphinx.platform.targets import host_target
 from tvm_sphinx.runtime import executable as executable_module
+from tvm_sphinx.runtime.artifact import read_artifact, write_artifact
 from tvm_sphinx.runtime.build import build_image
 from tvm_sphinx.runtime.executable import ConcurrentExecutable
-from tvm_sphinx.targets import host_target
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def bend(manifest: dict, path: tuple[object, ...], value: object) -> dict:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (("version",), 99, "version 1"),
+        (("version",), 99, "version 2"),
         (("form",), "other", "tvm-sphinx lanes"),
         (("packages", "apache-tvm"), "0.1.0", r"written with apache-tvm 0\.1\.0"),
         (("program",), None, "program"),

@@ -15,7 +15,7 @@ from tvm_sphinx.report.timeline import timeline_html, timeline_svg, timeline_tex
 from tvm_sphinx.runtime.executable import ConcurrentExecutable
 from tvm_sphinx.runtime.image import Image
 from tvm_sphinx.runtime.trace import Trace
-from tvm_sphinx.schedule import Schedule
+from tvm_sphinx.scheduling.schedule import Schedule
 
 
 def traced(seed: int = 3) -> tuple[ConcurrentExecutable, Trace]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tvm_sphinx.problem import CANNOT_RUN, SchedulingProblem
+from tvm_sphinx.scheduling.problem import CANNOT_RUN, SchedulingProblem
 
 Rows = list[list[int]]
 

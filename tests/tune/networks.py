@@ -9,11 +9,11 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from tvm_sphinx.extract import Extraction, extract_task_graph
-from tvm_sphinx.lower import lower_to_kernels
-from tvm_sphinx.machine import usable_cores
+from tvm_sphinx.frontend.extract import Extraction, extract_task_graph
+from tvm_sphinx.frontend.lower import lower_to_kernels
 from tvm_sphinx.platform import Device, Platform
-from tvm_sphinx.targets import device_target, host_target
+from tvm_sphinx.platform.machine import usable_cores
+from tvm_sphinx.platform.targets import device_target, host_target
 
 
 def product_net(rows: int = 24, columns: int = 40) -> tvm.IRModule:

@@ -7,9 +7,9 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-from ..problem_file import read_problem
-from ..schedule import violations
-from ..schedule_file import read_schedule
+from ..scheduling.problem_file import read_problem
+from ..scheduling.schedule import violations
+from ..scheduling.schedule_file import read_schedule
 from ..search.bounds import lower_bound_ns
 
 
@@ -21,12 +21,14 @@ def add_parser(subparsers: Any) -> None:
         description="Check a schedule file against its problem file; exit status 1 if it is not valid. "
         "The gap is that to the bound which check computes itself.",
     )
-    parser.add_argument("problem", metavar="PROBLEM.json", help="form: see tvm_sphinx.problem_file")
+    parser.add_argument(
+        "problem", metavar="PROBLEM.json", help="form: see tvm_sphinx.scheduling.problem_file"
+    )
     parser.add_argument(
         "schedule",
         metavar="schedule.json",
         help="an object of device, start_ns, finish_ns (one entry per task) and makespan_ns; the whole "
-        "form: see tvm_sphinx.schedule_file",
+        "form: see tvm_sphinx.scheduling.schedule_file",
     )
     parser.set_defaults(run=run)
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SphinxError
-from .files import check_writable, write_text
+from ..report.files import check_writable, write_text
 
 if TYPE_CHECKING:
-    from ..cost.record_files import Selection
-    from ..cost.records import Record, RecordKey
+    from ..cost.records.files import Selection
+    from ..cost.records.store import Record, RecordKey
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
@@ -27,7 +27,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "records",
         help="list, merge, prune or export measured times",
-        description="Work on files of measured times (JSON lines; see tvm_sphinx.cost.records).",
+        description="Work on files of measured times (JSON lines; see tvm_sphinx.cost.records.store).",
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="print one line for each kernel, device and TVM version")
@@ -40,11 +40,6 @@ def add_parser(subparsers: Any) -> None:
     )
     merge.add_argument("SOURCES", nargs="+", metavar="FILE", help="record files")
     merge.add_argument("-o", "--output", default="default", help="the file that takes them")
-    merge.add_argument(
-        "--adopt",
-        action="store_true",
-        help="take lines of schema 1, which name no machine, as measured on this machine",
-    )
     merge.set_defaults(run=run_merge)
     prune = actions.add_parser(
         "prune",
@@ -81,7 +76,7 @@ def _add_file_and_filters(parser: argparse.ArgumentParser) -> None:
 
 def run_list(args: argparse.Namespace) -> int:
     """Print a table of records, newest last."""
-    from ..cost.records import keep_newest
+    from ..cost.records.store import keep_newest
 
     selection = _selection(args)
     newest: dict[RecordKey, Record] = {}
@@ -98,7 +93,7 @@ def run_list(args: argparse.Namespace) -> int:
 
 def format_table(rows: Sequence[tuple[Record, int]], now: float) -> str:
     """Return a table with one row for each key: its newest record, and how many records it has."""
-    from ..cost.records import median_and_spread
+    from ..cost.records.store import median_and_spread
 
     head = ("kind", "kernel", "records", "samples", "median", "spread", "load", "age", "tvm", "device")
     table = [head]
@@ -170,19 +165,18 @@ def _short_target(target: str) -> str:
 
 def run_merge(args: argparse.Namespace) -> int:
     """Merge files, and the kernels beside them, and print what came of each line."""
-    from ..cost.model.text_lines import text_path
-    from ..cost.record_files import merge_files, merge_kernels
-    from ..machine import machine_id
+    from ..cost.records.files import merge_files, merge_kernels
+    from ..cost.records.kernel_lines import archive_path
 
     output = _path(args.output)
     sources = [_path(source) for source in args.SOURCES]
     # Kernels without times are harmless, if the records cannot be written; times without kernels are
     # nothing to learn from.
     kernels = merge_kernels(sources, output)
-    records = merge_files(sources, output, machine_id() if args.adopt else None)
+    records = merge_files(sources, output)
     _print_merged("records", output, records)
     if kernels.total():
-        _print_merged("kernels", text_path(output), kernels)
+        _print_merged("kernels", archive_path(output), kernels)
     return 0
 
 
@@ -195,9 +189,9 @@ def _print_merged(kind: str, output: Path, counts: Counter[str]) -> None:
 
 def run_prune(args: argparse.Namespace) -> int:
     """Drop records and print how many."""
-    from ..cost.record_files import prune_file
-    from ..cost.records import METHOD
-    from ..machine import machine_id
+    from ..cost.records.files import prune_file
+    from ..cost.records.store import METHOD
+    from ..platform.machine import machine_id
 
     extra: dict[str, Any] = {}
     if args.other_machines:
@@ -231,7 +225,7 @@ def run_prune(args: argparse.Namespace) -> int:
 
 def run_export(args: argparse.Namespace) -> int:
     """Write records as CSV or JSON."""
-    from ..cost.record_files import export_records
+    from ..cost.records.files import export_records
 
     check_writable(args.output)
     form = args.format or ("json" if str(args.output).endswith(".json") else "csv")
@@ -244,14 +238,14 @@ def run_export(args: argparse.Namespace) -> int:
 
 
 def _path(name: str) -> Path:
-    from ..cost.records import default_record_path
+    from ..cost.records.store import default_record_path
 
     return default_record_path() if name == "default" else Path(name)
 
 
 def _selection(args: argparse.Namespace, **extra: Any) -> Selection:
-    from ..cost.record_files import Selection
-    from ..cost.records import KINDS
+    from ..cost.records.files import Selection
+    from ..cost.records.store import KINDS
     from ..errors import known_choices
 
     if args.kind is not None and args.kind not in KINDS:
@@ -267,7 +261,7 @@ def _selection(args: argparse.Namespace, **extra: Any) -> Selection:
 
 
 def _selected(name: str, selection: Selection) -> list[Record]:
-    from ..cost.records import read_records
+    from ..cost.records.store import read_records
 
     path, now = _path(name), time.time()
     try:

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ProblemError
-from ..graph import TaskGraph
 from ..platform import Platform
-from ..problem import UNLIMITED, Int64Array, SchedulingProblem
+from ..scheduling.graph import TaskGraph
+from ..scheduling.problem import UNLIMITED, Int64Array, SchedulingProblem
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CostTable:
     """Costs of a task graph (N tasks) on a platform (D devices).
 
@@ -83,6 +83,16 @@ class CostTable:
             raise ProblemError("Expected bandwidth_bytes_per_s > 0.")
         if not ((self.slowdown >= 1) & (self.slowdown < math.inf)).all():
             raise ProblemError(f"Expected slowdown >= 1; got {self.slowdown.min(initial=1)}.")
+
+    def __repr__(self) -> str:
+        tasks, devices = self.exec_ns.shape
+        share = float(self.measured.mean()) if self.measured.size else 1.0
+        return f"<CostTable of {tasks} tasks on {devices} devices: {share:.0%} measured>"
+
+    @property
+    def measured_share(self) -> float:
+        """Share of the times that were measured; 1 where there are none."""
+        return float(self.measured.mean()) if self.measured.size else 1.0
 
     @property
     def loaded_ns(self) -> Int64Array:
@@ -172,7 +182,10 @@ def _check_runnable(graph: TaskGraph, platform: Platform, costs: CostTable) -> N
 
 
 def _exclusive_cores(platform: Platform, concurrent: bool) -> tuple[tuple[int, ...], ...]:
-    """Return the cores of each device; devices that are no CPU get a number of their own."""
+    """Return the cores of each device; a GPU's streams, and other devices, get a number of their own.
+
+    What streams of one GPU take from each other is in the costs (`tvm_sphinx.cost.measure.slowdown`).
+    """
     beyond = 1 + max((core for device in platform.devices for core in device.cores), default=-1)
     own: dict[str, int] = {}
     cores = []
@@ -180,7 +193,8 @@ def _exclusive_cores(platform: Platform, concurrent: bool) -> tuple[tuple[int, .
         if device.is_cpu:
             cores.append(device.cores if concurrent else (0,))
         else:
-            cores.append((beyond + own.setdefault(device.runtime, len(own)),))
+            key = device.name if device.runtime.startswith("cuda:") else device.runtime
+            cores.append((beyond + own.setdefault(key, len(own)),))
     return tuple(cores)
 
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..graph import FROM_INPUT, TaskGraph
+from ..scheduling.graph import FROM_INPUT, TaskGraph
 
 #: Task number, which output of it, and which operand slot of the consumer reads it.
 Producer = tuple[int, int]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..errors import ProblemError
-from ..graph import TaskGraph
+from ..scheduling.graph import TaskGraph
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 from .._tvm import tirx, tvm, tvm_ffi
 from ..errors import NoCodeError, PlatformError, UnsupportedError, cause_of
 from ..platform import Device
-from ..targets import device_target, host_target
+from ..platform.targets import device_target, host_target
 from .encode import give_parallel_loops
 
 #: A pass over the module of kernels, each of which carries its target.

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import EnvironmentMismatchError
-from ..problem import CANNOT_RUN, NO_GROUP, UNLIMITED, Int64Array, SchedulingProblem
-from ..schedule import Schedule
+from ..scheduling.problem import CANNOT_RUN, NO_GROUP, UNLIMITED, Int64Array, SchedulingProblem
+from ..scheduling.schedule import Schedule
 from .bounds import lower_bound_ns
 from .cpga import NoRoomError
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..cost.progress import Progress
 from ..platform import Platform
+from ..progress import Progress
 
 if TYPE_CHECKING:
     from .session import TuneConfig, TuneProgress, TuneResult
@@ -43,18 +43,16 @@ def tune_model(
     SphinxError
         With one sentence; what was measured before is on disk.
     """
-    from ..cost.records import RecordStore, record_path
-    from ..extract import extract_task_graph
-    from ..frontend import entry_function, load_model
-    from ..lower import lower_to_kernels
-    from ..targets import device_target
+    from ..cost.records.store import RecordStore, record_path
+    from ..frontend.extract import extract_task_graph
+    from ..frontend.load import entry_function, load_model
+    from ..frontend.lower import lower_for_platform
     from .paths import tuning_root
     from .session import tune_kernels
 
     module = load_model(model, input_shapes=input_shapes)
     entry = entry_function(module, function)
-    targets = [device_target(device) for device in platform.devices]
-    lowered = lower_to_kernels(module, targets[platform.host_index], entry, targets=targets)
+    lowered = lower_for_platform(module, platform, entry)
     path = record_path(records)
     return tune_kernels(
         extract_task_graph(lowered, entry),

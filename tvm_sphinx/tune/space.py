@@ -31,7 +31,7 @@ from tvm.s_tir.meta_schedule.search_strategy import EvolutionarySearch
 from tvm.s_tir.meta_schedule.space_generator import PostOrderApply
 
 from .._tvm import tirx, tvm
-from ..extract import Kernel
+from ..frontend.extract import Kernel
 from ..kernels.vector_math import expand_functions
 
 # Parallel jobs a core, as MetaSchedule's CPU rules have it; -1 is no parallel loop.
@@ -156,7 +156,7 @@ def scheduled_function(schedule: Any) -> Any:
 
 
 def mark_scheduled(function: Any) -> Any:
-    """Return a PrimFunc whose loops stay as they are, see `tvm_sphinx.implement.implement_kernel`."""
+    """Return a PrimFunc whose loops stay as they are for `tvm_sphinx.kernels.implement`."""
     return function.with_attr("tirx.is_scheduled", True)
 
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from ...errors import SphinxError
-from ...extract import Kernel, extract_task_graph, op_kinds
-from ...lower import lower_to_kernels
+from ...frontend.extract import Kernel, extract_task_graph, op_kinds
+from ...frontend.lower import lower_to_kernels
 from .draw import Draw, Sketch
 from .images import draw_image_network
 from .pointwise import draw_pointwise_network

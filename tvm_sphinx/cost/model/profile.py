@@ -9,14 +9,14 @@ from typing import Any
 
 from ..._tvm import tvm
 from ...errors import UnsupportedError
-from ...extract import Kernel
+from ...frontend.extract import Kernel
 from ...kernels.compute import matmul
 from ...kernels.target_info import PANEL_LANES, cpu_info
-from ...machine import UNKNOWN_CACHE_BYTES, cache_bytes
 from ...platform import Device
-from ...targets import device_target
-from ..kernel_timing import kernel_of
-from ..records import RecordStore, median_and_spread
+from ...platform.machine import UNKNOWN_CACHE_BYTES, cache_bytes
+from ...platform.targets import device_target
+from ..measure.kernel_timing import kernel_of
+from ..records.store import RecordStore, median_and_spread
 from .terms import CoreShape
 
 #: Id of the probe kernels.

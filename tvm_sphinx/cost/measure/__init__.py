@@ -1,0 +1,1 @@
+"""What kernels, copies and hand-overs take, measured in the lanes."""

@@ -1,0 +1,228 @@
+"""Measure kernels on a device: on its own cores, with as many threads as it has cores. [TVM]
+
+What is on record is not measured again; each new measurement is on record before the next one starts.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..._tvm import tvm, tvm_ffi
+from ...errors import UnsupportedError
+from ...frontend.extract import Kernel
+from ...kernels.implement import implement_kernel
+from ...platform import Device
+from ...platform.targets import device_target, is_at_hand
+from ...progress import Progress
+from ..records.classes import class_of
+from ..records.kernel_archive import KernelArchive
+from ..records.store import DeviceClass, Record, RecordStore
+from .kernel_timing import (
+    NO_SAMPLES,
+    Bench,
+    LocalBench,
+    MeasureConfig,
+    build_kernels,
+    kernel_symbol,
+    shape_texts,
+)
+from .remote import RemoteBench
+from .sampling import Goal, Samples, is_narrow, stolen_share
+
+__all__ = ["MeasureConfig", "implement_for", "implementation_id", "measure_kernels"]
+
+# A median known worse than this, or most samples of which were disturbed, is measured a second time.
+_WIDE = 0.05
+_DISTURBED = 0.5
+# The second time takes no more than this share of the first.
+_RETRY_SHARE = 0.25
+# More time than this that a hypervisor gave to others, or kernels known badly, make a warning.
+_STOLEN = 0.02
+_WIDE_SHARE = 0.1
+
+
+def measure_kernels(
+    kernels: Sequence[Kernel],
+    device: Device,
+    records: RecordStore,
+    config: MeasureConfig,
+    stage: str = "measure",
+    progress: Progress | None = None,
+    *,
+    functions: Sequence[Any] | None = None,
+    end_s: float = math.inf,
+) -> list[Record]:
+    """Return a record for each kernel on a device; those that the store lacks are measured.
+
+    On a CPU, weights are measured as far away as ``Kernel.reuse_bytes`` puts them. ``functions`` are
+    the PrimFuncs to measure for the kernels, with the device's target; by default what the schedule
+    rules make of them (`implement_for`). No kernel is begun once ``time.monotonic()`` has reached
+    ``end_s``: those without a record are then left out of what is returned.
+
+    A kernel that TVM has no code for on the device is recorded without samples, with a warning.
+
+    Raises
+    ------
+    SphinxError
+        If the device cannot be reached, or this machine cannot build kernels; what was measured before
+        is on record, and nothing of the others.
+    """
+    implemented = functions
+    if implemented is None:
+        implemented = [implement_for(kernel, device) for kernel in kernels]
+    version = str(tvm.__version__)
+    where = class_of(device)
+    keys = [implementation_id(*pair, device) for pair in zip(kernels, implemented, strict=True)]
+    missing = [i for i, key in enumerate(keys) if records.get(key, str(where), version) is None]
+    if missing:
+        for reason, count in records.foreign([keys[i] for i in missing], where, version).items():
+            warnings.warn(
+                f"{count} of {len(keys)} kernels were measured {reason}; these times are not used.",
+                stacklevel=2,
+            )
+        bench = _open_bench(device, config, f"{len(missing)} of {len(kernels)} kernels")
+        by_key = {keys[i]: implemented[i] for i in missing}
+        symbols = {kernel_symbol(key): function for key, function in by_key.items()}
+        missing_kernels = {keys[i]: kernels[i] for i in missing}
+        built = build_kernels(bench, symbols, device)
+        _warn_of_refused(built.refused, device)
+        session = _Session(bench, built.modules)
+        archive = KernelArchive.beside(records)
+        known = len(kernels) - len(missing)
+        report = progress or (lambda *_: None)
+        stage = f"{stage}, {known} on record" if known else stage
+        report(stage, known, len(kernels))
+        for done, (key, kernel) in enumerate(missing_kernels.items()):
+            if time.monotonic() >= end_s:
+                break
+            archive.add(key, by_key[key], kernel)
+            session.time(key, kernel)
+            records.add(session.record(key, where))
+            report(stage, known + done + 1, len(kernels))
+        for key in session.time_again(end_s):
+            records.add(session.record(key, where))
+        session.warn_if_busy(device)
+        report(stage, len(kernels), len(kernels))
+    elif progress:
+        progress(f"{stage}, all on record", len(kernels), len(kernels))
+    found = [records.get(key, str(where), version) for key in keys]
+    return [record for record in found if record is not None]
+
+
+def _open_bench(device: Device, config: MeasureConfig, wanted: str) -> Bench:
+    if device.rpc_key is not None:
+        return RemoteBench(device, config)
+    if not is_at_hand(device):
+        raise UnsupportedError(
+            f"Device {device.name!r} ({device.runtime}) is not at hand, and {wanted} are not on record "
+            f"for it. Give peak_gflop_per_s and peak_gb_per_s in the platform file to have its costs "
+            f"estimated."
+        )
+    return LocalBench(device, config)
+
+
+def _warn_of_refused(refused: dict[str, str], device: Device) -> None:
+    """Warn of kernels that TVM has no code for, with the cause of the first of them."""
+    if refused:
+        symbol, cause = next(iter(refused.items()))
+        warnings.warn(
+            f"TVM refuses {len(refused)} kernels for device {device.name!r}, which go on record as "
+            f"unable to run there; the first is {symbol}: {cause}",
+            stacklevel=3,
+        )
+
+
+class _Session:
+    """Times kernels one after the other, and those again that another load disturbed."""
+
+    def __init__(self, bench: Bench, modules: dict[str, Any]) -> None:
+        self.bench = bench
+        self.modules = modules
+        self.timed: dict[str, tuple[Kernel, Samples]] = {}
+        self._begin_s = time.monotonic()
+        self._ticks = bench.host.ticks()
+
+    def time(self, key: str, kernel: Kernel) -> Samples:
+        """Time a kernel; without samples if it cannot run."""
+        symbol = kernel_symbol(key)
+        samples = NO_SAMPLES
+        if kernel.is_external or symbol in self.modules:
+            module = self.modules.get(symbol)
+            samples = self.bench.time(module, symbol, kernel)
+        self.timed[key] = (kernel, samples)
+        return samples
+
+    def record(self, key: str, where: DeviceClass) -> Record:
+        """Return the record of what was timed last of a kernel, with its machine's load if known."""
+        kernel, samples = self.timed[key]
+        load, shapes = self.bench.host.load(), shape_texts(kernel)
+        made = Record(key, where, str(tvm.__version__), samples.ns, shapes=shapes)
+        return made if load is None else replace(made, host_load=load)
+
+    def time_again(self, end_s: float = math.inf) -> Iterator[str]:
+        """Time kernels that are known badly again, the worst first, while time allows.
+
+        Yields those that are known better then.
+        """
+        now_s = time.monotonic()
+        end_s = min(end_s, now_s + _RETRY_SHARE * (now_s - self._begin_s))
+        for key, (kernel, first) in sorted(self.timed.items(), key=lambda item: -_doubt(item[1][1])):
+            if not _is_doubtful(first) or time.monotonic() >= end_s:
+                continue
+            again = self.time(key, kernel)
+            if _doubt(again) < _doubt(first):
+                yield key
+            else:
+                self.timed[key] = (kernel, first)
+
+    def warn_if_busy(self, device: Device) -> None:
+        """Warn where the machine did too much else to tell what kernels take."""
+        wide = [s.half_width for _, s in self.timed.values() if _is_doubtful(s)]
+        stolen = stolen_share(self._ticks, self.bench.host.ticks())
+        load = self.bench.host.load()
+        shown = "unknown" if load is None else f"{load:.1f}"
+        if len(wide) <= _WIDE_SHARE * len(self.timed) and stolen <= _STOLEN:
+            return
+        warnings.warn(
+            f"The machine was busy while kernels were timed on {device.name!r}: {len(wide)} of "
+            f"{len(self.timed)} medians are known to no better than {_WIDE:.0%} or were disturbed, load "
+            f"{shown}, {stolen:.1%} of the time was taken by the hypervisor.",
+            stacklevel=3,
+        )
+
+
+def _doubt(samples: Samples) -> float:
+    return samples.half_width + samples.disturbed if samples.ns else 0.0
+
+
+def _is_doubtful(samples: Samples) -> bool:
+    if not samples.ns:
+        return False
+    # A slow kernel has few samples, and no interval; then their spread has to do.
+    enough = samples.ns if len(samples.ns) >= 6 else samples.ns * 6
+    return not is_narrow(enough, Goal(half_width=_WIDE)) or samples.disturbed > _DISTURBED
+
+
+def implementation_id(kernel: Kernel, function: Any, device: Device) -> str:
+    """Return the id of a kernel as implemented and as measured, for looking up its records."""
+    by_lanes = device.is_cpu or device.runtime.startswith("cuda:")
+    far = f"-far{kernel.reuse_bytes >> 10}k" if by_lanes and kernel.reuse_bytes else ""
+    if function is None or kernel.is_external:
+        return kernel.id + far
+    bare = function.without_attr("target")
+    return f"{kernel.id}.{tvm_ffi.structural_hash(bare) & (2**64 - 1):016x}{far}"
+
+
+def implement_for(kernel: Kernel, device: Device) -> Any:
+    """Return the kernel scheduled for a device, None where it is not made for it."""
+    if kernel.is_external:
+        return None
+    target = device_target(device)
+    if kernel.target_kind not in (None, str(target.kind.name)):
+        return None
+    return implement_kernel(kernel.function, target)

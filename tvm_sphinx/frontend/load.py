@@ -1,0 +1,258 @@
+"""Load a model: an ONNX file, a ``torch.export`` program, a Relax module, or a demo model. [TVM]"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .._tvm import relax, tvm
+from ..errors import EnvironmentMismatchError, ModelError, SphinxError, known_choices
+from .record_origins import recording_torch
+from .signature import Signature, function_signature, onnx_signature, torch_signature
+
+#: Models that need no file, by name.
+DEMO_MODELS = ("inception-v1",)
+
+_FORMATS = {
+    ".onnx": "ONNX",
+    ".pt2": "torch.export program",
+    ".json": "Relax IRModule (tvm.ir.save_json)",
+}
+
+
+def is_model(name: str) -> bool:
+    """Return whether a file, by its suffix, or a demo model is meant; the file need not exist."""
+    return name in DEMO_MODELS or Path(name).suffix in _FORMATS
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model as it was given, before TVM sees it.
+
+    Parameters
+    ----------
+    kind
+        ``onnx``, ``torch`` or ``relax``.
+    model
+        An ``onnx.ModelProto``, a ``torch.export.ExportedProgram`` or an IRModule.
+    where
+        What messages call it, such as ``model file 'net.onnx'``.
+    path
+        The file that it was read from, if any.
+    """
+
+    kind: str
+    model: Any
+    where: str
+    path: Path | None = None
+
+    def signature(self, function: Any) -> Signature:
+        """Return the names and types that it declares; ``function`` is what TVM made of it."""
+        if self.kind == "onnx":
+            return onnx_signature(self.model)
+        return torch_signature(self.model) if self.kind == "torch" else function_signature(function)
+
+
+def load_model(model: Any, *, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Any:
+    """Return the Relax IRModule of a model.
+
+    Parameters
+    ----------
+    model
+        An IRModule, a ``torch.export.ExportedProgram``, an ``onnx.ModelProto``, the path of a ``.onnx``,
+        ``.pt2`` or ``.json`` file, the name of a demo model (`DEMO_MODELS`), or a `ModelSource`.
+    input_shapes
+        Shapes for ONNX inputs whose shape the file leaves open.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, corrupt or of an unknown form, or uses what TVM cannot import.
+    EnvironmentMismatchError
+        If the package that reads this form is not installed.
+    """
+    source = read_source(model)
+    if source.kind == "onnx":
+        return _from_onnx(source.model, source.where, input_shapes)
+    return _from_torch(source.model, source.where) if source.kind == "torch" else source.model
+
+
+def read_source(model: Any) -> ModelSource:
+    """Return what `load_model` imports, for others to run it too; parameters and errors as there."""
+    if isinstance(model, ModelSource):
+        return model
+    if isinstance(model, tvm.IRModule):
+        return ModelSource("relax", model, "the given IRModule")
+    module_name = type(model).__module__.partition(".")[0]
+    if module_name == "onnx":
+        return ModelSource("onnx", model, "the given ONNX model")
+    if module_name == "torch":
+        return ModelSource("torch", model, "the given torch program")
+    if str(model) in DEMO_MODELS:
+        return ModelSource("onnx", demo_onnx_model(str(model)), f"demo model {str(model)!r}")
+    return _read_file(Path(model))
+
+
+def _read_file(path: Path) -> ModelSource:
+    where = f"model file {str(path)!r}"
+    if path.suffix not in _FORMATS:
+        forms = ", ".join(f"{suffix} ({name})" for suffix, name in _FORMATS.items())
+        raise ModelError(
+            f"Expected {where} to end in one of: {forms}; or one of the demo models: "
+            f"{', '.join(DEMO_MODELS)}."
+        )
+    if not path.is_file():
+        raise ModelError(f"No such {where}; give a file or a demo model: {', '.join(DEMO_MODELS)}.")
+    if path.suffix == ".onnx":
+        onnx = _need("onnx", where)
+        try:
+            loaded = onnx.load(str(path))
+            onnx.checker.check_model(loaded)
+        except Exception as error:  # protobuf's and onnx's errors share no base class
+            raise ModelError(f"Not an ONNX model: {where}: {_first_line(error)}") from error
+        return ModelSource("onnx", loaded, where, path)
+    if path.suffix == ".pt2":
+        torch = _need("torch", where)
+        try:
+            program = torch.export.load(str(path))
+        except Exception as error:  # torch raises zip, pickle and its own errors alike
+            raise ModelError(f"Not a torch.export program: {where}: {_first_line(error)}") from error
+        return ModelSource("torch", program, where, path)
+    try:
+        module = tvm.ir.load_json(path.read_text())
+    except Exception as error:  # TVM's loader raises whatever its reflection meets
+        raise ModelError(f"Not a Relax IRModule: {where}: {_first_line(error)}") from error
+    if not isinstance(module, tvm.IRModule):
+        raise ModelError(f"Expected an IRModule in {where}; got {type(module).__name__}.")
+    return ModelSource("relax", module, where, path)
+
+
+def _from_onnx(model: Any, where: str, input_shapes: Mapping[str, Sequence[int]] | None) -> Any:
+    _need("onnx", where)
+    from .onnx_import import import_onnx
+    from .prepare_onnx import prepare_onnx
+
+    prepared = prepare_onnx(model, input_shapes, where)
+    try:
+        return import_onnx(prepared.model, prepared.shapes)
+    except ModelError as error:
+        raise ModelError(f"Cannot import {where}: {error} {prepared.hint}".rstrip()) from error
+    except Exception as error:  # TVM raises its own, onnx's and Python's errors alike
+        raise ModelError(
+            f"TVM cannot import {where}: {_first_line(error)} {prepared.hint}".rstrip()
+        ) from error
+
+
+def _from_torch(program: Any, where: str) -> Any:
+    torch = _need("torch", where)
+    from .import_torch import import_program
+
+    if not isinstance(program, torch.export.ExportedProgram):
+        raise ModelError(
+            f"Expected {where} to be a torch.export.ExportedProgram; got {type(program).__name__}. "
+            f"Call torch.export.export(module, example_inputs) first."
+        )
+    try:
+        with recording_torch() as log:
+            module = import_program(program)
+        return log.origins.attach(module, "main")
+    except SphinxError as error:
+        raise ModelError(f"Cannot import {where}: {error}") from error
+    except Exception as error:  # the importer raises TVM's, torch's and Python's errors alike
+        raise ModelError(f"TVM cannot import {where}: {_first_line(error)}") from error
+
+
+def demo_onnx_model(name: str = "inception-v1") -> Any:
+    """Return a demo model as an ``onnx.ModelProto``: a real graph with seeded random weights.
+
+    ``inception-v1`` is the branching network of Szegedy et al. 2014 (GoogLeNet), as the onnx package
+    ships it without its weights.
+
+    Raises
+    ------
+    ModelError
+        If there is no demo model of that name.
+    EnvironmentMismatchError
+        If the onnx package is not installed.
+    """
+    if name not in DEMO_MODELS:
+        raise ModelError(known_choices("demo model", name, DEMO_MODELS))
+    onnx = _need("onnx", f"demo model {name!r}")
+    package = Path(next(iter(importlib.util.find_spec("onnx").submodule_search_locations or [])))  # type: ignore[union-attr]
+    model = onnx.load(str(package / "backend/test/data/light/light_inception_v1.onnx"))
+    randomize_weights(model, seed=0)
+    return model
+
+
+def randomize_weights(model: Any, seed: int) -> None:
+    """Replace the constant weights of a "light" ONNX model by seeded random ones, in place.
+
+    Light models hold ``ConstantOfShape`` nodes instead of weights. They become normal weights with
+    standard deviation sqrt(2 / fan-in) (He et al. 2015), so that activations keep their scale.
+    """
+    from onnx import numpy_helper
+
+    rng = np.random.default_rng(seed)
+    shapes = {tensor.name: tensor for tensor in model.graph.initializer}
+    kept = []
+    for node in model.graph.node:
+        if node.op_type != "ConstantOfShape" or node.input[0] not in shapes:
+            kept.append(node)
+            continue
+        shape = numpy_helper.to_array(shapes[node.input[0]]).tolist()
+        fan_in = max(1, int(np.prod(shape[1:])))
+        weight = rng.normal(0.0, np.sqrt(2.0 / fan_in), shape).astype(np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(weight, node.output[0]))
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+    # Before IR version 4 every weight had to be listed as an input too.
+    model.ir_version = max(model.ir_version, 8)
+
+
+def entry_function(module: Any, name: str | None = None) -> str:
+    """Return the name of the Relax function to schedule: the given one, ``main``, or the only one.
+
+    Raises
+    ------
+    ModelError
+        If there is no such function, or no way to tell which one is meant.
+    """
+    functions = [
+        str(var.name_hint)
+        for var, function in module.functions.items()
+        if isinstance(function, relax.Function)
+    ]
+    if name is None:
+        name = functions[0] if len(functions) == 1 else "main"
+    if name not in functions:
+        raise ModelError(known_choices("Relax function of the module", name, sorted(functions)))
+    return name
+
+
+def public_functions(module: Any) -> list[str]:
+    """Return the names of the Relax functions that a module exports."""
+    return [
+        str(var.name_hint)
+        for var, function in module.functions.items()
+        if isinstance(function, relax.Function) and function.attrs and "global_symbol" in function.attrs
+    ]
+
+
+def _need(package: str, where: str) -> Any:
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise EnvironmentMismatchError(
+            f"Loading {where} needs the {package} package: pip install 'tvm-sphinx[{package}]'"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1].strip() if lines else 'no message'}"

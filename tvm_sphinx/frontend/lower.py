@@ -1,0 +1,122 @@
+"""Lower a Relax module to one kernel call per fused group of operators, with stock passes. [TVM]"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .._tvm import relax, tirx, tvm
+from ..kernels import calls_runtime, prepare_layouts, sink_reshapes
+from ..platform import Platform
+from ..platform.targets import device_target
+from .fold_constants import FoldConstants
+from .load import entry_function, public_functions
+from .origins import FuseNamedOps
+from .safe_operators import make_safe
+
+
+def lower_to_kernels(
+    module: Any, target: Any, function: str | None = None, *, targets: Sequence[Any] = ()
+) -> Any:
+    """Return the module with its operators legalised, fused, and each view written as a view.
+
+    Parameters
+    ----------
+    module
+        Relax IRModule; it is not changed. Calls to kernels that are already there stay as they are.
+    target
+        ``tvm.target.Target`` for which operators are legalised (that of the host device).
+    function
+        Name of the entry function, see `tvm_sphinx.frontend.load.entry_function`.
+    targets
+        The targets of all devices, for which the layouts of convolutions and matrix products are chosen
+        and weights are packed ahead of time; none leaves the layouts as they are.
+    """
+    entry = entry_function(module, function)
+    public = [entry, *public_functions(module)]
+    transform = relax.transform
+    passes = [
+        # Graph level: simplify for inference.
+        transform.RunCodegen(),
+        transform.InlinePrivateFunctions(),
+        transform.FoldBatchnormToConv2D(),
+        SimplifyDropout(),
+        transform.DecomposeOpsForInference(),
+        transform.CanonicalizeBindings(),
+        transform.RemoveRedundantReshape(),
+        transform.ConvertToDataflow(),
+        FoldConstants(),
+        *([PrepareLayouts(targets)] if targets else []),
+        # Kernel level: one PrimFunc per operator, then one per fused group.
+        relax.backend.DispatchSortScan(),
+        relax.backend.DispatchSampling(),
+        transform.LegalizeOps(),
+        BindHostKernels(target),
+        transform.AnnotateTIROpPattern(),
+        FuseNamedOps(entry),
+        transform.FuseTIR(),
+        # Clean up: kernels that only rename their input become views.
+        transform.RewriteDataflowReshape(),
+        transform.CanonicalizeBindings(),
+        transform.DeadCodeElimination(list(dict.fromkeys(public))),
+    ]
+    module = make_safe(module)
+    with target:
+        return tvm.transform.Sequential(passes)(module)
+
+
+def lower_for_platform(module: Any, platform: Platform, function: str | None = None) -> Any:
+    """Return a module lowered for all devices of a platform, legalised for its host device.
+
+    Parameters and result as of `lower_to_kernels`.
+    """
+    targets = [device_target(device) for device in platform.devices]
+    return lower_to_kernels(module, targets[platform.host_index], function, targets=targets)
+
+
+@tvm.transform.module_pass(opt_level=0, name="BindHostKernels")
+class BindHostKernels:
+    """Give the host's target to kernels that call a function of TVM's runtime, such as a sort.
+
+    They are tasks of the host's kind of device alone.
+    """
+
+    def __init__(self, target: Any) -> None:
+        self.target = target
+
+    def transform_module(self, mod: Any, _ctx: Any) -> Any:
+        """Return the module with these kernels bound."""
+        bound = {
+            var: function.with_attr("target", self.target)
+            for var, function in mod.functions_items()
+            if isinstance(function, tirx.PrimFunc) and calls_runtime(function)
+        }
+        if not bound:
+            return mod
+        functions = {**dict(mod.functions_items()), **bound}
+        return tvm.IRModule(functions, attrs=mod.attrs, global_infos=mod.global_infos)
+
+
+@tvm.transform.module_pass(opt_level=0, name="PrepareLayouts")
+class PrepareLayouts:
+    """Choose layouts for the packed CPU kernels, see `tvm_sphinx.kernels.prepare_layouts`."""
+
+    def __init__(self, targets: Sequence[Any]) -> None:
+        self.targets = list(targets)
+
+    def transform_module(self, mod: Any, _ctx: Any) -> Any:
+        """Return the module with packed layouts, or as it is where a target does not know them."""
+        return prepare_layouts(sink_reshapes(mod), self.targets)
+
+
+@relax.transform.function_pass(opt_level=0, name="SimplifyDropout")
+class SimplifyDropout:
+    """Replace the first output of ``nn.dropout`` by its input: at inference it is the identity."""
+
+    def transform_function(self, func: Any, _mod: Any, _ctx: Any) -> Any:
+        """Return the function without the dropouts whose mask is not used."""
+        from tvm.relax import dpl
+
+        data = dpl.wildcard()
+        pattern = dpl.TupleGetItemPattern(dpl.is_op("relax.nn.dropout")(data), 0)
+        return dpl.rewrite_call(pattern, lambda _expr, matches: matches[data], func)

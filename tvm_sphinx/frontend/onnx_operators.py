@@ -1,0 +1,224 @@
+"""Converters of ONNX operators that TVM's importer gets wrong for some types, shapes or attributes. [TVM]"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .._tvm import relax, tirx
+from .onnx_node import STANDARD, Array, Converter, Node, const, dtype_of, rank_of, shape_of
+
+_op = relax.op
+
+
+def _is_inf(node: Node) -> Any:
+    data = node.required(0)
+    found = [
+        node.emit(_op.equal(data, const(value, dtype_of(data))))
+        for value, attribute in ((np.inf, "detect_positive"), (-np.inf, "detect_negative"))
+        if node.attributes.get(attribute, 1)
+    ]
+    if not found:
+        return node.emit(_op.not_equal(node.emit(_op.isnan(data)), node.emit(_op.isnan(data))))
+    return found[0] if len(found) == 1 else node.emit(_op.logical_or(*found))
+
+
+def _exponential(node: Node, alpha: float, gamma: float = 1.0, *, inner: float = 1.0) -> Any:
+    """Return gamma * x where x is positive, and gamma * alpha * (exp(x / inner) - 1) elsewhere."""
+    data = node.required(0)
+    dtype = dtype_of(data)
+    zero = const(0, dtype)
+    below = node.emit(_op.minimum(data, zero))
+    if inner != 1.0:
+        below = node.emit(_op.divide(below, const(inner, dtype)))
+    bent = node.emit(_op.subtract(node.emit(_op.exp(below)), const(1, dtype)))
+    bent = node.emit(_op.multiply(bent, const(alpha * gamma, dtype)))
+    straight = data if gamma == 1.0 else node.emit(_op.multiply(data, const(gamma, dtype)))
+    return node.emit(_op.where(node.emit(_op.greater(data, zero)), straight, bent))
+
+
+def _elu(node: Node) -> Any:
+    return _exponential(node, float(node.attributes.get("alpha", 1.0)))
+
+
+def _selu(node: Node) -> Any:
+    alpha = float(node.attributes.get("alpha", 1.67326319217681884765625))
+    return _exponential(node, alpha, float(node.attributes.get("gamma", 1.05070102214813232421875)))
+
+
+def _celu(node: Node) -> Any:
+    alpha = float(node.attributes.get("alpha", 1.0))
+    return _exponential(node, alpha, inner=alpha)
+
+
+def _thresholded_relu(node: Node) -> Any:
+    data = node.required(0)
+    dtype = dtype_of(data)
+    above = node.emit(_op.greater(data, const(float(node.attributes.get("alpha", 1.0)), dtype)))
+    return node.emit(_op.where(above, data, const(0, dtype)))
+
+
+def _split(node: Node) -> Any:
+    """Split, with parts that may be empty or of unlike sizes."""
+    data = node.required(0)
+    axis = int(node.attributes.get("axis", 0)) % rank_of(data)
+    extent = shape_of(node, data, "data to split")[axis]
+    given = node.attributes.get("split")
+    if given is None and node.optional(1) is not None:
+        given = node.constant(1)
+        if given is None:
+            raise node.error("expected known sizes of parts")
+    if given is None:
+        size = -(-extent // node.num_outputs)
+        given = [max(0, min(size, extent - size * part)) for part in range(node.num_outputs)]
+    sizes = [int(size) for size in given]
+    if sum(sizes) != extent or len(sizes) != node.num_outputs:
+        raise node.error(f"expected {node.num_outputs} parts of {extent} in all; got {sizes}")
+    if len(sizes) == 1:
+        return data
+    cuts = np.cumsum(sizes)[:-1].tolist()
+    if 0 not in sizes:
+        parts = node.emit(_op.split(data, cuts, axis))
+        return tuple(node.emit(relax.TupleGetItem(parts, part)) for part in range(len(sizes)))
+    ends = zip([0, *cuts], [*cuts, extent], strict=True)
+    return tuple(node.emit(_op.strided_slice(data, [axis], [begin], [end])) for begin, end in ends)
+
+
+def _flatten(node: Node) -> Any:
+    data = node.required(0)
+    extents = getattr(data.ty.shape, "values", None)
+    axis = int(node.attributes.get("axis", 1))
+    if not -rank_of(data) <= axis <= rank_of(data):
+        raise node.error(f"expected an axis within the rank {rank_of(data)}; got {axis}")
+    axis += rank_of(data) if axis < 0 else 0
+    if extents is None:
+        raise node.error(f"expected data of known rank; got {data.ty}")
+    rows, columns = math.prod(extents[:axis]), math.prod(extents[axis:])
+    return node.emit(_op.reshape(data, [rows, columns]))
+
+
+def _compress(node: Node) -> Any:
+    data, condition = node.required(0), node.constant(1)
+    if condition is None:
+        raise node.error("a condition that is known at run time only gives an open shape")
+    chosen = np.flatnonzero(condition)
+    axis = node.attributes.get("axis")
+    if axis is None:
+        data = node.emit(_op.reshape(data, [-1]))
+        axis = 0
+    return node.emit(_op.take(data, const(chosen, "int64"), int(axis)))
+
+
+def _hardmax(node: Node) -> Any:
+    """Hardmax: 1 at the first of the largest values, 0 elsewhere."""
+    data = node.required(0)
+    shape = shape_of(node, data, "data")
+    axis = int(node.attributes.get("axis", -1 if node.opset >= 13 else 1))
+    if node.opset < 13:
+        axis += len(shape) if axis < 0 else 0
+        rows = math.prod(shape[:axis])
+        flat = node.emit(_op.reshape(data, [rows, math.prod(shape[axis:])]))
+        return node.emit(_op.reshape(_first_largest(node, flat, 1), shape))
+    return _first_largest(node, data, axis % len(shape))
+
+
+def _first_largest(node: Node, data: Any, axis: int) -> Any:
+    shape = shape_of(node, data, "data")
+    largest = node.emit(_op.argmax(data, axis, keepdims=True))
+    along: Array = np.arange(shape[axis]).reshape([-1 if at == axis else 1 for at in range(len(shape))])
+    found = node.emit(_op.equal(largest, const(along, "int64")))
+    return node.emit(_op.astype(found, dtype_of(data)))
+
+
+def _roi_align(node: Node) -> Any:
+    """RoiAlign; ``half_pixel`` moves the regions by half a pixel of the data, whatever their own scale is."""
+    data, regions, batch = (node.required(number) for number in range(3))
+    if node.text("mode", "avg") != "avg":
+        raise node.error("expected mode 'avg'; runtimes do not agree on what 'max' means")
+    scale = float(node.attributes.get("spatial_scale", 1.0))
+    kind = node.text(
+        "coordinate_transformation_mode", "half_pixel" if node.opset >= 16 else "output_half_pixel"
+    )
+    if kind not in ("half_pixel", "output_half_pixel"):
+        raise node.error(f"expected half_pixel or output_half_pixel; got {kind!r}")
+    dtype = dtype_of(regions)
+    if kind == "half_pixel":
+        regions = node.emit(_op.subtract(regions, const(0.5 / scale, dtype)))
+    column = node.emit(_op.expand_dims(node.emit(_op.astype(batch, dtype)), 1))
+    return node.emit(
+        _op.vision.roi_align(
+            data,
+            node.emit(_op.concat([column, regions], 1)),
+            pooled_size=tuple(
+                int(node.attributes.get(name, 1)) for name in ("output_height", "output_width")
+            ),
+            spatial_scale=scale,
+            sample_ratio=int(node.attributes.get("sampling_ratio", 0)),
+            aligned=kind == "half_pixel",
+            layout="NCHW",
+            mode="avg",
+        )
+    )
+
+
+def _slice(node: Node) -> Any:
+    """Slice between known bounds, as NumPy does: what is out of range is cut off, and may leave nothing."""
+    data = node.required(0)
+    if node.opset < 10:
+        parts = [node.attributes.get(name) for name in ("starts", "ends", "axes")]
+        given = [None if part is None else np.asarray(part) for part in parts]
+    else:
+        given = [node.constant(position) for position in (1, 2, 3, 4)]
+        if any(known is None and node.optional(at) is not None for at, known in enumerate(given, 1)):
+            return NotImplemented
+    extents = getattr(data.ty.shape, "values", None)
+    if extents is None:
+        return NotImplemented
+    starts, ends, axes, steps = (*given, None)[:4]
+    count = len(starts)
+    axes = range(count) if axes is None else [int(axis) % rank_of(data) for axis in axes]
+    steps = [1] * count if steps is None else steps
+    bounds = []
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+        if not isinstance(extents[axis], tirx.IntImm):
+            return NotImplemented
+        bounds.append(_clipped(slice(int(start), int(end), int(step)), int(extents[axis])))
+    begins, stops, strides = ([bound[place] for bound in bounds] for place in range(3))
+    return node.emit(_op.strided_slice(data, list(axes), begins, stops, strides))
+
+
+def _clipped(part: slice, extent: int) -> tuple[int, int, int]:
+    """Return begin, end and step that give what a slice of an extent gives, in TVM's terms."""
+    begin, end, step = part.indices(extent)
+    if not len(range(begin, end, step)):
+        return 0, 0, 1
+    # TVM, too, counts a negative end from the back: this one is before the first element.
+    return begin, end if end >= 0 else -extent - 1, step
+
+
+def _of_floats(node: Node) -> Any:
+    """Refuse whole numbers, whose roots and logarithms no runtime rounds like another."""
+    dtype = dtype_of(node.required(0))
+    if not dtype.startswith(("float", "bfloat")):
+        raise node.error(f"expected floats; got {dtype}")
+    return NotImplemented
+
+
+CONVERTERS: dict[tuple[str, str], Converter] = {
+    (STANDARD, "IsInf"): _is_inf,
+    (STANDARD, "Elu"): _elu,
+    (STANDARD, "Selu"): _selu,
+    (STANDARD, "Celu"): _celu,
+    (STANDARD, "ThresholdedRelu"): _thresholded_relu,
+    (STANDARD, "Split"): _split,
+    (STANDARD, "Flatten"): _flatten,
+    (STANDARD, "Compress"): _compress,
+    (STANDARD, "Hardmax"): _hardmax,
+    (STANDARD, "RoiAlign"): _roi_align,
+    (STANDARD, "Slice"): _slice,
+    (STANDARD, "ReduceL2"): _of_floats,
+    (STANDARD, "ReduceLogSum"): _of_floats,
+    (STANDARD, "ReduceLogSumExp"): _of_floats,
+}

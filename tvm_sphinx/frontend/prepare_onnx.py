@@ -1,0 +1,248 @@
+"""Make an ONNX model one of fixed shapes: give its inputs shapes, inline functions, fold shape arithmetic.
+
+TVM's importer takes shapes that are written down, while exporters leave them to be computed by nodes
+(``Shape``, ``Gather``, ``Concat``, ...). ONNX Runtime's basic optimisation folds these, and onnxscript's
+optimiser does where ONNX Runtime would change the model's arithmetic (half floats, which it computes in
+float32) or does not know an operator.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from ..errors import ModelError, cause_of, known_choices
+
+# Operators that give shapes, or that folding may make go away.
+_SHAPE_OPERATORS = frozenset(
+    "Shape Size If Loop Scan Range ConstantOfShape NonZero Optional OptionalGetElement EyeLike".split()
+)
+# Inputs that have to be known: position by operator; from that one on for a second entry of True.
+_SHAPE_INPUTS: dict[str, tuple[int, ...]] = {
+    "Reshape": (1,), "Expand": (1,), "Tile": (1,), "Slice": (1, 2, 3, 4), "Pad": (1, 2, 3),
+    "Resize": (1, 2, 3), "Upsample": (1,), "Unsqueeze": (1,), "Squeeze": (1,), "TopK": (1,),
+    "OneHot": (1,), "Split": (1,), "CumSum": (1,), "Trilu": (1,), "ReduceSum": (1,), "ReduceMean": (1,),
+    "ReduceMax": (1,), "ReduceMin": (1,), "ReduceProd": (1,), "ReduceL1": (1,), "ReduceL2": (1,),
+    "ReduceLogSum": (1,), "ReduceLogSumExp": (1,), "ReduceSumSquare": (1,),
+}  # fmt: skip
+# Of ONNX Runtime's basic optimisations those that change operators which TVM's importer knows well.
+_LEFT_OUT = ["MatMulAddFusion", "TransposeOptimizer"]
+_HALF = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+# What onnxscript folds: tensors of up to this size.
+_MOST_BYTES = 1 << 26
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model, the shapes of its inputs by name where all extents are known, and what was not done, if so.
+
+    ``hint`` is a sentence for the error that the model may end in.
+    """
+
+    model: Any
+    shapes: dict[str, list[int]]
+    hint: str = ""
+
+
+def prepare_onnx(model: Any, shapes: Mapping[str, Sequence[int]] | None, where: str) -> Prepared:
+    """Return a model whose shapes are known as far as they can be.
+
+    Parameters
+    ----------
+    model
+        ``onnx.ModelProto``; it is not changed.
+    shapes
+        Shapes of inputs by name. A named extent that one of them settles is settled for all inputs.
+    where
+        What to call the model in an error.
+
+    Raises
+    ------
+    ModelError
+        If there is no such input, or a shape does not fit what the model says.
+    """
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    if fixed.functions:
+        fixed = onnx.inliner.inline_local_functions(fixed)
+    fix_shapes(fixed, shapes or {}, where)
+    hint = ""
+    if needs_folding(fixed.graph):
+        fixed, hint = _fold(fixed)
+    if opened := _open_inputs(fixed.graph):
+        name, extents = next(iter(opened.items()))
+        shown = ",".join(str(extent) for extent in extents)
+        hint = f"Its input {name!r} has open extents, [{shown}]: --input-shapes settles them. {hint}".strip()
+    return Prepared(fixed, _known_shapes(fixed.graph), hint)
+
+
+def model_inputs(graph: Any) -> list[Any]:
+    """Return the inputs of an ONNX graph that are no weights."""
+    weights = {tensor.name for tensor in graph.initializer}
+    return [value for value in graph.input if value.name not in weights]
+
+
+def fix_shapes(model: Any, shapes: Mapping[str, Sequence[int]], where: str) -> None:
+    """Write shapes of inputs into a model, in place; parameters and errors as in `prepare_onnx`."""
+    inputs = {value.name: value for value in model_inputs(model.graph)}
+    named: dict[str, int] = {}
+    for name, shape in shapes.items():
+        if name not in inputs:
+            raise ModelError(known_choices(f"input of {where}", name, inputs))
+        declared = inputs[name].type.tensor_type
+        if not declared.HasField("shape"):
+            for _ in shape:
+                declared.shape.dim.add()
+        _check_fits(name, shape, declared.shape.dim, named, where)
+        for dim, extent in zip(declared.shape.dim, shape, strict=True):
+            if dim.dim_param:
+                named[dim.dim_param] = int(extent)
+            dim.dim_value = int(extent)
+    if not shapes:
+        return
+    for value in inputs.values():
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in named:
+                dim.dim_value = named[dim.dim_param]
+    # What the file says of the shapes between may name extents that are settled now.
+    del model.graph.value_info[:]
+    for output in model.graph.output:
+        if output.type.HasField("tensor_type"):
+            output.type.tensor_type.ClearField("shape")
+
+
+def _check_fits(
+    name: str, shape: Sequence[int], dims: Sequence[Any], named: Mapping[str, int], where: str
+) -> None:
+    wanted = [
+        dim.dim_value if dim.HasField("dim_value") else named.get(dim.dim_param, -1) for dim in dims
+    ]
+    fits = len(wanted) == len(shape) and all(
+        extent >= 0 and want in (-1, 0, extent) for want, extent in zip(wanted, shape, strict=True)
+    )
+    if not fits:
+        shown = ", ".join(
+            str(want) if want > 0 else dim.dim_param or "any"
+            for want, dim in zip(wanted, dims, strict=True)
+        )
+        raise ModelError(f"Expected input {name!r} of {where} of shape [{shown}]; got {list(shape)}.")
+
+
+def needs_folding(graph: Any) -> bool:
+    """Return whether a graph computes shapes, or holds control flow that a constant may decide."""
+    known = {tensor.name for tensor in graph.initializer}
+    known |= {node.output[0] for node in graph.node if node.op_type == "Constant"}
+    for node in graph.node:
+        if node.op_type in _SHAPE_OPERATORS:
+            return True
+        for position in _SHAPE_INPUTS.get(node.op_type, ()):
+            if position < len(node.input) and node.input[position] not in known | {""}:
+                return True
+    return False
+
+
+def _fold(model: Any) -> tuple[Any, str]:
+    """Return the model with what is constant folded, and a sentence on why it is not, if so."""
+    if not _holds_half(model.graph):
+        if importlib.util.find_spec("onnxruntime") is None:
+            return model, _missing("onnxruntime")
+        try:
+            return _by_onnxruntime(model), ""
+        except Exception as error:  # ONNX Runtime's errors derive from Exception alone
+            cause = f"ONNX Runtime cannot prepare it: {cause_of(error)}"
+    else:
+        cause = _missing("onnxscript")
+    if importlib.util.find_spec("onnxscript") is None:
+        return model, cause
+    try:
+        return _by_onnxscript(model), ""
+    except Exception as error:  # as above
+        return model, f"onnxscript cannot prepare it: {cause_of(error)}"
+
+
+def _missing(package: str) -> str:
+    return f"It computes shapes, which {package} would fold: pip install 'tvm-sphinx[onnx]'."
+
+
+def _by_onnxruntime(model: Any) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    with tempfile.TemporaryDirectory(prefix="tvm-sphinx-") as folder:
+        path = Path(folder) / "folded.onnx"
+        options.optimized_model_filepath = str(path)
+        onnxruntime.InferenceSession(
+            model.SerializeToString(),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=_LEFT_OUT,
+        )
+        return onnx.load(str(path))
+
+
+def _by_onnxscript(model: Any) -> Any:
+    from onnxscript import optimizer
+
+    return optimizer.optimize(model, input_size_limit=_MOST_BYTES, output_size_limit=_MOST_BYTES)
+
+
+def _holds_half(graph: Any) -> bool:
+    """Return whether tensors of a graph are of half floats."""
+    values = [*graph.input, *graph.output, *graph.value_info]
+    if any(value.type.tensor_type.elem_type in _HALF for value in values):
+        return True
+    return any(tensor.data_type in _HALF for tensor in _constants(graph)) or _casts_to_half(graph)
+
+
+def _constants(graph: Any) -> Iterator[Any]:
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            if attribute.HasField("g"):
+                yield from _constants(attribute.g)
+
+
+def _casts_to_half(graph: Any) -> bool:
+    return any(
+        attribute.name in ("to", "dtype", "output_dtype") and attribute.i in _HALF
+        for node in graph.node
+        for attribute in node.attribute
+    )
+
+
+def _open_inputs(graph: Any) -> dict[str, list[Any]]:
+    """Return the extents of inputs that have open ones, by name."""
+    return {
+        value.name: [_extent(dim) for dim in value.type.tensor_type.shape.dim]
+        for value in model_inputs(graph)
+        if not _is_known(value)
+    }
+
+
+def _extent(dim: Any) -> Any:
+    return dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?"
+
+
+def _is_known(value: Any) -> bool:
+    tensor = value.type.tensor_type
+    dims = tensor.shape.dim
+    return tensor.HasField("shape") and all(d.HasField("dim_value") and d.dim_value >= 0 for d in dims)
+
+
+def _known_shapes(graph: Any) -> dict[str, list[int]]:
+    return {
+        value.name: [int(dim.dim_value) for dim in value.type.tensor_type.shape.dim]
+        for value in model_inputs(graph)
+        if _is_known(value)
+    }

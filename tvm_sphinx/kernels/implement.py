@@ -1,0 +1,57 @@
+"""Implement a kernel for a target: the one place that chooses how a PrimFunc is scheduled. [TVM]"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._tvm import tirx, tvm
+from .compilable import is_compilable
+from .schedule import schedule_kernel
+
+
+def implement_kernel(function: Any, target: Any) -> Any:
+    """Return a PrimFunc scheduled for a target, which it carries from then on.
+
+    A CPU kernel takes our schedule rules (`tvm_sphinx.kernels`) for the target's ``num-cores`` threads,
+    a GPU kernel TVM's default schedules (dlight), which bind threads. A function that is scheduled
+    already, that no rule fits, or of which TVM cannot generate code once it is scheduled, keeps the
+    loops that it has.
+    """
+    function = function.with_attr("target", target)
+    if "gpu" in [str(key) for key in target.keys]:
+        return _schedule_for_gpu(function, target)
+    cores = int(target.attrs.get("num-cores") or 1)
+    scheduled = schedule_kernel(function, target, cores)
+    if scheduled is None:
+        return function
+    scheduled = scheduled.with_attr("target", target)
+    return scheduled if is_compilable(scheduled, target) else function
+
+
+def _schedule_for_gpu(function: Any, target: Any) -> Any:
+    from tvm.s_tir import dlight
+
+    rules = dlight.ApplyDefaultSchedule(
+        dlight.gpu.Matmul(),
+        dlight.gpu.GEMV(),
+        dlight.gpu.Reduction(),
+        dlight.gpu.GeneralReduction(),
+        dlight.gpu.Fallback(),
+    )
+    with target:
+        return rules(tvm.IRModule({"main": function}))["main"]
+
+
+@tvm.transform.module_pass(opt_level=0, name="ImplementKernels")
+class ImplementKernels:
+    """Apply `implement_kernel` to each PrimFunc of a module that carries a target."""
+
+    def transform_module(self, mod: Any, _ctx: Any) -> Any:
+        """Return the module with its kernels scheduled."""
+        functions = {
+            var: implement_kernel(function, function.attrs["target"])
+            if isinstance(function, tirx.PrimFunc) and "target" in function.attrs
+            else function
+            for var, function in mod.functions.items()
+        }
+        return tvm.IRModule(functions, attrs=mod.attrs, global_infos=mod.global_infos)

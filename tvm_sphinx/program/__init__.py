@@ -1,0 +1,1 @@
+"""What a compilation returns: a program, its file, and how it is run and compared. [TVM]"""
