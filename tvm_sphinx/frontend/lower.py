@@ -12,6 +12,7 @@ from ..platform.targets import device_target
 from .fold_constants import FoldConstants
 from .load import entry_function, public_functions
 from .origins import FuseNamedOps
+from .safe_operators import make_safe
 
 
 def lower_to_kernels(
@@ -59,6 +60,7 @@ def lower_to_kernels(
         transform.CanonicalizeBindings(),
         transform.DeadCodeElimination(list(dict.fromkeys(public))),
     ]
+    module = make_safe(module)
     with target:
         return tvm.transform.Sequential(passes)(module)
 

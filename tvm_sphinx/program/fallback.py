@@ -8,6 +8,7 @@ from .._tvm import relax, tvm
 from ..cost.measure.kernels import MeasureConfig, measure_kernels
 from ..cost.records.store import RecordStore, median_and_spread
 from ..errors import PlatformError
+from ..frontend.default_pipeline import compile_default
 from ..frontend.extract import Kernel
 from ..frontend.signature import Interface
 from ..platform import Device, Platform
@@ -40,7 +41,7 @@ def build_fallback(
     """
     device = fastest_device(platform, config)
     target = device_target(device)
-    executable = tvm.compile(module, target=target, relax_pipeline=relax.get_default_pipeline(target))
+    executable = compile_default(module, target)
     return CompiledModel(
         inputs=interface.inputs,
         outputs=interface.outputs,
