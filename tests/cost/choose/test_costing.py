@@ -235,7 +235,7 @@ def test_a_tuned_kernel_is_chosen_by_the_time_at_which_it_was_found(
 def test_what_never_ran_is_chosen_only_once_it_was_measured(
     extraction: Extraction, trained: tuple[CostModel, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last candidate that may be chosen is; TVM's default loops stay out, whatever the clock says."""
+    """The last candidate that may be chosen is chosen, whatever the clock says of it."""
     monkeypatch.setattr("tvm_sphinx.cost.choose.kernel_costs.is_faster", lambda *_: True)
     monkeypatch.setattr("tvm_sphinx.cost.choose.candidates.default_loops", lambda *_: None)
     store = probed_store(trained)
