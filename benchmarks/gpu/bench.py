@@ -28,7 +28,7 @@ import numpy as np
 from latency import on_one_device
 from other_runtimes import time_others
 from platforms import gpu_alone, install_fake_compiler, platforms
-from small_network import small_input, small_network
+from small_network import small_model
 from timing import Row, timed
 
 import tvm_sphinx
@@ -146,19 +146,6 @@ def torch_outputs(model: Any) -> list[np.ndarray]:
 
 def relative_error(output: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(output - expected).max() / max(1e-30, np.abs(expected).max()))
-
-
-def small_model() -> Any:
-    """Return the small network in the form of the zoo's, for a run that has to be quick."""
-
-    class Small(models.Model):
-        def relax(self) -> Any:
-            return small_network()
-
-        def onnx(self) -> bytes:
-            raise ValueError("the small network is made in Relax")
-
-    return Small("small", {"x": small_input()})
 
 
 def child(args: argparse.Namespace) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import models
 import numpy as np
 
 from tvm_sphinx._tvm import relax, tvm
@@ -42,3 +45,16 @@ def small_network() -> tvm.IRModule:
 def small_input() -> np.ndarray:
     """Return an input, always the same."""
     return np.random.default_rng(1).random(SHAPE, dtype=np.float32)
+
+
+def small_model() -> Any:
+    """Return the small network in the form of the zoo's, for a run that has to be quick."""
+
+    class Small(models.Model):
+        def relax(self) -> Any:
+            return small_network()
+
+        def onnx(self) -> bytes:
+            raise ValueError("the small network is made in Relax")
+
+    return Small("small", {"x": small_input()})

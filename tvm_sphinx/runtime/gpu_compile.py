@@ -9,12 +9,14 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from ..errors import NoCodeError, UnsupportedError, cause_of
 from ..kernels.implement import implement_kernel
+from ..platform.machine import usable_cores
+from .gpu_cache import cache_key, read_cached, trim_cache, write_cached
 from .gpu_kernels import GpuFunction, generate_cuda
 from .kernels import build_folder
 
@@ -57,19 +59,27 @@ def compile_for_gpus(kernels: Mapping[str, Any], fast_math: bool = False) -> Com
     UnsupportedError
         If there is no nvcc, or it does not know a target's architecture.
     """
-    found: dict[str, tuple[int, GpuFunction]] = {}
-    sources: dict[tuple[str, str], int] = {}  # (source, architecture) -> image
-    for name, function in kernels.items():
-        target = function.attrs["target"]
-        code = generate_cuda(implement_kernel(function, target), target)
-        key = code.source, str(target.attrs["arch"])
-        found[name] = sources.setdefault(key, len(sources)), code.function
-    if not found:
+    if not kernels:
         return (), {}
     nvcc = find_nvcc()
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        images = pool.map(lambda key: compile_cubin(*key, nvcc, fast_math), sources)
-        return tuple(images), found
+    found: dict[str, tuple[int, GpuFunction]] = {}
+    sources: dict[tuple[str, str], int] = {}  # (source, architecture) -> image
+    images: list[Future[bytes]] = []
+    with ThreadPoolExecutor(max_workers=len(usable_cores())) as pool:
+        try:
+            for name, function in kernels.items():
+                target = function.attrs["target"]
+                code = generate_cuda(implement_kernel(function, target), target)
+                key = code.source, str(target.attrs["arch"])
+                found[name] = sources.setdefault(key, len(sources)), code.function
+                if len(images) < len(sources):  # nvcc works while the next source is made
+                    images.append(pool.submit(compile_cubin, *key, nvcc, fast_math))
+            made = tuple(image.result() for image in images)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    trim_cache()
+    return made, found
 
 
 def find_nvcc() -> str:
@@ -114,13 +124,20 @@ def compile_cubin(source: str, arch: str, nvcc: str, fast_math: bool = False) ->
     """
     if not re.fullmatch(r"sm_\d+[af]?", arch):
         raise UnsupportedError(f"Expected a GPU architecture such as 'sm_90'; got {arch!r}.")
+    command = [nvcc, *_FLAGS, *(["--use_fast_math"] if fast_math else []), f"-arch={arch}"]
+    key = cache_key(source, command)
+    cached = read_cached(key)
+    if cached is not None:
+        return cached
     with build_folder() as folder:
         code, image = Path(folder) / "kernels.cu", Path(folder) / "kernels.cubin"
         code.write_text(source, encoding="utf-8")
-        fast = ["--use_fast_math"] if fast_math else []
-        command = [nvcc, *_FLAGS, *fast, f"-arch={arch}", "-o", str(image), str(code)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*command, "-o", str(image), str(code)], capture_output=True, text=True, check=False
+        )
         if done.returncode != 0:
             said = cause_of(RuntimeError(done.stderr or done.stdout))
             raise NoCodeError(f"{nvcc!r} cannot compile kernels for {arch}: {said}")
-        return image.read_bytes()
+        made = image.read_bytes()
+    write_cached(key, made)
+    return made

@@ -6,8 +6,9 @@
 #include "gpu_state.h"
 #include "lanes_core.h"
 
-/* How long a feeder looks at a counter without giving up its core. */
-enum { SPIN_NS = 2000000 };
+/* How long a feeder looks at a counter without giving up its core: what it looks later by, once it has,
+ * is little of this. */
+enum { SPIN_NS = 20000000 };
 
 /* --- errors ------------------------------------------------------------------------------------ */
 
@@ -322,9 +323,9 @@ int gpu_lanes_enter(gpu_lanes *self, int32_t index) {
 static void stage(gpu_lanes *self, const gpu_op *op) {
   int64_t *stamps = self->stamps ? &self->stamps[2 * op->step] : NULL;
   if (stamps) stamps[0] = lanes_now_ns();
-  memcpy(self->options.host_address(self->options.user, op->operands[0]),
-         self->options.host_address(self->options.user, op->operands[1]),
-         (size_t)self->lanes->tensors[op->operands[0]].bytes);
+  void *to = self->options.host_address(self->options.user, op->operands[0]);
+  const void *from = self->options.host_address(self->options.user, op->operands[1]);
+  if (to != from) memcpy(to, from, (size_t)self->lanes->tensors[op->operands[0]].bytes);
   if (stamps) stamps[1] = lanes_now_ns();
 }
 

@@ -99,7 +99,10 @@ def _generate(function: str, target: Any) -> GpuCode:
     try:
         with target:
             pipeline, _, finish = tirx.get_default_tir_pipeline(target)
-            named = tvm.ir.load_json(function).with_attr("global_symbol", _NAME)
+            # Not `tvm.ir.load_json`: it rewrites the text for versions of old, which takes longer than
+            # all the rest here.
+            loaded = tvm_ffi.serialization.from_json_graph_str(function)
+            named = loaded.with_attr("global_symbol", _NAME)
             module = tirx.transform.BindTarget(target)(tvm.IRModule({_NAME: named}))
             with tvm.transform.PassContext(instruments=[split]):
                 module = pipeline(module)

@@ -6,6 +6,8 @@ without the time of the host to launch it, of which a graph has one for all.
 
 from __future__ import annotations
 
+import enum
+import functools
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -24,14 +26,26 @@ from ...runtime.plan import make_plan
 from ...runtime.program import Buffer, LaneProgram, Step, TensorView
 from ...runtime.tensors import aligned_bytes
 from .cache_state import num_bytes
+from .gpu_surroundings import CODE, DATA, NUM_TURNS, Surroundings, bytes_between, surroundings
 from .sampling import Goal, Samples, collect_samples
 
-# Calls in one graph: what comes before the first of them is spread over all.
-_CALLS, _SLOW_CALLS, _SLOW_NS = 32, 4, 1_000_000
+# Calls in one graph; of slow kernels; and of those without surroundings, where what comes before the
+# first call is spread over all.
+_CALLS, _SLOW_CALLS, _SLOW_NS, _WARM_CALLS = NUM_TURNS, 2, 1_000_000, 32
+# Runs of a graph of surroundings without calls.
+_RUNS_ALONE = 9
 # Copies of cold operands take no more memory than this.
 _MOST_COLD_BYTES = 256 << 20
 # Runs of each graph beside a neighbour; calls of the kernel in it, at least and at most.
 _RUNS_BESIDE, _LEAST_BESIDE, _MOST_BESIDE = 8, 8, 512
+
+
+class CacheState(enum.Enum):
+    """What a call finds in the caches of a GPU."""
+
+    WARM = "warm"  # its code, and weights as many as the graph has turns of
+    CODE = "other code"  # other code has run
+    MODEL = "as in a model"  # and other weights were read
 
 
 @dataclass(frozen=True)
@@ -67,8 +81,13 @@ def sample_on_gpu(
     *,
     cold: Sequence[int] = (),
     reuse_bytes: int = 0,
+    state: CacheState = CacheState.MODEL,
 ) -> Samples:
     """Time a kernel on a GPU until a goal is met; each sample is the mean over the calls of one graph.
+
+    By default other code runs and other memory is read before each call, as in a model (see
+    `tvm_sphinx.cost.measure.gpu_surroundings`); what that takes by itself is measured too, and is not
+    in the samples. The gap between two nodes of a graph is.
 
     Parameters
     ----------
@@ -77,17 +96,45 @@ def sample_on_gpu(
         See `tvm_sphinx.cost.measure.sampling.collect_samples`.
     cold
         Positions of operands that a model reads once in each inference, such as weights: the calls take
-        turns with copies of them, ``reuse_bytes`` in all, as far as those are more than a few.
+        turns with copies of them.
+    reuse_bytes
+        What a model reads of weights between two uses of one.
+    state
+        How much of a model's surroundings to make; for comparison.
     """
-    num_calls = _CALLS
-    runs = GpuRuns([(call, num_calls)], cold=cold, reuse_bytes=reuse_bytes)
+    plain = state is CacheState.WARM
+    num_calls = _WARM_CALLS if plain else _CALLS
+    runs, around_ns = _runs(call, num_calls, cold, reuse_bytes, state)
     if runs.duration_ns() > num_calls * _SLOW_NS:
         num_calls = _SLOW_CALLS
-        runs = GpuRuns([(call, num_calls)], cold=cold, reuse_bytes=reuse_bytes)
+        runs, around_ns = _runs(call, num_calls, cold, reuse_bytes, state)
         runs.duration_ns()
-    return collect_samples(
-        lambda: [round(runs.duration_ns() / num_calls)], goal.of_means(num_calls), switches
-    )
+
+    def sample() -> list[int]:
+        return [max(1, round((runs.duration_ns() - around_ns) / num_calls))]
+
+    return collect_samples(sample, goal.of_means(num_calls), switches)
+
+
+def _runs(
+    call: GpuCall, num_calls: int, cold: Sequence[int], reuse_bytes: int, state: CacheState
+) -> tuple[GpuRuns, float]:
+    """Return a graph of calls in their surroundings, and how long it takes without the calls, in ns."""
+    if state is CacheState.WARM:
+        return GpuRuns([(call, num_calls)], cold=cold, reuse_bytes=reuse_bytes), 0.0
+    size = sum(num_bytes(call.operands[position]) for position in cold)
+    between = bytes_between(reuse_bytes, size) if size and state is CacheState.MODEL else 0
+    around = surroundings(call.device, between)
+    runs = GpuRuns([(call, num_calls)], cold=cold, reuse_bytes=reuse_bytes, around=around)
+    return runs, _alone_ns(call.device, between, num_calls)
+
+
+@functools.lru_cache(maxsize=64)
+def _alone_ns(device: Device, data_bytes: int, count: int) -> float:
+    """Return the median time of a graph of surroundings without calls in ns."""
+    runs = GpuRuns([], around=surroundings(device, data_bytes), count=count, device=device)
+    runs.duration_ns()
+    return statistics.median(runs.duration_ns() for _ in range(_RUNS_ALONE))
 
 
 class GpuRuns:
@@ -99,32 +146,69 @@ class GpuRuns:
         For each stream the call, and how often it is made; all are on one GPU.
     cold, reuse_bytes
         See `sample_on_gpu`; of the first stream.
+    around
+        What runs before each call of the first stream; ``count`` times on ``device`` if there are no
+        calls.
     """
 
     def __init__(
-        self, calls: Sequence[tuple[GpuCall, int]], *, cold: Sequence[int] = (), reuse_bytes: int = 0
+        self,
+        calls: Sequence[tuple[GpuCall, int]],
+        *,
+        cold: Sequence[int] = (),
+        reuse_bytes: int = 0,
+        around: Surroundings | None = None,
+        count: int = 0,
+        device: Device | None = None,
     ) -> None:
         self.buffers: list[Buffer] = []
         self.tensors: list[TensorView] = []
         self.steps: list[Step] = []
         self.contents: list[Any] = []
-        self.memory = calls[0][0].device.runtime
-        images: list[bytes] = []
-        functions: dict[str, tuple[int, GpuFunction]] = {}
-        for stream, (call, count) in enumerate(calls):
+        self.images: list[bytes] = []
+        self.functions: dict[str, tuple[int, GpuFunction]] = {}
+        devices = [call.device for call, _ in calls] or ([] if device is None else [device])
+        self.memory = devices[0].runtime
+        self._surround(around)
+        for number in range(0 if calls else count):
+            self._add_surroundings(number)
+        for stream, (call, repeats) in enumerate(calls):
             image, function = call.module.functions[call.symbol]
-            images.append(call.module.images[image])
-            functions[f"call{stream}"] = (stream, function)
-            turns = self._turns(call, count, () if stream else cold, reuse_bytes)
-            for number in range(count):
+            name = f"call{stream}"
+            self.functions[name] = self._image(call.module.images[image]), function
+            turns = self._turns(call, repeats, () if stream else cold, reuse_bytes)
+            for number in range(repeats):
+                if not stream:
+                    self._add_surroundings(number)
                 operands = turns[number % len(turns)]
-                step = Step(f"call{stream}.{number}", "kernel", 1 + stream, f"call{stream}", operands, 0)
-                self.steps.append(step)
-        devices = [
-            Device(f"stream{i}", call.device.target, self.memory) for i, (call, _) in enumerate(calls)
-        ]
+                self.steps.append(Step(f"{name}.{number}", "kernel", 1 + stream, name, operands, 0))
+        streams = [Device(f"stream{i}", one.target, self.memory) for i, one in enumerate(devices)]
         host = Device("host", host_target(), "cpu:0", usable_cores()[:1])
-        self.executable = self._open(Platform((host, *devices)), tuple(images), functions)
+        self.executable = self._open(Platform((host, *streams)))
+
+    def _surround(self, around: Surroundings | None) -> None:
+        """Add the kernels and the memory of what runs before each call."""
+        self.around: list[tuple[str, tuple[int, ...]]] = []
+        if around is None:
+            return
+        image = self._image(around.image)
+        self.functions.update({name: (image, found) for name, found in around.functions.items()})
+        state, turn = self._add(around.state), self._add(around.turn)
+        self.around.append((CODE, (state, turn)))
+        if around.data_bytes:
+            self.buffers.append(Buffer("arena", len(self.buffers), around.data_bytes, self.memory))
+            self.tensors.append(TensorView(len(self.buffers) - 1, (around.data_bytes,), "uint8"))
+            self.around.append((DATA, (turn, len(self.tensors) - 1)))
+
+    def _add_surroundings(self, number: int) -> None:
+        for name, operands in self.around:
+            # The first to go through the memory is what the plan takes for its writer.
+            outputs = int(name == DATA and number == 0)
+            self.steps.append(Step(f"{name}.{number}", "kernel", 1, name, operands, outputs))
+
+    def _image(self, image: bytes) -> int:
+        self.images.append(image)
+        return len(self.images) - 1
 
     def duration_ns(self) -> int:
         """Run once; return how long the GPU took in ns."""
@@ -154,22 +238,19 @@ class GpuRuns:
         self.contents.append(operand)
         return len(self.tensors) - 1
 
-    def _open(
-        self,
-        platform: Platform,
-        images: tuple[bytes, ...],
-        functions: dict[str, tuple[int, GpuFunction]],
-    ) -> ConcurrentExecutable:
+    def _open(self, platform: Platform) -> ConcurrentExecutable:
         program = LaneProgram(
             tuple(self.buffers), tuple(self.tensors), tuple(self.steps), (), (), (), []
         )
-        program = with_workspaces(program, {name: function for name, (_, function) in functions.items()})
+        functions = {name: function for name, (_, function) in self.functions.items()}
+        program = with_workspaces(program, functions)
         plan = make_plan(program, platform)
         weights = aligned_bytes(plan.sizes.get(("weights", self.memory), 0))
-        for buffer, content in enumerate(self.contents):
+        held = [number for number, buffer in enumerate(self.buffers) if buffer.space == "weights"]
+        for buffer, content in zip(held, self.contents, strict=True):
             place = weights._create_view(content.shape, content.dtype, plan.offsets[buffer])
             content.copyto(place)
-        parts = GpuParts(images, functions, {self.memory: weights})
+        parts = GpuParts(tuple(self.images), self.functions, {self.memory: weights})
         return ConcurrentExecutable(Image(program, platform, None, aligned_bytes(0), b"", parts))
 
 

@@ -1,0 +1,96 @@
+"""Kernels are timed on a GPU as a model runs them, and their machine code is kept."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tvm
+
+from tests.gpu.modules import platform
+from tvm_sphinx.cost.measure.gpu_surroundings import NUM_TURNS, bytes_between, surroundings
+from tvm_sphinx.cost.measure.gpu_timing import (
+    CacheState,
+    GpuCall,
+    GpuRuns,
+    build_for_gpu,
+    sample_on_gpu,
+)
+from tvm_sphinx.cost.measure.kernel_timing import random_operands
+from tvm_sphinx.cost.measure.sampling import Goal
+from tvm_sphinx.kernels import compute
+from tvm_sphinx.kernels.implement import implement_kernel
+from tvm_sphinx.platform.targets import device_target, runtime_device
+from tvm_sphinx.runtime import gpu_compile
+from tvm_sphinx.runtime.gpu_cache import CACHE_VARIABLE, cache_key, read_cached, trim_cache, write_cached
+
+_GOAL = Goal(0.5, 1, 10**12, max_samples=4)
+
+
+@pytest.fixture(scope="module")
+def product() -> GpuCall:
+    device = platform(1, 1).devices[-1]
+    function = implement_kernel(compute.matmul((4,), 16, 8, "float32", "float32"), device_target(device))
+    types = [tvm.relax.TensorType(list(p.shape), str(p.dtype)) for p in function.params]
+    operands = random_operands(types, (), runtime_device("cpu:0"))
+    return GpuCall(build_for_gpu({"product": function}), "product", operands, device)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("state", CacheState)
+def test_a_kernel_is_timed_in_each_state_of_the_caches(product: GpuCall, state: CacheState) -> None:
+    samples = sample_on_gpu(product, _GOAL, lambda: 0, cold=(1,), reuse_bytes=1 << 10, state=state)
+    assert len(samples.ns) >= 2
+    assert min(samples.ns) >= 1
+
+
+@pytest.mark.gpu
+def test_other_code_and_other_memory_come_before_each_call(product: GpuCall) -> None:
+    around = surroundings(product.device, 1 << 20)
+    runs = GpuRuns([(product, 2)], cold=(1,), reuse_bytes=1 << 20, around=around)
+    names = [step.function for step in runs.executable.plan.program.steps]
+    assert names == ["other_code", "other_data", "call0"] * 2
+    assert runs.duration_ns() > 0
+    weights = [step.operands[1] for step in runs.steps if step.function == "call0"]
+    assert len(set(weights)) == 2
+
+
+def test_weights_come_back_when_the_model_has_read_as_much_as_its_own() -> None:
+    reuse, size = 64 << 20, 1 << 20
+    between = bytes_between(reuse, size)
+    assert between % (1 << 20) == 0
+    assert NUM_TURNS * (between + size) == reuse // 2
+    assert bytes_between(reuse, 8 << 20) == 0
+    assert bytes_between(0, 100) == 0
+
+
+@pytest.mark.gpu
+def test_machine_code_is_compiled_once(tmp_path: Path, monkeypatch: Any, product: GpuCall) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    source = 'extern "C" __global__ void f(float *x) { x[0] = 1.0f; }\n'
+    arch = str(product.device.target_config["arch"])
+    nvcc = gpu_compile.find_nvcc()
+    compile_fresh = gpu_compile.compile_cubin.__wrapped__
+    image = compile_fresh(source, arch, nvcc)
+    (kept,) = tmp_path.iterdir()
+    assert kept.read_bytes() == image
+    kept.write_bytes(b"as it was kept")
+    assert compile_fresh(source, arch, nvcc) == b"as it was kept"
+    assert compile_fresh(source, arch, nvcc, True) != b"as it was kept"
+
+
+def test_what_was_written_first_makes_room(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "new"))
+    keys = [cache_key(f"kernel {number}", ("nvcc", "-O3")) for number in range(3)]
+    assert len(set(keys)) == 3
+    assert cache_key("kernel 0", ("nvcc", "-O2")) not in keys
+    for key in keys:
+        write_cached(key, bytes(10))
+        time.sleep(0.01)
+    trim_cache(most_bytes=20)
+    assert [read_cached(key) for key in keys] == [None, bytes(10), bytes(10)]
+    monkeypatch.setenv(CACHE_VARIABLE, "")
+    write_cached(keys[0], b"x")
+    assert read_cached(keys[0]) is None
