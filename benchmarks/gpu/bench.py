@@ -27,7 +27,7 @@ import models
 import numpy as np
 from latency import on_one_device
 from other_runtimes import time_others
-from platforms import gpu_alone, install_fake_compiler, platforms
+from platforms import gpu_alone, install_fake_compiler, platforms, with_streams
 from small_network import small_model
 from timing import Row, timed
 
@@ -44,10 +44,12 @@ from tvm_sphinx.platform.targets import device_target
 from tvm_sphinx.program.kinds import LaneProgramFile, build_stock_program, flatten_outputs
 from tvm_sphinx.relax_pass import annotate_schedule
 from tvm_sphinx.runtime.build import build_image
+from tvm_sphinx.search import search_schedule
 
-_MEASURE = MeasureConfig(sample_ms=1.0)
+# Short: beside such a card the CPU's kernels seldom matter, and the GPU's are known well soon.
+_MEASURE = MeasureConfig(sample_ms=0.3)
 MODELS = (
-    "googlenet bilstm nasnet inception_v3 lxmert clip bert_base resnet50 mobilenet_v2 vit_b16".split()
+    "nasnet googlenet bilstm inception_v3 clip lxmert bert_base resnet50 mobilenet_v2 vit_b16".split()
 )
 
 
@@ -76,13 +78,20 @@ class Results:
             file.write(json.dumps(row) + "\n")
 
 
-def ours(model: Any, results: Results, work: Path) -> None:
-    """Compile for each platform, and time what comes of it beside what was predicted."""
+def ours(model: Any, results: Results, args: argparse.Namespace) -> None:
+    """Compile for a CPU and the GPU, then search for other numbers of its streams, and time each."""
     install_fake_compiler()
     module, expected = model.relax(), torch_outputs(model)
-    for what, platform in platforms().items():
-        results.add(what, partial(compile_and_time, module, model, platform, expected, work))
-    results.add("ours, gpu alone", partial(place_on_gpu, module, model, gpu_alone(), expected, work))
+    known = platforms()
+    both = known.pop("ours, cpu + gpu")
+    results.add("ours, cpu + gpu", partial(compile_and_time, module, model, both, expected, args.work))
+    variants = Variants(module, model, expected, args.work)
+    results.add("ours, gpu alone", partial(variants.time, gpu_alone(), 1))
+    for streams in args.streams:
+        add = partial(variants.time, with_streams(both, streams))
+        results.add(f"ours, cpu + gpu, {streams} streams", add)
+    for what, platform in known.items() if args.cpu_alone else ():
+        results.add(what, partial(compile_and_time, module, model, platform, expected, args.work))
 
 
 def compile_and_time(
@@ -102,27 +111,40 @@ def compile_and_time(
     return {**row, **check_and_time(compiled.run, model, expected)}
 
 
-def place_on_gpu(
-    module: Any, model: Any, platform: Platform, expected: list[np.ndarray], work: Path
-) -> Row:
-    """Time a schedule that puts every task on the platform's last device, be that best or not."""
-    store = RecordStore(record_path(work / "records"))
-    targets = [device_target(device) for device in platform.devices]
-    kernels = lower_to_kernels(module, targets[platform.host_index], targets=targets)
-    extraction = extract_task_graph(kernels)
-    costing = cost_kernels(extraction, platform, store, config=_MEASURE)
-    problem = build_problem(extraction.graph, platform, costing.table, loaded=False)
-    schedule = on_one_device(problem, len(platform.devices) - 1)
-    if schedule is None:
-        return {"ok": False, "error": "the GPU cannot run one of its tasks"}
-    annotated = annotate_schedule(extraction, schedule, platform, costing.choices.function)
-    try:
-        program: Any = LaneProgramFile(build_image(annotated, platform, schedule))
-    except UnsupportedError:
-        program = build_stock_program(annotated, platform, "main")
-    opened, predicted = program.open(), schedule.makespan_ns / 1e3
-    times = check_and_time(lambda given: flatten_outputs(opened(given)), model, expected)
-    return {"predicted_us": predicted, "program": type(program).__name__, **times}
+class Variants:
+    """Schedules of one model for other platforms of the same devices, of whose kernels all is known."""
+
+    def __init__(self, module: Any, model: Any, expected: list[np.ndarray], work: Path) -> None:
+        self.model, self.expected = model, expected
+        self.store = RecordStore(record_path(work / "records"))
+        targets = [device_target(device) for device in gpu_alone().devices]
+        self.extraction = extract_task_graph(lower_to_kernels(module, targets[0], targets=targets))
+
+    def time(self, platform: Platform, only_last: int = 0) -> Row:
+        """Time the schedule that is found, or that puts all on the last device, be that best or not."""
+        graph = self.extraction.graph
+        costing = cost_kernels(self.extraction, platform, self.store, config=_MEASURE)
+        problem = build_problem(graph, platform, costing.table, loaded=not only_last)
+        schedule = (
+            on_one_device(problem, len(platform.devices) - 1)
+            if only_last
+            else search_schedule(problem).best
+        )
+        if schedule is None:
+            return {"ok": False, "error": "the GPU cannot run one of its tasks"}
+        annotated = annotate_schedule(self.extraction, schedule, platform, costing.choices.function)
+        try:
+            program: Any = LaneProgramFile(build_image(annotated, platform, schedule))
+        except UnsupportedError:
+            program = build_stock_program(annotated, platform, "main")
+        opened = program.open()
+        row: Row = {"predicted_us": schedule.makespan_ns / 1e3, "program": type(program).__name__}
+        row.update(
+            check_and_time(lambda given: flatten_outputs(opened(given)), self.model, self.expected)
+        )
+        if isinstance(program, LaneProgramFile):
+            row["graphs_us"] = [float(ns) / 1e3 for ns in program.executable.gpu_durations_ns()]
+        return row
 
 
 def check_and_time(run: Callable[..., Any], model: Any, expected: list[np.ndarray]) -> Row:
@@ -155,7 +177,7 @@ def child(args: argparse.Namespace) -> None:
     if args.stage == "peers":
         time_others(model, results.add)
     else:
-        ours(model, results, args.work)
+        ours(model, results, args)
 
 
 def run_child(args: argparse.Namespace, name: str, stage: str, until: float) -> None:
@@ -165,6 +187,7 @@ def run_child(args: argparse.Namespace, name: str, stage: str, until: float) -> 
         print(f"no time is left for {name}, {stage}", flush=True)
         return
     options = ["--child", name, "--stage", stage, "--out", str(args.out), "--work", str(args.work)]
+    options += ["--streams", *map(str, args.streams), *(["--cpu-alone"] if args.cpu_alone else [])]
     with open(args.work / "logs" / f"{name}_{stage}.txt", "w") as log:
         process = subprocess.Popen([sys.executable, __file__, *options], stdout=log, stderr=log)
         try:
@@ -192,6 +215,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--models", nargs="*", default=MODELS)
+    parser.add_argument("--peers", nargs="*", help="models whose peers are timed; by default all")
+    parser.add_argument("--streams", nargs="*", type=int, default=[2, 4], help="of the GPU, beside 3")
+    parser.add_argument("--cpu-alone", action="store_true", help="also compile for the CPU alone")
     parser.add_argument("--jobs", type=int, default=5, help="models whose peers run at once")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--stage", default="peers", help=argparse.SUPPRESS)
@@ -205,7 +231,8 @@ def main() -> None:
     end = begin + args.seconds
     with ThreadPoolExecutor(args.jobs) as pool:
         until = begin + args.seconds / 3
-        list(pool.map(lambda name: run_child(args, name, "peers", until), args.models))
+        peers = args.models if args.peers is None else args.peers
+        list(pool.map(lambda name: run_child(args, name, "peers", until), peers))
     for name in args.models:
         run_child(args, name, "ours", end)
     print_table(args.out / "bench.jsonl")

@@ -23,12 +23,12 @@ from typing import Any
 
 import models
 import numpy as np
-from latency import on_one_device
 from platforms import gpu_alone, install_fake_compiler
 from small_network import small_model
 
 from tvm_sphinx._tvm import tvm
-from tvm_sphinx.cost.choose.costing import cost_kernels
+from tvm_sphinx.cost.choose.costing import measure_rules
+from tvm_sphinx.cost.choose.kernel_costs import choose_kernels
 from tvm_sphinx.cost.measure.divisors import divisor_operands
 from tvm_sphinx.cost.measure.gpu_surroundings import surroundings
 from tvm_sphinx.cost.measure.gpu_timing import (
@@ -40,12 +40,12 @@ from tvm_sphinx.cost.measure.gpu_timing import (
 )
 from tvm_sphinx.cost.measure.kernel_timing import MeasureConfig, kernel_symbol, random_operands
 from tvm_sphinx.cost.records.store import RecordStore, record_path
-from tvm_sphinx.cost.table import build_problem
 from tvm_sphinx.frontend.extract import extract_task_graph
 from tvm_sphinx.frontend.lower import lower_to_kernels
 from tvm_sphinx.platform.targets import device_target, runtime_device
 from tvm_sphinx.relax_pass import annotate_schedule
 from tvm_sphinx.runtime.executable import ConcurrentExecutable, build_executable
+from tvm_sphinx.scheduling.schedule import Schedule
 
 _MEASURE = MeasureConfig(sample_ms=1.0, under_load=False)
 _RUNS = 30
@@ -60,17 +60,22 @@ def measure(name: str, records: str | None) -> list[dict[str, Any]]:
     kernels = lower_to_kernels(model.relax(), targets[platform.host_index], targets=targets)
     extraction = extract_task_graph(kernels)
     begin = time.perf_counter()
-    costing = cost_kernels(extraction, platform, RecordStore(record_path(records)), config=_MEASURE)
+    store, device = RecordStore(record_path(records)), platform.devices[gpu]
+    costs = measure_rules(extraction.kernels.values(), [device], store, config=_MEASURE)
     costed_s = time.perf_counter() - begin
-    problem = build_problem(extraction.graph, platform, costing.table, loaded=False)
-    schedule = on_one_device(problem, gpu)
-    if schedule is None:
+    rules = [costs[task.kernel, device.cost_class].rule for task in extraction.graph.tasks]
+    predicted = np.array([rule.time_ns for rule in rules])
+    if predicted.min() < 0:
         raise SystemExit(f"the GPU cannot run a task of {name}")
-    annotated = annotate_schedule(extraction, schedule, platform, costing.choices.function)
+    finish = np.cumsum(predicted)
+    on_gpu, start = np.full(len(finish), gpu), finish - predicted
+    schedule = Schedule(on_gpu, start, finish, int(finish[-1]), 0, "in place")
+    function = choose_kernels(costs).function
+    annotated = annotate_schedule(extraction, schedule, platform, function)
     executable = build_executable(annotated, platform, schedule)
     inputs = model.numpy_inputs()
     in_place = task_times(executable, inputs)
-    rows = kernel_rows(extraction, platform.devices[gpu], problem.exec_ns[:, gpu], in_place)
+    rows = kernel_rows(extraction, device, predicted, in_place)
     whole = {"model": name, "row": "whole", "tasks": extraction.graph.num_tasks, "costed_s": costed_s}
     for column in ("warm_ns", "code_ns", "predicted_ns", "in_place_ns"):
         known = [row["count"] * row[column] for row in rows if row[column] is not None]
@@ -103,7 +108,9 @@ def kernel_rows(extraction: Any, device: Any, predicted: Any, in_place: Any) -> 
         row["in_place_ns"] = float(np.mean([in_place[number] for number in numbers]))
         row["warm_ns"] = row["code_ns"] = None
         if not kernel.is_external:
-            built = build_for_gpu({kernel_symbol(key): kernel.function.with_attr("target", device_target(device))})
+            built = build_for_gpu(
+                {kernel_symbol(key): kernel.function.with_attr("target", device_target(device))}
+            )
             operands = random_operands(
                 kernel.argument_types, divisor_operands(kernel.function), runtime_device("cpu:0")
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from tvm_sphinx.platform import Device, Platform, load_platform
 from tvm_sphinx.platform.machine import usable_cores
@@ -28,17 +29,24 @@ def gpu_devices() -> tuple[Device, ...]:
 
 
 def platforms() -> dict[str, Platform]:
-    """Return the platforms to compile for, by what they stand for."""
-    cpus = cpu_devices()
+    """Return the platforms to compile for, by what they stand for; the CPU is one device, the larger."""
+    cpus = cpu_devices()[-1:]
     return {
         "ours, cpu + gpu": Platform((*cpus, *gpu_devices())),
         "ours, cpu alone": Platform(cpus),
     }
 
 
+def with_streams(platform: Platform, count: int) -> Platform:
+    """Return a platform with so many streams of its GPU."""
+    cpus = tuple(device for device in platform.devices if device.is_cpu)
+    gpu = gpu_devices()[0]
+    return Platform((*cpus, *(replace(gpu, name=f"stream{number}") for number in range(count))))
+
+
 def gpu_alone() -> Platform:
-    """Return a platform of one core, which holds inputs and outputs, and one device of the GPU."""
-    return Platform((cpu_devices()[0], gpu_devices()[0]))
+    """Return the CPU, which holds inputs and outputs, and one device of the GPU."""
+    return Platform((cpu_devices()[-1], gpu_devices()[0]))
 
 
 def install_fake_compiler() -> None:

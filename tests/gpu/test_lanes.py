@@ -200,7 +200,9 @@ def test_traces_show_streams_and_copies() -> None:
     assert any("copies" in row for row in rows)
 
 
-def test_an_artifact_runs_in_another_process_without_a_compiler(tmp_path: Path) -> None:
+def test_an_artifact_runs_in_another_process_without_a_compiler(
+    tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
     module = random_module(6, 14)
     executable = ConcurrentExecutable(image(module, platform(1, 2), seed=2))
     inputs = random_inputs(executable)
@@ -210,7 +212,12 @@ def test_an_artifact_runs_in_another_process_without_a_compiler(tmp_path: Path) 
         [sys.executable, "-m", "tests.gpu.lane_programs", "load", str(tmp_path)],
         capture_output=True,
         text=True,
-        env={**os.environ, "PATH": "", NVCC_VARIABLE: "/nonexistent"},
+        env={
+            **os.environ,
+            "PATH": "",
+            NVCC_VARIABLE: "/nonexistent",
+            "TVM_SPHINX_GPU": pytestconfig.getoption("--gpu"),
+        },
     )
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "outputs.npz") as outputs:

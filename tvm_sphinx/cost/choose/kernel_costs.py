@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,9 @@ from .candidates import (
     rules_candidate,
 )
 
+# A rules' kernel that takes so many times as long on a CPU as on a GPU is not worth another one: none of
+# those that were measured was that much faster than the rules', and copies come on top.
+_HOPELESS = 4
 #: Kernel id and class of devices.
 CostKey = tuple[str, CostClass]
 
@@ -136,13 +140,17 @@ def add_candidates(
 ) -> list[Implementation]:
     """Give kernels their other implementations, and return those that are not on record.
 
-    With ``unseen`` they may be measured later; else those that never ran are left out, since they
+    A CPU kernel that takes many times as long as the GPU's gets none: nothing puts it there. With ``unseen`` they may be measured later; else those that never ran are left out, since they
     could not be chosen. The times of the rules' kernels have to be known.
     """
     missing = []
+    costs = list(costs)
+    elsewhere_ns = _fastest_elsewhere(costs)
     for cost in costs:
         rule = cost.rule
         if rule.candidate.function is None or rule.time_ns < 0 or not has_candidates(rule.device):
+            continue
+        if rule.time_ns > _HOPELESS * elsewhere_ns.get(rule.kernel.id, math.inf):
             continue
         for candidate in other_candidates(
             rule.kernel, rule.device, sources, rule.candidate, rule.time_ns
@@ -152,6 +160,15 @@ def add_candidates(
                 cost.others.append(other)
                 missing += [] if other.is_measured else [other]
     return missing
+
+
+def _fastest_elsewhere(costs: Iterable[KernelCost]) -> dict[str, int]:
+    """Return for each kernel what it takes at least, as measured, on a device that is no CPU."""
+    found: dict[str, int] = {}
+    for rule in (cost.rule for cost in costs):
+        if not rule.device.is_cpu and rule.is_measured and rule.time_ns >= 0:
+            found[rule.kernel.id] = min(rule.time_ns, found.get(rule.kernel.id, rule.time_ns))
+    return found
 
 
 @dataclass(frozen=True)
@@ -175,11 +192,16 @@ class KernelChoices:
 
 
 def choose_kernels(costs: Mapping[CostKey, KernelCost]) -> KernelChoices:
-    """Return the best implementation of each kernel on each class of CPU devices at hand."""
-    best = {key: cost.best for key, cost in costs.items() if has_candidates(cost.rule.device)}
+    """Return the best implementation of each kernel on each class of CPU devices and GPUs at hand."""
+    best = {key: cost.best for key, cost in costs.items() if _is_built_here(cost.rule.device)}
     return KernelChoices(
         {key: found.candidate for key, found in best.items() if found.candidate.function is not None}
     )
+
+
+def _is_built_here(device: Device) -> bool:
+    is_cuda = device.rpc_key is None and device.runtime.startswith("cuda:")
+    return has_candidates(device) or is_cuda
 
 
 def times_of(costs: Mapping[CostKey, KernelCost]) -> TimeOf:
