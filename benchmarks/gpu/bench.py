@@ -139,9 +139,8 @@ class Variants:
             program = build_stock_program(annotated, platform, "main")
         opened = program.open()
         row: Row = {"predicted_us": schedule.makespan_ns / 1e3, "program": type(program).__name__}
-        row.update(
-            check_and_time(lambda given: flatten_outputs(opened(given)), self.model, self.expected)
-        )
+        run = lambda given: flatten_outputs(opened(given))  # noqa: E731
+        row.update(check_and_time(run, self.model, self.expected))
         if isinstance(program, LaneProgramFile):
             row["graphs_us"] = [float(ns) / 1e3 for ns in program.executable.gpu_durations_ns()]
         return row

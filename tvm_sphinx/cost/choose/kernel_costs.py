@@ -140,8 +140,9 @@ def add_candidates(
 ) -> list[Implementation]:
     """Give kernels their other implementations, and return those that are not on record.
 
-    A CPU kernel that takes many times as long as the GPU's gets none: nothing puts it there. With ``unseen`` they may be measured later; else those that never ran are left out, since they
-    could not be chosen. The times of the rules' kernels have to be known.
+    A CPU kernel that takes many times as long as the GPU's gets none: nothing puts it there. With
+    ``unseen`` they may be measured later; else those that never ran are left out, since they could not
+    be chosen. The times of the rules' kernels have to be known.
     """
     missing = []
     costs = list(costs)

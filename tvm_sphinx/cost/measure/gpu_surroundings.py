@@ -1,9 +1,9 @@
-"""What a GPU does in a model between two calls of one kernel, so that each finds the caches as there. [TVM]
+"""What a GPU does in a model between two calls of a kernel, so that each finds the caches so. [TVM]
 
 In a model a kernel runs once in each inference, and many others between. A multiprocessor keeps some
-128 KiB of instructions: a kernel that is called again and again has its code at hand, and in a model none
-of it. Weights are the farther away the more others were read since; going through other memory stands
-for that. What the kernel before has written is still in the second-level cache.
+128 KiB of instructions: a kernel that is called again and again has its code at hand, and in a model
+none of it. Weights are the farther away the more others were read since; going through other memory
+stands for that. What the kernel before has written is still in the second-level cache.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class Surroundings:
     Parameters
     ----------
     image, functions
-        Machine code. ``CODE`` takes ``state`` and ``turn``, and ``DATA`` takes ``turn`` and ``data_bytes``
-        of memory that need hold nothing; it is not to run if there are none.
+        Machine code. ``CODE`` takes ``state`` and ``turn``; ``DATA`` takes ``turn`` and ``data_bytes``
+        of memory that need hold nothing, and is not to run if there are none.
     """
 
     image: bytes
@@ -96,5 +96,5 @@ def surroundings(device: Device, between: int) -> Surroundings:
         CODE: GpuFunction((Launch(CODE, (multiprocessors, 1, 1), (1, 1, 1), 0, (0, 1)),), ()),
         DATA: GpuFunction((Launch(DATA, (blocks, 1, 1), (256, 1, 1), 0, (0, 1)),), ()),
     }
-    zeros = [tvm_ffi.from_dlpack(np.zeros(4, dtype=dtype)) for dtype in ("float32", "int32")]
-    return Surroundings(image, functions, *zeros, NUM_TURNS * between)
+    state, turn = (tvm_ffi.from_dlpack(np.zeros(4, dtype=dtype)) for dtype in ("float32", "int32"))
+    return Surroundings(image, functions, state, turn, NUM_TURNS * between)
