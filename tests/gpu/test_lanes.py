@@ -160,6 +160,39 @@ def test_an_error_on_the_cpu_reaches_the_caller_and_the_next_run_works() -> None
         np.testing.assert_allclose(executable.run([x]).numpy(), np.maximum(x, 0) + np.exp(x), rtol=1e-5)
 
 
+def test_arguments_are_taken_from_pinned_memory_and_from_any_other(fake_gpu: Any) -> None:
+    """More than a piece of them, at another place in each run."""
+    import ctypes
+
+    shape = (7, 40_000)
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", relax.TensorType(list(shape), "float32"))
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            output = builder.emit_output(relax.op.exp(relax.op.negative(x)))
+        builder.emit_func_output(output)
+    executable = ConcurrentExecutable(image(builder.finalize(), platform(), device=1))
+    rng = np.random.default_rng(0)
+    size = int(np.prod(shape)) * 4
+    for is_pinned in (True, False, True, False):
+        value = rng.random(shape, dtype="float32")
+        given = np.empty(size + 4, dtype=np.uint8)[4:].view("float32").reshape(shape)
+        if is_pinned:
+            memory = ctypes.c_void_p()
+            assert fake_gpu.cuMemHostAlloc(ctypes.byref(memory), ctypes.c_size_t(size), 0) == 0
+            given = np.ctypeslib.as_array((ctypes.c_float * (size // 4)).from_address(memory.value or 0))
+            given = given.reshape(shape)
+        kind = ctypes.c_uint()
+        asked = fake_gpu.cuPointerGetAttribute(ctypes.byref(kind), 2, ctypes.c_void_p(given.ctypes.data))
+        assert (asked == 0 and kind.value == 1) == is_pinned
+        given[...] = value
+        before = fake_gpu.fake_cuda_copies()
+        result = executable.run([given]).numpy()
+        # One copy in from pinned memory, else one for each piece; one copy out.
+        assert fake_gpu.fake_cuda_copies() - before == (2 if is_pinned else 6)
+        np.testing.assert_allclose(result, np.exp(-value), rtol=1e-5)
+
+
 def _run_for_ever(executable: ConcurrentExecutable, inputs: list[np.ndarray]) -> None:
     while True:
         executable.run(inputs)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 _RUNTIME = Path(__file__).parents[2] / "tvm_sphinx" / "runtime"
-_SOURCES = [_RUNTIME / "lanes_core.c", _RUNTIME / "lanes_signal.c"]
+_SOURCES = [_RUNTIME / f"lanes_{part}.c" for part in ("core", "teams", "signal")]
 _TEST = Path(__file__).parent / "lanes_core_test.c"
 #: How many times the programs of a quick run; the long run of a release sets it to 50.
 _SCALE = os.environ.get("TVM_SPHINX_TEST_SCALE", "1")

@@ -19,7 +19,7 @@ from .gpu_plan import num_segments
 from .image import Image
 from .kernels import KernelPass, check_processor, load_kernels
 from .plan import LanePlan, make_plan
-from .program import TensorView
+from .program import LaneProgram, TensorView
 from .tensors import host_tensor, order_inputs
 from .trace import Trace, check_schedule, make_trace
 
@@ -71,6 +71,7 @@ class ConcurrentExecutable:
         )
         program = image.program
         self._inputs = list(zip(program.input_names, self._views(program.inputs), strict=True))
+        self._aligned = [_is_read_by_kernels(program, tensor) for tensor in program.inputs]
         self._output_views = self._views(program.outputs)
         slots = program.space_buffers("output")
         # Results that share a buffer are views of the first of them.
@@ -102,7 +103,8 @@ class ConcurrentExecutable:
         ----------
         inputs
             numpy arrays, or tensors that speak DLPack, on the host. They are used in place if they are
-            compact and aligned to 64 bytes (as those of torch and TVM are), and copied if not.
+            compact and aligned to 64 bytes (as those of torch and TVM are), and copied if not. A GPU
+            takes what lies in pinned memory (``torch.Tensor.pin_memory``) from there.
 
         Returns
         -------
@@ -199,8 +201,8 @@ class ConcurrentExecutable:
         """Return the tensors to call the lanes with, and those that will hold the results."""
         ordered = order_inputs(inputs, self.image.program.input_names)
         slots = [
-            host_tensor(value, name, view)
-            for value, (name, view) in zip(ordered, self._inputs, strict=True)
+            host_tensor(value, name, view, align)
+            for value, (name, view), align in zip(ordered, self._inputs, self._aligned, strict=True)
         ]
         buffers: list[Any] = [None] * self._num_slots
         results = []
@@ -246,6 +248,13 @@ def _find_functions(plan: LanePlan, module: Any) -> dict[tuple[str, str], Any]:
         if functions[key] is None:
             raise UnsupportedError(f"Packed function {step.function!r} is not registered.")
     return functions
+
+
+def _is_read_by_kernels(program: LaneProgram, tensor: int) -> bool:
+    """Return whether an argument is more than copied, so that its memory has to be aligned."""
+    readers = program.readers.get(program.tensors[tensor].buffer, ())
+    is_result = any(program.tensors[t].buffer == program.tensors[tensor].buffer for t in program.outputs)
+    return is_result or any(program.steps[step].kind not in ("copy", "stage") for step in readers)
 
 
 def _nest(structure: Any, results: list[Any]) -> Any:

@@ -36,6 +36,8 @@ enum {
   CU_EVENT_DEFAULT = 0,
   CU_EVENT_DISABLE_TIMING = 2,
   CU_MEMHOSTALLOC_PORTABLE = 1,
+  CU_POINTER_ATTRIBUTE_MEMORY_TYPE = 2,
+  CU_MEMORYTYPE_HOST = 1,
 };
 
 /* X(result name, arguments): every function, under the name that the library has it by. */
@@ -88,7 +90,8 @@ enum {
   X(cuEventElapsedTime, (float *milliseconds, CUevent begin, CUevent end))                                 \
   X(cuEventElapsedTime_v2, (float *milliseconds, CUevent begin, CUevent end))                              \
   X(cuFuncLoad, (CUfunction function))                                                                     \
-  X(cuGraphUpload, (CUgraphExec exec, CUstream stream))
+  X(cuGraphUpload, (CUgraphExec exec, CUstream stream))                                                    \
+  X(cuPointerGetAttribute, (void *value, int attribute, CUdeviceptr memory))
 
 typedef struct {
 #define GPU_DRIVER_FIELD(name, arguments) CUresult(*name) arguments;

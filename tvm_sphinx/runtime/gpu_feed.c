@@ -6,6 +6,10 @@
 #include "gpu_state.h"
 #include "lanes_core.h"
 
+/* What comes from memory that is not pinned goes to a GPU in pieces, so that one is copied to pinned memory
+ * while the GPU takes the one before. */
+enum { PIECE_BYTES = 256 << 10 };
+
 /* How long a feeder looks at a counter without giving up its core: what it looks later by, once it has,
  * is little of this. */
 enum { SPIN_NS = 20000000 };
@@ -126,6 +130,7 @@ static int issue_ops(gpu_lanes *self, int32_t index, int is_capture) {
     const gpu_op_state *state = &self->segments[index].ops[i];
     if (op->kind == GPU_STAGE) continue;
     if (is_capture && op->kind == GPU_WAIT && !is_inside(segment, op)) continue;
+    if (is_capture && state->is_brought) continue;
     CUresult error = CUDA_SUCCESS;
     int timed = !is_capture && is_timed(self, op);
     if (timed) error = self->cu->cuEventRecord(state->begin, self->streams[op->stream]);
@@ -190,12 +195,43 @@ static int has_streams(const gpu_segment *segment) {
   return 0;
 }
 
+/* How many copies take what lies in a pinned tensor. */
+static int num_takers(const gpu_lanes *self, int32_t tensor) {
+  int count = 0;
+  for (int32_t i = 0; i < self->words->num_segments; i++)
+    for (int32_t k = 0; k < self->words->segments[i].num_ops; k++) {
+      const gpu_op *op = &self->words->segments[i].ops[k];
+      count += op->kind == GPU_COPY && op->operands[1] == tensor;
+    }
+  return count;
+}
+
+/* Take the copies of what is staged in a segment out of its graph, if anything is left there: the source
+ * of a copy in a graph is fixed, and the caller's memory may be pinned itself. */
+static void find_brought(gpu_lanes *self, int32_t index) {
+  const gpu_segment *segment = &self->words->segments[index];
+  gpu_op_state *states = self->segments[index].ops;
+  int left = 0;
+  for (int32_t i = 0; i < segment->num_ops; i++) left += segment->ops[i].kind == GPU_LAUNCH;
+  for (int32_t i = 0; i < segment->num_ops && left; i++) {
+    const gpu_op *op = &segment->ops[i];
+    if (op->kind != GPU_STAGE || self->lanes->tensors[op->operands[0]].space != LANES_PINNED) continue;
+    if (num_takers(self, op->operands[0]) != 1) continue;
+    for (int32_t k = i + 1; k < segment->num_ops; k++)
+      if (segment->ops[k].kind == GPU_COPY && segment->ops[k].operands[1] == op->operands[0]) {
+        states[i].brings = k;
+        states[k].is_brought = 1;
+      }
+  }
+}
+
 static CUresult capture_all(gpu_lanes *self) {
   CUresult error = CUDA_SUCCESS;
   for (int32_t i = 0; i < self->words->num_segments && error == CUDA_SUCCESS; i++) {
     const gpu_segment *segment = &self->words->segments[i];
     if (!has_streams(segment)) continue;
     error = self->cu->cuCtxSetCurrent(self->cards[segment->card].context);
+    find_brought(self, i);
     if (error == CUDA_SUCCESS) error = capture_segment(self, i);
   }
   return error;
@@ -323,10 +359,37 @@ int gpu_lanes_enter(gpu_lanes *self, int32_t index) {
 static void stage(gpu_lanes *self, const gpu_op *op) {
   int64_t *stamps = self->stamps ? &self->stamps[2 * op->step] : NULL;
   if (stamps) stamps[0] = lanes_now_ns();
-  void *to = self->options.host_address(self->options.user, op->operands[0]);
-  const void *from = self->options.host_address(self->options.user, op->operands[1]);
-  if (to != from) memcpy(to, from, (size_t)self->lanes->tensors[op->operands[0]].bytes);
+  memcpy(self->options.host_address(self->options.user, op->operands[0]),
+         self->options.host_address(self->options.user, op->operands[1]),
+         (size_t)self->lanes->tensors[op->operands[0]].bytes);
   if (stamps) stamps[1] = lanes_now_ns();
+}
+
+static int is_pinned(const gpu_lanes *self, const void *memory) {
+  unsigned type = 0;
+  CUdeviceptr address = (CUdeviceptr)(uintptr_t)memory;
+  return self->cu->cuPointerGetAttribute &&
+         self->cu->cuPointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, address) == CUDA_SUCCESS &&
+         type == CU_MEMORYTYPE_HOST;
+}
+
+/* A stage and its copy: from the caller's memory where that is pinned, else by way of ours. */
+static int bring(gpu_lanes *self, int32_t index, const gpu_op *staged, const gpu_op *copied) {
+  size_t bytes = (size_t)self->lanes->tensors[staged->operands[0]].bytes;
+  const char *from = self->options.host_address(self->options.user, staged->operands[1]);
+  char *between = self->options.host_address(self->options.user, staged->operands[0]);
+  CUdeviceptr to = gpu_address(self, copied->operands[0]);
+  CUstream stream = self->cards[self->words->segments[index].card].main;
+  CUresult error = CUDA_SUCCESS;
+  int direct = is_pinned(self, from);
+  size_t piece = direct ? bytes : PIECE_BYTES;
+  const char *source = direct ? from : between;
+  for (size_t at = 0; at < bytes && error == CUDA_SUCCESS; at += piece) {
+    size_t size = bytes - at < piece ? bytes - at : piece;
+    if (!direct) memcpy(between + at, from + at, size);
+    error = self->cu->cuMemcpyHtoDAsync_v2(to + at, source + at, size, stream);
+  }
+  return error == CUDA_SUCCESS ? 0 : fail(self, error, "when it was issued", copied->step);
 }
 
 static int issue_segment(gpu_lanes *self, int32_t index) {
@@ -364,9 +427,17 @@ int gpu_lanes_feed(gpu_lanes *self, int32_t index) {
   const gpu_segment *segment = &self->words->segments[index];
   self->cards[segment->card].segment = index;
   int status = 0;
-  for (int32_t i = 0; i < segment->num_ops; i++)
-    if (segment->ops[i].kind == GPU_STAGE) stage(self, &segment->ops[i]);
-  if (has_streams(segment)) status = issue_segment(self, index);
+  const gpu_segment_state *state = &self->segments[index];
+  int brings = state->exec && !self->stamps;
+  for (int32_t i = 0; i < segment->num_ops && status == 0; i++) {
+    const gpu_op *op = &segment->ops[i];
+    if (op->kind != GPU_STAGE) continue;
+    if (brings && state->ops[i].brings)
+      status = bring(self, index, op, &segment->ops[state->ops[i].brings]);
+    else
+      stage(self, op);
+  }
+  if (status == 0 && has_streams(segment)) status = issue_segment(self, index);
   if (status == 0 && segment->is_final) status = finish(self, segment->card);
   if (status != 0) release(self, segment->card);
   return status;

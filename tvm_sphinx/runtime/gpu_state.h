@@ -25,6 +25,8 @@ typedef struct {
   void **arguments; /* of a launch: addresses of `values` */
   CUdeviceptr *values;
   CUevent begin, end; /* of a traced run */
+  int32_t brings;     /* of a stage: the copy that goes with it outside of the graph; 0 is none */
+  int is_brought;     /* such a copy */
 } gpu_op_state;
 
 typedef struct {

@@ -9,89 +9,14 @@
 #include <string.h>
 #include <time.h>
 
-#include "lanes_signal.h"
+#include "lanes_state.h"
 
 enum { POLL_NS = 100000000 };
+/* A caller sleeps until this long before the end that the run before lets it expect, and looks from then
+ * on: being woken takes some 50 us on a machine whose cores are many and idle. */
+enum { EARLY_NS = 150000, LATE_NS = 300000 };
 
-/* Parts of a loop for each worker: more let a fast one take over from a slow one. */
-enum { PARTS_PER_WORKER = 8 };
-/* Of a loop; counts of them have 16 bits. */
-enum { MOST_PARTS = 0xFFFF };
-
-/* Flag of a team's gate. */
-#define CLOSED 0x80000000u
-
-/* What has been taken of a member's parts: the number of the loop in the upper half, and in the lower how
- * many from the front (16 bits) and from the back. Counts of an earlier loop stand for none, so that nobody
- * has to reset them. */
-typedef struct {
-  _Alignas(LANES_ALIGN) _Atomic uint64_t taken;
-} share;
-
-/* The workers of a device of several cores, or what they share of it.
- *
- * The leader opens an *epoch* for each parallel loop of its step. A helper that comes in time takes parts
- * of it; the leader takes parts too, and waits for those alone who are inside when none is left. So a
- * helper that the operating system has put aside holds nobody up, unless the parts need one another.
- *
- * Parts are split evenly, in order. Each member takes its own from the front, and then, from the back, those
- * that others have not come to (affinity scheduling, Markatos and LeBlanc 1994): what a core has written, it
- * mostly reads itself in the next loop, and members seldom touch the same counter. */
-typedef struct {
-  lanes_signal epoch; /* raised when a loop begins and when a step ends */
-  lanes_signal gate;  /* helpers inside the loop, plus CLOSED while there is none to enter */
-  lanes_signal joined; /* parts that helpers have run in loops whose parts need one another */
-  lanes_signal barrier;
-  _Atomic uint32_t arrived; /* at the barrier */
-  _Atomic uint32_t steps_ended;
-  _Atomic int part_failed;
-  share *shares; /* (num_helpers + 1) */
-  uint32_t num_helpers;
-  /* Written by the leader while the gate is closed, read by helpers inside. */
-  uint32_t number; /* of the loop, over all runs */
-  uint32_t num_joint; /* loops so far whose parts need one another */
-  int32_t step;
-  lanes_part part;
-  void *data;
-  int num_parts;
-  int together; /* each worker runs exactly one part, all at once */
-} team;
-
-typedef struct {
-  lanes_signal progress; /* entries finished, over all runs */
-  lanes *lanes;
-  int32_t index;
-  pthread_t thread;
-  uint32_t *helped;   /* (num_teams) steps of each team that this worker has seen the end of */
-  uint32_t *last;     /* (num_teams) number of the last loop that it took part in */
-  team *leading;      /* team of the step that this worker runs */
-  int in_part;        /* inside a part, where no further parallel loop may start */
-  uint64_t rng;
-  int start_status;
-} worker;
-
-struct lanes {
-  lanes_signal start; /* number of runs begun */
-  lanes_signal done;  /* number of runs finished */
-  lanes_signal ready; /* number of threads that have started */
-  _Atomic int32_t running; /* workers that have not finished the run */
-  _Atomic int stopping;    /* steps are skipped */
-  _Atomic int failed;
-  int quit;
-  int threads_started;
-  pthread_mutex_t turn;
-  const lanes_program *program;
-  lanes_hooks hooks;
-  worker *workers;
-  team *teams;
-  int64_t *stamps;
-  _Atomic int64_t idle_spin_ns;
-  int64_t wait_spin_ns, max_delay_ns;
-  uint64_t delay_seed;
-  lanes *next, **link; /* all lanes of the process, see after_fork */
-};
-
-static _Thread_local worker *current;
+_Thread_local worker *lanes_current;
 
 /* A child process has none of the threads, so every object has to learn of a fork. */
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -109,7 +34,7 @@ static void forget_threads(lanes *self) {
     memset(shares, 0, size * sizeof *shares);
     self->teams[i].shares = shares;
     self->teams[i].num_helpers = (uint32_t)size - 1;
-    atomic_init(&self->teams[i].gate.value, CLOSED);
+    atomic_init(&self->teams[i].gate.value, LANES_CLOSED);
   }
   for (int32_t i = 0; i < program->num_workers; i++) {
     self->workers[i].progress = (lanes_signal){0};
@@ -125,7 +50,7 @@ static void before_fork(void) { pthread_mutex_lock(&registry_lock); }
 static void after_fork_in_parent(void) { pthread_mutex_unlock(&registry_lock); }
 static void after_fork_in_child(void) {
   pthread_mutex_init(&registry_lock, NULL);
-  current = NULL;
+  lanes_current = NULL;
   for (lanes *each = registry; each; each = each->next) forget_threads(each);
 }
 static void watch_forks(void) {
@@ -150,13 +75,13 @@ static void leave_registry(lanes *self) {
   pthread_mutex_unlock(&registry_lock);
 }
 
-static void fail(lanes *self, int32_t step) {
+void lanes_fail(lanes *self, int32_t step) {
   self->hooks.on_error(self->hooks.user, step);
   atomic_store(&self->failed, 1);
   atomic_store(&self->stopping, 1);
 }
 
-static void delay(worker *self) {
+void lanes_delay(worker *self) {
   int64_t most = self->lanes->max_delay_ns;
   if (!most) return;
   self->rng ^= self->rng << 13; /* xorshift64, Marsaglia 2003 */
@@ -165,125 +90,6 @@ static void delay(worker *self) {
   if (self->rng & 1) return;
   int64_t pause_ns = (int64_t)((self->rng >> 1) % (uint64_t)most);
   nanosleep(&(struct timespec){.tv_sec = pause_ns / 1000000000, .tv_nsec = pause_ns % 1000000000}, NULL);
-}
-
-/* --- teams ------------------------------------------------------------------------------------- */
-
-/* Take one of a member's parts, the first or the last that is left; -1 if none is. */
-static int take_part(team *team, int32_t owner, int from_back) {
-  int64_t size = (int64_t)team->num_helpers + 1;
-  uint32_t begin = (uint32_t)(team->num_parts * (int64_t)owner / size);
-  uint32_t end = (uint32_t)(team->num_parts * ((int64_t)owner + 1) / size);
-  uint64_t loop = (uint64_t)team->number << 32, seen = atomic_load(&team->shares[owner].taken);
-  uint32_t front, back;
-  do {
-    uint32_t counts = seen >> 32 == team->number ? (uint32_t)seen : 0;
-    front = counts >> 16;
-    back = counts & 0xFFFF;
-    if (begin + front + back >= end) return -1;
-  } while (!atomic_compare_exchange_weak(&team->shares[owner].taken, &seen,
-                                         loop | (front + !from_back) << 16 | (back + !!from_back)));
-  return (int)(from_back ? end - 1 - back : begin + front);
-}
-
-/* Run parts until none is left, or, of parts that need one another, the member's own one. */
-static int run_share(worker *self, team *team, int32_t member) {
-  lanes_group group = {.sync_handle = team, .num_task = team->num_parts};
-  int32_t size = (int32_t)team->num_helpers + 1;
-  int status = 0;
-  self->in_part++;
-  if (team->together)
-    status = team->part(member, &group, team->data);
-  else
-    for (int32_t i = 0; i < size; i++)
-      for (int id; status == 0 && (id = take_part(team, (member + i) % size, i > 0)) >= 0;)
-        status = team->part(id, &group, team->data);
-  self->in_part--;
-  return status;
-}
-
-static void help_inside(worker *self, const lanes_entry *entry, team *team) {
-  uint32_t *last = &self->last[entry->team];
-  if (*last == team->number) return;
-  *last = team->number;
-  delay(self);
-  if (run_share(self, team, entry->member) != 0) {
-    atomic_store(&team->part_failed, 1);
-    fail(self->lanes, team->step);
-  }
-  if (team->together) lanes_signal_add(&team->joined);
-}
-
-/* Help the leader with the loops of one step. */
-static void help(worker *self, const lanes_entry *entry) {
-  team *team = &self->lanes->teams[entry->team];
-  uint32_t target = ++self->helped[entry->team];
-  for (;;) {
-    uint32_t epoch = atomic_load(&team->epoch.value);
-    if (lanes_reached(atomic_load(&team->steps_ended), target)) return;
-    if (!(atomic_fetch_add(&team->gate.value, 1) & CLOSED)) help_inside(self, entry, team);
-    lanes_signal_subtract(&team->gate);
-    lanes_signal_wait(&team->epoch, epoch + 1, self->lanes->wait_spin_ns);
-  }
-}
-
-static void end_step(team *team) {
-  atomic_fetch_add(&team->steps_ended, 1);
-  lanes_signal_add(&team->epoch);
-}
-
-/* Run a loop on the calling thread alone. */
-static int run_alone(lanes_part part, void *data, int num_parts) {
-  lanes_group group = {.sync_handle = NULL, .num_task = num_parts};
-  int status = 0;
-  for (int id = 0; id < num_parts && status == 0; id++) status = part(id, &group, data);
-  return status;
-}
-
-static int launch(lanes_part part, void *data, int num_parts, int together) {
-  worker *self = current;
-  team *team = self && !self->in_part ? self->leading : NULL;
-  if (!team) return run_alone(part, data, num_parts > 0 && !together ? num_parts : 1);
-  int64_t spin_ns = self->lanes->wait_spin_ns;
-  int size = (int)team->num_helpers + 1;
-  /* The gate is closed and nobody is inside. */
-  team->number++;
-  team->num_joint += together != 0;
-  team->part = part;
-  team->data = data;
-  team->num_parts = together ? size : num_parts > 0 ? num_parts : size * PARTS_PER_WORKER;
-  if (team->num_parts > MOST_PARTS) team->num_parts = MOST_PARTS; /* each takes more, by group.num_task */
-  team->together = together;
-  atomic_fetch_and(&team->gate.value, ~CLOSED);
-  lanes_signal_add(&team->epoch);
-  int status = run_share(self, team, 0);
-  if (together) lanes_signal_wait(&team->joined, team->num_joint * team->num_helpers, spin_ns);
-  atomic_fetch_or(&team->gate.value, CLOSED);
-  lanes_signal_wait_equal(&team->gate, CLOSED, spin_ns);
-  return status != 0 || atomic_exchange(&team->part_failed, 0) ? -1 : 0;
-}
-
-int lanes_parallel_launch(lanes_part part, void *data, int num_task) {
-  return launch(part, data, num_task, 0);
-}
-
-int lanes_parallel_launch_together(lanes_part part, void *data, int num_task) {
-  (void)num_task;
-  return launch(part, data, 0, 1);
-}
-
-int lanes_parallel_barrier(int task_id, lanes_group *group) {
-  (void)task_id;
-  team *team = group->sync_handle;
-  if (!team || group->num_task <= 1) return 0;
-  uint32_t generation = atomic_load(&team->barrier.value);
-  if (atomic_fetch_add(&team->arrived, 1) + 1 == (uint32_t)group->num_task) {
-    atomic_store(&team->arrived, 0);
-    lanes_signal_add(&team->barrier);
-  } else {
-    lanes_signal_wait(&team->barrier, generation + 1, current->lanes->wait_spin_ns);
-  }
-  return 0;
 }
 
 /* --- workers ----------------------------------------------------------------------------------- */
@@ -298,13 +104,13 @@ static void run_entry(worker *self, const lanes_entry *entry) {
     self->leading = team;
     if (team) team->step = entry->step;
     if (stamps) stamps[0] = lanes_now_ns();
-    if (lanes->hooks.run_step(lanes->hooks.user, entry->step) != 0) fail(lanes, entry->step);
+    if (lanes->hooks.run_step(lanes->hooks.user, entry->step) != 0) lanes_fail(lanes, entry->step);
     if (stamps) stamps[1] = lanes_now_ns();
     self->leading = NULL;
   } else if (lanes->hooks.skip_step) {
     lanes->hooks.skip_step(lanes->hooks.user, entry->step);
   }
-  if (team) end_step(team);
+  if (team) lanes_end_step(team);
 }
 
 /* Nobody wakes those who wait for a counter, and a feeder has to look after what it feeds: they poll. */
@@ -315,7 +121,7 @@ static void poll_until(worker *self, const lanes_entry *entry, _Atomic uint32_t 
   int64_t begin = lanes_now_ns();
   while (!lanes_poll(value, target, lanes_now_ns() - begin < lanes->wait_spin_ns))
     if (watches && lanes->hooks.watch(lanes->hooks.user, self->index) != 0) {
-      fail(lanes, entry->step);
+      lanes_fail(lanes, entry->step);
       watches = 0;
     }
 }
@@ -345,12 +151,12 @@ static void walk(worker *self, uint32_t run) {
   for (int32_t i = 0; i < count; i++) {
     const lanes_entry *entry = &entries[i];
     for (int32_t k = 0; k < entry->num_waits; k++) await(self, entry, entry->waits[k], run);
-    delay(self);
+    lanes_delay(self);
     if (entry->member == 0)
       run_entry(self, entry);
     else
-      help(self, entry);
-    delay(self);
+      lanes_help(self, entry);
+    lanes_delay(self);
     if (entry->publishes) lanes_signal_set(&self->progress, run * (uint32_t)count + (uint32_t)i + 1);
   }
 }
@@ -371,7 +177,7 @@ static void *work(void *argument) {
   worker *self = argument;
   lanes *lanes = self->lanes;
   int32_t core = lanes->program->cores[self->index];
-  current = self;
+  lanes_current = self;
   int refused = lanes->hooks.on_start && lanes->hooks.on_start(lanes->hooks.user, self->index, core) != 0;
   self->start_status = refused ? LANES_NO_THREAD : bind_to_core(core);
   lanes_signal_add(&lanes->ready);
@@ -454,6 +260,12 @@ static void *alloc_zeroed(size_t count, size_t size) {
   return memory;
 }
 
+/* Whether this process has a core left beside those of the workers. */
+static int has_spare_core(const lanes_program *program) {
+  cpu_set_t set;
+  return sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > program->num_workers;
+}
+
 int lanes_alloc(const lanes_program *program, const lanes_hooks *hooks, lanes **out) {
   int status = LANES_NO_MEMORY;
   *out = NULL;
@@ -464,6 +276,7 @@ int lanes_alloc(const lanes_program *program, const lanes_hooks *hooks, lanes **
   self->hooks = *hooks;
   self->wait_spin_ns = 500000;
   atomic_init(&self->idle_spin_ns, 200000);
+  self->caller_looks = has_spare_core(program);
   self->workers = alloc_zeroed((size_t)program->num_workers, sizeof *self->workers);
   self->teams = alloc_zeroed((size_t)program->num_teams, sizeof *self->teams);
   if (!self->workers || !self->teams) goto out;
@@ -506,6 +319,17 @@ void lanes_free(lanes *self) {
   free(self);
 }
 
+/* Be awake when a run ends that takes as long as the one before. */
+static void look_for_end(lanes *self, uint32_t target) {
+  int64_t begin = lanes_now_ns(), expected = self->last_run_ns, early = expected / 8;
+  if (!self->caller_looks || !expected) return;
+  if (early > EARLY_NS) early = EARLY_NS;
+  if (expected > 2 * EARLY_NS) lanes_signal_sleep(&self->done, target - 1, expected - early);
+  int64_t until = begin + expected + (expected < LATE_NS ? expected : LATE_NS);
+  while (!lanes_poll(&self->done.value, target, 1))
+    if (lanes_now_ns() > until) return;
+}
+
 int lanes_run(lanes *self, const lanes_run_options *options) {
   pthread_mutex_lock(&self->turn);
   int status = options->prepare && options->prepare(options->argument) != 0 ? LANES_REFUSED : LANES_OK;
@@ -516,7 +340,9 @@ int lanes_run(lanes *self, const lanes_run_options *options) {
     atomic_store(&self->stopping, 0);
     atomic_store(&self->failed, 0);
     atomic_store(&self->running, self->program->num_workers);
+    int64_t begin = lanes_now_ns();
     lanes_signal_set(&self->start, target);
+    look_for_end(self, target);
     while (!lanes_reached(atomic_load(&self->done.value), target)) {
       lanes_signal_sleep(&self->done, target - 1, POLL_NS);
       if (lanes_reached(atomic_load(&self->done.value), target) || status != LANES_OK) continue;
@@ -525,6 +351,7 @@ int lanes_run(lanes *self, const lanes_run_options *options) {
         atomic_store(&self->stopping, 1);
       }
     }
+    self->last_run_ns = status == LANES_OK && !options->stamps ? lanes_now_ns() - begin : 0;
     if (status == LANES_OK && atomic_load(&self->failed)) status = LANES_TASK_FAILED;
   }
   if (options->finish) options->finish(options->argument);

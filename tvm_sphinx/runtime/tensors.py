@@ -54,11 +54,12 @@ def order_inputs(inputs: Any, names: Sequence[str]) -> list[Any]:
     return list(inputs)
 
 
-def host_tensor(value: Any, name: str, view: TensorView) -> Any:
+def host_tensor(value: Any, name: str, view: TensorView, align: bool = True) -> Any:
     """Return a value as a compact, aligned host tensor of the given shape and dtype.
 
     It shares the memory of a numpy array, a torch or TVM tensor, or whatever else speaks DLPack, if
-    that is compact and aligned to 64 bytes; otherwise it is a copy.
+    that is compact and aligned to 64 bytes, which does not matter if ``align`` is not set; otherwise it
+    is a copy.
 
     Raises
     ------
@@ -75,7 +76,7 @@ def host_tensor(value: Any, name: str, view: TensorView) -> Any:
         _check_form(name, view, tuple(tensor.shape), str(tensor.dtype))
         if not tensor.is_contiguous():
             return _aligned_copy(_as_numpy(tensor, name), view)
-    if tensor.data_ptr() % _KERNEL_ALIGNMENT:
+    if align and tensor.data_ptr() % _KERNEL_ALIGNMENT:
         copy = empty_aligned(view)
         tensor.copyto(copy)
         return copy

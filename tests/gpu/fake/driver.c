@@ -416,6 +416,7 @@ API unsigned fake_cuda_num_reports(void);
 API const char *fake_cuda_report(unsigned number);
 API unsigned long long fake_cuda_launches(void);
 API unsigned long long fake_cuda_graph_launches(void);
+API unsigned long long fake_cuda_copies(void);
 unsigned fake_cuda_num_reports(void) {
     return driver.shared ? atomic_load(&driver.shared->num_reports) : 0;
 }
@@ -425,4 +426,7 @@ unsigned long long fake_cuda_launches(void) {
 }
 unsigned long long fake_cuda_graph_launches(void) {
     return driver.shared ? atomic_load(&driver.shared->graph_launches) : 0;
+}
+unsigned long long fake_cuda_copies(void) {
+    return driver.shared ? atomic_load(&driver.shared->copies) : 0;
 }

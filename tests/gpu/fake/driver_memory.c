@@ -127,6 +127,17 @@ API CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total) {
     return CUDA_SUCCESS;
 }
 
+API CUresult cuPointerGetAttribute(void *value, int attribute, CUdeviceptr pointer) {
+    uint64_t at;
+    CUresult error = ready();
+    if (error)
+        return error;
+    if (attribute != 2 /* CU_POINTER_ATTRIBUTE_MEMORY_TYPE */ || !resolve(pointer, 1, &at))
+        return CUDA_ERROR_INVALID_VALUE;
+    *(unsigned *)value = (at - WINDOW_BASE) / SPAN_BYTES == PINNED ? 1 : 2; /* host, device */
+    return CUDA_SUCCESS;
+}
+
 API CUresult cuMemHostAlloc(void **memory, size_t bytes, unsigned flags) {
     (void)flags;
     CUresult error = before_allocation();

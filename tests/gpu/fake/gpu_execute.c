@@ -91,6 +91,7 @@ static void set(const command *given) {
 }
 
 static void copy(const command *given) {
+    atomic_fetch_add(&gpu.shared->copies, 1);
     check_copy(given->to, given->from, given->bytes);
     memmove((void *)given->to, (const void *)given->from, given->bytes);
 }

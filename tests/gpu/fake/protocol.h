@@ -89,7 +89,7 @@ typedef struct {
     _Atomic int32_t error[MAX_DEVICES]; /* sticky, a CUresult */
     _Atomic uint32_t progress;          /* a futex: raised whenever a stream has come further */
     _Atomic uint32_t waiters;
-    _Atomic uint64_t launches, graph_launches;
+    _Atomic uint64_t launches, graph_launches, copies;
     _Atomic uint32_t num_reports;
     char reports[MAX_REPORTS][REPORT_BYTES];
     _Atomic uint64_t stream_done[MAX_STREAMS]; /* commands of a stream that are done */
