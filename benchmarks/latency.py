@@ -182,9 +182,11 @@ def on_one_device(problem: SchedulingProblem, device: int) -> Schedule | None:
     times = problem.exec_ns[:, device]
     if (times == CANNOT_RUN).any():
         return None
-    finish = np.cumsum(times)
+    finish, end_ns = np.zeros_like(times), 0
+    for task, (time_ns, release_ns) in enumerate(zip(times, problem.release_ns[:, device], strict=True)):
+        finish[task] = end_ns = max(end_ns, release_ns) + time_ns
     alone = np.full(problem.num_tasks, device)
-    makespan = int(finish.max(initial=0))
+    makespan = int((finish + problem.delivery_ns[:, device]).max(initial=0))
     return Schedule(alone, finish - times, finish, makespan, 0, problem.fingerprint)
 
 

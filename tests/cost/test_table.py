@@ -53,6 +53,18 @@ def test_inputs_and_outputs_cost_their_copies() -> None:
     assert problem.weight_bytes.tolist() == [5, 0]
 
 
+def test_what_a_feeder_stages_comes_beside_a_copy_in_and_after_a_copy_out() -> None:
+    costs = _costs([[5, 3, 1], [5, 3, 1]])
+    slow = replace(costs, staging_bytes_per_s=np.array([math.inf, math.inf, 5e8]))
+    assert build_problem(GRAPH, PLATFORM, slow).release_ns.tolist() == [[0, 1, 8010], [0, 0, 0]]
+    assert build_problem(GRAPH, PLATFORM, slow).delivery_ns.tolist() == [[0, 0, 0], [0, 1, 6010]]
+    fast = replace(costs, staging_bytes_per_s=np.array([math.inf, math.inf, 4e9]))
+    assert build_problem(GRAPH, PLATFORM, fast).release_ns.tolist() == [[0, 1, 4010], [0, 0, 0]]
+    assert build_problem(GRAPH, PLATFORM, fast).delivery_ns.tolist() == [[0, 0, 0], [0, 1, 2510]]
+    with pytest.raises(ProblemError, match="staging_bytes_per_s of shape"):
+        replace(costs, staging_bytes_per_s=np.ones(2))
+
+
 def test_no_more_is_fetched_than_can_be_in_a_cache() -> None:
     costs = replace(_costs([[5, 3, 1]]), most_bytes=np.full((3, 3), 500.0))
     assert costs.copy_ns([400, 500, 4000])[:, 0, 2].tolist() == [410, 510, 510]

@@ -12,7 +12,7 @@ import pytest
 import tvm_sphinx
 from tests.gpu.modules import platform
 from tests.relax_modules import random_module
-from tvm_sphinx.cost.measure.gpu_links import crossing_samples, stream_samples
+from tvm_sphinx.cost.measure.gpu_links import crossing_samples, staging_samples, stream_samples
 from tvm_sphinx.cost.measure.kernels import MeasureConfig
 from tvm_sphinx.cost.records.store import RecordStore
 from tvm_sphinx.platform import Link
@@ -51,3 +51,4 @@ def test_crossings_and_streams_are_measured() -> None:
         assert len(samples) > 5
         assert all(0 < sample < 1e9 for sample in samples)
     assert all(0 <= sample < 1e9 for sample in stream_samples(first, second))
+    assert all(0 < sample < 1e9 for sample in staging_samples(first, 4096))

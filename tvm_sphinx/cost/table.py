@@ -43,6 +43,8 @@ class CostTable:
         Bytes of a tensor that are moved at most; infinite by default.
     num_estimated_links
         Kinds of link that nobody measured.
+    staging_bytes_per_s : (D,) float64
+        What is copied of a caller's memory on its way to a device, or from there; infinite by default.
 
     Raises
     ------
@@ -60,6 +62,7 @@ class CostTable:
     link_error: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     most_bytes: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     num_estimated_links: int = 0
+    staging_bytes_per_s: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     def __post_init__(self) -> None:
         num_devices = self.exec_ns.shape[1]
@@ -69,6 +72,8 @@ class CostTable:
             object.__setattr__(self, "link_error", np.zeros((num_devices, num_devices)))
         if not self.most_bytes.size:
             object.__setattr__(self, "most_bytes", np.full((num_devices, num_devices), math.inf))
+        if not self.staging_bytes_per_s.size:
+            object.__setattr__(self, "staging_bytes_per_s", np.full(num_devices, math.inf))
         for name in ("spread_ns", "measured", "slowdown"):
             if getattr(self, name).shape != self.exec_ns.shape:
                 raise ProblemError(
@@ -80,6 +85,11 @@ class CostTable:
                     f"Expected {name} of shape {(num_devices, num_devices)}; "
                     f"got {getattr(self, name).shape}."
                 )
+        if self.staging_bytes_per_s.shape != (num_devices,):
+            raise ProblemError(
+                f"Expected staging_bytes_per_s of shape {(num_devices,)}; "
+                f"got {self.staging_bytes_per_s.shape}."
+            )
         if self.exec_ns.min(initial=0) < -1 or self.latency_ns.min(initial=0) < 0:
             raise ProblemError("Expected times >= 0, or -1 for a device that cannot run a task.")
         if not (self.bandwidth_bytes_per_s > 0).all():
@@ -102,6 +112,25 @@ class CostTable:
         """Execution times beside devices that work, shape (N, D), int64 ns; -1 as in ``exec_ns``."""
         loaded = np.ceil(self.exec_ns * self.slowdown).astype(np.int64)
         return np.where(self.exec_ns < 0, self.exec_ns, loaded)
+
+    def arrival_ns(self, num_bytes: Sequence[int] | Int64Array, host: int) -> Int64Array:
+        """Return when arguments of these sizes are on each device, shape (len(num_bytes), D), int64 ns.
+
+        They are staged in pieces, beside the copy: the slower of the two tells.
+        """
+        sizes = np.asarray(num_bytes, dtype=np.float64)[:, None]
+        staged = np.ceil(sizes * 1e9 / self.staging_bytes_per_s).astype(np.int64)
+        times: Int64Array = np.maximum(self.copy_ns(num_bytes)[:, host], self.latency_ns[host] + staged)
+        return np.where(sizes > 0, times, 0)
+
+    def return_ns(self, num_bytes: Sequence[int] | Int64Array, host: int) -> Int64Array:
+        """Return what it takes from each device until results of these sizes are the caller's.
+
+        Shape (len(num_bytes), D), int64 ns; they are staged after the copy.
+        """
+        sizes = np.asarray(num_bytes, dtype=np.float64)[:, None]
+        staged = np.ceil(sizes * 1e9 / self.staging_bytes_per_s).astype(np.int64)
+        return np.where(sizes > 0, self.copy_ns(num_bytes)[:, :, host] + staged, 0)
 
     def copy_ns(self, num_bytes: Sequence[int] | Int64Array) -> Int64Array:
         """Return the time of copies of these sizes, shape (len(num_bytes), D, D), int64 ns."""
@@ -153,8 +182,6 @@ def build_problem(
     host = platform.host_index
     in_bytes = np.array([graph.input_bytes(task) for task in range(graph.num_tasks)], dtype=np.int64)
     out_bytes = np.array([graph.returned_bytes(task) for task in range(graph.num_tasks)], dtype=np.int64)
-    release = np.where(in_bytes[:, None] > 0, costs.copy_ns(in_bytes)[:, host, :], 0)
-    delivery = np.where(out_bytes[:, None] > 0, costs.copy_ns(out_bytes)[:, :, host], 0)
     sizes, copy_class = np.unique([edge.bytes for edge in graph.edges], return_inverse=True)
     return SchedulingProblem(
         name=graph.name,
@@ -164,8 +191,8 @@ def build_problem(
         edges=np.array([(edge.src, edge.dst) for edge in graph.edges], dtype=np.int64).reshape(-1, 2),
         copy_class=copy_class,
         copy_ns=costs.copy_ns(sizes),
-        release_ns=release,
-        delivery_ns=delivery,
+        release_ns=costs.arrival_ns(in_bytes, host),
+        delivery_ns=costs.return_ns(out_bytes, host),
         memory_bytes=np.array(
             [UNLIMITED if d.memory_bytes is None else d.memory_bytes for d in platform.devices]
         ),

@@ -49,6 +49,7 @@ def assemble_costs(graph: TaskGraph, platform: Platform, time_of: TimeOf, links:
         link_error=links.error,
         most_bytes=links.most_bytes,
         num_estimated_links=links.num_estimated,
+        staging_bytes_per_s=links.staging_bytes_per_s,
     )
 
 

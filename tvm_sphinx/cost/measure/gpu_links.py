@@ -19,7 +19,7 @@ from ...platform.targets import device_target, host_target
 from ...runtime.executable import ConcurrentExecutable
 from ...runtime.gpu_parts import GpuParts
 from ...runtime.image import Image
-from ...runtime.program import PINNED, Buffer, LaneProgram, Step, TensorView
+from ...runtime.program import HOST, PINNED, Buffer, LaneProgram, Step, TensorView
 from ...runtime.tensors import aligned_bytes
 from .gpu_timing import GpuModule, build_for_gpu
 
@@ -57,6 +57,27 @@ def crossing_samples(src: Device, dst: Device, size: int) -> tuple[float, ...]:
             times = [steps[i + 3].begin_ns - steps[i + 1].end_ns for i in range(0, 3 * _ROUNDS, 3)]
         found.append(max(1.0, float(np.median(times))))
     return tuple(found[1:])  # in the first, events are new
+
+
+def staging_samples(gpu: Device, size: int) -> tuple[float, ...]:
+    """Return how long a GPU's feeder takes to copy ``size`` bytes of a caller to pinned memory in ns."""
+    host = Device("host", host_target(), "cpu:0", usable_cores()[:1])
+    memories = (HOST, PINNED, gpu.runtime)
+    buffers = tuple(
+        Buffer("arena" if number else "input", number, size, memory)
+        for number, memory in enumerate(memories)
+    )
+    tensors = tuple(TensorView(number, (size,), "uint8") for number in range(3))
+    steps = (Step("stage", "stage", 1, "", (0, 1), 1), Step("in", "copy", 1, "", (1, 2), 1))
+    program = LaneProgram(buffers, tensors, steps, ("x",), (0,), (), [])
+    image = Image(program, Platform((host, gpu)), None, aligned_bytes(0), b"", GpuParts())
+    executable = ConcurrentExecutable(image)
+    found = []
+    for number in range(_RUNS + 1):
+        given = np.full(size, number, dtype=np.uint8)  # as a caller has it: written, and not read since
+        _, trace = executable.run_traced([given])
+        found.append(float(max(1, trace.steps[0].duration_ns)))
+    return tuple(found[1:])
 
 
 def _there_and_back(gpu: str, size: int) -> LaneProgram:

@@ -17,10 +17,10 @@ from ...platform.machine import usable_cores
 from ...platform.targets import host_target, is_at_hand, runtime_device
 from ...progress import Progress
 from ...scheduling.problem import Int64Array
-from ..records.classes import class_of_pair
+from ..records.classes import class_of, class_of_pair
 from ..records.store import DeviceClass, Record, RecordStore, median_and_spread
 from ..table import LinkFit, fit_link
-from .gpu_links import crossing_samples, stream_samples
+from .gpu_links import crossing_samples, staging_samples, stream_samples
 from .handover import fetch_samples, handover_samples
 from .sampling import host_load
 
@@ -30,6 +30,8 @@ _COPY, _CROSSING = "copy of {} bytes", "crossing of {} bytes"
 _HANDOVER = "hand-over"
 _FETCHED_BYTES = 1 << 18
 _FETCH = f"fetch of {_FETCHED_BYTES} bytes"
+_STAGED_BYTES = 1 << 20
+_STAGING = f"staging of {_STAGED_BYTES} bytes"
 # Of a tensor, no more than this is in another core's cache: the rest has left it for where it is as far
 # for the core that wrote it. With second-level caches of 2 MB, 1 MB took 25 us longer, 2 MB none.
 _MOST_FETCHED_BYTES = 1 << 20
@@ -40,6 +42,8 @@ class Links(NamedTuple):
 
     Latency (ns), bandwidth (bytes/s), the relative error of both, and the bytes that are moved at most;
     and how many kinds of pair were estimated because there was no time to measure them.
+    ``staging_bytes_per_s``, shape (D,), is what a GPU's feeder copies of a caller's memory to pinned
+    memory or back, and infinite where nothing is copied.
     """
 
     latency_ns: Int64Array
@@ -47,6 +51,7 @@ class Links(NamedTuple):
     error: npt.NDArray[np.float64]
     most_bytes: npt.NDArray[np.float64]
     num_estimated: int = 0
+    staging_bytes_per_s: npt.NDArray[np.float64] = np.empty(0)
 
 
 #: What a hand-over between cores and a copy between memories take where nobody measured them: an error
@@ -100,7 +105,24 @@ def measure_links(
             most[i, j] = _MOST_FETCHED_BYTES
         if progress:
             progress("measure copies", done + 1, len(pairs))
-    return Links(latency, bandwidth, error, most, estimated)
+    staging = np.array([_staging(device, records, end_s) for device in platform.devices])
+    return Links(latency, bandwidth, error, most, estimated, staging)
+
+
+def _staging(device: Device, records: RecordStore, end_s: float) -> float:
+    """Return the bytes per second of a GPU's staging; infinite where it is not known."""
+    if not _is_cuda(device):
+        return math.inf
+    where, version = class_of(device), str(tvm.__version__)
+    known = records.get(_STAGING, str(where), version, "copy")
+    if known is None:
+        if not is_at_hand(device) or time.monotonic() >= end_s:
+            return math.inf
+        samples = staging_samples(device, _STAGED_BYTES)
+        known = Record(_STAGING, where, version, samples, host_load(), kind="copy")
+        records.add(known)
+    middle, _ = median_and_spread(known.samples_ns)
+    return 1e9 * _STAGED_BYTES / max(1, middle)
 
 
 def _is_on_record(src: Device, dst: Device, records: RecordStore) -> bool:
