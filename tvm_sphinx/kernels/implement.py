@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._tvm import tirx, tvm
+from .._tvm import tirx, tvm, tvm_ffi
 from .compilable import is_compilable
 from .schedule import schedule_kernel
+
+
+# A kernel is asked for to be timed and for each placement of a model; scheduling it takes some tenths of
+# a second, and writing it down a few thousandths.
+_MOST_REMEMBERED = 4096
+_implemented: dict[tuple[str, str], Any] = {}
 
 
 def implement_kernel(function: Any, target: Any) -> Any:
@@ -17,7 +23,15 @@ def implement_kernel(function: Any, target: Any) -> Any:
     already, that no rule fits, or of which TVM cannot generate code once it is scheduled, keeps the
     loops that it has.
     """
-    function = function.with_attr("target", target)
+    key = tvm_ffi.serialization.to_json_graph_str(function), str(target)
+    if key not in _implemented:
+        while len(_implemented) >= _MOST_REMEMBERED:
+            del _implemented[next(iter(_implemented))]
+        _implemented[key] = _implement(function.with_attr("target", target), target)
+    return _implemented[key].with_attr("target", target)
+
+
+def _implement(function: Any, target: Any) -> Any:
     if "gpu" in [str(key) for key in target.keys]:
         return _schedule_for_gpu(function, target)
     cores = int(target.attrs.get("num-cores") or 1)
