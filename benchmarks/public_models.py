@@ -31,7 +31,9 @@ from benchmarks.public_sources import PUBLIC_MODELS, PublicModel, Source
 TOLERANCES = {"float64": 1e-3, "float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
 
 
-def run_model(public: PublicModel, folder: Path, platform: str, compile_ms: float | None) -> dict[str, Any]:
+def run_model(
+    public: PublicModel, folder: Path, platform: str, compile_ms: float | None
+) -> dict[str, Any]:
     """Return what became of one model."""
     from tvm_sphinx.errors import SphinxError
 
@@ -130,7 +132,9 @@ def differences(got: Sequence[Any], want: Sequence[Any]) -> tuple[float, str]:
     for number, (ours, theirs) in enumerate(zip(got, want, strict=True)):
         dtype = str(theirs.dtype).removeprefix("torch.")
         if str(ours.dtype) != dtype or tuple(ours.shape) != tuple(theirs.shape):
-            return float("inf"), f"output {number}: {ours.dtype}{ours.shape}, expected {dtype}{theirs.shape}"
+            return float(
+                "inf"
+            ), f"output {number}: {ours.dtype}{ours.shape}, expected {dtype}{theirs.shape}"
         x, y = np.asarray(ours).astype(np.float64), _as_float(theirs)
         with np.errstate(all="ignore"):
             apart = np.where((x == y) | (np.isnan(x) & np.isnan(y)), 0.0, np.abs(x - y))
@@ -147,24 +151,42 @@ def _as_float(tensor: Any) -> Any:
 
 
 def _run_child(name: str, args: argparse.Namespace) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.public_models", "--one", name, "--folder", str(args.folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.public_models",
+        "--one",
+        name,
+        "--folder",
+        str(args.folder),
+    ]
     command += ["--platform", args.platform]
     command += [] if args.compile is None else ["--compile", str(args.compile)]
     begin = time.perf_counter()
     try:
-        child = subprocess.run(command, capture_output=True, text=True, timeout=args.time_limit, check=False)
+        child = subprocess.run(
+            command, capture_output=True, text=True, timeout=args.time_limit, check=False
+        )
     except subprocess.TimeoutExpired:
         return {"model": name, "outcome": "too long", "why": f"more than {args.time_limit} s"}
     lines = [line for line in child.stdout.splitlines() if line.startswith('{"model"')]
     if child.returncode or not lines:
         last = (child.stderr.strip().splitlines() or [""])[-1]
-        return {"model": name, "outcome": "traceback", "why": f"exit code {child.returncode}: {last[:500]}"}
+        return {
+            "model": name,
+            "outcome": "traceback",
+            "why": f"exit code {child.returncode}: {last[:500]}",
+        }
     return {**json.loads(lines[-1]), "total_s": round(time.perf_counter() - begin, 1)}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=Path("models"), help="where packages are unpacked")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=Path("models"), help="where packages are unpacked"
+    )
     parser.add_argument("--only", action="append", default=[], help="models whose name holds this")
     parser.add_argument("--list", action="store_true", help="print the names")
     parser.add_argument("--packages", action="store_true", help="print the packages to install")
@@ -177,7 +199,10 @@ def main() -> int:
     by_name = {public.name: public for public in PUBLIC_MODELS}
     if args.one:
         warnings.simplefilter("ignore")
-        print(json.dumps(run_model(by_name[args.one], args.folder, args.platform, args.compile)), flush=True)
+        print(
+            json.dumps(run_model(by_name[args.one], args.folder, args.platform, args.compile)),
+            flush=True,
+        )
         return 0
     if args.packages:
         print(*sorted({public.package for public in PUBLIC_MODELS}))

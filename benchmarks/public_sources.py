@@ -130,7 +130,10 @@ def _torchvision(name: str, size: int = 224, half: str = "") -> PublicModel:
 
         # A wheel for another torch lacks the operators that its library would register.
         library = torch.library.Library("torchvision", "DEF")
-        for operator in ("nms(Tensor a, Tensor b, float c) -> Tensor", "qnms(Tensor a, Tensor b, float c) -> Tensor"):
+        for operator in (
+            "nms(Tensor a, Tensor b, float c) -> Tensor",
+            "qnms(Tensor a, Tensor b, float c) -> Tensor",
+        ):
             library.define(operator)
         models = importlib.import_module("torchvision.models")
         torch.manual_seed(0)
@@ -146,7 +149,10 @@ def _timm(name: str, size: int = 224, half: str = "") -> PublicModel:
 
         _torchvision("resnet18").make  # noqa: B018 - says where the operators come from
         library = torch.library.Library("torchvision", "DEF")
-        for operator in ("nms(Tensor a, Tensor b, float c) -> Tensor", "qnms(Tensor a, Tensor b, float c) -> Tensor"):
+        for operator in (
+            "nms(Tensor a, Tensor b, float c) -> Tensor",
+            "qnms(Tensor a, Tensor b, float c) -> Tensor",
+        ):
             library.define(operator)
         timm = importlib.import_module("timm")
         torch.manual_seed(0)

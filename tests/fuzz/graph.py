@@ -119,9 +119,7 @@ class Graph:
         ]
         if fitting and not bounds and self.chance(0.6):
             return str(self.pick(fitting))
-        return self.input(
-            self.array(self.pick(dtypes), self.shape(low_rank, high_rank), **bounds)
-        )
+        return self.input(self.array(self.pick(dtypes), self.shape(low_rank, high_rank), **bounds))
 
     def of(self, name: str) -> Array:
         return self.values[name]

@@ -12,6 +12,7 @@ import numpy as np
 
 from .._tvm import relax, tvm
 from ..errors import EnvironmentMismatchError, ModelError, known_choices
+from .tensor_outputs import with_tensor_outputs
 
 #: Models that need no file, by name.
 DEMO_MODELS = ("inception-v1",)
@@ -29,7 +30,7 @@ def is_model(name: str) -> bool:
 
 
 def load_model(model: Any, *, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Any:
-    """Return the Relax IRModule of a model.
+    """Return the Relax IRModule of a model, whose outputs are tensors (see `with_tensor_outputs`).
 
     Parameters
     ----------
@@ -46,6 +47,10 @@ def load_model(model: Any, *, input_shapes: Mapping[str, Sequence[int]] | None =
     EnvironmentMismatchError
         If the package that reads this form is not installed.
     """
+    return with_tensor_outputs(_load(model, input_shapes))
+
+
+def _load(model: Any, input_shapes: Mapping[str, Sequence[int]] | None) -> Any:
     if isinstance(model, tvm.IRModule):
         return model
     module_name = type(model).__module__.partition(".")[0]

@@ -129,7 +129,9 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             return
         for name, value in zip(node.output, outputs, strict=False):
             if name and value is None:
-                raise ModelError(f"{_shown(*key)} (node {node.name!r}): its output {name!r} is not known.")
+                raise ModelError(
+                    f"{_shown(*key)} (node {node.name!r}): its output {name!r} is not known."
+                )
             if name:
                 self._nodes[name] = value
 

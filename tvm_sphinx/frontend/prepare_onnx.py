@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnx.inliner
 
 from ..errors import ModelError, cause_of, known_choices
 
