@@ -43,7 +43,7 @@ from tvm_sphinx.cost.model.regression import (
 from tvm_sphinx.cost.model.training import device_profile
 from tvm_sphinx.cost.records.store import RecordStore
 from tvm_sphinx.errors import SphinxError
-from tvm_sphinx.platform import Device, Platform
+from tvm_sphinx.platform import Device, Platform, detect_platform, unlike_cpus
 from tvm_sphinx.platform.targets import device_target
 
 #: Goals of the issue.
@@ -97,8 +97,8 @@ def _model_of_all(rows: Sequence[Row], profiles: dict[str, DeviceProfile], seed:
 
 def _devices() -> dict[str, Device]:
     """Return one core with all instruction sets, one held to the baseline, and all cores."""
-    unlike = {device.name: device for device in Platform.unlike_cpus().devices}
-    everything = max(Platform.detect().devices, key=lambda device: len(device.cores))
+    unlike = {device.name: device for device in unlike_cpus().devices}
+    everything = max(detect_platform().devices, key=lambda device: len(device.cores))
     return {**unlike, "all": Device("all", everything.target, "cpu:0", everything.cores)}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from cost_rows import Row
 from kernel_sets import KernelSet
 
-from tvm_sphinx.cost.measure.assemble import assemble_costs, under_load
+from tvm_sphinx.cost.choose.assemble import assemble_costs, under_load
 from tvm_sphinx.cost.measure.kernels import MeasureConfig
 from tvm_sphinx.cost.measure.links import Links, measure_links
 from tvm_sphinx.cost.records.store import RecordStore
@@ -76,10 +76,10 @@ def _table(
     if not times.keys() >= set(pairs):
         return None
 
-    def cell(kernel: str, device: Device) -> tuple[int, int, bool]:
+    def time_of(kernel: str, device: Device) -> tuple[int, int, bool]:
         return max(1, round(times[kernel, device.name])), 0, True
 
-    costs = assemble_costs(kernels.graph, platform, cell, links)
+    costs = assemble_costs(kernels.graph, platform, time_of, links)
     return under_load(costs, kernels.graph, platform, records, MeasureConfig())
 
 

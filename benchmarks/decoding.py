@@ -25,7 +25,7 @@ def decoding(problems: list[SchedulingProblem], _: argparse.Namespace) -> list[d
                 "import sys; from tvm_sphinx.scheduling.problem_file import read_problem; "
                 "from tvm_sphinx.search import Stop, search_schedule; "
                 "stop = Stop(max_evaluations=20_000); "
-                "search_schedule(read_problem(sys.argv[1]), stop=stop, series=False)"
+                "search_schedule(read_problem(sys.argv[1]), stop=stop, prune=False)"
             )
             tool = ["valgrind", "--tool=callgrind", "--toggle-collect=cpga_search_run"]
             tool += [f"--callgrind-out-file={out}", sys.executable, "-c", code, str(path)]
@@ -41,11 +41,17 @@ def decoding(problems: list[SchedulingProblem], _: argparse.Namespace) -> list[d
 
 
 def decoding_share(listing: str) -> float:
-    """Return what part of a search's instructions lies in `cpga_plan_*`, by callgrind's listing."""
+    """Return what part of a search's instructions lies in `cpga_paths_*`, by callgrind's listing."""
     counts: dict[str, int] = {}
     for line in listing.splitlines():
         found = re.match(r"\s*([\d,]+) .*?:(cpga_\w+)", line)
         if found:
             counts.setdefault(found[2], int(found[1].replace(",", "")))
-    parts = ("cpga_plan_try", "cpga_plan_apply", "cpga_plan_focus", "cpga_plan_load", "cpga_plan_sort")
+    parts = (
+        "cpga_paths_try",
+        "cpga_paths_apply",
+        "cpga_paths_focus",
+        "cpga_paths_load",
+        "cpga_paths_sort",
+    )
     return sum(counts.get(part, 0) for part in parts) / counts["cpga_search_run"]

@@ -29,7 +29,8 @@ import tvm
 from tvm import relax
 
 from tvm_sphinx.cost.bench import bench_kernels, format_rows, measure_peak
-from tvm_sphinx.cost.choose.candidates import KernelChoices, choose_kernels
+from tvm_sphinx.cost.choose.costing import cost_kernels
+from tvm_sphinx.cost.choose.kernel_costs import KernelChoices
 from tvm_sphinx.cost.records.store import RecordStore, record_path
 from tvm_sphinx.frontend.extract import Extraction, extract_task_graph
 from tvm_sphinx.frontend.lower import lower_to_kernels
@@ -66,7 +67,7 @@ def tuned(seconds_each: float, records: str) -> Choose:
         result = tune_kernels(extraction, platform, root, store, config)
         gain = result.before_ns / max(1, result.now_ns)
         print(f"  {result.new_trials} trials, kernels {gain:.2f}x as fast", flush=True)
-        return choose_kernels(extraction, platform, store, sources)
+        return cost_kernels(extraction, platform, store, sources).choices
 
     return choose
 

@@ -25,27 +25,27 @@ from typing import Any
 
 import models
 import numpy as np
+from baselines import BASELINES, search_with
 
 from tvm_sphinx._tvm import relax, tvm
-from tvm_sphinx.cost.choose.candidates import KernelChoices, choose_kernels
+from tvm_sphinx.cost.choose.costing import cost_kernels
+from tvm_sphinx.cost.choose.kernel_costs import KernelChoices
 from tvm_sphinx.cost.measure.handover import measure_handover
-from tvm_sphinx.cost.measure.kernels import measure_costs
 from tvm_sphinx.cost.records.store import RecordStore
 from tvm_sphinx.cost.table import build_problem
 from tvm_sphinx.errors import SphinxError
 from tvm_sphinx.frontend.extract import Extraction, extract_task_graph
 from tvm_sphinx.frontend.lower import lower_to_kernels
-from tvm_sphinx.platform import Platform
+from tvm_sphinx.platform import Platform, load_platform
 from tvm_sphinx.platform.targets import device_target
-from tvm_sphinx.program.compare_builds import is_promising, race
+from tvm_sphinx.program.compare_builds import compare_executables, is_promising
 from tvm_sphinx.program.stock_vm import build_executable as build_for_vm
 from tvm_sphinx.program.stock_vm import vm_devices
 from tvm_sphinx.relax_pass import annotate_schedule
 from tvm_sphinx.runtime.executable import ConcurrentExecutable, build_executable
 from tvm_sphinx.scheduling.problem import CANNOT_RUN, SchedulingProblem
 from tvm_sphinx.scheduling.schedule import Schedule
-from tvm_sphinx.search import search_schedule
-from tvm_sphinx.search.algorithms import ALGORITHMS
+from tvm_sphinx.search import ALGORITHMS
 
 #: The six of the issue; the others of BENCHMARKS.md have to be no slower than the best single device.
 MODELS = ("googlenet", "inception_v3", "nasnet", "clip", "lxmert", "bilstm")
@@ -86,7 +86,7 @@ def main() -> None:
     rows = []
     print(_machine(), flush=True)
     for platform_name in args.platforms:
-        platform = Platform.named(platform_name)
+        platform = load_platform(platform_name)
         for pair, latency in measure_handover(platform).items():
             print(f"hand-over {pair[0]} -> {pair[1]}: {latency} ns", flush=True)
         for model_name in args.models:
@@ -109,8 +109,8 @@ def prepare(model_name: str, platform: Platform, store: RecordStore) -> Prepared
     targets = [device_target(device) for device in platform.devices]
     kernels = lower_to_kernels(model.relax(), targets[platform.host_index], targets=targets)
     extraction = extract_task_graph(kernels)
-    choices = choose_kernels(extraction, platform, store)
-    costs = measure_costs(extraction, platform, store, implement=choices.function)
+    costing = cost_kernels(extraction, platform, store)
+    choices, costs = costing.choices, costing.table
     problem = build_problem(extraction.graph, platform, costs)
     alone = build_problem(extraction.graph, platform, costs, loaded=False)
     return Prepared(model, platform, extraction, choices, problem, alone)
@@ -148,7 +148,7 @@ def measure(prepared: Prepared, args: argparse.Namespace) -> dict[str, Any]:
 def make_variants(prepared: Prepared, args: argparse.Namespace) -> dict[str, Variant]:
     """Return all ways to run a model: ours first."""
     schedules = {
-        name: search_schedule(prepared.problem, algorithm=name, seed=args.seed).best
+        name: search_with(prepared.problem, name, seed=args.seed).best
         for name in dict.fromkeys([_OURS, *args.algorithms])
     }
     for device, entry in enumerate(prepared.platform.devices):
@@ -166,7 +166,7 @@ def make_variants(prepared: Prepared, args: argparse.Namespace) -> dict[str, Var
         same = [other for other in variants if is_same(schedules[other], schedule)]
         variants[name] = variants[same[0]] if same else on_lanes(prepared, schedule)
     racers = [variants[name].executable for name in (_OURS, best)]
-    if is_tried and race(*racers, prepared.model.numpy_inputs()) < 1.0:
+    if is_tried and compare_executables(*racers, prepared.model.numpy_inputs()) < 1.0:
         variants[_OURS], is_tried = variants[best], False
     print(f"\n{'the schedule' if is_tried else best} is kept", flush=True)
     variants["stock vm"] = Variant(on_stock_vm(prepared, schedules[_OURS]))
@@ -335,7 +335,7 @@ def _parse() -> argparse.Namespace:
         "--models", nargs="+", default=list(MODELS), choices=models.names(), metavar="MODEL"
     )
     parser.add_argument("--platforms", nargs="+", default=["detect", "unlike-cpus"])
-    choices = sorted(set(ALGORITHMS) - {_OURS, "single"})
+    choices = sorted({*ALGORITHMS, *BASELINES} - {_OURS, "single"})
     parser.add_argument("--algorithms", nargs="*", default=list(_PEERS), choices=choices)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--round-ms", type=float, default=100.0, help="time of a variant in a round")

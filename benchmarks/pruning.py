@@ -1,6 +1,6 @@
-"""What pruning by recurring patterns does: genes, search time, quality, and its own time.
+"""What pruning by recurring subgraphs does: segments decided once, search time, quality.
 
-    python benchmarks/pruning.py [--json OUT] [--only genes,scaling,reach,deep,quality,tying] [--seeds N]
+    python benchmarks/pruning.py [--json OUT] [--only segments,scaling,reach,deep,quality] [--seeds N]
                                  [--models bert_base,clip] [--cpu-s 0.5]
 
 Models are the task graphs in tests/data/graphs, costs those of `synthetic`, both the same everywhere;
@@ -28,20 +28,12 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "patterns")]
 import network_graphs as nets  # noqa: E402
 from synthetic import BOARDS, make_problem  # noqa: E402
 
-from tvm_sphinx.patterns import (  # noqa: E402
-    find_patterns,
-    log10_size,
-    prune_problem,
-    prune_search_space,
-    report_pruning,
-    search_with_pruning,
-    tie_occurrences,
-)
+from tvm_sphinx.patterns import find_patterns  # noqa: E402
 from tvm_sphinx.scheduling.graph import TaskGraph  # noqa: E402
 from tvm_sphinx.scheduling.problem import SchedulingProblem  # noqa: E402
-from tvm_sphinx.search import SearchSpace, Stop, search_schedule, solve_series  # noqa: E402
+from tvm_sphinx.search import Stop, search_schedule, solve_series  # noqa: E402
+from tvm_sphinx.search.pruning import report_pruning  # noqa: E402
 
-TRANSFORMERS = ("bert_base", "clip", "lxmert", "t5_small", "vit_b16")
 #: Budgets in evaluations of the runs that try to reach the quality of the unpruned search at REFERENCE.
 LADDER = (3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 REFERENCE = 300_000
@@ -71,24 +63,25 @@ def geometric_mean(values: Sequence[float]) -> float:
     return math.exp(statistics.fmean(map(math.log, values))) if values else float("nan")
 
 
-def genes(graphs: Sequence[TaskGraph]) -> list[Row]:
-    """Genes and sizes of the space, before and after, for every model."""
+def segments(graphs: Sequence[TaskGraph]) -> list[Row]:
+    """What is decided once on every model and board, and the sizes of the space before and after."""
     rows = []
     for graph in graphs:
-        hierarchy = find_patterns(graph)
         for board in BOARDS:
             problem = make_problem(graph, board)
-            space = prune_search_space(graph, hierarchy, problem)
-            report = report_pruning(graph, hierarchy, space, problem)
-            row = {"board": board.name, **report.to_json()}
-            row["goal"] = (
-                8 if graph.name in TRANSFORMERS else 2 if 2 * report.kernels <= report.tasks else ""
-            )
-            row["met"] = "" if row["goal"] == "" else report.gene_ratio >= row["goal"]
-            rows.append(row)
-    print_table(
-        "Genes (goal: transformers 8x; CNNs and others with each kernel twice on average 2x)", rows
-    )
+            begin = time.thread_time()
+            plan = solve_series(problem, Stop.default(problem.num_tasks))
+            spent = time.thread_time() - begin
+            report = report_pruning(problem, plan)
+            rows.append({"model": graph.name, "board": board.name, **report.to_json(), "cpu_s": spent})
+    print_table("Segments: tasks, those that are decided once, log10 of placements", rows)
+    decided = [row for row in rows if row["is_exact"]]
+    print(f"  decided by their segments: {len(decided)} of {len(rows)}")
+    if decided:
+        before, after = (
+            statistics.median(row[f"log10_{when}"] for row in decided) for when in ("before", "after")
+        )
+        print(f"  medians of these: 10^{before:.1f} placements before, 10^{after:.1f} after")
     return rows
 
 
@@ -130,37 +123,27 @@ class Curve:
 def reach(graphs: Sequence[TaskGraph], seeds: int) -> list[Row]:
     """Evaluations and CPU time of both searches to the unpruned search's quality, within tolerances.
 
-    CPU time of the pruned search includes the pruning. A search that does not get there within the
-    ladder counts with its largest budget, which flatters it; ``missed`` says so.
+    A search that does not get there within the ladder counts with its largest budget, which flatters
+    it; ``missed`` says so.
     """
     rows = []
     for graph in graphs:
         for board in BOARDS:
             problem = make_problem(graph, board)
             series = solve_series(problem)
-            begin = time.thread_time()
-            pruning = prune_problem(problem, graph)
-            # Series are part of every pruned search; folding is kept by its first.
-            folded = None if series is not None and series.is_optimal else pruning.folding
-            pruning_s = time.thread_time() - begin
 
             def plain(budget: int, seed: int, problem: SchedulingProblem = problem) -> int:
                 stop = Stop(max_evaluations=budget)
-                return search_schedule(problem, seed=seed, stop=stop, series=False).best.makespan_ns
+                return search_schedule(problem, seed=seed, stop=stop, prune=False).best.makespan_ns
 
-            def pruned(
-                budget: int, seed: int, problem: SchedulingProblem = problem, pruning: Any = pruning
-            ) -> int:
+            def pruned(budget: int, seed: int, problem: SchedulingProblem = problem) -> int:
                 stop = Stop(max_evaluations=budget)
-                return search_with_pruning(problem, pruning, seed=seed, stop=stop).best.makespan_ns
+                return search_schedule(problem, seed=seed, stop=stop).best.makespan_ns
 
             one, other = Curve(plain, seeds), Curve(pruned, seeds)
-            other.cpu_s = [spent + pruning_s for spent in other.cpu_s]
             row: Row = {"model": graph.name, "board": board.name, "tasks": graph.num_tasks}
-            row["segments"] = f"{series.num_distinct} of {series.num_segments}" if series else ""
+            row["segments"] = f"{len(series.distinct)} of {series.num_segments}" if series else ""
             row["proven"] = series is not None and series.is_optimal
-            row["folded"] = folded.folded.num_tasks if folded else graph.num_tasks
-            row["pruning_s"] = pruning_s
             missed = False
             for tolerance in TOLERANCES:
                 quality_ns = one.makespan[LADDER.index(REFERENCE)] * (1 + tolerance)
@@ -187,20 +170,17 @@ def reach(graphs: Sequence[TaskGraph], seeds: int) -> list[Row]:
 
 
 def quality(graphs: Sequence[TaskGraph], seeds: int, cpu_s: float) -> list[Row]:
-    """Makespans of both searches with equal CPU time, the time to prune counted."""
+    """Makespans of both searches with equal CPU time."""
     rows = []
     for graph in graphs:
         for board in BOARDS:
             problem = make_problem(graph, board)
             plain, pruned = [], []
             for seed in range(seeds):
-                begin = time.thread_time()
-                pruning = prune_problem(problem, graph)
-                left = Stop(cpu_limit_s=max(0.0, cpu_s - (time.thread_time() - begin)))
-                result = search_with_pruning(problem, pruning, seed=seed, stop=left)
+                stop = Stop(cpu_limit_s=cpu_s)
+                result = search_schedule(problem, seed=seed, stop=stop)
                 pruned.append(result.best.makespan_ns)
-                whole = Stop(cpu_limit_s=cpu_s)
-                unpruned = search_schedule(problem, seed=seed, stop=whole, series=False)
+                unpruned = search_schedule(problem, seed=seed, stop=stop, prune=False)
                 plain.append(unpruned.best.makespan_ns)
             ratio = statistics.fmean(pruned) / statistics.fmean(plain)
             # Of the difference of two means (Welch).
@@ -220,7 +200,7 @@ def quality(graphs: Sequence[TaskGraph], seeds: int, cpu_s: float) -> list[Row]:
                 }
             )
             print(f"  {graph.name}/{board.name}: {ratio:.4f}", file=sys.stderr, flush=True)
-    print_table(f"Equal CPU time ({cpu_s} s, pruning counted), means of {seeds} seeds", rows)
+    print_table(f"Equal CPU time ({cpu_s} s), means of {seeds} seeds", rows)
     ratios = [row["pruned_over_unpruned"] for row in rows]
     print(
         f"  geometric mean {geometric_mean(ratios):.5f}; worst {max(ratios):.4f}; best {min(ratios):.4f}"
@@ -233,48 +213,8 @@ def quality(graphs: Sequence[TaskGraph], seeds: int, cpu_s: float) -> list[Row]:
     return rows
 
 
-def tying_loss(graphs: Sequence[TaskGraph], seconds: float) -> list[Row]:
-    """Optimum with recurring tasks tied over the optimum, by CP-SAT."""
-    small = [graph for graph in graphs if graph.num_tasks <= 60]
-    small += [nets.transformer(2), nets.transformer(4), nets.two_towers(2), nets.bilstm(5)]
-    rows = []
-    for graph in small:
-        for board in BOARDS:
-            problem = make_problem(graph, board)
-            # Ties alone: units lose nothing, which the tests prove by brute force.
-            labels = tie_occurrences(graph, find_patterns(graph))
-            tied = SearchSpace.from_labels(labels).respecting(problem)
-            free = SearchSpace.untied(graph.num_tasks).respecting(problem)
-            one, other = (
-                search_schedule(problem, space=space, algorithm="exact", stop=Stop(time_limit_s=seconds))
-                for space in (None, tied)
-            )
-            loss = other.best.makespan_ns / one.best.makespan_ns - 1
-            rows.append(
-                {
-                    "model": graph.name,
-                    "board": board.name,
-                    "tasks": graph.num_tasks,
-                    "genes": tied.num_genes,
-                    "log10_before": log10_size(free, problem),
-                    "log10_after": log10_size(tied, problem),
-                    "optimum_ns": one.best.makespan_ns,
-                    "tied_ns": other.best.makespan_ns,
-                    "proven": one.stop_reason == other.stop_reason == "optimal",
-                    "loss": loss,
-                }
-            )
-            print(f"  {graph.name}/{board.name}: {rows[-1]['loss']}", file=sys.stderr, flush=True)
-    print_table(f"Loss from tying alone, CP-SAT {seconds:g} s each", rows)
-    losses = [row["loss"] for row in rows if row["proven"]]
-    if losses:
-        print(f"  proven on {len(losses)} of {len(rows)}: mean {statistics.fmean(losses):.4f}, ", end="")
-        print(f"median {statistics.median(losses):.4f}, largest {max(losses):.4f}")
-    return rows
-
-
 def scaling() -> list[Row]:
-    """CPU time of pruning as graphs grow."""
+    """CPU time of finding patterns as graphs grow."""
     makers: dict[str, Callable[[int], TaskGraph]] = {
         "repeated blocks": lambda n: nets.stacked(nets.random_block(3, 18, 6), n // 20),
         "transformer layers": lambda n: nets.transformer(n // 14),
@@ -284,49 +224,40 @@ def scaling() -> list[Row]:
         "wide fan": nets.wide_fan,
     }
     rows = []
-    for with_costs in (False, True):
-        for name, make in makers.items():
-            row: Row = {"graph": name, "costs": with_costs}
-            for count in (500, 1000, 2000, 4000, 10000):
-                graph = make(count)
-                problem = make_problem(graph, BOARDS[0]) if with_costs else None
-                spent = []
-                for _ in range(3):
-                    begin = time.process_time()
-                    prune_search_space(graph, problem=problem)
-                    spent.append(time.process_time() - begin)
-                row[f"{count}_s"] = min(spent)
-            row["exponent"] = math.log(row["10000_s"] / row["500_s"]) / math.log(20)
-            rows.append(row)
-    print_table(
-        "CPU time of prune_search_space, by structure alone and with costs (goal: 2,000 tasks in 0.5 s)",
-        rows,
-    )
+    for name, make in makers.items():
+        row: Row = {"graph": name}
+        for count in (500, 1000, 2000, 4000, 10000):
+            graph = make(count)
+            spent = []
+            for _ in range(3):
+                begin = time.process_time()
+                find_patterns(graph)
+                spent.append(time.process_time() - begin)
+            row[f"{count}_s"] = min(spent)
+        row["exponent"] = math.log(row["10000_s"] / row["500_s"]) / math.log(20)
+        rows.append(row)
+    print_table("CPU time of find_patterns (goal: 2,000 tasks in 0.5 s)", rows)
     return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="where to write the figures")
-    parser.add_argument(
-        "--only", default="genes,scaling,reach,deep,quality,tying", help="parts, by comma"
-    )
+    parser.add_argument("--only", default="segments,scaling,reach,deep,quality", help="parts, by comma")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--models", help="only these, by comma")
     parser.add_argument("--cpu-s", type=float, default=0.5, help="CPU time of each search of quality")
-    parser.add_argument("--exact-seconds", type=float, default=10.0)
     options = parser.parse_args()
     known = load_graphs()
     chosen = options.models.split(",") if options.models else [graph.name for graph in known]
     graphs = [graph for graph in known if graph.name in chosen]
     large = [graph for graph in graphs if graph.num_tasks > 200]
     parts: dict[str, Callable[[], list[Row]]] = {
-        "genes": lambda: genes(graphs),
+        "segments": lambda: segments(graphs),
         "scaling": scaling,
         "reach": lambda: reach(large, options.seeds),
         "deep": lambda: reach(deep_graphs(), options.seeds),
         "quality": lambda: quality(graphs, options.seeds, options.cpu_s),
-        "tying": lambda: tying_loss(graphs, options.exact_seconds),
     }
     print(f"Python {platform.python_version()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}")
     figures = {name: parts[name]() for name in options.only.split(",")}

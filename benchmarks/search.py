@@ -19,7 +19,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +27,17 @@ import numpy as np
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parent))
+from baselines import search_with
 from decoding import decoding
 from drawn import draw_layered, draw_problems
 from peers import PEERS
 
+from tvm_sphinx.cpga_ext._cpga import Search
 from tvm_sphinx.errors import SphinxError
 from tvm_sphinx.scheduling.problem import SchedulingProblem
 from tvm_sphinx.scheduling.problem_file import read_problem
 from tvm_sphinx.scheduling.schedule import validate
-from tvm_sphinx.search import CpgaParams, CpgaSearch, SearchResult, Stop, search_schedule
+from tvm_sphinx.search import CpgaParams, SearchResult, Stop, search_schedule
 from tvm_sphinx.search.native import native_problem, to_int64
 
 # As published with the problems; what is found since is printed.
@@ -79,13 +81,10 @@ def rates(problems: list[SchedulingProblem], _: argparse.Namespace) -> Table:
         native = native_problem(problem)
         order = to_int64(native.heuristic(0)[1])
         rng = np.random.default_rng(0)
-        device = rng.integers(0, problem.num_devices, (64, problem.num_tasks))
-        one = np.ascontiguousarray(device[0])
+        device = rng.integers(0, problem.num_devices, problem.num_tasks)
         row: dict[str, Any] = {"problem": problem.name, "tasks": problem.num_tasks}
-        row["append/s"] = rate(2_000, native.decode, order, one, 0, 2_000)
-        row["insert/s"] = rate(2_000, native.decode, order, one, 1, 2_000)
-        row["batch/s"] = rate(200 * 64, native.decode_batch, order, device, True, 200)
-        row["batch scalar/s"] = rate(20 * 64, native.decode_batch, order, device, False, 20)
+        row["append/s"] = rate(2_000, native.decode, order, device, 0, 2_000)
+        row["insert/s"] = rate(2_000, native.decode, order, device, 1, 2_000)
         row["heft us"] = round(1e6 / rate(1, native.heuristic, 0))
         found = search_schedule(problem, stop=Stop(cpu_limit_s=1.0))
         row["search/s"] = found.evaluations
@@ -111,7 +110,7 @@ def quality(problems: list[SchedulingProblem], args: argparse.Namespace) -> Tabl
         for name in args.algorithms:
             seeds = range(args.seeds if name in ("random", "ga", "annealing", "cpga") else 1)
             stop = Stop(cpu_limit_s=args.cpu)
-            results[name] = [search_schedule(problem, algorithm=name, seed=s, stop=stop) for s in seeds]
+            results[name] = [search_with(problem, name, seed=s, stop=stop) for s in seeds]
         for found in results["cpga"]:
             validate(problem, found.best)
         values = {name: [r.best.makespan_ns for r in runs] for name, runs in results.items()}
@@ -175,14 +174,13 @@ def first_below(runs: list[SearchResult], makespan_ns: int) -> tuple[float, int]
     return None
 
 
-NO_SERIES = "no series first"
+UNPRUNED = "no segments and no blocks first"
 ABLATIONS: dict[str, dict[str, int]] = {
     "default": {},
     "critical path off in mutation": {"critical_percent": 0},
     "critical path off in local search": {"late_percent": 0},
     "critical path off in both": {"critical_percent": 0, "late_percent": 0},
     "short cycles": {"effort": 40},
-    "short cycles, critical path kept in crossover": {"effort": 40, "keep_critical": 1},
     "short cycles, no crossover": {"effort": 40, "population": 1},
     "no swaps": {"swap_percent": 0},
     "no blocks": {"block_percent": 0},
@@ -190,7 +188,7 @@ ABLATIONS: dict[str, dict[str, int]] = {
     "one long annealing": {"effort": 1_000_000},
     "no focus": {"focus": 1_000_000},
     "no sorting": {"sort_every": 1_000_000},
-    NO_SERIES: {},
+    UNPRUNED: {},
 }
 
 
@@ -207,7 +205,7 @@ def ablation(problems: list[SchedulingProblem], args: argparse.Namespace) -> Tab
         values[name] = [
             [
                 search_schedule(
-                    p, seed=s, params=params, stop=stop, series=name != NO_SERIES
+                    p, seed=s, params=params, stop=stop, prune=name != UNPRUNED
                 ).best.makespan_ns
                 for s in range(args.ablation_seeds)
             ]
@@ -272,13 +270,15 @@ def scale(_: list[SchedulingProblem], args: argparse.Namespace) -> Table:
     rows = []
     for tasks in (1_000, 10_000, 20_000):
         problem = draw_layered(1, tasks, 8, 1.0)
-        native = native_problem(problem)
         before = resident_bytes()
-        search = CpgaSearch(problem)
+        native = native_problem(problem)
+        values = np.array(astuple(CpgaParams()), dtype=np.int64)
+        kept = Search(native, values, 0)
         row: dict[str, Any] = {"tasks": tasks, "edges": problem.num_edges}
         row["heft ms"] = round(1e3 / rate(1, native.heuristic, 0), 2)
         row["bytes / edge"] = round((resident_bytes() - before) / problem.num_edges)
-        found = search.run(Stop(cpu_limit_s=args.cpu))
+        del kept
+        found = search_schedule(problem, stop=Stop(cpu_limit_s=args.cpu))
         row["found / seed"] = round(found.best.makespan_ns / found.history[0].makespan_ns, 4)
         rows.append(row)
     return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +17,19 @@ from tvm import relax
 import tvm_sphinx
 from tests.networks import branching_cnn, recurrent_net, residual_cnn, transformer
 from tvm_sphinx import pipeline
-from tvm_sphinx.cost.choose.candidates import KernelChoices
+from tvm_sphinx.cli import main
+from tvm_sphinx.cost.choose.costing import Costing
 from tvm_sphinx.cost.measure.kernels import MeasureConfig
-from tvm_sphinx.cost.table import CostTable
+from tvm_sphinx.errors import SphinxError
 from tvm_sphinx.platform import Device, Platform
 from tvm_sphinx.platform.targets import baseline_target, device_target, host_target
 from tvm_sphinx.program.compiled import CompiledModel, largest_difference
 from tvm_sphinx.program.kinds import flatten_outputs
+from tvm_sphinx.scheduling.problem import SchedulingProblem
+from tvm_sphinx.scheduling.problem_file import write_problem
+from tvm_sphinx.scheduling.schedule import Schedule
+from tvm_sphinx.search import SearchResult, Stop, portfolio
+from tvm_sphinx.vm_pipeline import ScheduleForVM
 
 QUICK = MeasureConfig(sample_ms=0.5)
 
@@ -87,7 +94,7 @@ def test_a_model_without_a_kernel_returns_what_it_holds(
     model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]> net {graph}')
     compiled = tvm_sphinx.compile(model, unlike_devices_of_one_core(), records=None, measure=QUICK)
     assert compiled.pruning is not None
-    assert (compiled.pruning.genes_before, compiled.pruning.log10_after) == (0, 0.0)
+    assert (compiled.pruning.tasks, compiled.pruning.log10_after) == (0, 0.0)
     compiled.save(tmp_path / "model.sphinx")
     loaded = CompiledModel.load(tmp_path / "model.sphinx")
     inputs = loaded.random_inputs(seed=11)
@@ -111,16 +118,17 @@ def test_records_make_the_second_compile_measure_nothing(tmp_path: Path) -> None
 
 def give_times(monkeypatch: pytest.MonkeyPatch, fill: Callable[[np.ndarray], None]) -> None:
     """Let `fill` write the times of kernels in ns, tasks by devices, whatever the machine did."""
-    measured = pipeline._cost
+    measured = pipeline.cost_kernels
 
-    def given(*args: object) -> tuple[KernelChoices, CostTable]:
-        choices, costs = measured(*args)
-        times = np.full_like(costs.exec_ns, 3_000_000)
+    def given(*args: object, **more: object) -> Costing:
+        found = measured(*args, **more)
+        times = np.full_like(found.table.exec_ns, 3_000_000)
         fill(times)
-        slowdown, latency = np.ones_like(costs.slowdown), np.zeros_like(costs.latency_ns)
-        return choices, replace(costs, exec_ns=times, slowdown=slowdown, latency_ns=latency)
+        slowdown, latency = np.ones_like(found.table.slowdown), np.zeros_like(found.table.latency_ns)
+        table = replace(found.table, exec_ns=times, slowdown=slowdown, latency_ns=latency)
+        return replace(found, table=table)
 
-    monkeypatch.setattr(pipeline, "_cost", given)
+    monkeypatch.setattr(pipeline, "cost_kernels", given)
 
 
 def test_a_schedule_that_measures_slower_gives_way_to_the_single_device(
@@ -133,13 +141,13 @@ def test_a_schedule_that_measures_slower_gives_way_to_the_single_device(
 
     give_times(monkeypatch, fast_in_turn)
     arguments = {"records": None, "measure": QUICK, "algorithm": "heft"}
-    monkeypatch.setattr("tvm_sphinx.pipeline.speedup", lambda *_: 0.5)
+    monkeypatch.setattr("tvm_sphinx.program.compare_builds.compare_programs", lambda *_: 0.5)
     slower = tvm_sphinx.compile(recurrent_net(), platform, **arguments)
     assert slower.report is not None
     assert slower.report.makespan_ns == slower.report.best_single_device_ns
     assert "measured 0.50x" in slower.note
     assert slower.program is slower.reference
-    monkeypatch.setattr("tvm_sphinx.pipeline.speedup", lambda *_: 1.0)
+    monkeypatch.setattr("tvm_sphinx.program.compare_builds.compare_programs", lambda *_: 1.0)
     kept = tvm_sphinx.compile(recurrent_net(), platform, **arguments)
     assert kept.note == ""
     assert kept.report is not None
@@ -162,3 +170,56 @@ def test_a_schedule_that_promises_next_to_nothing_is_not_tried(monkeypatch: pyte
     assert sum(row.tasks > 0 for row in found.report.devices) == 1
     assert "too little below the best single device" in found.note
     assert found.program is found.reference
+
+
+def test_every_door_gives_the_schedule_of_the_one_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`compile` and the pipeline of the stock VM schedule as ``tvm-sphinx search`` does."""
+    seen: list[tuple[SchedulingProblem, SearchResult]] = []
+    search = portfolio._cpga
+
+    def recorded(problem: SchedulingProblem, *args: object, **given: object) -> SearchResult:
+        seen.append((problem, search(problem, *args, **given)))
+        return seen[-1][1]
+
+    monkeypatch.setattr(portfolio, "_cpga", recorded)
+    platform, stop = unlike_devices_of_one_core(), Stop(max_evaluations=2_000)
+    records = tmp_path / "records.jsonl"
+    tvm_sphinx.compile(
+        recurrent_net(),
+        platform,
+        records=records,
+        measure=QUICK,
+        seed=7,
+        stop=stop,
+        with_reference=False,
+    )
+    ScheduleForVM(platform, records=str(records), seed=7)(recurrent_net())
+    assert len(seen) == 2
+    for (problem, found), budget in zip(list(seen), (["--max-evaluations", "2000"], []), strict=True):
+        path, out = tmp_path / "problem.json", tmp_path / "schedule.json"
+        write_problem(problem, path)
+        assert main(["search", str(path), "--seed", "7", *budget, "-o", str(out)]) == 0
+        written = Schedule.from_json(json.loads(out.read_text()))
+        np.testing.assert_array_equal(written.device, found.best.device)
+        np.testing.assert_array_equal(written.start_ns, found.best.start_ns)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"seed": -5}, "Expected seed as an integer"),
+        ({"seed": 1.5}, "Expected seed as an integer"),
+        ({"stop": 3}, "Expected stop as a Stop or None"),
+        ({"algorithm": "ga"}, "Unknown algorithm 'ga'; known: annealing"),
+    ],
+)
+def test_what_the_search_would_refuse_is_refused_before_the_model_is_loaded(
+    given: dict[str, object], message: str
+) -> None:
+    with pytest.raises(SphinxError, match=message):
+        tvm_sphinx.compile("no such model", "no such platform", **given)
+    if "seed" in given:
+        with pytest.raises(SphinxError, match=message):
+            ScheduleForVM("no such platform", **given)

@@ -10,12 +10,12 @@ import numpy as np
 
 import tvm_sphinx
 from tvm_sphinx.cost.measure.kernels import MeasureConfig
-from tvm_sphinx.platform import Platform
+from tvm_sphinx.platform import unlike_cpus
 
-# 1. A platform: the devices that a kernel can run on. `Platform.detect()` offers each core of this
+# 1. A platform: the devices that a kernel can run on. `detect_platform()` offers each core of this
 #    machine and all of them together. Here we take two unlike ones, so that a task's place matters: a
 #    core with all its instruction sets, and a core that is held to the baseline of its architecture.
-platform = Platform.unlike_cpus()
+platform = unlike_cpus()
 for device in platform.devices:
     print(f"{device.name}: cores {device.cores}, target {device.target}")
 

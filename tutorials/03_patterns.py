@@ -2,8 +2,8 @@
 
     python tutorials/03_patterns.py
 
-Networks repeat themselves. This shows the patterns of BERT, how they shrink the space of placements,
-and how search uses them without being bound by them. It needs no model file: the task graph of BERT is
+Networks repeat themselves. This shows the patterns of BERT, and how the search decides once for what
+recurs. It needs no model file: the task graph of BERT is
 stored with the tests. Of a model of your own, `tvm-sphinx explain model.onnx --patterns patterns.html`
 prints the same tree and draws it.
 """
@@ -15,14 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tvm_sphinx.patterns import (
-    describe_patterns,
-    find_patterns,
-    operator_labels,
-    prune_problem,
-    report_pruning,
-    search_with_pruning,
-)
+from tvm_sphinx.patterns import describe_patterns, find_patterns, operator_labels
 from tvm_sphinx.scheduling.graph import TaskGraph
 from tvm_sphinx.scheduling.problem import SchedulingProblem
 from tvm_sphinx.scheduling.schedule import validate
@@ -74,49 +67,38 @@ problem = SchedulingProblem(
     copy_ns=copies[:, None, None] * (1 - np.eye(3, dtype=np.int64)),
 )
 
-# %% Pruning: layers share genes position by position (a gene is a set of tasks on one device) ...
-pruning = prune_problem(problem, bert, patterns)
-report = report_pruning(bert, patterns, pruning.space, problem)
-print(f"genes: {report.genes_before} -> {report.genes_after} ({report.gene_ratio:.1f}x fewer)")
-print(f"placements: 10^{report.log10_before:.0f} -> 10^{report.log10_after:.0f}")
-assert report.gene_ratio >= 8
-
-# %% ... and in a folded problem a few layers stand for all twelve: first, a tile of two, and last
-folding = pruning.folding
-assert folding is not None
-tiling = folding.tilings[0]
-print(f"folded: {problem.num_tasks} -> {folding.folded.num_tasks} tasks; layer -> what stands for it:")
-print(" ".join(f"{index}->{tiling.stand_in(index)}" for index in range(layer.count)), end="\n\n")
-
-# %% A network is also a series: between tasks that all others come before or after, segments are solved
-# %% for each pair of devices of their ends, equal ones once
+# %% Pruning: BERT is a series. Between tasks that all others come before or after lie small segments,
+# %% each solved for the devices that it can begin from, equal ones once
 series = solve_series(problem)
 assert series is not None
+largest = max(segment.end - segment.begin for segment in series.distinct)
 print(
-    f"series: {series.num_segments} segments, {series.num_distinct} of them distinct, "
-    f"of up to {series.largest} tasks",
+    f"series: {series.num_segments} segments of up to {largest} tasks, {len(series.distinct)} distinct",
     end="\n\n",
 )
+assert len(series.distinct) * 8 <= series.num_segments
 
-# %% A schedule of the folded problem, repeated, is valid for the whole and not far from the best
-stop = Stop(max_evaluations=60_000)
-short = search_schedule(folding.folded, seed=1, stop=Stop(max_evaluations=6_000))
-repeated = folding.unfold(short.best)
+# %% What that leaves of the space; the schedule is optimal all the same
+pruned = search_schedule(problem, seed=1)
+assert pruned.pruning is not None
+print(pruned.pruning.describe(), end="\n\n")
+assert pruned.stop_reason == "optimal"
+assert pruned.pruning.log10_after < 12 < 100 < pruned.pruning.log10_before
 
-# %% Beside it: the search of the whole space, and the pruned one, which joins the segments
-whole = search_schedule(problem, seed=1, stop=stop, series=False)
-pruned = search_with_pruning(problem, pruning, seed=1, stop=stop)
-for name, best in (
-    ("fastest single device", search_schedule(problem, algorithm="single").best),
-    ("folded and repeated", repeated),
-    ("whole space", whole.best),
-    ("pruned", pruned.best),
+# %% Beside it: the search of the whole space, which knows nothing of what recurs
+whole = search_schedule(problem, seed=1, stop=Stop(max_evaluations=60_000), prune=False)
+for name, found in (
+    ("fastest single device", search_schedule(problem, algorithm="single")),
+    ("whole space", whole),
+    ("segments", pruned),
 ):
-    validate(problem, best)
-    above = best.makespan_ns / pruned.best.lower_bound_ns - 1
-    print(f"{name:>21}: {best.makespan_ns / 1e6:8.3f} ms, at most {above:.1%} above the optimum")
-assert pruned.best.makespan_ns <= repeated.makespan_ns
+    validate(problem, found.best)
+    above = found.best.makespan_ns / pruned.best.lower_bound_ns - 1
+    print(
+        f"{name:>21}: {found.best.makespan_ns / 1e6:8.3f} ms, at most {above:.1%} above the optimum, "
+        f"{found.evaluations} evaluations"
+    )
 
-# %% Nothing is tied in the end: count how many layers ended up placed alike
+# %% Segments know nothing of each other but their ends: count how many layers are placed alike
 placements = {tuple(pruned.best.device[list(row)].tolist()) for row in layer.occurrences}
 print(f"\n{layer.count} layers, {len(placements)} different placements")

@@ -1,6 +1,6 @@
 """Schedule one neural-network inference over several unlike compute devices.
 
-Importing this package imports neither TVM nor XGBoost; that happens at first use.
+Importing this package imports next to nothing; NumPy, TVM and XGBoost come at first use.
 """
 
 from __future__ import annotations
@@ -10,21 +10,27 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from .errors import SphinxError
-from .platform import Device, Link, Platform
-from .scheduling.graph import TaskGraph
-from .scheduling.problem import SchedulingProblem
-from .scheduling.schedule import Schedule
 
 if TYPE_CHECKING:
     from .pipeline import compile
+    from .platform import Device, Link, Platform
     from .program.compiled import CompiledModel
+    from .scheduling.graph import TaskGraph
+    from .scheduling.problem import SchedulingProblem
+    from .scheduling.schedule import Schedule
     from .search import search_schedule
 
 __version__ = "0.1.0"
 
-# Names that import TVM, or the C extension, when they are first asked for.
+# Names that import more than Python's own modules, when they are first asked for.
 _LAZY = {
     "CompiledModel": "program.compiled",
+    "Device": "platform",
+    "Link": "platform",
+    "Platform": "platform",
+    "Schedule": "scheduling.schedule",
+    "SchedulingProblem": "scheduling.problem",
+    "TaskGraph": "scheduling.graph",
     "compile": "pipeline",
     "search_schedule": "search",
 }

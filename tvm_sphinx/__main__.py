@@ -1,7 +1,22 @@
-"""``python -m tvm_sphinx`` is the command ``tvm-sphinx``."""
+"""The command ``tvm-sphinx`` and ``python -m tvm_sphinx``: Ctrl-C is a line from the first import on."""
 
+import signal
 import sys
 
-from .cli import main
 
-sys.exit(main())
+def main() -> int:
+    """Run the command line and return its exit code."""
+    try:
+        from .cli import main as command
+
+        code = command()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = 130
+    # All is done and said; what is left is to leave.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -62,4 +62,8 @@ for _error in vars(errors).values():
     if isinstance(_error, type) and issubclass(_error, errors.SphinxError):
         tvm_ffi.register_error(_error)
 
+# So does Ctrl-C where TVM's C++ code has called back into Python: a RuntimeError in its place would be
+# taken for a kernel or a linker that fails.
+tvm_ffi.register_error("KeyboardInterrupt", KeyboardInterrupt)
+
 __all__ = ["check_versions", "relax", "tirx", "tvm", "tvm_ffi"]

@@ -39,6 +39,10 @@ class NoCodeError(UnsupportedError):
     """TVM's code generation refuses a kernel for a target, now and whenever it is asked again."""
 
 
+class VerificationError(SphinxError):
+    """A program computes other numbers than the source of its model, or than its twin on one device."""
+
+
 class ArtifactError(SphinxError):
     """A file written by tvm-sphinx is truncated, altered, or of another version."""
 

@@ -193,7 +193,7 @@ class _Writer:
         is_tuple = isinstance(source.call.ty, relax.TupleType)
         ty_args = [relax.TupleType(types)] if is_tuple else types
         call = relax.Call(source.call.op, [callee, arguments], source.call.attrs, ty_args)
-        var = self.builder.emit(call, str(source.var.name))
+        var = self.builder.emit(call, self.graph.tasks[task].name)
         for output in range(len(types)):
             item = self.builder.emit(relax.TupleGetItem(var, output)) if is_tuple else var
             self.placed[Operand(task, output), device] = item

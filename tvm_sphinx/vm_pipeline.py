@@ -8,17 +8,19 @@ from dataclasses import replace
 from typing import Any
 
 from ._tvm import relax, tvm
-from .cost.choose.candidates import choose_kernels
-from .cost.measure.kernels import measure_costs
+from .cost.choose.costing import cost_kernels
 from .cost.table import build_problem
 from .errors import UnsupportedError
 from .frontend.extract import extract_task_graph
-from .frontend.lower import lower_to_kernels
+from .frontend.lower import lower_for_platform
+from .pipeline import find_schedule
 from .platform import Device, Platform
+from .platform.detect import detect_platform
+from .platform.platform_file import load_platform
 from .platform.targets import device_target
+from .program.options import CompileOptions
 from .program.stock_vm import lower_scheduled
 from .relax_pass import annotate_schedule, is_scheduled
-from .search import search_schedule
 from .tune.apply import open_records
 
 
@@ -43,9 +45,8 @@ class ScheduleForVM:
     def __init__(
         self, platform: Platform | str | None = None, *, records: str | None = None, seed: int = 0
     ) -> None:
-        self.platform = Platform.named(platform) if isinstance(platform, str) else platform
-        self.records = records
-        self.seed = seed
+        self.platform = None if platform is None else load_platform(platform)
+        self.asked = CompileOptions(records=records, seed=seed)
 
     def transform_module(self, mod: Any, _ctx: Any) -> Any:
         """Return the lowered module."""
@@ -53,21 +54,18 @@ class ScheduleForVM:
             return lower_scheduled()(mod)
         target = tvm.target.Target.current(allow_none=True)
         platform = self.platform or platform_for_target(target)
-        targets = [device_target(device) for device in platform.devices]
-        host_target = targets[platform.host_index]
         try:
-            extraction = extract_task_graph(lower_to_kernels(mod, host_target, targets=targets))
-            store, sources = open_records(self.records)
-            choices = choose_kernels(extraction, platform, store, sources)
-            costs = measure_costs(extraction, platform, store, implement=choices.function)
+            extraction = extract_task_graph(lower_for_platform(mod, platform))
+            records, sources = open_records(self.asked.records)
+            costs = cost_kernels(extraction, platform, records, sources)
         except UnsupportedError as error:
             warnings.warn(f"tvm-sphinx leaves the module to TVM's pipeline: {error}", stacklevel=2)
-            fallback = target or host_target
+            fallback = target or device_target(platform.devices[platform.host_index])
             with fallback:
                 return relax.get_default_pipeline(fallback)(mod)
-        problem = build_problem(extraction.graph, platform, costs, concurrent=False)
-        found = search_schedule(problem, seed=self.seed)
-        annotated = annotate_schedule(extraction, found.best, platform, choices.function)
+        problem = build_problem(extraction.graph, platform, costs.table, concurrent=False)
+        found = find_schedule(problem, self.asked)
+        annotated = annotate_schedule(extraction, found.best, platform, costs.choices.function)
         return lower_scheduled()(annotated)
 
 
@@ -76,7 +74,7 @@ def platform_for_target(target: Any) -> Platform:
 
     None, and a bare ``llvm`` without a processor, leave the detected targets as they are.
     """
-    detected = Platform.detect()
+    detected = detect_platform()
     if target is None or (target.kind.name == "llvm" and not target.attrs.get("mcpu")):
         return detected
     config = {key: value for key, value in json.loads(str(target)).items() if value and key != "host"}

@@ -1,5 +1,4 @@
 /* Unit tests of the C core, without Python: run by Makefile under sanitizers and valgrind. */
-#include "batch.h"
 #include "bounds.h"
 #include "coarsen.h"
 #include "heuristics.h"
@@ -31,7 +30,7 @@ typedef struct drawn {
     int64_t copy_ns[2 * MAX_DEVICES * MAX_DEVICES];
     int64_t resource_begin[MAX_DEVICES + 1];
     int64_t resources[4];
-    int64_t unit[MAX_TASKS];
+    int64_t set_of_task[MAX_TASKS];
     int64_t memory_bytes[MAX_DEVICES];
     int64_t weight_bytes[MAX_TASKS];
     int64_t output_bytes[MAX_TASKS];
@@ -67,7 +66,7 @@ static void draw(drawn *self, uint64_t seed, int32_t tasks, int memory) {
     memcpy(self->resource_begin, begin, sizeof begin);
     memcpy(self->resources, resources, sizeof resources);
     for (int32_t i = 0; i < tasks; i++) {
-        self->unit[i] = i;
+        self->set_of_task[i] = i;
         self->weight_bytes[i] = cpga_rng_below(&rng, 10);
         self->output_bytes[i] = cpga_rng_below(&rng, 10);
     }
@@ -87,15 +86,14 @@ static void draw(drawn *self, uint64_t seed, int32_t tasks, int memory) {
                                      self->copy_ns,
                                      self->resource_begin,
                                      self->resources,
-                                     self->unit,
+                                     self->set_of_task,
                                      self->memory_bytes,
                                      self->weight_bytes,
                                      self->output_bytes};
 }
 
 static cpga_params quick_params(void) {
-    return (cpga_params){
-        3, 1000, 20, 104858, 52429, 1049, 20, 1, {50, 50, 16, 16, 3, {25, 35, 50, 4, 6}}};
+    return (cpga_params){3, 1000, 20, 104858, 52429, 1049, {50, 50, 16, 16, 3, {25, 35, 50, 4, 6}}};
 }
 
 static void test_rng_is_unbiased_and_repeats(void) {
@@ -143,8 +141,8 @@ static void test_every_broken_invariant_is_refused(void) {
     REFUSED(d.output_bytes[0] = INT64_MAX, CPGA_ERR_OVERFLOW);
     REFUSED(d.resources[0] = 2, CPGA_ERR_RESOURCE);
     REFUSED(d.resource_begin[1] = 0, CPGA_ERR_RESOURCE);
-    REFUSED(d.unit[0] = 10, CPGA_ERR_UNIT);
-    REFUSED(d.unit[0] = 1, CPGA_ERR_UNIT);
+    REFUSED(d.set_of_task[0] = 10, CPGA_ERR_SET);
+    REFUSED(d.set_of_task[0] = 1, CPGA_ERR_SET);
     REFUSED((d.exec_ns[0] = -1, d.exec_ns[1] = -1, d.exec_ns[2] = -1), CPGA_ERR_NO_DEVICE);
 #undef REFUSED
     for (int status = CPGA_OK; status <= CPGA_ERR_VALUE + 1; status++)
@@ -175,47 +173,18 @@ static void test_heuristics_and_decoders_agree(void) {
     }
 }
 
-static void test_lockstep_lanes_equal_the_scalar_decoder(void) {
-    drawn d;
-    cpga_problem problem;
-    cpga_batch wide, scalar;
-    int32_t order[MAX_TASKS], lanes[MAX_TASKS * CPGA_LANES];
-    int64_t a[CPGA_LANES], b[CPGA_LANES];
-    cpga_rng rng;
-    cpga_rng_seed(&rng, 9);
-    for (uint64_t seed = 0; seed < 20; seed++) {
-        draw(&d, seed, 1 + (int32_t)seed, 0);
-        CHECK(cpga_problem_init(&problem, &d.data) == CPGA_OK);
-        CHECK(cpga_batch_init(&wide, &problem, 1) == CPGA_OK);
-        CHECK(cpga_batch_init(&scalar, &problem, 0) == CPGA_OK);
-        for (int32_t i = 0; i < problem.num_tasks; i++)
-            order[i] = i;
-        for (int32_t i = 0; i < problem.num_tasks * CPGA_LANES; i++) {
-            lanes[i] = cpga_rng_index(&rng, MAX_DEVICES);
-            if (cpga_exec(&problem, i / CPGA_LANES, lanes[i]) == CPGA_CANNOT_RUN)
-                lanes[i] = 1;
-        }
-        cpga_batch_decode(&wide, order, lanes, a);
-        cpga_batch_decode(&scalar, order, lanes, b);
-        CHECK(memcmp(a, b, sizeof a) == 0);
-        cpga_batch_free(&wide);
-        cpga_batch_free(&scalar);
-        cpga_problem_free(&problem);
-    }
-}
-
 /* The heads, tails and makespan that a plan keeps are those of a plan that is computed anew. */
-static void check_plan(const cpga_plan *plan) {
-    cpga_plan anew;
+static void check_plan(const cpga_paths *plan) {
+    cpga_paths anew;
     size_t tasks = (size_t)plan->problem->num_tasks;
-    CHECK(cpga_plan_init(&anew, plan->problem) == CPGA_OK);
-    cpga_plan_load(&anew, plan->order, plan->device);
+    CHECK(cpga_paths_init(&anew, plan->problem) == CPGA_OK);
+    cpga_paths_load(&anew, plan->order, plan->device);
     CHECK(anew.makespan == plan->makespan);
     if (!plan->touched) {
         CHECK(memcmp(anew.finish, plan->finish, tasks * sizeof *anew.finish) == 0);
         CHECK(memcmp(anew.rest, plan->rest, tasks * sizeof *anew.rest) == 0);
     }
-    cpga_plan_free(&anew);
+    cpga_paths_free(&anew);
 }
 
 static void test_plans_stay_exact_and_budgets_hold(void) {
@@ -226,7 +195,7 @@ static void test_plans_stay_exact_and_budgets_hold(void) {
     for (uint64_t seed = 0; seed < 12; seed++) {
         draw(&d, seed, 5 + 4 * (int32_t)seed, seed % 3 == 2);
         CHECK(cpga_problem_init(&problem, &d.data) == CPGA_OK);
-        CHECK(cpga_search_init(&search, &problem, NULL, &params, seed) == CPGA_OK);
+        CHECK(cpga_search_init(&search, &problem, &params, seed) == CPGA_OK);
         int64_t best = search.annealer.best.makespan, overflow = search.annealer.best.overflow;
         while (search.annealer.evaluations < 4000) {
             cpga_search_run(&search, 50, 4000);
@@ -243,38 +212,24 @@ static void test_plans_stay_exact_and_budgets_hold(void) {
     }
 }
 
-/* However the work is cut, and wherever it is saved and restored, the same search comes out. */
-static void test_slices_and_saved_states_change_nothing(void) {
+/* However the work is cut, the same search comes out. */
+static void test_slices_change_nothing(void) {
     drawn d;
     cpga_problem problem;
-    cpga_search whole, sliced, restored;
+    cpga_search whole, sliced;
     cpga_params params = quick_params();
     draw(&d, 3, 40, 0);
+    size_t bytes = (size_t)d.data.num_tasks * sizeof(int32_t);
     CHECK(cpga_problem_init(&problem, &d.data) == CPGA_OK);
-    CHECK(cpga_search_init(&whole, &problem, NULL, &params, 5) == CPGA_OK);
-    CHECK(cpga_search_init(&sliced, &problem, NULL, &params, 5) == CPGA_OK);
+    CHECK(cpga_search_init(&whole, &problem, &params, 5) == CPGA_OK);
+    CHECK(cpga_search_init(&sliced, &problem, &params, 5) == CPGA_OK);
     cpga_search_run(&whole, 9000, 9000);
-    int64_t size = cpga_search_state_size(&whole);
-    int64_t *first = calloc((size_t)size, sizeof *first),
-            *second = calloc((size_t)size, sizeof *second);
-    CHECK(first != NULL && second != NULL);
-    for (int slice = 1; sliced.annealer.evaluations < 9000; slice += 7) {
+    for (int slice = 1; sliced.annealer.evaluations < 9000; slice += 7)
         cpga_search_run(&sliced, slice, 9000);
-        cpga_search_save(&sliced, first);
-        CHECK(cpga_search_init(&restored, &problem, NULL, &params, 77) == CPGA_OK);
-        CHECK(cpga_search_restore(&restored, first) == CPGA_OK);
-        cpga_search_free(&sliced);
-        sliced = restored;
-    }
-    cpga_search_save(&whole, first);
-    cpga_search_save(&sliced, second);
-    CHECK(memcmp(first, second, (size_t)size * sizeof *first) == 0);
-    first[1]++;
-    CHECK(cpga_search_restore(&whole, first) == CPGA_ERR_STATE);
-    second[21 + 2] = second[21 + 3]; /* a task twice in the order */
-    CHECK(cpga_search_restore(&whole, second) == CPGA_ERR_STATE);
-    free(first);
-    free(second);
+    CHECK(memcmp(whole.annealer.rng.s, sliced.annealer.rng.s, sizeof whole.annealer.rng.s) == 0);
+    CHECK(whole.annealer.best.makespan == sliced.annealer.best.makespan);
+    CHECK(memcmp(whole.annealer.plan.order, sliced.annealer.plan.order, bytes) == 0);
+    CHECK(memcmp(whole.annealer.plan.device, sliced.annealer.plan.device, bytes) == 0);
     cpga_search_free(&whole);
     cpga_search_free(&sliced);
     cpga_problem_free(&problem);
@@ -290,7 +245,7 @@ static void *run_job(void *argument) {
     thread_job *job = argument;
     cpga_search search;
     cpga_params params = quick_params();
-    CHECK(cpga_search_init(&search, job->problem, NULL, &params, job->seed) == CPGA_OK);
+    CHECK(cpga_search_init(&search, job->problem, &params, job->seed) == CPGA_OK);
     cpga_search_run(&search, 3000, 3000);
     job->makespan = search.annealer.best.makespan;
     cpga_search_free(&search);
@@ -413,9 +368,8 @@ int main(void) {
     test_rng_is_unbiased_and_repeats();
     test_every_broken_invariant_is_refused();
     test_heuristics_and_decoders_agree();
-    test_lockstep_lanes_equal_the_scalar_decoder();
     test_plans_stay_exact_and_budgets_hold();
-    test_slices_and_saved_states_change_nothing();
+    test_slices_change_nothing();
     test_threads_share_a_problem();
     test_series_are_solved_within_budgets();
     test_blocks_and_bounds();

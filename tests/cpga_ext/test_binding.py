@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.strategies import draw_problem
 from tvm_sphinx.cpga_ext import _cpga
 from tvm_sphinx.cpga_ext._cpga import Problem, Search
 from tvm_sphinx.search import CpgaParams
-from tvm_sphinx.search.native import to_int64
 
 PARAMS = np.array(astuple(CpgaParams()), dtype=np.int64)
 
@@ -33,12 +31,12 @@ def arguments(num_tasks: int = 6, num_devices: int = 2) -> dict[str, Any]:
         "copy_ns": 5 * (1 - np.eye(num_devices, dtype=np.int64))[None],
         "resource_begin": np.arange(num_devices + 1, dtype=np.int64),
         "resources": np.arange(num_devices, dtype=np.int64),
-        "unit": np.arange(num_tasks, dtype=np.int64),
+        "set_of_task": np.arange(num_tasks, dtype=np.int64),
         "memory_bytes": np.full(num_devices, -1, dtype=np.int64),
         "weight_bytes": np.zeros(num_tasks, dtype=np.int64),
         "output_bytes": np.zeros(num_tasks, dtype=np.int64),
         "num_resources": num_devices,
-        "num_units": num_tasks,
+        "num_sets": num_tasks,
     }
 
 
@@ -70,7 +68,7 @@ def test_other_shapes_are_refused(name: str) -> None:
             Problem(**{**arguments(), name: wrong})
 
 
-@pytest.mark.parametrize("name", ["exec_ns", "edges", "copy_ns", "unit"])
+@pytest.mark.parametrize("name", ["exec_ns", "edges", "copy_ns", "set_of_task"])
 def test_buffers_that_are_not_contiguous_are_refused(name: str) -> None:
     array = arguments()[name]
     spread = np.zeros((*array.shape[:-1], 2 * array.shape[-1]), dtype=np.int64)[..., ::2]
@@ -97,8 +95,8 @@ BROKEN: list[tuple[str, Any, str]] = [
     ("copy_class", -1, "name a row"),
     ("resources", 5, "resources in range"),
     ("resource_begin", 2, "resources in range"),
-    ("unit", 9, "labels"),
-    ("unit", -1, "labels"),
+    ("set_of_task", 9, "labels"),
+    ("set_of_task", -1, "labels"),
     ("memory_bytes", -2, ">= 0"),
     ("weight_bytes", -1, ">= 0"),
     ("output_bytes", 2**63 - 1, "sum below"),
@@ -125,12 +123,12 @@ def test_zero_devices_are_refused_and_zero_tasks_are_fine() -> None:
     with pytest.raises(ValueError, match="at least one device"):
         Problem(**arguments(num_devices=0))
     empty = Problem(**arguments(num_tasks=0))
-    search = Search(empty, None, 0, PARAMS, 0)
+    search = Search(empty, PARAMS, 0)
     search.run(1000, 1000)
     assert search.best() == (0, b"", b"", b"")
 
 
-@pytest.mark.parametrize(("name", "value"), [("num_resources", 0), ("num_units", -1), ("num_units", 7)])
+@pytest.mark.parametrize(("name", "value"), [("num_resources", 0), ("num_sets", -1), ("num_sets", 7)])
 def test_counts_out_of_range_are_refused(name: str, value: int) -> None:
     with pytest.raises(ValueError, match="expected"):
         Problem(**{**arguments(), name: value})
@@ -146,7 +144,7 @@ def test_a_buffer_freed_after_construction_changes_nothing() -> None:
     del given
     gc.collect()
     assert problem.heuristic(0) == expected
-    search = Search(problem, None, 0, PARAMS, 0)
+    search = Search(problem, PARAMS, 0)
     del problem
     gc.collect()
     search.run(5_000, 5_000)
@@ -164,8 +162,6 @@ def test_decoding_refuses_what_is_no_chromosome() -> None:
         with pytest.raises(ValueError, match="device"):
             problem.decode(order, wrong, 0)
         with pytest.raises(ValueError, match="device"):
-            problem.decode_batch(order, wrong[None])
-        with pytest.raises(ValueError, match="device"):
             problem.memory_overflow(wrong, device)
     for bad in (2, -1):
         with pytest.raises(ValueError, match="in its range"):
@@ -178,7 +174,6 @@ def test_decoding_refuses_what_is_no_chromosome() -> None:
         problem.decode(order[:5].copy(), device, 0)
     with pytest.raises(TypeError):
         problem.decode(order.astype(np.int32), device, 0)
-    assert problem.decode_batch(order, np.zeros((0, 6), dtype=np.int64)) == b""
 
 
 def test_series_refuses_budgets_out_of_range() -> None:
@@ -193,46 +188,21 @@ def test_series_refuses_budgets_out_of_range() -> None:
     assert problem.series(10, 10_000)[0] is not None
 
 
-def test_search_refuses_what_is_no_problem_and_no_tie() -> None:
+def test_search_refuses_what_is_no_problem_and_starts_beyond_two() -> None:
     problem = Problem(**arguments())
     with pytest.raises(TypeError):
-        Search(None, None, 0, PARAMS, 0)  # type: ignore[arg-type]
-    for wrong in (np.full(6, 3), np.full(6, -1), np.arange(6) + 1):
-        with pytest.raises(ValueError, match="labels"):
-            Search(problem, wrong, 6, PARAMS, 0)
+        Search(None, PARAMS, 0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="extents"):
-        Search(problem, np.arange(5), 5, PARAMS, 0)
-    with pytest.raises(ValueError, match="extents"):
-        Search(problem, None, 0, PARAMS[:-1].copy(), 0)
-    search = Search(problem, None, 0, PARAMS, 0)
+        Search(problem, PARAMS[:-1].copy(), 0)
+    search = Search(problem, PARAMS, 0)
     for run in ((-1, 10), (10, -1), (2**60, 10)):
         with pytest.raises(ValueError, match="in its range"):
             search.run(*run)
-    for state in (b"", b"\0" * 8, bytes(len(search.save()))):
-        with pytest.raises((ValueError, TypeError)):
-            search.restore(np.frombuffer(state, dtype=np.int64))
-
-
-def test_an_altered_state_is_refused_or_ends() -> None:
-    problem = Problem(**arguments())
-    search = Search(problem, None, 0, PARAMS, 0)
-    search.run(50, 1000)
-    state = np.frombuffer(search.save(), dtype=np.int64)
-    for place in range(len(state)):
-        for value in (-1, 0, 1, 7, 2**40, 2**62):
-            altered = state.copy()
-            altered[place] = value
-            other = Search(problem, None, 0, PARAMS, 0)
-            try:
-                other.restore(altered)
-            except ValueError:
-                continue
-            other.run(20, 1000)
-            other.best()
-    without_randomness = state.copy()
-    without_randomness[17:21] = 0
-    with pytest.raises(ValueError, match="state"):
-        search.restore(without_randomness)
+    order, device = np.arange(6), np.zeros(6, dtype=np.int64)
+    for _ in range(2):
+        search.start(order, device)
+    with pytest.raises(ValueError, match="up to two starts"):
+        search.start(order, device)
 
 
 def test_types_cannot_be_altered_or_made_without_arguments() -> None:
@@ -241,38 +211,6 @@ def test_types_cannot_be_altered_or_made_without_arguments() -> None:
             kind()  # type: ignore[call-arg]
         with pytest.raises(TypeError):
             kind.spam = 1  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("num_devices", [1, 2, 3, 4])
-@pytest.mark.parametrize("special", [False, True])
-def test_lockstep_and_scalar_batches_are_equal(num_devices: int, special: bool) -> None:
-    from tvm_sphinx.search.native import native_problem
-
-    for layout in range(3):
-        problem = draw_problem(layout, 40, num_devices, layout=layout, special=special)
-        native = native_problem(problem)
-        rng = np.random.default_rng(layout)
-        device = rng.integers(0, num_devices, (37, 40))
-        always = to_int64(native.heuristic(3)[2])
-        cannot = problem.exec_ns[np.arange(40), device] < 0
-        device = np.where(cannot, always, device)
-        order = to_int64(native.heuristic(0)[1])
-        wide, scalar = (to_int64(native.decode_batch(order, device, w)) for w in (True, False))
-        assert np.array_equal(wide, scalar)
-        if not special:  # a colocated unit would have to be on one device
-            single = [native.decode(order, row.copy(), 0)[0] for row in device]
-            assert wide.tolist() == single
-
-
-def test_times_that_do_not_fit_int32_fall_back_and_stay_exact() -> None:
-    given = arguments(num_tasks=20)
-    given["exec_ns"] = given["exec_ns"] * 2**50
-    problem = Problem(**given)
-    device = np.random.default_rng(0).integers(0, 2, (16, 20))
-    order = np.arange(20)
-    expected = [problem.decode(order, row.copy(), 0)[0] for row in device]
-    assert to_int64(problem.decode_batch(order, device)).tolist() == expected
-    assert min(expected) >= 20 * 10 * 2**50
 
 
 def test_the_module_imports_twice_and_in_a_subinterpreter_free_process() -> None:

@@ -14,7 +14,7 @@ from tests.relax_modules import cpu_platform
 from tvm_sphinx.errors import ModelError, UnsupportedError
 from tvm_sphinx.frontend.extract import Kernel, extract_task_graph, weight_reuse
 from tvm_sphinx.frontend.lower import lower_to_kernels
-from tvm_sphinx.patterns import find_patterns, tie_occurrences
+from tvm_sphinx.patterns import find_patterns
 from tvm_sphinx.platform.targets import device_target
 from tvm_sphinx.scheduling.graph import FROM_CONSTANT, FROM_INPUT, GraphInput, Operand, Task, TaskGraph
 
@@ -126,13 +126,13 @@ def test_another_dtype_or_attribute_breaks_the_match_of_its_block_and_no_other(
     assert [task.operands for task in graph.tasks] == [task.operands for task in equal.tasks]
     assert found(equal) == set(blocks)
     assert found(graph) == set(blocks) - {blocks[changed]}
-    genes = tie_occurrences(graph, find_patterns(graph))
-    alone = [task for task in range(graph.num_tasks) if genes.count(genes[task]) == 1]
+    kernels = [task.kernel for task in graph.tasks]
+    alone = [task for task in range(graph.num_tasks) if kernels.count(kernels[task]) == 1]
     assert len(alone) == tasks
     assert set(alone) <= set(blocks[changed])
     others = [block for block in blocks if block != blocks[changed]]
     for same_place in zip(*others, strict=True):
-        assert len({genes[task] for task in same_place}) == 1
+        assert len({kernels[task] for task in same_place}) == 1
 
 
 def test_the_same_module_has_the_same_fingerprint() -> None:

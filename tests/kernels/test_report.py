@@ -11,7 +11,7 @@ from tvm import relax
 import tvm_sphinx
 from tvm_sphinx.cost.measure.kernels import MeasureConfig
 from tvm_sphinx.kernels import rule_of, schedule_kernel
-from tvm_sphinx.platform import Platform
+from tvm_sphinx.platform import platform_of_targets
 from tvm_sphinx.report.placement import PlacementReport
 
 
@@ -24,7 +24,7 @@ def compiled_report(body: Any) -> tuple[PlacementReport, str]:
         builder.emit_func_output(out)
     compiled = tvm_sphinx.compile(
         builder.get(),
-        Platform.of_targets(["host"]),
+        platform_of_targets(["host"]),
         records=None,
         measure=MeasureConfig(sample_ms=0.1),
         with_reference=False,

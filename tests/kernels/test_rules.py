@@ -12,7 +12,7 @@ from tvm import te, tirx, topi
 
 from tests.kernels.reference import TARGET, check, draw
 from tvm_sphinx.errors import PlatformError
-from tvm_sphinx.kernels import ScheduleKernels, schedule_kernel
+from tvm_sphinx.kernels import schedule_kernel
 
 SHAPES = [(1, 100), (3, 197), (2, 5, 49), (1, 12, 7, 64), (6, 1), (1, 1, 768), (4, 33)]
 
@@ -151,16 +151,6 @@ def test_a_scheduled_kernel_is_not_scheduled_again() -> None:
     once = schedule_kernel(unary((8, 64), topi.exp), TARGET, 1)
     assert once is not None
     assert schedule_kernel(once, TARGET, 1) is None
-
-
-def test_the_pass_schedules_by_each_function_s_target() -> None:
-    func = unary((8, 64), topi.exp)
-    mod = tvm.IRModule({"plain": func, "own": func.with_attr("target", TARGET)})
-    out = ScheduleKernels()(mod)
-    assert not out["plain"].attrs.get("tirx.is_scheduled", 0)
-    assert out["own"].attrs["tirx.is_scheduled"]
-    assert ScheduleKernels(TARGET)(mod)["plain"].attrs["tirx.is_scheduled"]
-    assert not mod["own"].attrs.get("tirx.is_scheduled", 0), "the input changed"
 
 
 def test_a_kernel_needs_a_core() -> None:

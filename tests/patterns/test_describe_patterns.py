@@ -11,8 +11,8 @@ import pytest
 from tvm_sphinx.errors import ProblemError
 from tvm_sphinx.patterns import (
     describe_patterns,
-    draw_patterns,
     find_patterns,
+    patterns_dot,
     patterns_html,
     patterns_svg,
 )
@@ -71,7 +71,7 @@ def test_kernels_of_one_kind_recur_by_themselves() -> None:
 )
 def test_drawing_has_each_task_and_edge_once_and_boxes_that_close(graph) -> None:
     hierarchy = find_patterns(graph)
-    drawing = draw_patterns(graph, hierarchy)
+    drawing = patterns_dot(graph, hierarchy)
     assert len(re.findall(r"^ *t\d+ \[label=", drawing, re.M)) == graph.num_tasks
     assert len(re.findall(r"^ *t\d+ -> t\d+;", drawing, re.M)) == len(graph.edges)
     boxes = re.findall(r"subgraph (cluster_\d+_\d+)", drawing)
@@ -121,13 +121,13 @@ def test_names_are_quoted() -> None:
     b = Builder()
     b.add('say "hi"\\')
     graph = b.graph(name='a "b"')
-    assert 'digraph "a \\"b\\"" {' in draw_patterns(graph, find_patterns(graph))
+    assert 'digraph "a \\"b\\"" {' in patterns_dot(graph, find_patterns(graph))
 
 
 def test_patterns_of_another_graph_are_refused() -> None:
     with pytest.raises(ProblemError, match="another"):
         describe_patterns(transformer(2), find_patterns(transformer(3)))
     with pytest.raises(ProblemError, match="another"):
-        draw_patterns(transformer(2), find_patterns(transformer(3)))
+        patterns_dot(transformer(2), find_patterns(transformer(3)))
     with pytest.raises(ProblemError, match="another"):
         patterns_svg(transformer(2), find_patterns(transformer(3)))

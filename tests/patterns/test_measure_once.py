@@ -10,8 +10,9 @@ import pytest
 import tvm
 
 from tests.networks import recurrent_net, transformer
+from tvm_sphinx.cost.choose.costing import measure_rules
 from tvm_sphinx.cost.measure import kernels as measure
-from tvm_sphinx.cost.measure.kernel_timing import BuiltKernels, LocalBench, MeasureConfig
+from tvm_sphinx.cost.measure.kernel_timing import BuiltKernels, LocalBench
 from tvm_sphinx.cost.measure.sampling import Samples
 from tvm_sphinx.cost.records.store import RecordStore
 from tvm_sphinx.frontend.extract import Extraction, extract_task_graph
@@ -19,8 +20,6 @@ from tvm_sphinx.frontend.lower import lower_to_kernels
 from tvm_sphinx.platform import Device, Platform
 from tvm_sphinx.platform.machine import usable_cores
 from tvm_sphinx.platform.targets import baseline_target, device_target, host_target
-
-ALONE = MeasureConfig(under_load=False)
 
 
 @pytest.fixture
@@ -63,8 +62,8 @@ def test_each_kernel_is_timed_once_per_kind_of_device_over_models_and_restarts(
     short, long = (extracted(recurrent_net(steps=steps), platform) for steps in (3, 9))
     assert long.graph.num_tasks > 2 * len(long.kernels)
 
-    costs = measure.measure_costs(short, platform, RecordStore(records), config=ALONE)
-    assert (costs.exec_ns == 1000).all()
+    costs = measure_rules(short.kernels.values(), platform.devices, RecordStore(records))
+    assert {cost.best.time_ns for cost in costs.values()} == {1000}
     assert {device for _, device in timed} == {d.cost_class for d in platform.devices}
     assert len(timed) == 2 * len(short.kernels)
     assert set(timed.values()) == {1}
@@ -72,7 +71,7 @@ def test_each_kernel_is_timed_once_per_kind_of_device_over_models_and_restarts(
     # A longer network of the same kernels: only what depends on its length is new.
     new = set(long.kernels) - set(short.kernels)
     assert len(new) < len(long.kernels) / 2
-    measure.measure_costs(long, platform, RecordStore(records), config=ALONE)
+    measure_rules(long.kernels.values(), platform.devices, RecordStore(records))
     assert len(timed) == 2 * (len(short.kernels) + len(new))
     assert set(timed.values()) == {1}
 
@@ -81,10 +80,8 @@ def test_deeper_networks_of_equal_layers_measure_nothing_new(
     platform: Platform, timed: Counter[tuple[str, str]], tmp_path: Path
 ) -> None:
     records = tmp_path / "records.jsonl"
-    measure.measure_costs(
-        extracted(transformer(layers=2), platform), platform, RecordStore(records), config=ALONE
-    )
+    shallow, deeper = (extracted(transformer(layers), platform) for layers in (2, 4))
+    measure_rules(shallow.kernels.values(), platform.devices, RecordStore(records))
     before = timed.copy()
-    deeper = extracted(transformer(layers=4), platform)
-    measure.measure_costs(deeper, platform, RecordStore(records), config=ALONE)
+    measure_rules(deeper.kernels.values(), platform.devices, RecordStore(records))
     assert timed == before

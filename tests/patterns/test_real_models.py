@@ -6,9 +6,7 @@ import gzip
 import json
 from pathlib import Path
 
-import pytest
-
-from tvm_sphinx.patterns import PatternHierarchy, find_patterns, operator_labels, prune_search_space
+from tvm_sphinx.patterns import PatternHierarchy, find_patterns, operator_labels
 from tvm_sphinx.scheduling.graph import TaskGraph
 
 GRAPHS = Path(__file__).resolve().parents[1] / "data" / "graphs"
@@ -110,15 +108,3 @@ def test_both_directions_of_a_bilstm_are_one_pattern_of_cells() -> None:
     direction = hierarchy.patterns[of_size(hierarchy, 2, 124)]
     cell = of_size(hierarchy, 62, 3)
     assert [part.pattern for part in direction.parts].count(cell) == 31
-
-
-@pytest.mark.parametrize("name", ["bert_base", "clip", "lxmert", "t5_small", "vit_b16"])
-def test_transformers_have_at_most_an_eighth_of_the_genes(name: str) -> None:
-    graph = load(name)
-    assert prune_search_space(graph).num_genes * 8 <= graph.num_tasks
-
-
-@pytest.mark.parametrize("name", ["resnet50", "shufflenet"])
-def test_cnns_that_repeat_have_at_most_half_of_the_genes(name: str) -> None:
-    graph = load(name)
-    assert prune_search_space(graph).num_genes * 2 <= graph.num_tasks

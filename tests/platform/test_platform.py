@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tvm_sphinx.errors import PlatformError
-from tvm_sphinx.platform import Device, Link, Platform, machine
+from tvm_sphinx.platform import (
+    Device,
+    Link,
+    Platform,
+    detect_platform,
+    load_platform,
+    machine,
+    platform_of_targets,
+    read_platform,
+    remote_platform,
+    unlike_cpus,
+)
 from tvm_sphinx.platform.machine import core_groups, group_name, usable_cores
 from tvm_sphinx.platform.target_text import parse_target
+from tvm_sphinx.platform.targets import check_targets
 
 GOOD = """
 host = "big"
@@ -33,7 +48,7 @@ bandwidth_bytes_per_s = 2e9
 def _read(tmp_path: Path, text: str) -> Platform:
     path = tmp_path / "platform.toml"
     path.write_text(text)
-    return Platform.from_file(path)
+    return read_platform(path)
 
 
 def test_platform_file(tmp_path: Path) -> None:
@@ -76,7 +91,7 @@ def test_bad_platform_file(tmp_path: Path, old: str, new: str, message: str) -> 
 
 def test_missing_platform_file(tmp_path: Path) -> None:
     with pytest.raises(PlatformError, match=r"Cannot read platform file .*detect, unlike-cpus"):
-        Platform.named(str(tmp_path / "none.toml"))
+        load_platform(str(tmp_path / "none.toml"))
 
 
 def test_two_devices_that_claim_a_core_that_the_machine_lacks(tmp_path: Path) -> None:
@@ -86,7 +101,7 @@ def test_two_devices_that_claim_a_core_that_the_machine_lacks(tmp_path: Path) ->
 
 
 def test_detect_offers_each_core_and_all_together() -> None:
-    platform = Platform.detect()
+    platform = detect_platform()
     cores = usable_cores()
     owned = [device.cores for device in platform.devices if device.is_cpu]
     assert owned[: len(cores)] == [(core,) for core in cores]
@@ -152,7 +167,7 @@ def test_group_names(cores: tuple[int, ...], name: str) -> None:
 
 
 def test_targets_of_the_command_line_each_get_a_core() -> None:
-    platform = Platform.of_targets(["host", "llvm -mcpu=x86-64"])
+    platform = platform_of_targets(["host", "llvm -mcpu=x86-64"])
     cores = usable_cores()
     assert [d.cores for d in platform.devices] == [(cores[0],), (cores[1 % len(cores)],)]
 
@@ -171,3 +186,40 @@ def test_a_device_is_a_cpu_with_cores_or_none_without() -> None:
         Device("a", '{"kind": "cuda"}', "cuda:0", (0,))
     with pytest.raises(PlatformError, match="KIND:INDEX"):
         Device("a", '{"kind": "llvm"}', "cpu", (0,))
+
+
+def test_a_platform_of_a_file_comes_back_without_tvm(tmp_path: Path) -> None:
+    """What a program file says of its platform can be read where TVM is not there."""
+    written = json.dumps(_read(tmp_path, GOOD).to_json())
+    code = (
+        "import json, sys; from tvm_sphinx.platform import Platform; "
+        "made = Platform.from_json(json.loads(sys.argv[1])); "
+        "print(json.dumps(made.to_json()) == sys.argv[1], 'tvm' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code, written], capture_output=True, text=True)
+    assert found.stdout.split() == ["True", "False"], found.stderr
+
+
+def test_a_platform_is_loaded_by_its_name_or_stays_as_it_is() -> None:
+    detected = load_platform("detect")
+    assert detected == detect_platform()
+    assert load_platform(detected) is detected
+    assert load_platform("unlike-cpus") == unlike_cpus()
+
+
+def test_targets_that_tvm_does_not_know_are_refused_in_a_program_file() -> None:
+    known = unlike_cpus()
+    assert check_targets(known) is known
+    unknown = Platform((Device("a", '{"kind": "llvm", "mcpu": "quantum"}', "cpu:0", (0,)),))
+    with pytest.raises(PlatformError, match="Unknown processor 'quantum' in target of device 'a'"):
+        check_targets(unknown)
+
+
+def test_remote_platforms_say_what_they_lack() -> None:
+    """The rules of ``--rpc-key`` stand with the platforms, not with the command."""
+    with pytest.raises(PlatformError, match="Expected --rpc-tracker HOST:PORT with --rpc-key board"):
+        remote_platform("detect", None, "board", None)
+    with pytest.raises(PlatformError, match="'detect' is this machine"):
+        remote_platform("detect", None, "board", "localhost:9")
+    made = remote_platform("detect", ["llvm -mcpu=x86-64"], "board", "localhost:9")
+    assert [device.rpc_key for device in made.devices] == ["board"]

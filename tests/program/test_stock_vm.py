@@ -17,7 +17,7 @@ from tvm.script import relax as R
 from tests.relax_modules import cpu_platform, serial_schedule
 from tvm_sphinx.errors import SphinxError
 from tvm_sphinx.frontend.lower import lower_to_kernels
-from tvm_sphinx.platform import Device, Platform
+from tvm_sphinx.platform import Device, Platform, platform_of_targets
 from tvm_sphinx.platform.targets import device_target, host_target
 from tvm_sphinx.program.stock_vm import build_executable, lowering_passes, storage_devices, vm_devices
 from tvm_sphinx.relax_pass import HeterogeneousSchedule
@@ -70,7 +70,7 @@ def test_no_storage_serves_two_devices(platform: Platform) -> None:
 
 @pytest.mark.skipif(host.machine() not in ("x86_64", "AMD64"), reason="names x86 processors")
 def test_each_kernel_is_built_for_the_processor_of_its_device() -> None:
-    platform = Platform.of_targets(["llvm -mcpu=x86-64-v2", "llvm -mcpu=x86-64"])
+    platform = platform_of_targets(["llvm -mcpu=x86-64-v2", "llvm -mcpu=x86-64"])
     executable = build_executable(_in_pairs(platform))
     built = {}
     for library in _with_imports(executable.mod):

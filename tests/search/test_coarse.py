@@ -27,12 +27,12 @@ def free(problem: SchedulingProblem) -> SchedulingProblem:
 
 
 def check(found: Coarsening) -> None:
-    fine, coarse = found.fine, found.coarse
+    fine, coarse = found.original, found.reduced
     assert sorted(set(found.block_of_task.tolist())) == list(range(coarse.num_tasks))
     assert coarse.num_tasks < fine.num_tasks
     for seed in range(2):
         schedule = search_schedule(coarse, seed=seed, stop=Stop(max_evaluations=300)).best
-        refined = found.refine(schedule)
+        refined = found.lift(schedule)
         validate(fine, refined)
         assert refined.makespan_ns <= schedule.makespan_ns
         assert refined.device.tolist() == schedule.device[found.block_of_task].tolist()
@@ -65,7 +65,7 @@ def test_long_copies_make_blocks(seed: int, ccr: float) -> None:
     found = coarsen(free(draw_problem(seed, 90, 3, ccr=ccr, layout=seed)))
     assert found is not None
     check(found)
-    again = coarsen(found.fine)
+    again = coarsen(found.original)
     assert again is not None
     assert np.array_equal(again.block_of_task, found.block_of_task)
 
@@ -97,8 +97,8 @@ def test_two_chains_become_whole_blocks() -> None:
     )
     found = coarsen(problem)
     assert found is not None
-    assert found.coarse.num_tasks == 6
+    assert found.reduced.num_tasks == 6
     for block in range(6):
         members = np.flatnonzero(found.block_of_task == block)
         assert len(set((members % 2).tolist())) == 1
-    assert found.coarse.exec_ns.sum() == problem.exec_ns.sum()
+    assert found.reduced.exec_ns.sum() == problem.exec_ns.sum()

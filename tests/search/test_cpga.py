@@ -1,4 +1,4 @@
-"""Budgets, interruption, saved states, threads and parameters of CPGA."""
+"""Budgets, interruption, threads and parameters of CPGA."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from tests.strategies import draw_problem
-from tvm_sphinx.errors import ArtifactError
+from tvm_sphinx.cpga_ext._cpga import Search
 from tvm_sphinx.scheduling.schedule import validate
-from tvm_sphinx.search import CpgaParams, CpgaSearch, ParamsError, Stop, search_schedule
+from tvm_sphinx.search import CpgaParams, ParamsError, Stop, search_schedule
+from tvm_sphinx.search.native import native_problem
 from tvm_sphinx.search.result import HistoryPoint
 from tvm_sphinx.search.stop import StopError
 
@@ -77,51 +78,6 @@ def test_ctrl_c_returns_the_best_so_far() -> None:
     validate(HARD, found.best)
 
 
-def test_a_restored_search_goes_on_as_the_saved_one() -> None:
-    whole = CpgaSearch(HARD, seed=9)
-    first = CpgaSearch(HARD, seed=9)
-    expected = whole.run(Stop(max_evaluations=60_000))
-
-    # The horizon has to be the same for both, so the first half ends by a callback's interruption.
-    def stop_midway(point: HistoryPoint) -> None:
-        if point.evaluations > 20_000:
-            raise KeyboardInterrupt
-
-    assert first.run(Stop(max_evaluations=60_000), stop_midway).stop_reason == "interrupted"
-    resumed = CpgaSearch(HARD, seed=1234)
-    resumed.restore(first.save())
-    found = resumed.run(Stop(max_evaluations=60_000))
-    assert found.best.makespan_ns == expected.best.makespan_ns
-    assert np.array_equal(found.best.start_ns, expected.best.start_ns)
-    assert resumed.save() == whole.save()
-
-
-def test_a_state_of_something_else_is_refused() -> None:
-    state = CpgaSearch(HARD).save()
-    with pytest.raises(ArtifactError, match="of this problem"):
-        CpgaSearch(draw_problem(22, 120)).restore(state)
-    with pytest.raises(ArtifactError, match="parameters"):
-        CpgaSearch(HARD, params=CpgaParams(focus=32)).restore(state)
-    with pytest.raises(ArtifactError):
-        CpgaSearch(HARD).restore(state[:-8])
-    rng = np.random.default_rng(0)
-    for _ in range(60):
-        broken = bytearray(state)
-        broken[int(rng.integers(len(state)))] ^= 1 << int(rng.integers(8))
-        with pytest.raises(ArtifactError):
-            CpgaSearch(HARD).restore(bytes(broken))
-
-
-def test_a_given_start_is_saved() -> None:
-    start = search_schedule(HARD, seed=5, stop=Stop(max_evaluations=30_000)).best
-    first = CpgaSearch(HARD, seed=1, start=start)
-    resumed = CpgaSearch(HARD, seed=2)
-    resumed.restore(first.save())
-    found = [search.run(Stop(max_evaluations=20_000)).best for search in (first, resumed)]
-    assert np.array_equal(found[0].start_ns, found[1].start_ns)
-    assert first.save() == resumed.save()
-
-
 def test_threads_run_their_own_searches() -> None:
     def run(seed: int) -> int:
         return search_schedule(HARD, seed=seed, stop=Stop(max_evaluations=40_000)).best.makespan_ns
@@ -131,13 +87,15 @@ def test_threads_run_their_own_searches() -> None:
         assert list(pool.map(run, range(4))) == alone
 
 
-def test_one_search_in_two_threads_is_an_error_not_a_crash() -> None:
-    search = CpgaSearch(HARD)
-    errors: list[Exception] = []
+def test_one_native_search_in_two_threads_is_an_error_not_a_crash() -> None:
+    values = np.array(dataclasses.astuple(CpgaParams()), dtype=np.int64)
+    search = Search(native_problem(HARD), values, 0)
+    go, errors = threading.Barrier(3), []
 
     def run() -> None:
+        go.wait()
         try:
-            search.run(Stop(time_limit_s=0.5))
+            search.run(1_000_000, 1 << 40)
         except RuntimeError as error:
             errors.append(error)
 
@@ -148,7 +106,7 @@ def test_one_search_in_two_threads_is_an_error_not_a_crash() -> None:
         thread.join()
     assert errors
     assert all("another thread" in str(error) for error in errors)
-    validate(HARD, search.run(Stop(max_evaluations=1)).best)
+    assert search.progress()[0] >= 1_000_000
 
 
 def test_other_threads_go_on_while_a_search_runs() -> None:
@@ -176,6 +134,9 @@ def test_stops_out_of_range_are_refused() -> None:
         Stop()
     with pytest.raises(StopError, match="max_evaluations = -1"):
         Stop(max_evaluations=-1)
+    for field, value in (("max_evaluations", 0.5), ("stagnation", True), ("time_limit_s", "1")):
+        with pytest.raises(StopError, match=f"got {field} = {value!r}"):
+            Stop(**{field: value})
     for name in ("time_limit_s", "cpu_limit_s"):
         for value in (float("nan"), float("inf"), 1e308):
             with pytest.raises(StopError, match=rf"below 2\*\*62; got {name} = {re.escape(str(value))}"):

@@ -11,9 +11,8 @@ from tests.search.twin import Twin
 from tests.strategies import draw_problem
 from tvm_sphinx.scheduling.problem import CANNOT_RUN, NO_GROUP, SchedulingProblem
 from tvm_sphinx.scheduling.schedule import validate
-from tvm_sphinx.search import CpgaParams, NoRoomError, Stop, choose_algorithm, search_schedule
-from tvm_sphinx.search import exact as exact_search
-from tvm_sphinx.search.exact import PROVABLE_TASKS, ExactParams, polish_windows
+from tvm_sphinx.search import CpgaParams, NoRoomError, Stop, search_schedule
+from tvm_sphinx.search.exact import ExactParams, polish_windows
 
 
 def topcuoglu() -> SchedulingProblem:
@@ -53,7 +52,7 @@ def test_cp_sat_proves_the_topcuoglu_optimum() -> None:
 def brute_force_ns(problem: SchedulingProblem) -> int:
     """Return the optimum: every topological order with every assignment, appended one by one."""
     n, best = problem.num_tasks, None
-    decoder = Twin(problem, None, CpgaParams(), 0)
+    decoder = Twin(problem, CpgaParams(), 0)
     edges = {tuple(edge) for edge in problem.edges.tolist()}
     orders = [
         order
@@ -152,17 +151,6 @@ def test_windows_are_never_worse_than_what_they_start_from() -> None:
     )
     validate(problem, found.best)
     assert found.best.makespan_ns <= search_schedule(problem).best.makespan_ns
-
-
-def test_without_a_name_small_problems_are_proven_where_that_is_possible(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    small, large = draw_problem(0, PROVABLE_TASKS), draw_problem(0, PROVABLE_TASKS + 1)
-    assert choose_algorithm(small, None) == "exact"
-    assert choose_algorithm(large, None) == "cpga"
-    assert choose_algorithm(small, Stop(max_evaluations=10)) == "cpga"
-    monkeypatch.setattr(exact_search, "find_spec", lambda _: None)
-    assert choose_algorithm(small, None) == "cpga"
 
 
 def test_two_proofs_end_with_the_same_schedule() -> None:

@@ -18,7 +18,7 @@ from tests.strategies import CORE_LAYOUTS, problems
 from tvm_sphinx.scheduling.graph import TaskGraph
 from tvm_sphinx.scheduling.problem import CANNOT_RUN, NO_GROUP, UNLIMITED, SchedulingProblem
 from tvm_sphinx.scheduling.schedule import validate
-from tvm_sphinx.search import CpgaSearch, Stop, search_schedule, solve_series
+from tvm_sphinx.search import Stop, search_schedule, solve_series
 
 GRAPHS = Path(__file__).parents[1] / "data" / "graphs"
 
@@ -130,7 +130,7 @@ def test_no_search_beats_what_is_proven(
     found = solve_series(problem)
     assert found is not None
     validate(problem, found.schedule)
-    searched = search_schedule(problem, stop=Stop(max_evaluations=5_000), series=False).best
+    searched = search_schedule(problem, stop=Stop(max_evaluations=5_000), prune=False).best
     assert searched.makespan_ns >= found.schedule.lower_bound_ns
     if found.is_optimal:
         assert found.schedule.makespan_ns <= searched.makespan_ns
@@ -204,13 +204,13 @@ def test_equal_blocks_are_solved_once_and_a_changed_cost_breaks_one() -> None:
     found = solve_series(problem)
     assert found is not None
     # The first block has no cut before it, and the last none after it.
-    assert found.num_distinct <= 2 * (2 + 2)
+    assert len(found.distinct) <= 2 * (2 + 2)
     assert found.num_segments >= 40
     exec_ns = np.array(problem.exec_ns)
     exec_ns[problem.num_tasks // 2] += 1
     changed = solve_series(replace(problem, exec_ns=exec_ns))
     assert changed is not None
-    assert found.num_distinct < changed.num_distinct <= found.num_distinct + 2
+    assert len(found.distinct) < len(changed.distinct) <= len(found.distinct) + 2
     assert found.is_optimal
     assert changed.is_optimal
 
@@ -266,20 +266,6 @@ def test_work_stays_within_the_budget() -> None:
     assert found.evaluations <= budget + problem.num_devices + 10, "seeds come on top"
 
 
-def test_a_restored_search_knows_what_was_proven() -> None:
-    problem = draw_series(11, 4, width=4, num_devices=3, ccr=1.0)
-    stop = Stop(max_evaluations=20_000)
-    for is_run in (False, True):
-        search = CpgaSearch(problem, series=True)
-        if is_run:
-            assert search.run(stop).stop_reason == "optimal"
-        restored = CpgaSearch(problem)
-        restored.restore(search.save())
-        found = restored.run(stop)
-        assert found.stop_reason == "optimal"
-        assert found.best.lower_bound_ns == found.best.makespan_ns
-
-
 @pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.name)
 @pytest.mark.parametrize(
     "name", ["bert_base", "densenet121", "googlenet", "mobilenet_v2", "resnet50", "swin_t", "vit_b16"]
@@ -289,7 +275,7 @@ def test_networks_are_scheduled_optimally(name: str, board: Board) -> None:
     problem = make_problem(TaskGraph.from_json(json.loads(content)), board)
     found = search_schedule(problem)
     assert (found.stop_reason, found.best.gap) == ("optimal", 0.0)
-    searched = search_schedule(problem, series=False, stop=Stop(max_evaluations=20_000)).best
+    searched = search_schedule(problem, prune=False, stop=Stop(max_evaluations=20_000)).best
     assert found.best.makespan_ns <= searched.makespan_ns
     again = search_schedule(problem, seed=1)
     assert np.array_equal(again.best.start_ns, found.best.start_ns)

@@ -6,11 +6,9 @@ whole, every longest path computed anew.
 
 from __future__ import annotations
 
-import numpy as np
-
-from tests.search.twin_heuristics import run_heuristic
+from tests.search.twin_heuristics import Sets, run_heuristic
 from tvm_sphinx.scheduling.problem import SchedulingProblem
-from tvm_sphinx.search import CpgaParams, SearchSpace
+from tvm_sphinx.search import CpgaParams
 
 MASK = 2**64 - 1
 
@@ -48,15 +46,6 @@ class Rng:
                 return product >> 32
 
 
-class Units:
-    """Sets of tasks that are placed as one, and where they can go."""
-
-    def __init__(self, problem: SchedulingProblem, space: SearchSpace) -> None:
-        self.members = [list(gene) for gene in space.genes]
-        self.of_task = space.gene_of_task().tolist()
-        self.choices = [np.flatnonzero(row).tolist() for row in space.allowed(problem)]
-
-
 def log2_q16(value: int) -> int:
     """Return log2 with 16 fractional bits, by squaring a mantissa of 31 fractional bits."""
     whole = value.bit_length() - 1
@@ -92,9 +81,7 @@ class Chromosome:
 class Twin:
     """The annealer and the genetic search around it, without memory limits."""
 
-    def __init__(
-        self, problem: SchedulingProblem, space: SearchSpace | None, params: CpgaParams, seed: int
-    ) -> None:
+    def __init__(self, problem: SchedulingProblem, params: CpgaParams, seed: int) -> None:
         self.p, self.params, self.rng = problem, params, Rng(seed)
         self.n, self.exec = problem.num_tasks, problem.exec_ns.tolist()
         self.preds: list[list[tuple[int, int]]] = [[] for _ in range(self.n)]
@@ -104,8 +91,7 @@ class Twin:
             self.preds[dst].append((src, row))
             self.succs[src].append((dst, row))
         self.copy = problem.copy_ns.tolist()
-        self.units = Units(problem, SearchSpace.untied(self.n).respecting(problem))
-        self.tied = None if space is None else Units(problem, space.respecting(problem))
+        self.sets = Sets(problem)
         self.evaluations = self.last_improvement = self.hot = self.cycle = self.since_sort = 0
         self.worse_seen = self.worse_taken = self.temperature = self.cycle_begin = 0
         self.is_child = False
@@ -190,12 +176,12 @@ class Twin:
                 return critical[self.rng.below(len(critical))]
         return self.order[self.begin + self.rng.below(self.end - self.begin + 1)]
 
-    def in_focus(self, units: Units, unit: int) -> bool:
-        places = [self.order.index(task) for task in units.members[unit]]
+    def in_focus(self, number: int) -> bool:
+        places = [self.order.index(task) for task in self.sets.members[number]]
         return all(self.begin <= place <= self.end for place in places)
 
-    def move_unit(self, device: list[int], units: Units, unit: int, to: int) -> list[int]:
-        moved = [task for task in units.members[unit] if device[task] != to]
+    def move_set(self, device: list[int], number: int, to: int) -> list[int]:
+        moved = [task for task in self.sets.members[number] if device[task] != to]
         for task in moved:
             device[task] = to
         return moved
@@ -204,55 +190,55 @@ class Twin:
         near = self.preds[task] + self.succs[task]
         return near[self.rng.below(len(near))][0] if near else None
 
-    def draw_change(self, units: Units, task: int) -> tuple[list[int], list[int]] | None:
-        kind, unit = self.rng.below(100), units.of_task[task]
-        if not self.in_focus(units, unit):
+    def draw_change(self, task: int) -> tuple[list[int], list[int]] | None:
+        kind, number = self.rng.below(100), self.sets.of_task[task]
+        if not self.in_focus(number):
             return None
         if kind < self.params.swap_percent:
-            return self.draw_swap(units, task)
-        to = units.choices[unit][self.rng.below(len(units.choices[unit]))]
+            return self.draw_swap(task)
+        to = self.sets.choices[number][self.rng.below(len(self.sets.choices[number]))]
         kind -= self.params.swap_percent
         if kind < self.params.block_percent and to != self.device[task]:
-            return self.draw_block(units, task, to)
-        return self.draw_place(units, task, self.device[task] if kind % 2 else to)
+            return self.draw_block(task, to)
+        return self.draw_place(task, self.device[task] if kind % 2 else to)
 
-    def draw_swap(self, units: Units, task: int) -> tuple[list[int], list[int]] | None:
+    def draw_swap(self, task: int) -> tuple[list[int], list[int]] | None:
         at, span = self.order.index(task), 2 << self.rng.below(self.params.max_span_bits)
         lowest, highest = max(self.begin, at - span), min(self.end, at + span)
         other = self.order[lowest + self.rng.below(highest - lowest + 1)]
         here, there = self.device[task], self.device[other]
-        unit, other_unit = units.of_task[task], units.of_task[other]
-        if here == there or unit == other_unit or not self.in_focus(units, other_unit):
+        number, other_number = self.sets.of_task[task], self.sets.of_task[other]
+        if here == there or number == other_number or not self.in_focus(other_number):
             return None
-        if there not in units.choices[unit] or here not in units.choices[other_unit]:
+        if there not in self.sets.choices[number] or here not in self.sets.choices[other_number]:
             return None
         device = list(self.device)
-        self.move_unit(device, units, unit, there)
-        self.move_unit(device, units, other_unit, here)
+        self.move_set(device, number, there)
+        self.move_set(device, other_number, here)
         return self.order, device
 
-    def draw_block(self, units: Units, task: int, to: int) -> tuple[list[int], list[int]]:
+    def draw_block(self, task: int, to: int) -> tuple[list[int], list[int]]:
         own, device = self.device[task], list(self.device)
         gather = self.rng.below(100) < self.params.gather_percent
         bits = 1 + self.rng.below(self.params.max_block_bits)
         size = 2 + self.rng.below(1 << bits)
-        moved = self.move_unit(device, units, units.of_task[task], to)
-        marked = set(units.members[units.of_task[task]])
+        moved = self.move_set(device, self.sets.of_task[task], to)
+        marked = set(self.sets.members[self.sets.of_task[task]])
         tries = 0
         while tries < 3 * size and len(moved) < size:
             tries += 1
             near = self.draw_neighbour(moved[self.rng.below(len(moved))])
             if near is None:
                 break
-            unit = units.of_task[near]
+            number = self.sets.of_task[near]
             if near in marked or device[near] == to or not (gather or device[near] == own):
                 continue
-            if to in units.choices[unit] and self.in_focus(units, unit):
-                moved += self.move_unit(device, units, unit, to)
-                marked |= set(units.members[unit])
+            if to in self.sets.choices[number] and self.in_focus(number):
+                moved += self.move_set(device, number, to)
+                marked |= set(self.sets.members[number])
         return self.order, device
 
-    def draw_place(self, units: Units, task: int, to: int) -> tuple[list[int], list[int]] | None:
+    def draw_place(self, task: int, to: int) -> tuple[list[int], list[int]] | None:
         at, span = self.order.index(task), 2 << self.rng.below(self.params.max_span_bits)
         place_of = {other: place for place, other in enumerate(self.order)}
         lowest = max([self.begin, at - span, *(place_of[p] + 1 for p, _ in self.preds[task])])
@@ -262,16 +248,16 @@ class Twin:
             return None
         order, device = list(self.order), list(self.device)
         if to != device[task]:
-            self.move_unit(device, units, units.of_task[task], to)
+            self.move_set(device, self.sets.of_task[task], to)
         order.insert(place, order.pop(at))
         return order, device
 
     # Annealing.
 
-    def step(self, units: Units) -> None:
+    def step(self) -> None:
         task = self.draw_task()
         self.evaluations += 1
-        change = self.draw_change(units, task)
+        change = self.draw_change(task)
         if change is None:
             return
         factor = MINUS_LOG[self.rng.next() >> 54]
@@ -284,23 +270,23 @@ class Twin:
             (self.order, self.device), self.finish, self.makespan = change, finish, makespan
             self.keep_best()
 
-    def choose_focus(self, tied: bool) -> None:
+    def choose_focus(self) -> None:
         size = self.params.focus
         self.since_sort += 1
         if self.since_sort >= self.params.sort_every:
             self.sort()
             self.since_sort = 0
         self.begin, self.end = 0, self.n - 1
-        if tied or size >= self.n or self.rng.below(32) == 0:
+        if size >= self.n or self.rng.below(32) == 0:
             return
         self.begin = max(0, min(self.rng.below(self.n) - size // 2, self.n - size))
         self.end = self.begin + size - 1
 
-    def visit(self, units: Units, tied: bool, target: int, most: int) -> None:
+    def visit(self, target: int, most: int) -> None:
         end = self.evaluations + min(self.params.visit + self.n // 8, most)
-        self.choose_focus(tied)
+        self.choose_focus()
         while self.evaluations < end:
-            self.step(units)
+            self.step()
         if self.worse_seen >= 1000:
             if self.worse_taken << 20 > target * self.worse_seen:
                 self.temperature -= self.temperature // 16
@@ -316,22 +302,17 @@ class Twin:
         first, second = self.members[a], self.members[b]
         better, other = (second, first) if second.makespan < first.makespan else (first, second)
         self.set_plan(better.order, better.device)
-        marked = set(self.critical()) if self.params.keep_critical else set()
         region: list[int] = []
         size = 1 + self.n // 8 + self.rng.below(self.n // 2 + 1)
         near: int | None = self.rng.below(self.n)
         tries = 0
         while near is not None and len(region) < size and tries < 4 * size:
             tries += 1
-            if near not in marked:
-                marked.add(near)
+            if near not in region:
                 region.append(near)
-            if region:
-                near = self.draw_neighbour(region[self.rng.below(len(region))])
-            else:
-                near = self.rng.below(self.n)
+            near = self.draw_neighbour(region[self.rng.below(len(region))])
         for task in region:
-            for member in self.units.members[self.units.of_task[task]]:
+            for member in self.sets.members[self.sets.of_task[task]]:
                 self.device[member] = other.device[task]
 
     def take_individual(self) -> None:
@@ -345,8 +326,8 @@ class Twin:
             seed = self.seeds[self.cycle % len(self.seeds)]
             self.set_plan(seed.order, seed.device)
             if self.cycle % 3:
-                for unit, members in enumerate(self.units.members):
-                    choices = self.units.choices[unit]
+                for number, members in enumerate(self.sets.members):
+                    choices = self.sets.choices[number]
                     to = choices[self.rng.below(len(choices))]
                     for task in members:
                         self.device[task] = to
@@ -406,16 +387,10 @@ class Twin:
             progress = min(65536, (done << 16) // length)
             if self.hot == 0 and progress > 6554:
                 self.hot = self.temperature
-            tied = (
-                self.tied is not None
-                and not self.is_child
-                and progress * 100 < self.params.tied_percent << 16
-            )
             again = self.is_child or (self.is_one and self.cycle > 1)
             first = self.params.accept_again if again else self.params.accept_first
             first = max(self.params.accept_last, first * min(length // self.n, 256) // 256)
             late = progress >= 32768
             self.critical_percent = self.params.late_percent if late else self.params.critical_percent
             target = temperature_at(first, self.params.accept_last, progress)
-            units = self.tied if tied and self.tied is not None else self.units
-            self.visit(units, tied, target, min(length - done, horizon - self.evaluations))
+            self.visit(target, min(length - done, horizon - self.evaluations))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tvm_sphinx.scheduling.problem import CANNOT_RUN, SchedulingProblem
-from tvm_sphinx.search import SearchSpace
+from tvm_sphinx.scheduling.problem import CANNOT_RUN, NO_GROUP, SchedulingProblem
 
 Kind = str | int
 
@@ -14,6 +13,20 @@ def split_mean(values: list[int]) -> int:
     """Return the mean as the native core rounds it: whole parts and remainders apart."""
     count = len(values)
     return sum(v // count for v in values) + sum(v % count for v in values) // count if count else 0
+
+
+class Sets:
+    """Tasks that must share a device, every other task by itself, and where each set can run."""
+
+    def __init__(self, problem: SchedulingProblem) -> None:
+        found: dict[tuple[str, int], list[int]] = {}
+        for task, group in enumerate(problem.colocation.tolist()):
+            found.setdefault(("task", task) if group == NO_GROUP else ("group", group), []).append(task)
+        self.members = list(found.values())
+        number = {task: index for index, tasks in enumerate(self.members) for task in tasks}
+        self.of_task = [number[task] for task in range(problem.num_tasks)]
+        can_run = problem.exec_ns != CANNOT_RUN
+        self.choices = [np.flatnonzero(can_run[tasks].all(axis=0)).tolist() for tasks in self.members]
 
 
 class Machine:
@@ -56,8 +69,8 @@ def run_heuristic(
     execs, copy = problem.exec_ns.tolist(), problem.copy_ns.tolist()
     if isinstance(kind, int) and any(row[kind] == CANNOT_RUN for row in execs):
         return None
-    space = SearchSpace.untied(n).respecting(problem)
-    unit_of, choices = space.gene_of_task().tolist(), space.allowed(problem)
+    sets = Sets(problem)
+    set_of, choices = sets.of_task, sets.choices
     preds: list[list[tuple[int, int]]] = [[] for _ in range(n)]
     succs: list[list[tuple[int, int]]] = [[] for _ in range(n)]
     for (src, dst), row in zip(problem.edges.tolist(), problem.copy_class.tolist(), strict=True):
@@ -84,13 +97,13 @@ def run_heuristic(
     if isinstance(kind, int):
         forced = [kind] * n
     elif kind == "fastest":
-        for gene, allowed in zip(space.genes, choices, strict=True):
-            sums = [(sum(execs[t][d] for t in gene), d) for d in np.flatnonzero(allowed).tolist()]
-            for t in gene:
+        for tasks, allowed in zip(sets.members, choices, strict=True):
+            sums = [(sum(execs[t][d] for t in tasks), d) for d in allowed]
+            for t in tasks:
                 forced[t] = min(sums)[1]
     elif kind == "cpop":
         priority = [u + d for u, d in zip(up, down, strict=True)]
-        _force_critical_path(problem, priority, preds, succs, forced, unit_of, choices)
+        _force_critical_path(problem, priority, preds, succs, forced, set_of, choices)
     elif kind == "peft":
         for t in reversed(range(n)):
             for d in range(num_devices):
@@ -115,15 +128,15 @@ def run_heuristic(
         ready = [t for t in range(n) if t not in placed and all(p in placed for p, _ in preds[t])]
         task = min(ready, key=lambda t: (-priority[t], t))
         options = []
-        unit = unit_of[task]
-        for d in [forced[task]] if forced[task] >= 0 else np.flatnonzero(choices[unit]).tolist():
+        own = set_of[task]
+        for d in [forced[task]] if forced[task] >= 0 else choices[own]:
             arrivals = [finish[p] + copy[row][device[p]][d] for p, row in preds[task]]
             start = machine.find(d, max([int(problem.release_ns[task, d]), *arrivals]), execs[task][d])
             end = start + execs[task][d]
             options.append((end + int(problem.delivery_ns[task, d]) + bias[task, d], d, start))
         _, on, start = min(options)
         machine.take(on, start, execs[task][on])
-        for t in space.genes[unit]:
+        for t in sets.members[own]:
             forced[t] = on
         device[task], finish[task] = on, start + execs[task][on]
         order.append(task)
@@ -143,7 +156,7 @@ def _shift(problem: SchedulingProblem) -> int:
     return shift
 
 
-def _force_critical_path(problem, priority, preds, succs, forced, unit_of, choices) -> None:  # type: ignore[no-untyped-def]
+def _force_critical_path(problem, priority, preds, succs, forced, set_of, choices) -> None:  # type: ignore[no-untyped-def]
     entries = [t for t in range(problem.num_tasks) if not preds[t]]
     if not entries:
         return
@@ -158,5 +171,5 @@ def _force_critical_path(problem, priority, preds, succs, forced, unit_of, choic
         costs.append((int((column == CANNOT_RUN).sum()), int(np.maximum(column, 0).sum()), d))
     best = min(costs)[2]
     for t in path:
-        if choices[unit_of[t]][best]:
+        if best in choices[set_of[t]]:
             forced[t] = best

@@ -22,7 +22,9 @@ import tvm_sphinx
 from tests.tune.networks import extract, one_core, product_net, write_model
 from tvm_sphinx.cli import main
 from tvm_sphinx.cost.choose.agreement import agree
-from tvm_sphinx.cost.choose.candidates import Candidate, choose_kernels, default_loops, serial_sum_ns
+from tvm_sphinx.cost.choose.candidates import Candidate
+from tvm_sphinx.cost.choose.costing import cost_kernels
+from tvm_sphinx.cost.choose.default_loops import default_loops, serial_sum_ns
 from tvm_sphinx.cost.measure.kernel_timing import MeasureConfig, random_tensor
 from tvm_sphinx.cost.measure.lane_timing import load_for_lanes
 from tvm_sphinx.cost.records.store import RecordStore, record_path
@@ -35,7 +37,7 @@ from tvm_sphinx.tune.apply import TunedKernels
 from tvm_sphinx.tune.paths import tuning_root
 from tvm_sphinx.tune.session import TuneConfig
 from tvm_sphinx.tune.space import mark_scheduled
-from tvm_sphinx.tune.worker import Bench, build
+from tvm_sphinx.tune.worker import TimingJob, build
 from tvm_sphinx.tune.workers import Workers
 
 PLATFORM = """
@@ -94,9 +96,9 @@ def test_records_count_towards_the_trials(tuned: Path) -> None:
 def test_compile_takes_a_tuned_kernel_where_it_is_faster(
     tuned: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tvm_sphinx.cost.choose.candidates.is_faster", lambda *_: True)
+    monkeypatch.setattr("tvm_sphinx.cost.choose.kernel_costs.is_faster", lambda *_: True)
     monkeypatch.setattr(
-        "tvm_sphinx.cost.choose.candidates.may_win", lambda *_: True
+        "tvm_sphinx.cost.choose.kernel_costs.may_win", lambda *_: True
     )  # whatever the clock says
     compiled = tvm_sphinx.compile(product_net(), one_core(), records=tuned, with_reference=False)
     assert compiled.report is not None
@@ -141,13 +143,13 @@ def test_a_wrong_candidate_is_dropped_and_not_tried_again() -> None:
 
     config = MeasureConfig(sample_ms=0.5)
     with pytest.warns(UserWarning, match="computes other numbers"):
-        choices = choose_kernels(extraction, platform, records, [_Always(wrong)], config=config)
+        choices = cost_kernels(extraction, platform, records, [_Always(wrong)], config=config).choices
     known = len(records)
     origins = {choices.origin(kernel, platform.devices[0]) for kernel in extraction.kernels}
     assert origins <= {"rule", "default"}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        again = choose_kernels(extraction, platform, records, [_Always(wrong)], config=config)
+        again = cost_kernels(extraction, platform, records, [_Always(wrong)], config=config).choices
     assert len(records) == known
     assert {k: c.origin for k, c in again.chosen.items()} == {
         k: c.origin for k, c in choices.chosen.items()
@@ -156,12 +158,12 @@ def test_a_wrong_candidate_is_dropped_and_not_tried_again() -> None:
 
 def test_a_source_can_add_a_faster_implementation(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a library call would be: another PrimFunc, with an origin of its own."""
-    monkeypatch.setattr("tvm_sphinx.cost.choose.candidates.is_faster", lambda *_: True)
+    monkeypatch.setattr("tvm_sphinx.cost.choose.kernel_costs.is_faster", lambda *_: True)
     platform = one_core()
     extraction = extract(product_net(), platform)
     source = _Always(lambda kernel: mark_scheduled(kernel.function).with_attr("sphinx.test", 1))
     config = MeasureConfig(sample_ms=0.5)
-    choices = choose_kernels(extraction, platform, RecordStore(None), [source], config=config)
+    choices = cost_kernels(extraction, platform, RecordStore(None), [source], config=config).choices
     assert source.asked == len(extraction.kernels)
     assert "library" in {candidate.origin for candidate in choices.chosen.values()}
     for kernel in extraction.kernels.values():
@@ -174,9 +176,8 @@ def test_default_loops_are_left_out_where_their_sums_are_too_slow() -> None:
     steps = 512 * 512
     function = slow_sum()
     assert 0.2 * steps < serial_sum_ns(function) < steps
-    kernel = Kernel("sum", function, ())
-    assert default_loops(kernel, rule_ns=int(serial_sum_ns(function))) is None
-    assert default_loops(kernel, rule_ns=10 * steps) is not None
+    assert default_loops(function, rule_ns=int(serial_sum_ns(function))) is None
+    assert default_loops(function, rule_ns=10 * steps) is not None
 
 
 def test_agreement_is_relative_to_the_largest_value() -> None:
@@ -189,13 +190,13 @@ def test_agreement_is_relative_to_the_largest_value() -> None:
     assert not agree([np.array([1, 2])], [np.array([1, 3])])
 
 
-def bench_of(function: Any, key: str = "bench") -> Bench:
+def job_of(function: Any, key: str = "job") -> TimingJob:
     device = one_core().devices[0]
     types = [
         tvm.relax.TensorType([int(e) for e in param.shape], str(param.dtype))
         for param in function.params
     ]
-    return Bench(key, device, tuple(types), (), 0, build(on_device(function, device)), 0.5)
+    return TimingJob(key, device, tuple(types), (), 0, build(on_device(function, device)), 0.5)
 
 
 def on_device(function: Any, device: Device) -> Any:
@@ -219,22 +220,22 @@ def test_a_candidate_that_crashes_hangs_or_is_wrong_does_no_harm(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     function = slow_sum(64)
-    bench = bench_of(function)
-    crash, hang = (build(on_device(calling(name), bench.device)) for name in ("abort", "pause"))
+    job = job_of(function)
+    crash, hang = (build(on_device(calling(name), job.device)) for name in ("abort", "pause"))
     source = te.placeholder((64, 64), name="source")
     zero = te.compute((64,), lambda i: tvm.tirx.const(0.0, "float32"), name="zero")
-    wrong = build(on_device(te.create_prim_func([source, zero]), bench.device))
+    wrong = build(on_device(te.create_prim_func([source, zero]), job.device))
     with Workers(1) as workers:
         (failed,) = workers.build([function])  # it carries no target
         assert isinstance(failed, str)
-        assert workers.measure(bench, bench.reference, 1e-6)[0]
-        samples, why = workers.measure(bench, wrong, 1e-6)
+        assert workers.measure(job, job.reference, 1e-6)[0]
+        samples, why = workers.measure(job, wrong, 1e-6)
         assert samples == []
         assert "other numbers" in why
-        assert workers.measure(bench, crash, 1e-6) == ([], "it ends the process")
-        assert workers.measure(bench, bench.reference, 1e-6)[0]
+        assert workers.measure(job, crash, 1e-6) == ([], "it ends the process")
+        assert workers.measure(job, job.reference, 1e-6)[0]
         monkeypatch.setattr("tvm_sphinx.tune.workers._LEAST_RUN_TIMEOUT_S", 1.0)
-        assert workers.measure(bench, hang, 1e-6) == ([], "it takes too long to run")
+        assert workers.measure(job, hang, 1e-6) == ([], "it takes too long to run")
 
 
 def test_a_kill_loses_nothing(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 from ..errors import PlatformError
 from ..platform import Device, Platform
+from ..platform.device import one_of_each_class
 from ..platform.machine import group_name, usable_cores
+from ..report.files import check_writable, write_text
 from .compile import add_model_arguments, chosen_platform, parse_input_shapes
-from .files import check_writable, write_text
 from .progress import ProgressLine
 
 
@@ -52,8 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from ..cost.bench import bench_kernels, format_rows, measure_peak, to_json
     from ..frontend.extract import extract_task_graph
     from ..frontend.load import entry_function, load_model
-    from ..frontend.lower import lower_to_kernels
-    from ..platform.targets import device_target
+    from ..frontend.lower import lower_for_platform
     from ..runtime.kernels import check_processor
     from ..tune.apply import open_records
 
@@ -62,8 +62,7 @@ def run(args: argparse.Namespace) -> int:
     store, sources = open_records(args.records)
     module = load_model(args.FILE, input_shapes=input_shapes)
     entry = entry_function(module, args.entry)
-    targets = [device_target(device) for device in devices]
-    extraction = extract_task_graph(lower_to_kernels(module, targets[0], entry, targets=targets), entry)
+    extraction = extract_task_graph(lower_for_platform(module, Platform(tuple(devices)), entry), entry)
     results = []
     for device in devices:
         peak = measure_peak(device)
@@ -95,4 +94,4 @@ def bench_devices(platform: Platform, cores: int | None) -> list[Device]:
             raise PlatformError(f"Expected --cores from 1 to {len(present)}; got {cores}.")
         taken = present[:cores]
         cpus = [replace(device, name=group_name(taken), cores=taken) for device in cpus]
-    return list({device.cost_class: device for device in reversed(cpus)}.values())[::-1]
+    return one_of_each_class(cpus)

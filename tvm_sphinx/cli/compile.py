@@ -7,12 +7,13 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SphinxError
-from ..platform import NAMED_PLATFORMS, Platform
+from ..platform import NAMED_PLATFORMS
+from ..report.files import check_writable
 from .durations import parse_duration
-from .files import check_writable
 from .progress import ProgressLine
 
 if TYPE_CHECKING:
+    from ..platform import Platform
     from ..program.compiled import CompiledModel
 
 
@@ -58,10 +59,21 @@ def add_parser(subparsers: Any) -> None:
         "--prune",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="start the search from a schedule of the recurring layers folded together; default: yes",
+        help="search segments that recur once, and blocks of tasks first; default: yes",
     )
     parser.add_argument(
         "--no-reference", action="store_true", help="leave out the build for the best single device"
+    )
+    parser.add_argument(
+        "--verify",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="compare the program with the model run by its own framework; default: yes",
+    )
+    parser.add_argument(
+        "--verify-inputs",
+        metavar="FILE.npz",
+        help="inputs by the names of the model file to verify with; default: drawn",
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="also print where each task runs")
     parser.add_argument("-q", "--quiet", action="store_true", help="print no progress")
@@ -90,7 +102,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "the n-th core of this machine",
     )
     parser.add_argument(
-        "--input-shapes", help="shapes of ONNX inputs that the file leaves open: 'x:[1,3],y:[1]'"
+        "--input-shapes", help="shapes of ONNX inputs that the file leaves open: 'x:[1,3],y:0:[1]'"
     )
     parser.add_argument("--entry", help="Relax function to schedule; default: main, or the only one")
     parser.add_argument("--records", default="default", help="file of measured times to use and extend")
@@ -99,15 +111,21 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the subcommand."""
     input_shapes = parse_input_shapes(args.input_shapes)
-    check_writable(args.output)
+    check_writable(args.output, besides=args.FILE)
     budget_s = None
     if args.measure_budget is not None:
         budget_s = parse_duration(args.measure_budget, "--measure-budget")
-    platform = _remote_platform(args)
     from ..cost.measure.kernels import MeasureConfig
     from ..pipeline import compile
+    from ..platform import remote_platform
+    from ..program.array_files import read_inputs
     from ..search import Stop
 
+    verify_inputs = None if args.verify_inputs is None else read_inputs(args.verify_inputs)
+    if args.rpc_key is None:
+        platform = chosen_platform(args)
+    else:
+        platform = remote_platform(args.platform, args.target, args.rpc_key, args.rpc_tracker)
     compiled = compile(
         args.FILE,
         platform,
@@ -122,10 +140,11 @@ def run(args: argparse.Namespace) -> int:
         measure_budget_s=budget_s,
         cost_model=args.cost_model,
         with_reference=not args.no_reference,
+        verify=args.verify,
+        verify_inputs=verify_inputs,
+        output=args.output,
         progress=ProgressLine(quiet=args.quiet),
     )
-    if args.output:
-        compiled.save(args.output)
     print(f"{args.FILE} on {', '.join(device.name for device in platform.devices)}\n")
     print(compiled.describe(verbose=args.verbose))
     print(f"\nstages               {format_stages(compiled)}")
@@ -149,6 +168,7 @@ def parse_input_shapes(text: str | None) -> dict[str, list[int]] | None:
     """
     if text is None:
         return None
+    # A name may hold colons, as those of TensorFlow do: what stands before the last one.
     pattern = r"\s*([^\s,\[\]]+)\s*:\s*\[([\d\s,]*)\]\s*"
     if not re.fullmatch(f"{pattern}(,{pattern})*", text):
         raise SphinxError(f"Expected --input-shapes in the form 'x:[1,3],y:[1]'; got {text!r}.")
@@ -160,17 +180,6 @@ def parse_input_shapes(text: str | None) -> dict[str, list[int]] | None:
 
 def chosen_platform(args: argparse.Namespace) -> Platform:
     """Return the platform that the arguments of `add_model_arguments` name."""
-    return Platform.of_targets(args.target) if args.target else Platform.named(args.platform)
+    from ..platform import load_platform, platform_of_targets
 
-
-def _remote_platform(args: argparse.Namespace) -> Platform:
-    """Return the chosen platform, on the machines of the RPC key if there is one."""
-    if args.rpc_key is None:
-        return chosen_platform(args)
-    if args.rpc_tracker is None:
-        raise SphinxError(f"Expected --rpc-tracker HOST:PORT with --rpc-key {args.rpc_key}.")
-    if not args.target and args.platform in NAMED_PLATFORMS:
-        raise SphinxError(
-            f"Expected a platform file or --target with --rpc-key; {args.platform!r} is this machine."
-        )
-    return chosen_platform(args).with_rpc_key(args.rpc_key)
+    return platform_of_targets(args.target) if args.target else load_platform(args.platform)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SphinxError, UnsupportedError
-from ..platform import NAMED_PLATFORMS, Platform
+from ..platform import NAMED_PLATFORMS
+from ..report.files import check_writable, write_text
 from .compile import parse_input_shapes
-from .files import check_writable, write_text
 
 if TYPE_CHECKING:
     from ..scheduling.graph import TaskGraph
@@ -27,7 +27,7 @@ def add_parser(subparsers: Any) -> None:
         description=(
             "Print the placement that 'tvm-sphinx compile' found, and the subgraphs that recur as a\n"
             "tree with counts; with --run also a run of it. Of a model file, which is not compiled,\n"
-            "print what recurs, and what tying it does to the search space."
+            "print what recurs."
         ),
     )
     parser.add_argument(
@@ -98,15 +98,13 @@ def _explain_model(args: argparse.Namespace) -> int:
             f"Expected a program that 'tvm-sphinx compile' wrote, to run it; "
             f"got the model {args.FILE!r}."
         )
-    from ..patterns import find_patterns, report_structure
-    from ..pipeline import extract_graph
+    from ..frontend.model_graph import extract_graph
+    from ..platform import load_platform
 
-    platform = Platform.named(args.platform)
+    platform = load_platform(args.platform)
     shapes = parse_input_shapes(args.input_shapes)
     graph = extract_graph(args.FILE, platform, input_shapes=shapes, function=args.entry)
     graph = replace(graph, name=Path(args.FILE).stem)
-    report = report_structure(graph, find_patterns(graph), len(platform.devices))
-    print(f"search space         {report.describe()}, by structure alone\n")
     print(_patterns(args, graph))
     return 0
 
@@ -115,9 +113,9 @@ def _patterns(args: argparse.Namespace, graph: TaskGraph) -> str:
     """Return the tree of the patterns; write their drawing, if one is asked for."""
     from ..patterns import (
         describe_patterns,
-        draw_patterns,
         find_patterns,
         operator_labels,
+        patterns_dot,
         patterns_html,
         patterns_svg,
     )
@@ -127,6 +125,6 @@ def _patterns(args: argparse.Namespace, graph: TaskGraph) -> str:
     tree = describe_patterns(graph, hierarchy)
     if not args.patterns:
         return tree
-    draw = {".svg": patterns_svg, ".html": patterns_html, ".dot": draw_patterns}
+    draw = {".svg": patterns_svg, ".html": patterns_html, ".dot": patterns_dot}
     write_text(args.patterns, draw[Path(args.patterns).suffix](graph, hierarchy))
     return f"{tree}\nwrote                {args.patterns}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SphinxError
-from .files import check_writable, write_text
+from ..report.files import check_writable, write_text
 
 if TYPE_CHECKING:
     from ..cost.records.files import Selection
@@ -40,11 +40,6 @@ def add_parser(subparsers: Any) -> None:
     )
     merge.add_argument("SOURCES", nargs="+", metavar="FILE", help="record files")
     merge.add_argument("-o", "--output", default="default", help="the file that takes them")
-    merge.add_argument(
-        "--adopt",
-        action="store_true",
-        help="take lines of schema 1, which name no machine, as measured on this machine",
-    )
     merge.set_defaults(run=run_merge)
     prune = actions.add_parser(
         "prune",
@@ -171,18 +166,17 @@ def _short_target(target: str) -> str:
 def run_merge(args: argparse.Namespace) -> int:
     """Merge files, and the kernels beside them, and print what came of each line."""
     from ..cost.records.files import merge_files, merge_kernels
-    from ..cost.records.kernel_lines import text_path
-    from ..platform.machine import machine_id
+    from ..cost.records.kernel_lines import archive_path
 
     output = _path(args.output)
     sources = [_path(source) for source in args.SOURCES]
     # Kernels without times are harmless, if the records cannot be written; times without kernels are
     # nothing to learn from.
     kernels = merge_kernels(sources, output)
-    records = merge_files(sources, output, machine_id() if args.adopt else None)
+    records = merge_files(sources, output)
     _print_merged("records", output, records)
     if kernels.total():
-        _print_merged("kernels", text_path(output), kernels)
+        _print_merged("kernels", archive_path(output), kernels)
     return 0
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ModelError, SphinxError
-from .files import check_writable, write_text
+from ..errors import SphinxError
+from ..interrupt import raise_if_interrupted
+from ..report.files import check_writable, write_text
 
 if TYPE_CHECKING:
     from ..program.compiled import CompiledModel
@@ -24,7 +24,9 @@ def add_parser(subparsers: Any) -> None:
         description="Run a program that 'tvm-sphinx compile -o' wrote.",
     )
     parser.add_argument("FILE", help="the program")
-    parser.add_argument("-i", "--inputs", help="inputs by name, as .npz; default: see --fill-mode")
+    parser.add_argument(
+        "-i", "--inputs", help="inputs by the names of the model file, as .npz; default: see --fill-mode"
+    )
     parser.add_argument("-o", "--outputs", help="write the outputs to this .npz file")
     parser.add_argument("--fill-mode", choices=_FILL_MODES, default="random", help="default: random")
     parser.add_argument("--seed", type=int, default=0, help="seed of random inputs; default: 0")
@@ -44,16 +46,19 @@ def run(args: argparse.Namespace) -> int:
     for name in ("repeat", "number"):
         if getattr(args, name) < 1:
             raise SphinxError(f"Expected --{name} >= 1; got {getattr(args, name)}.")
-    check_writable(args.trace)
+    for output in (args.trace, args.outputs):
+        check_writable(output, besides=args.FILE)
+    from ..program.array_files import write_outputs
     from ..program.compiled import CompiledModel, largest_difference
 
     compiled = CompiledModel.load(args.FILE)
     inputs = _inputs(args, compiled)
     outputs = compiled.run(inputs)
+    raise_if_interrupted()
     if args.outputs:
-        _write_outputs(args.outputs, outputs)
-    for number, output in enumerate(outputs):
-        print(f"output {number}             {output.dtype} {list(output.shape)}")
+        write_outputs(args.outputs, dict(zip(compiled.output_names, outputs, strict=True)))
+    for name, output in zip(compiled.output_names, outputs, strict=True):
+        print(f"{name:<20} {output.dtype} {list(output.shape)}")
     if compiled.note:
         print(f"note                 {compiled.note}")
     if compiled.reference is not None:
@@ -75,27 +80,23 @@ def run(args: argparse.Namespace) -> int:
 def _inputs(args: argparse.Namespace, compiled: CompiledModel) -> dict[str, Any]:
     import numpy as np
 
+    from ..program.array_files import read_inputs
+
     if args.inputs is None:
         inputs = compiled.random_inputs(args.seed)
         if args.fill_mode != "random":
             value = 0 if args.fill_mode == "zeros" else 1
             inputs = {name: np.full_like(array, value) for name, array in inputs.items()}
         return inputs
-    try:
-        with np.load(args.inputs, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"Cannot read inputs {args.inputs!r} as .npz: {error}") from error
-
-
-def _write_outputs(path: str, outputs: list[Any]) -> None:
-    import numpy as np
-
-    try:
-        with open(Path(path), "wb") as file:
-            np.savez(file, **{f"output_{number}": output for number, output in enumerate(outputs)})
-    except OSError as error:
-        raise SphinxError(f"Cannot write {path!r}: {error.strerror}.") from error
+    given = read_inputs(args.inputs)
+    types = {spec.name: spec.dtype for spec in compiled.inputs}
+    # NumPy's files have no name for this type.
+    return {
+        name: array.view("bfloat16")
+        if types.get(name) == "bfloat16" and array.dtype.str == "|V2"
+        else array
+        for name, array in given.items()
+    }
 
 
 def _print_times(compiled: CompiledModel, inputs: dict[str, Any], repeat: int, number: int) -> None:

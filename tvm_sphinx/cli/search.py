@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
-from ..errors import SphinxError
+from ..report.files import check_writable, write_text
 from ..scheduling.problem_file import read_problem
-from ..search import ALGORITHMS, ParamsError, SearchResult, Stop, choose_algorithm, search_schedule
-from ..search.exact import PROVABLE_TASKS, ExactParams
-from .files import check_writable
+from ..search import ALGORITHMS, ParamsError, SearchResult, Stop, check_search, search_schedule
+from ..search.exact import ExactParams
 
 
 def add_parser(subparsers: Any) -> None:
@@ -36,8 +34,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--algorithm",
         metavar="NAME",
-        help=f"one of {', '.join(sorted(ALGORITHMS))}; default: cpga, and without a budget on up to "
-        f"{PROVABLE_TASKS} tasks exact, which proves the optimum, where OR-Tools is installed",
+        help=f"one of {', '.join(sorted(ALGORITHMS))}; default: cpga; exact goes on from that until the "
+        f"optimum is proven, and needs OR-Tools",
     )
     parser.add_argument(
         "--window",
@@ -58,21 +56,21 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Search, print a summary, and write the schedule file."""
     if args.output != "-":
-        check_writable(args.output)
-    problem = read_problem(args.problem)
+        check_writable(args.output, besides=args.problem)
     stop = None
     if args.time_limit is not None or args.max_evaluations is not None:
         stop = Stop(max_evaluations=args.max_evaluations, time_limit_s=args.time_limit)
-    algorithm = args.algorithm or choose_algorithm(problem, stop)
+    algorithm = args.algorithm or ("cpga" if args.window is None else "exact")
+    check_search(algorithm, args.seed, stop)
     params = None
     if args.window is not None:
-        algorithm = args.algorithm or "exact"
         if algorithm != "exact" or args.window < 2:
             raise ParamsError(
                 f"Expected --window of 2 tasks or more, with --algorithm exact; got --window "
                 f"{args.window}, --algorithm {algorithm}."
             )
         params = ExactParams(window=args.window)
+    problem = read_problem(args.problem)
     result = search_schedule(problem, algorithm=algorithm, seed=args.seed, params=params, stop=stop)
     best = result.best
     summary = (
@@ -83,16 +81,15 @@ def run(args: argparse.Namespace) -> int:
         f"{result.algorithm}: {result.evaluations} evaluations in {result.runtime_s:.2f} s, "
         f"stopped by {result.stop_reason}"
     )
+    if result.pruning is not None:
+        summary += f"\n{result.pruning.describe()}"
     if args.output == "-":
         print(summary, file=sys.stderr)
         print(json.dumps(schedule_file(result)))
         return 0
     print(summary)
     if args.output is not None:
-        try:
-            Path(args.output).write_text(json.dumps(schedule_file(result)) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise SphinxError(f"Cannot write {args.output!r}: {error.strerror}.") from error
+        write_text(args.output, json.dumps(schedule_file(result)) + "\n")
     return 0
 
 

@@ -6,9 +6,9 @@ import argparse
 from typing import Any
 
 from ..errors import SphinxError
-from ..platform import NAMED_PLATFORMS, Platform
+from ..platform import NAMED_PLATFORMS
+from ..report.files import check_writable
 from .durations import parse_duration
-from .files import check_writable
 from .progress import ProgressLine
 
 
@@ -53,8 +53,9 @@ def run(args: argparse.Namespace) -> int:
     from ..cost.model.model_file import default_model_path, save_cost_model
     from ..cost.model.training import default_devices, train_model
     from ..cost.records.store import RecordStore, record_path
+    from ..platform import load_platform
 
-    devices = Platform.named(args.platform).devices if args.platform else default_devices()
+    devices = load_platform(args.platform).devices if args.platform else default_devices()
     records = RecordStore(record_path(args.records))
     model = train_model(
         devices,

@@ -7,8 +7,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SphinxError
-from ..platform import NAMED_PLATFORMS, Platform
-from ..report.placement import format_ns, format_table
+from ..platform import NAMED_PLATFORMS
+from ..report.text import format_ns, format_table
 from .compile import parse_input_shapes
 from .progress import ProgressLine
 
@@ -64,10 +64,11 @@ def run(args: argparse.Namespace) -> int:
     """Run the subcommand."""
     input_shapes = parse_input_shapes(args.input_shapes)
     tasks = parse_tasks(args.tasks)
-    platform = Platform.named(args.platform)
+    from ..platform import load_platform
     from ..tune import tune_model
     from ..tune.session import TuneConfig
 
+    platform = load_platform(args.platform)
     config = TuneConfig(args.trials, args.time_limit, args.seed)
     result = tune_model(
         args.FILE,

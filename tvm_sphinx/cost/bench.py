@@ -15,10 +15,12 @@ from .._tvm import tvm
 from ..errors import UnsupportedError
 from ..frontend.extract import Extraction, Kernel, kernel_flops
 from ..kernels import compute, rule_of
-from ..platform import Device, Platform
+from ..platform import Device
 from ..progress import Progress
-from ..report.placement import format_table
-from .choose.candidates import CandidateSource, KernelChoices, choose_kernels
+from ..report.text import format_table
+from .choose.candidates import CandidateSource
+from .choose.costing import decide_kernels
+from .choose.kernel_costs import Implementation
 from .measure.kernel_timing import MeasureConfig, kernel_of, operand_bytes
 from .measure.kernels import measure_kernels
 from .records.store import RecordStore, median_and_spread
@@ -133,25 +135,19 @@ def bench_kernels(
     sources
         Implementations beside those of the rules, such as tuned ones.
     config, progress
-        As for `tvm_sphinx.cost.measure.kernels.measure_costs`.
+        As for `tvm_sphinx.cost.choose.costing.cost_kernels`.
     """
-    kernels = list(extraction.kernels.values())
     calls = Counter(task.kernel for task in extraction.graph.tasks)
     first = {task.kernel: task for task in reversed(extraction.graph.tasks)}
-    config = config or MeasureConfig()
-    choices = choose_kernels(
-        extraction, Platform((device,)), records, sources, config=config, progress=progress
-    )
-    stage = f"measure on {device.name}"
-    found = measure_kernels(
-        kernels, device, records, config, stage, progress, implement=choices.function
-    )
+    kernels = extraction.kernels.values()
+    costs = decide_kernels(kernels, (device,), records, sources, config=config, progress=progress)
     rows = []
-    for kernel, record in zip(kernels, found, strict=True):
-        if not record.samples_ns:
+    for cost in costs.values():
+        best, kernel = cost.best, cost.rule.kernel
+        if best.time_ns < 0:
             continue  # it has no code for this device
         task = first[kernel.id]
-        time_ns = max(1, median_and_spread(record.samples_ns)[0])
+        time_ns = max(1, best.time_ns)
         gflops, gbytes = task.flops / time_ns, operand_bytes(kernel) / time_ns
         share = min(1.0, max(gflops / peak.gflops, gbytes / peak.gbytes_per_s))
         total_ns = calls[kernel.id] * time_ns
@@ -166,7 +162,7 @@ def bench_kernels(
                 gbytes_per_s=gbytes,
                 peak_share=share,
                 lost_ns=int(total_ns * (1.0 - share)),
-                rule=_rule(kernel, device, choices),
+                rule=_rule(best),
             )
         )
     return sorted(rows, key=lambda row: (-row.lost_ns, row.name))
@@ -177,13 +173,13 @@ def _row_name(kinds: Sequence[str], kernel: Kernel) -> str:
     return f"{'+'.join(kinds)} -> {shape or 'scalar'} [{kernel.id[:8]}]"
 
 
-def _rule(kernel: Kernel, device: Device, choices: KernelChoices) -> str:
-    if kernel.is_external:
+def _rule(best: Implementation) -> str:
+    if best.kernel.is_external:
         return "extern"
-    origin = choices.origin(kernel.id, device)
+    origin = best.candidate.origin
     if origin == "default":
         return ""
-    return rule_of(choices.function(kernel, device)) if origin == "rule" else origin
+    return rule_of(best.function) if origin == "rule" else origin
 
 
 def format_rows(rows: Sequence[KernelRow], peak: Peak, limit: int | None = None) -> str:

@@ -16,7 +16,7 @@ from ..scheduling.graph import TaskGraph
 from ..scheduling.problem import UNLIMITED, Int64Array, SchedulingProblem
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CostTable:
     """Costs of a task graph (N tasks) on a platform (D devices).
 
@@ -83,6 +83,16 @@ class CostTable:
             raise ProblemError("Expected bandwidth_bytes_per_s > 0.")
         if not ((self.slowdown >= 1) & (self.slowdown < math.inf)).all():
             raise ProblemError(f"Expected slowdown >= 1; got {self.slowdown.min(initial=1)}.")
+
+    def __repr__(self) -> str:
+        tasks, devices = self.exec_ns.shape
+        share = float(self.measured.mean()) if self.measured.size else 1.0
+        return f"<CostTable of {tasks} tasks on {devices} devices: {share:.0%} measured>"
+
+    @property
+    def measured_share(self) -> float:
+        """Share of the times that were measured; 1 where there are none."""
+        return float(self.measured.mean()) if self.measured.size else 1.0
 
     @property
     def loaded_ns(self) -> Int64Array:

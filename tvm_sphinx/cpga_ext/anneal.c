@@ -32,12 +32,12 @@ int cpga_annealer_init(cpga_annealer *self, const cpga_problem *problem,
     self->params = *params;
     self->num_critical = -1;
     cpga_rng_seed(&self->rng, seed);
-    cpga_cooling_init(&self->cooling);
+    cpga_fixed_init(&self->fixed);
     self->critical = cpga_calloc(problem->num_tasks, (int64_t)sizeof *self->critical);
     self->old_window = cpga_calloc(problem->num_tasks, (int64_t)sizeof *self->old_window);
     int status = self->critical == NULL || self->old_window == NULL ? CPGA_ERR_MEMORY : CPGA_OK;
     if (status == CPGA_OK)
-        status = cpga_plan_init(&self->plan, problem);
+        status = cpga_paths_init(&self->plan, problem);
     if (status == CPGA_OK)
         status = cpga_move_init(&self->move, problem);
     if (status == CPGA_OK)
@@ -50,7 +50,7 @@ int cpga_annealer_init(cpga_annealer *self, const cpga_problem *problem,
 }
 
 void cpga_annealer_free(cpga_annealer *self) {
-    cpga_plan_free(&self->plan);
+    cpga_paths_free(&self->plan);
     cpga_move_free(&self->move);
     cpga_memory_free(&self->memory);
     cpga_chromosome_free(&self->best);
@@ -76,7 +76,7 @@ static void keep_best(cpga_annealer *self) {
 }
 
 void cpga_annealer_load(cpga_annealer *self, const int32_t *order, const int32_t *device) {
-    cpga_plan_load(&self->plan, order, device);
+    cpga_paths_load(&self->plan, order, device);
     self->overflow = cpga_memory_overflow(&self->memory, self->plan.device, self->plan.finish);
     self->num_critical = -1;
     self->evaluations++;
@@ -86,10 +86,10 @@ void cpga_annealer_load(cpga_annealer *self, const int32_t *order, const int32_t
 /* A task to change: of a critical path as often as is wanted at present, any task in focus
  * otherwise. */
 static int32_t draw_task(cpga_annealer *self) {
-    const cpga_plan *plan = &self->plan;
+    const cpga_paths *plan = &self->plan;
     if (cpga_rng_index(&self->rng, 100) < self->critical_percent) {
         if (self->num_critical < 0)
-            self->num_critical = cpga_plan_critical(plan, self->critical);
+            self->num_critical = cpga_paths_critical(plan, self->critical);
         if (self->num_critical > 0)
             return self->critical[cpga_rng_index(&self->rng, self->num_critical)];
     }
@@ -98,15 +98,15 @@ static int32_t draw_task(cpga_annealer *self) {
 
 /* Apply the change that was tried, unless it needs more memory than before; true if applied. */
 static int apply_if_it_fits(cpga_annealer *self) {
-    cpga_plan *plan = &self->plan;
+    cpga_paths *plan = &self->plan;
     cpga_move *move = &self->move;
     if (!self->problem->has_memory_limit) {
-        cpga_plan_apply(plan, move->first, move->last);
+        cpga_paths_apply(plan, move->first, move->last);
         return 1;
     }
     size_t bytes = (size_t)(move->last - move->first + 1) * sizeof *plan->order;
     memcpy(self->old_window, plan->order + move->first, bytes);
-    cpga_plan_apply(plan, move->first, move->last);
+    cpga_paths_apply(plan, move->first, move->last);
     int64_t overflow = cpga_memory_overflow(&self->memory, plan->device, plan->finish);
     if (overflow <= self->overflow) {
         self->overflow = overflow;
@@ -114,22 +114,23 @@ static int apply_if_it_fits(cpga_annealer *self) {
     }
     cpga_move_undo(move, plan);
     memcpy(plan->window, self->old_window, bytes);
-    cpga_plan_apply(plan, move->first, move->last);
+    cpga_paths_apply(plan, move->first, move->last);
     return 0;
 }
 
 /* Draw a change, value it, and accept or refuse it. */
-static void step(cpga_annealer *self, const cpga_units *units) {
-    cpga_plan *plan = &self->plan;
+static void step(cpga_annealer *self) {
+    cpga_paths *plan = &self->plan;
     cpga_move *move = &self->move;
     int32_t task = draw_task(self);
     self->evaluations++;
-    if (!cpga_move_draw(move, plan, units, &self->params.moves, &self->rng, task))
+    if (!cpga_move_draw(move, plan, &self->params.moves, &self->rng, task))
         return;
-    int64_t limit = plan->makespan + cpga_allowance(&self->cooling, &self->rng, self->temperature);
+    int64_t limit =
+        plan->makespan + cpga_fixed_allowance(&self->fixed, &self->rng, self->temperature);
     if (self->overflow > 0)
         limit = CPGA_ABOVE_LIMIT - 1; /* first of all it has to fit */
-    int64_t value = cpga_plan_try(plan, move->first, move->last, limit);
+    int64_t value = cpga_paths_try(plan, move->first, move->last, limit);
     self->worse_seen += value > plan->makespan;
     if (value == CPGA_ABOVE_LIMIT) {
         cpga_move_undo(move, plan);
@@ -142,32 +143,31 @@ static void step(cpga_annealer *self, const cpga_units *units) {
     }
 }
 
-static void choose_focus(cpga_annealer *self, int tied) {
+static void choose_focus(cpga_annealer *self) {
     int32_t tasks = self->problem->num_tasks, size = self->params.focus;
     self->num_critical = -1;
     if (++self->since_sort >= self->params.sort_every) {
-        cpga_plan_sort(&self->plan);
+        cpga_paths_sort(&self->plan);
         self->since_sort = 0;
     }
     /* Tasks of a memory-limited problem are checked against the whole schedule at every change. */
-    int whole = tied || size >= tasks || self->problem->has_memory_limit;
+    int whole = size >= tasks || self->problem->has_memory_limit;
     if (whole || cpga_rng_index(&self->rng, WHOLE_ONE_IN) == 0) {
-        cpga_plan_focus(&self->plan, 0, tasks - 1);
+        cpga_paths_focus(&self->plan, 0, tasks - 1);
         return;
     }
     int32_t begin = cpga_rng_index(&self->rng, tasks) - size / 2;
     begin = cpga_imax(0, cpga_imin(begin, tasks - size));
-    cpga_plan_focus(&self->plan, begin, begin + size - 1);
+    cpga_paths_focus(&self->plan, begin, begin + size - 1);
 }
 
-void cpga_annealer_visit(cpga_annealer *self, const cpga_units *units, int tied, int64_t target,
-                         int64_t max_evaluations) {
+void cpga_annealer_visit(cpga_annealer *self, int64_t target, int64_t max_evaluations) {
     /* A focus costs time linear in the tasks: stay longer where there are many. */
     int64_t stay = self->params.visit + self->problem->num_tasks / 8;
     int64_t end = self->evaluations + cpga_min(stay, max_evaluations);
-    choose_focus(self, tied);
+    choose_focus(self);
     while (self->evaluations < end)
-        step(self, units);
+        step(self);
     if (self->worse_seen < STEERING_SAMPLE)
         return;
     if ((self->worse_taken << 20) > target * self->worse_seen)

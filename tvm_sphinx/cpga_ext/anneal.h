@@ -32,8 +32,8 @@ typedef struct cpga_annealer {
     const cpga_problem *problem;
     cpga_anneal_params params;
     cpga_rng rng;
-    cpga_cooling cooling;
-    cpga_plan plan;
+    cpga_fixed_tables fixed;
+    cpga_paths plan;
     cpga_move move;
     cpga_memory memory;
     cpga_chromosome best; /* of all plans since init */
@@ -66,9 +66,8 @@ void cpga_annealer_load(cpga_annealer *self, const int32_t *order, const int32_t
 /* Write the present plan to a chromosome. */
 void cpga_annealer_store(const cpga_annealer *self, cpga_chromosome *to);
 
-/* One visit of up to max_evaluations: choose a focus (all, if units are tied), change tasks in it,
- * and steer the temperature towards accepting `target` in 2**20 of the changes for the worse. */
-void cpga_annealer_visit(cpga_annealer *self, const cpga_units *units, int tied, int64_t target,
-                         int64_t max_evaluations);
+/* One visit of up to max_evaluations: choose a focus, change tasks in it, and steer the temperature
+ * towards accepting `target` in 2**20 of the changes for the worse. */
+void cpga_annealer_visit(cpga_annealer *self, int64_t target, int64_t max_evaluations);
 
 #endif

@@ -22,7 +22,6 @@ typedef struct {
 
 typedef struct {
     PyObject_HEAD problem_object *problem;
-    cpga_units tied;
     cpga_search core;
     int busy; /* a run that has released the GIL; only ever read or written with the GIL held */
 } search_object;

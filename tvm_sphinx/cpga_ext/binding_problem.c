@@ -1,7 +1,6 @@
 /* The type Problem: a checked problem, its heuristics and decoders. */
 #include "binding.h"
 
-#include "batch.h"
 #include "bounds.h"
 #include "coarsen.h"
 #include "heuristics.h"
@@ -15,7 +14,7 @@ enum {
     COPY,
     BEGIN,
     RESOURCE,
-    UNIT,
+    SET,
     MEMORY,
     WEIGHT,
     OUTPUT,
@@ -26,7 +25,7 @@ enum {
 static int fill_problem_data(PyObject **objects, Py_buffer *views, cpga_problem_data *data) {
     static const char *const names[NUM_ARRAYS] = {"exec_ns",        "release_ns",   "delivery_ns",
                                                   "edges",          "copy_class",   "copy_ns",
-                                                  "resource_begin", "resources",    "unit",
+                                                  "resource_begin", "resources",    "set_of_task",
                                                   "memory_bytes",   "weight_bytes", "output_bytes"};
     Py_ssize_t cells[2] = {-1, -1}, pairs[2] = {-1, 2}, table[3] = {-1, -1, -1};
     Py_ssize_t edge[1], begin[1], any[1] = {-1}, task[1], device[1];
@@ -43,7 +42,7 @@ static int fill_problem_data(PyObject **objects, Py_buffer *views, cpga_problem_
         get_int64(objects[COPY], names[COPY], 3, table, &views[COPY]) != 0 ||
         get_int64(objects[BEGIN], names[BEGIN], 1, begin, &views[BEGIN]) != 0 ||
         get_int64(objects[RESOURCE], names[RESOURCE], 1, any, &views[RESOURCE]) != 0 ||
-        get_int64(objects[UNIT], names[UNIT], 1, task, &views[UNIT]) != 0 ||
+        get_int64(objects[SET], names[SET], 1, task, &views[SET]) != 0 ||
         get_int64(objects[MEMORY], names[MEMORY], 1, device, &views[MEMORY]) != 0 ||
         get_int64(objects[WEIGHT], names[WEIGHT], 1, task, &views[WEIGHT]) != 0 ||
         get_int64(objects[OUTPUT], names[OUTPUT], 1, task, &views[OUTPUT]) != 0)
@@ -65,7 +64,7 @@ static int fill_problem_data(PyObject **objects, Py_buffer *views, cpga_problem_
     data->copy_ns = views[COPY].buf;
     data->resource_begin = views[BEGIN].buf;
     data->resources = views[RESOURCE].buf;
-    data->unit = views[UNIT].buf;
+    data->set_of_task = views[SET].buf;
     data->memory_bytes = views[MEMORY].buf;
     data->weight_bytes = views[WEIGHT].buf;
     data->output_bytes = views[OUTPUT].buf;
@@ -74,9 +73,9 @@ static int fill_problem_data(PyObject **objects, Py_buffer *views, cpga_problem_
 
 static PyObject *problem_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {
-        "exec_ns",      "release_ns",     "delivery_ns",   "edges",     "copy_class",
-        "copy_ns",      "resource_begin", "resources",     "unit",      "memory_bytes",
-        "weight_bytes", "output_bytes",   "num_resources", "num_units", NULL};
+        "exec_ns",      "release_ns",     "delivery_ns",   "edges",       "copy_class",
+        "copy_ns",      "resource_begin", "resources",     "set_of_task", "memory_bytes",
+        "weight_bytes", "output_bytes",   "num_resources", "num_sets",    NULL};
     PyObject *objects[NUM_ARRAYS];
     Py_buffer views[NUM_ARRAYS];
     cpga_problem_data data;
@@ -85,7 +84,7 @@ static PyObject *problem_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     if (!PyArg_ParseTupleAndKeywords(
             args, kwargs, "OOOOOOOOOOOOii:Problem", keywords, &objects[0], &objects[1], &objects[2],
             &objects[3], &objects[4], &objects[5], &objects[6], &objects[7], &objects[8],
-            &objects[9], &objects[10], &objects[11], &data.num_resources, &data.num_units))
+            &objects[9], &objects[10], &objects[11], &data.num_resources, &data.num_sets))
         return NULL;
     problem_object *self = NULL;
     if (fill_problem_data(objects, views, &data) == 0)
@@ -172,16 +171,6 @@ static PyObject *problem_lower_bound(problem_object *self, PyObject *Py_UNUSED(i
                                                   : raise_status(status);
 }
 
-/* The tasks that every other one comes before or after, as int64. */
-static PyObject *problem_cuts(problem_object *self, PyObject *Py_UNUSED(ignored)) {
-    int32_t *cut = cpga_calloc(self->core.num_tasks, (int64_t)sizeof *cut);
-    if (cut == NULL)
-        return PyErr_NoMemory();
-    PyObject *result = widened(cut, cpga_find_cuts(&self->core, cut));
-    free(cut);
-    return result;
-}
-
 /* (blocks, block of each task as int64). */
 static PyObject *problem_coarsen(problem_object *self, PyObject *args) {
     int target, status;
@@ -200,28 +189,9 @@ static PyObject *problem_coarsen(problem_object *self, PyObject *args) {
     return blocks == NULL ? NULL : Py_BuildValue("iN", num_blocks, blocks);
 }
 
-/* What goes before and after each task on each device, as int64, num_tasks x num_devices each. */
-static PyObject *problem_heads_and_tails(problem_object *self, PyObject *Py_UNUSED(ignored)) {
-    int64_t cells = (int64_t)self->core.num_tasks * self->core.num_devices;
-    Py_ssize_t bytes = (Py_ssize_t)cells * (Py_ssize_t)sizeof(int64_t);
-    int64_t *head = cpga_calloc(cells, (int64_t)sizeof *head);
-    int64_t *tail = cpga_calloc(cells, (int64_t)sizeof *tail);
-    PyObject *result = NULL;
-    if (head == NULL || tail == NULL) {
-        PyErr_NoMemory();
-    } else {
-        Py_BEGIN_ALLOW_THREADS cpga_heads(&self->core, head);
-        cpga_tails(&self->core, tail);
-        Py_END_ALLOW_THREADS result =
-            Py_BuildValue("y#y#", (const char *)head, bytes, (const char *)tail, bytes);
-    }
-    free(head);
-    free(tail);
-    return result;
-}
-
-/* (plan, bound, segments, distinct ones, tasks of the largest, work); plan is None, and there
- * are no segments, if the problem does not fall apart or that took too much work. */
+/* (plan, bound, segments, work, distinct segments as int64: begin, end, entry devices that it was
+ * solved for); plan is None, and there are no segments, if the problem does not fall apart or that
+ * took too much work. */
 static PyObject *problem_series(problem_object *self, PyObject *args) {
     long long max_states, max_work;
     if (!PyArg_ParseTuple(args, "LL:series", &max_states, &max_work))
@@ -251,9 +221,12 @@ static PyObject *problem_series(problem_object *self, PyObject *args) {
         PyObject *plan = series.num_segments > 0 ? plan_tuple(&self->core, makespan, series.order,
                                                               series.device, finish)
                                                  : Py_NewRef(Py_None);
-        if (plan != NULL)
-            result = Py_BuildValue("NLiiiL", plan, (long long)series.bound, series.num_segments,
-                                   series.num_distinct, series.largest, (long long)series.work);
+        PyObject *distinct = widened(series.distinct, 3 * (Py_ssize_t)series.num_distinct);
+        if (plan != NULL && distinct != NULL)
+            result = Py_BuildValue("OLiLO", plan, (long long)series.bound, series.num_segments,
+                                   (long long)series.work, distinct);
+        Py_XDECREF(plan);
+        Py_XDECREF(distinct);
     } else {
         raise_status(status);
     }
@@ -262,87 +235,6 @@ static PyObject *problem_series(problem_object *self, PyObject *args) {
     cpga_series_free(&series);
     free(finish);
     return result;
-}
-
-/* Transpose up to 16 rows of devices into lanes; missing lanes repeat the last row. */
-static int fill_lanes(const cpga_problem *problem, const int64_t *rows, int64_t count,
-                      int32_t *lanes) {
-    for (int64_t lane = 0; lane < CPGA_LANES; lane++) {
-        const int64_t *row = rows + (lane < count ? lane : count - 1) * problem->num_tasks;
-        for (int32_t task = 0; task < problem->num_tasks; task++) {
-            if (row[task] < 0 || row[task] >= problem->num_devices ||
-                cpga_exec(problem, task, (int32_t)row[task]) == CPGA_CANNOT_RUN)
-                return CPGA_ERR_DEVICE;
-            lanes[(int64_t)task * CPGA_LANES + lane] = (int32_t)row[task];
-        }
-    }
-    return CPGA_OK;
-}
-
-/* Decode every row `repeats` times; the makespans as int64, num_rows long. */
-static int decode_rows(const cpga_problem *problem, const int32_t *order, const int64_t *rows,
-                       int64_t num_rows, int wide, long long repeats, int64_t *makespan) {
-    cpga_batch batch;
-    int64_t last[CPGA_LANES];
-    int32_t *lanes = cpga_calloc((int64_t)problem->num_tasks * CPGA_LANES, (int64_t)sizeof *lanes);
-    int status = lanes == NULL ? CPGA_ERR_MEMORY : cpga_batch_init(&batch, problem, wide);
-    int have_batch = lanes != NULL && status == CPGA_OK;
-    for (int64_t done = 0; done < num_rows && status == CPGA_OK; done += CPGA_LANES) {
-        int64_t count = cpga_min(CPGA_LANES, num_rows - done);
-        status = fill_lanes(problem, rows + done * problem->num_tasks, count, lanes);
-        for (long long i = 0; i < repeats && status == CPGA_OK; i++)
-            cpga_batch_decode(&batch, order, lanes, last);
-        for (int64_t lane = 0; lane < count && status == CPGA_OK; lane++)
-            makespan[done + lane] = last[lane];
-    }
-    if (have_batch)
-        cpga_batch_free(&batch);
-    free(lanes);
-    return status;
-}
-
-static PyObject *problem_decode_batch(problem_object *self, PyObject *args) {
-    PyObject *orders, *devices, *result = NULL;
-    int wide = 1, status;
-    long long repeats = 1;
-    if (!PyArg_ParseTuple(args, "OO|pL:decode_batch", &orders, &devices, &wide, &repeats))
-        return NULL;
-    if (repeats < 1)
-        return raise_status(CPGA_ERR_VALUE);
-    Py_ssize_t order_extents[1] = {self->core.num_tasks};
-    Py_ssize_t extents[2] = {-1, self->core.num_tasks};
-    Py_buffer order_view, view;
-    if (get_int64(orders, "order", 1, order_extents, &order_view) != 0)
-        return NULL;
-    if (get_int64(devices, "devices", 2, extents, &view) != 0) {
-        PyBuffer_Release(&order_view);
-        return NULL;
-    }
-    const int64_t *given = order_view.buf;
-    int32_t *order = cpga_calloc(2 * (int64_t)self->core.num_tasks, (int64_t)sizeof *order);
-    result = PyBytes_FromStringAndSize(NULL, extents[0] * (Py_ssize_t)sizeof(int64_t));
-    int64_t *makespan = cpga_calloc(extents[0], (int64_t)sizeof *makespan);
-    if (order == NULL || result == NULL || makespan == NULL) {
-        status = CPGA_ERR_MEMORY;
-    } else {
-        status = cpga_check_order(&self->core, given, order + self->core.num_tasks);
-        for (int32_t i = 0; i < self->core.num_tasks && status == CPGA_OK; i++)
-            order[i] = (int32_t)given[i];
-    }
-    if (status == CPGA_OK) {
-        Py_BEGIN_ALLOW_THREADS status =
-            decode_rows(&self->core, order, view.buf, extents[0], wide, repeats, makespan);
-        Py_END_ALLOW_THREADS
-    }
-    if (status == CPGA_OK)
-        memcpy(PyBytes_AS_STRING(result), makespan, (size_t)extents[0] * sizeof *makespan);
-    else
-        Py_CLEAR(result);
-    free(order);
-    free(makespan);
-    PyBuffer_Release(&order_view);
-    PyBuffer_Release(&view);
-    return status == CPGA_OK ? result : raise_status(status);
 }
 
 static PyObject *problem_memory_overflow(problem_object *self, PyObject *args) {
@@ -380,13 +272,10 @@ static PyObject *problem_memory_overflow(problem_object *self, PyObject *args) {
 }
 
 static PyMethodDef problem_methods[] = {
-    {"decode_batch", (PyCFunction)problem_decode_batch, METH_VARARGS, NULL},
     {"memory_overflow", (PyCFunction)problem_memory_overflow, METH_VARARGS, NULL},
     {"heuristic", (PyCFunction)problem_heuristic, METH_VARARGS, NULL},
-    {"cuts", (PyCFunction)problem_cuts, METH_NOARGS, NULL},
     {"coarsen", (PyCFunction)problem_coarsen, METH_VARARGS, NULL},
     {"lower_bound", (PyCFunction)problem_lower_bound, METH_NOARGS, NULL},
-    {"heads_and_tails", (PyCFunction)problem_heads_and_tails, METH_NOARGS, NULL},
     {"series", (PyCFunction)problem_series, METH_VARARGS, NULL},
     {"decode", (PyCFunction)problem_decode, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},

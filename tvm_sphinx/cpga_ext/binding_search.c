@@ -1,7 +1,7 @@
 /* The type Search: a search that runs in bounded calls with the GIL released. */
 #include "binding.h"
 
-enum { NUM_PARAMS = 18 };
+enum { NUM_PARAMS = 16 };
 
 static int read_params(PyObject *object, cpga_params *params) {
     Py_ssize_t extents[1] = {NUM_PARAMS};
@@ -21,8 +21,6 @@ static int read_params(PyObject *object, cpga_params *params) {
         {&params->accept_first, 1, 1 << 20},
         {&params->accept_again, 1, 1 << 20},
         {&params->accept_last, 1, 1 << 20},
-        {&params->tied_percent, 0, 100},
-        {&params->keep_critical, 0, 1},
         {&anneal->critical_percent, 0, 100},
         {&anneal->late_percent, 0, 100},
         {&anneal->focus, 2, INT32_MAX / 2},
@@ -45,27 +43,13 @@ static int read_params(PyObject *object, cpga_params *params) {
     return ok ? 0 : -1;
 }
 
-static int read_tied(search_object *self, PyObject *labels, int32_t num_units) {
-    Py_ssize_t extents[1] = {self->problem->core.num_tasks};
-    Py_buffer view;
-    if (get_int64(labels, "tied", 1, extents, &view) != 0)
-        return -1;
-    int status = cpga_units_init(&self->tied, &self->problem->core, num_units, view.buf);
-    PyBuffer_Release(&view);
-    if (status != CPGA_OK)
-        raise_status(status);
-    return status == CPGA_OK ? 0 : -1;
-}
-
 static PyObject *search_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    static char *keywords[] = {"problem", "tied", "num_tied", "params", "seed", NULL};
-    PyObject *problem, *tied, *params_object, *seed_object;
-    int num_tied;
+    static char *keywords[] = {"problem", "params", "seed", NULL};
+    PyObject *problem, *params_object, *seed_object;
     cpga_params params;
     module_state *state = PyType_GetModuleState(type);
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OiOO!:Search", keywords, state->problem_type,
-                                     &problem, &tied, &num_tied, &params_object, &PyLong_Type,
-                                     &seed_object) ||
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OO!:Search", keywords, state->problem_type,
+                                     &problem, &params_object, &PyLong_Type, &seed_object) ||
         read_params(params_object, &params) != 0)
         return NULL;
     unsigned long long seed = PyLong_AsUnsignedLongLong(seed_object);
@@ -75,12 +59,7 @@ static PyObject *search_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     if (self == NULL)
         return NULL;
     self->problem = (problem_object *)Py_NewRef(problem);
-    if (tied != Py_None && read_tied(self, tied, num_tied) != 0) {
-        Py_DECREF(self);
-        return NULL;
-    }
-    int status = cpga_search_init(&self->core, &self->problem->core,
-                                  tied == Py_None ? NULL : &self->tied, &params, (uint64_t)seed);
+    int status = cpga_search_init(&self->core, &self->problem->core, &params, (uint64_t)seed);
     if (status != CPGA_OK) {
         Py_DECREF(self);
         return raise_status(status);
@@ -91,7 +70,6 @@ static PyObject *search_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 static void search_dealloc(search_object *self) {
     PyTypeObject *type = Py_TYPE(self);
     cpga_search_free(&self->core);
-    cpga_units_free(&self->tied);
     Py_XDECREF(self->problem);
     type->tp_free(self);
     Py_DECREF(type);
@@ -159,38 +137,8 @@ static PyObject *search_progress(search_object *self, PyObject *Py_UNUSED(ignore
                          (long long)annealer->best.overflow);
 }
 
-static PyObject *search_save(search_object *self, PyObject *Py_UNUSED(ignored)) {
-    if (check_idle(self) != 0)
-        return NULL;
-    int64_t count = cpga_search_state_size(&self->core);
-    int64_t *state = cpga_calloc(count, (int64_t)sizeof *state);
-    if (state == NULL)
-        return PyErr_NoMemory();
-    cpga_search_save(&self->core, state);
-    PyObject *result = PyBytes_FromStringAndSize((const char *)state,
-                                                 (Py_ssize_t)count * (Py_ssize_t)sizeof *state);
-    free(state);
-    return result;
-}
-
-static PyObject *search_restore(search_object *self, PyObject *state) {
-    if (check_idle(self) != 0)
-        return NULL;
-    Py_ssize_t extents[1] = {(Py_ssize_t)cpga_search_state_size(&self->core)};
-    Py_buffer view;
-    if (get_int64(state, "state", 1, extents, &view) != 0)
-        return NULL;
-    int status = cpga_search_restore(&self->core, view.buf);
-    PyBuffer_Release(&view);
-    if (status != CPGA_OK)
-        return raise_status(status);
-    Py_RETURN_NONE;
-}
-
 static PyMethodDef search_methods[] = {
     {"start", (PyCFunction)search_start, METH_VARARGS, NULL},
-    {"save", (PyCFunction)search_save, METH_NOARGS, NULL},
-    {"restore", (PyCFunction)search_restore, METH_O, NULL},
     {"run", (PyCFunction)search_run, METH_VARARGS, NULL},
     {"best", (PyCFunction)search_best, METH_NOARGS, NULL},
     {"progress", (PyCFunction)search_progress, METH_NOARGS, NULL},

@@ -198,8 +198,8 @@ int cpga_check_chromosome(const cpga_problem *problem, const int64_t *order, con
         if (device[task] < 0 || device[task] >= problem->num_devices ||
             cpga_exec(problem, task, (int32_t)device[task]) == CPGA_CANNOT_RUN)
             return CPGA_ERR_DEVICE;
-        int32_t unit = problem->units.of_task[task];
-        if (device[problem->units.members[problem->units.begin[unit]]] != device[task])
+        int32_t set = problem->sets.of_task[task];
+        if (device[problem->sets.members[problem->sets.begin[set]]] != device[task])
             return CPGA_ERR_DEVICE;
     }
     return status;

@@ -125,23 +125,23 @@ static int32_t heap_pop(lister *self, int32_t *size) {
     return top;
 }
 
-static int64_t unit_weight(const cpga_problem *problem, int32_t unit) {
+static int64_t set_weight(const cpga_problem *problem, int32_t set) {
     int64_t bytes = 0;
-    for (int32_t i = problem->units.begin[unit]; i < problem->units.begin[unit + 1]; i++)
-        bytes += problem->weight_bytes[problem->units.members[i]];
+    for (int32_t i = problem->sets.begin[set]; i < problem->sets.begin[set + 1]; i++)
+        bytes += problem->weight_bytes[problem->sets.members[i]];
     return bytes;
 }
 
-/* The device on which a task finishes first, bias included; its unit is bound to it. */
+/* The device on which a task finishes first, bias included; its set is bound to it. */
 static int32_t choose_device(lister *self, int32_t task, const int32_t *device,
                              const int64_t *finish) {
     const cpga_problem *problem = self->problem;
-    const cpga_units *units = &problem->units;
-    int32_t unit = units->of_task[task], best = -1;
+    const cpga_sets *sets = &problem->sets;
+    int32_t set = sets->of_task[task], best = -1;
     int best_fits = 0;
-    int64_t best_value = 0, weight = problem->has_memory_limit ? unit_weight(problem, unit) : 0;
-    for (int32_t i = units->choice_begin[unit]; i < units->choice_begin[unit + 1]; i++) {
-        int32_t on = units->choices[i];
+    int64_t best_value = 0, weight = problem->has_memory_limit ? set_weight(problem, set) : 0;
+    for (int32_t i = sets->choice_begin[set]; i < sets->choice_begin[set + 1]; i++) {
+        int32_t on = sets->choices[i];
         int64_t length = cpga_exec(problem, task, on);
         int64_t ready = cpga_ready_ns(problem, device, finish, task, on);
         int64_t start = cpga_timeline_find(&self->timeline, on, ready, length, CPGA_INSERT);
@@ -160,7 +160,7 @@ static int32_t choose_device(lister *self, int32_t task, const int32_t *device,
 /* Place ready tasks by priority, each where it is forced to go or finishes first. */
 static int64_t place_all(lister *self, int32_t *order, int32_t *device, int64_t *finish) {
     const cpga_problem *problem = self->problem;
-    const cpga_units *units = &problem->units;
+    const cpga_sets *sets = &problem->sets;
     int64_t makespan = 0;
     int32_t size = 0;
     for (int32_t task = 0; task < problem->num_tasks; task++) {
@@ -171,9 +171,9 @@ static int64_t place_all(lister *self, int32_t *order, int32_t *device, int64_t 
         int32_t task = heap_pop(self, &size), on = self->forced[task];
         if (on == -1)
             on = choose_device(self, task, device, finish);
-        int32_t unit = units->of_task[task];
-        for (int32_t i = units->begin[unit]; i < units->begin[unit + 1]; i++)
-            self->forced[units->members[i]] = on;
+        int32_t set = sets->of_task[task];
+        for (int32_t i = sets->begin[set]; i < sets->begin[set + 1]; i++)
+            self->forced[sets->members[i]] = on;
         if (self->room[on] != INT64_MAX)
             self->room[on] -= problem->weight_bytes[task];
         int64_t length = cpga_exec(problem, task, on);
@@ -225,11 +225,11 @@ static void force_critical_path(lister *self, const int64_t *priority) {
             best_sum = sum;
         }
     }
-    const cpga_units *units = &problem->units;
+    const cpga_sets *sets = &problem->sets;
     for (int32_t i = 0; i < length; i++) {
-        int32_t unit = units->of_task[path[i]];
-        for (int32_t c = units->choice_begin[unit]; c < units->choice_begin[unit + 1]; c++) {
-            if (units->choices[c] == best)
+        int32_t set = sets->of_task[path[i]];
+        for (int32_t c = sets->choice_begin[set]; c < sets->choice_begin[set + 1]; c++) {
+            if (sets->choices[c] == best)
                 self->forced[path[i]] = best;
         }
     }
@@ -290,21 +290,21 @@ static void prepare_peft(lister *self) {
 }
 
 static void force_fastest(lister *self) {
-    const cpga_units *units = &self->problem->units;
-    for (int32_t unit = 0; unit < units->num_units; unit++) {
+    const cpga_sets *sets = &self->problem->sets;
+    for (int32_t set = 0; set < sets->num_sets; set++) {
         int32_t best = -1;
         int64_t best_sum = 0;
-        for (int32_t c = units->choice_begin[unit]; c < units->choice_begin[unit + 1]; c++) {
+        for (int32_t c = sets->choice_begin[set]; c < sets->choice_begin[set + 1]; c++) {
             int64_t sum = 0;
-            for (int32_t i = units->begin[unit]; i < units->begin[unit + 1]; i++)
-                sum += cpga_exec(self->problem, units->members[i], units->choices[c]);
+            for (int32_t i = sets->begin[set]; i < sets->begin[set + 1]; i++)
+                sum += cpga_exec(self->problem, sets->members[i], sets->choices[c]);
             if (best == -1 || sum < best_sum) {
-                best = units->choices[c];
+                best = sets->choices[c];
                 best_sum = sum;
             }
         }
-        for (int32_t i = units->begin[unit]; i < units->begin[unit + 1]; i++)
-            self->forced[units->members[i]] = best;
+        for (int32_t i = sets->begin[set]; i < sets->begin[set + 1]; i++)
+            self->forced[sets->members[i]] = best;
     }
 }
 

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-int cpga_plan_init(cpga_plan *self, const cpga_problem *problem) {
+int cpga_paths_init(cpga_paths *self, const cpga_problem *problem) {
     int64_t tasks = problem->num_tasks, rows = (tasks + 1) * problem->num_resources;
     memset(self, 0, sizeof *self);
     self->problem = problem;
@@ -25,13 +25,13 @@ int cpga_plan_init(cpga_plan *self, const cpga_problem *problem) {
         self->position == NULL || self->device == NULL || self->window == NULL ||
         self->finish == NULL || self->rest == NULL || self->trial_finish == NULL ||
         self->free_at == NULL || self->need == NULL || self->trial_free == NULL) {
-        cpga_plan_free(self);
+        cpga_paths_free(self);
         return CPGA_ERR_MEMORY;
     }
     return CPGA_OK;
 }
 
-void cpga_plan_free(cpga_plan *self) {
+void cpga_paths_free(cpga_paths *self) {
     free(self->order);
     free(self->position);
     free(self->device);
@@ -60,7 +60,7 @@ static inline int store_row(int64_t *row, const int64_t *values, char *differs, 
 }
 
 /* Begin a new set of marked tasks; all resources differ, or none. */
-static void begin_marking(cpga_plan *self, char differs) {
+static void begin_marking(cpga_paths *self, char differs) {
     if (self->stamp == INT32_MAX) {
         memset(self->mark, 0, (size_t)self->problem->num_tasks * sizeof *self->mark);
         self->stamp = 0;
@@ -70,7 +70,7 @@ static void begin_marking(cpga_plan *self, char differs) {
 }
 
 /* True if a task has to be looked at: what it reads, or when its device is free, has changed. */
-static inline int is_affected(const cpga_plan *self, int32_t task, int32_t begin, int32_t stop) {
+static inline int is_affected(const cpga_paths *self, int32_t task, int32_t begin, int32_t stop) {
     int affected = self->mark[task] == self->stamp;
     for (int32_t i = begin; i < stop; i++)
         affected |= self->differs[self->problem->resource[i]];
@@ -79,7 +79,7 @@ static inline int is_affected(const cpga_plan *self, int32_t task, int32_t begin
 
 /* Recompute the heads of places first..stop_at; past `dirty` stop where nothing differs any more.
  * Tasks up to `changed` count as changed whatever they finish. */
-static void update_heads(cpga_plan *self, int32_t first, int32_t changed, int32_t dirty,
+static void update_heads(cpga_paths *self, int32_t first, int32_t changed, int32_t dirty,
                          int32_t stop_at) {
     const cpga_problem *problem = self->problem;
     int32_t resources = problem->num_resources;
@@ -114,7 +114,7 @@ static void update_heads(cpga_plan *self, int32_t first, int32_t changed, int32_
 }
 
 /* How long the schedule still runs once a task has finished on a device, by its data alone. */
-static inline int64_t data_tail_ns(const cpga_plan *self, int32_t task, int32_t on) {
+static inline int64_t data_tail_ns(const cpga_paths *self, int32_t task, int32_t on) {
     const cpga_problem *problem = self->problem;
     int64_t tail = problem->delivery_ns[(int64_t)task * problem->num_devices + on];
     for (int32_t i = problem->succ_begin[task]; i < problem->succ_begin[task + 1]; i++) {
@@ -127,7 +127,7 @@ static inline int64_t data_tail_ns(const cpga_plan *self, int32_t task, int32_t 
 
 /* Recompute the tails of places last..stop_at, downwards; before `dirty` stop where nothing differs
  * any more. Tasks from `changed` on count as changed whatever their tail. */
-static void update_tails(cpga_plan *self, int32_t last, int32_t changed, int32_t dirty,
+static void update_tails(cpga_paths *self, int32_t last, int32_t changed, int32_t dirty,
                          int32_t stop_at) {
     const cpga_problem *problem = self->problem;
     int32_t resources = problem->num_resources, dirty_until = dirty;
@@ -161,7 +161,7 @@ static void update_tails(cpga_plan *self, int32_t last, int32_t changed, int32_t
 }
 
 /* The longest path through the tasks in focus, or around them. */
-static int64_t longest_path(const cpga_plan *self) {
+static int64_t longest_path(const cpga_paths *self) {
     int64_t longest = self->around;
     for (int32_t p = self->begin; p <= self->end; p++) {
         int32_t task = self->order[p];
@@ -173,7 +173,7 @@ static int64_t longest_path(const cpga_plan *self) {
 
 /* The longest path that no task in focus is on, from heads computed as if those tasks did not
  * exist. */
-static int64_t path_around(cpga_plan *self) {
+static int64_t path_around(cpga_paths *self) {
     const cpga_problem *problem = self->problem;
     int64_t *values = self->trial_free, *trial = self->trial_finish, longest = 0;
     memcpy(values, self->free_at + (int64_t)self->begin * problem->num_resources,
@@ -208,7 +208,7 @@ static int64_t path_around(cpga_plan *self) {
 }
 
 /* Bring heads right of the focus and tails left of it up to date. */
-static void propagate(cpga_plan *self) {
+static void propagate(cpga_paths *self) {
     const cpga_problem *problem = self->problem;
     int32_t highest = 0, lowest = problem->num_tasks - 1;
     if (!self->touched)
@@ -225,7 +225,7 @@ static void propagate(cpga_plan *self) {
     self->touched = 0;
 }
 
-void cpga_plan_load(cpga_plan *self, const int32_t *order, const int32_t *device) {
+void cpga_paths_load(cpga_paths *self, const int32_t *order, const int32_t *device) {
     int32_t tasks = self->problem->num_tasks, last = tasks - 1;
     size_t row = (size_t)self->problem->num_resources * sizeof *self->need;
     if (order != self->order)
@@ -246,7 +246,7 @@ void cpga_plan_load(cpga_plan *self, const int32_t *order, const int32_t *device
     self->makespan = longest_path(self);
 }
 
-void cpga_plan_focus(cpga_plan *self, int32_t begin, int32_t end) {
+void cpga_paths_focus(cpga_paths *self, int32_t begin, int32_t end) {
     propagate(self);
     self->begin = begin;
     self->end = end;
@@ -254,14 +254,14 @@ void cpga_plan_focus(cpga_plan *self, int32_t begin, int32_t end) {
 }
 
 /* Note that the resources of a device are free at other times than before, or are not. */
-static inline void note_device(cpga_plan *self, int32_t device, char differs) {
+static inline void note_device(cpga_paths *self, int32_t device, char differs) {
     const cpga_problem *problem = self->problem;
     for (int32_t i = problem->resource_begin[device]; i < problem->resource_begin[device + 1]; i++)
         self->differs[problem->resource[i]] = differs;
 }
 
 /* When a task of a window finishes, if that begins at place `first`. */
-static inline int64_t trial_finish_ns(const cpga_plan *self, int32_t task, int32_t on,
+static inline int64_t trial_finish_ns(const cpga_paths *self, int32_t task, int32_t on,
                                       int32_t first) {
     const cpga_problem *problem = self->problem;
     int64_t cell = (int64_t)task * problem->num_devices + on, end = problem->release_ns[cell];
@@ -278,7 +278,7 @@ static inline int64_t trial_finish_ns(const cpga_plan *self, int32_t task, int32
 
 /* How long the schedule runs after a task that ends a path in the window; its readers are marked.
  */
-static inline int64_t trial_tail_ns(cpga_plan *self, int32_t task, int32_t on, int32_t last) {
+static inline int64_t trial_tail_ns(cpga_paths *self, int32_t task, int32_t on, int32_t last) {
     const cpga_problem *problem = self->problem;
     const int64_t *need = self->need + ((int64_t)last + 1) * problem->num_resources;
     int64_t tail = problem->delivery_ns[(int64_t)task * problem->num_devices + on];
@@ -296,7 +296,7 @@ static inline int64_t trial_tail_ns(cpga_plan *self, int32_t task, int32_t on, i
     return tail;
 }
 
-int64_t cpga_plan_try(cpga_plan *self, int32_t first, int32_t last, int64_t limit) {
+int64_t cpga_paths_try(cpga_paths *self, int32_t first, int32_t last, int64_t limit) {
     const cpga_problem *problem = self->problem;
     int64_t *values = self->trial_free, longest = 0;
     memcpy(values, self->free_at + (int64_t)first * problem->num_resources,
@@ -329,7 +329,7 @@ int64_t cpga_plan_try(cpga_plan *self, int32_t first, int32_t last, int64_t limi
     return longest;
 }
 
-void cpga_plan_apply(cpga_plan *self, int32_t first, int32_t last) {
+void cpga_paths_apply(cpga_paths *self, int32_t first, int32_t last) {
     for (int32_t p = first; p <= last; p++) {
         self->order[p] = self->window[p - first];
         self->position[self->order[p]] = p;
@@ -341,13 +341,13 @@ void cpga_plan_apply(cpga_plan *self, int32_t first, int32_t last) {
     self->makespan = longest_path(self);
 }
 
-void cpga_plan_sort(cpga_plan *self) {
+void cpga_paths_sort(cpga_paths *self) {
     propagate(self);
     cpga_sort_by_start(self->problem, self->device, self->finish, self->order);
-    cpga_plan_load(self, self->order, self->device);
+    cpga_paths_load(self, self->order, self->device);
 }
 
-int32_t cpga_plan_critical(const cpga_plan *self, int32_t *critical) {
+int32_t cpga_paths_critical(const cpga_paths *self, int32_t *critical) {
     int32_t count = 0;
     for (int32_t p = self->begin; p <= self->end; p++) {
         int32_t task = self->order[p];

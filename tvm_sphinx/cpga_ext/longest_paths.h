@@ -14,10 +14,10 @@
 
 #include "decode.h"
 
-/* What cpga_plan_try returns for a makespan above its limit. */
+/* What cpga_paths_try returns for a makespan above its limit. */
 #define CPGA_ABOVE_LIMIT INT64_MAX
 
-typedef struct cpga_plan {
+typedef struct cpga_paths {
     const cpga_problem *problem;
     int32_t *order;
     int32_t *position; /* inverse of order */
@@ -39,16 +39,16 @@ typedef struct cpga_plan {
     char *differs;         /* scratch, num_resources: is free at another time than before */
     int64_t *trial_finish; /* scratch */
     int64_t *trial_free;   /* scratch, num_resources */
-} cpga_plan;
+} cpga_paths;
 
-int cpga_plan_init(cpga_plan *self, const cpga_problem *problem);
-void cpga_plan_free(cpga_plan *self);
+int cpga_paths_init(cpga_paths *self, const cpga_problem *problem);
+void cpga_paths_free(cpga_paths *self);
 
 /* Take over an order and devices, and compute everything; the focus is the whole order. */
-void cpga_plan_load(cpga_plan *self, const int32_t *order, const int32_t *device);
+void cpga_paths_load(cpga_paths *self, const int32_t *order, const int32_t *device);
 
 /* Confine changes to places begin..end, so that making one costs no more than that. */
-void cpga_plan_focus(cpga_plan *self, int32_t begin, int32_t end);
+void cpga_paths_focus(cpga_paths *self, int32_t begin, int32_t end);
 
 /* The makespan if the tasks at places first..last (in focus) were ordered as in self->window, with
  * the devices of self->device, which may already differ from what was loaded for these tasks only.
@@ -56,16 +56,16 @@ void cpga_plan_focus(cpga_plan *self, int32_t begin, int32_t end);
  *
  * Exact if it is above the present makespan; otherwise the new makespan lies between the value and
  * the present makespan. CPGA_ABOVE_LIMIT as soon as it is known to be above the limit. */
-int64_t cpga_plan_try(cpga_plan *self, int32_t first, int32_t last, int64_t limit);
+int64_t cpga_paths_try(cpga_paths *self, int32_t first, int32_t last, int64_t limit);
 
 /* Make the change that was tried; the makespan is exact. */
-void cpga_plan_apply(cpga_plan *self, int32_t first, int32_t last);
+void cpga_paths_apply(cpga_paths *self, int32_t first, int32_t last);
 
 /* Bring everything up to date, sort the order by start times, so that a place in it is a moment,
  * and focus on the whole order; the schedule stays the same. */
-void cpga_plan_sort(cpga_plan *self);
+void cpga_paths_sort(cpga_paths *self);
 
 /* Write the tasks in focus that lie on a longest path to critical; return how many. */
-int32_t cpga_plan_critical(const cpga_plan *self, int32_t *critical);
+int32_t cpga_paths_critical(const cpga_paths *self, int32_t *critical);
 
 #endif

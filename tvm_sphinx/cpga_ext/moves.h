@@ -34,12 +34,12 @@ void cpga_move_stamp(cpga_move *self, const cpga_problem *problem);
 /* A random task joined to `task` by an edge, or -1. */
 int32_t cpga_draw_neighbour(const cpga_problem *problem, cpga_rng *rng, int32_t task);
 
-/* Draw a change around a task: its unit to another device or place, a block of connected tasks to
+/* Draw a change around a task: its set to another device or place, a block of connected tasks to
  * one device, or an exchange of devices. Returns 0 if what was drawn changes nothing. */
-int cpga_move_draw(cpga_move *self, cpga_plan *plan, const cpga_units *units,
-                   const cpga_move_params *params, cpga_rng *rng, int32_t task);
+int cpga_move_draw(cpga_move *self, cpga_paths *plan, const cpga_move_params *params, cpga_rng *rng,
+                   int32_t task);
 
 /* Put the devices back. */
-void cpga_move_undo(const cpga_move *self, cpga_plan *plan);
+void cpga_move_undo(const cpga_move *self, cpga_paths *plan);
 
 #endif

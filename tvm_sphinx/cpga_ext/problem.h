@@ -2,36 +2,12 @@
 #ifndef CPGA_PROBLEM_H
 #define CPGA_PROBLEM_H
 
-#include <stdint.h>
+#include "sets.h"
+#include "status.h"
 
-#define CPGA_CANNOT_RUN (-1)
 #define CPGA_UNLIMITED (-1)
 /* No sum over a problem passes this, so no time of any schedule overflows int64. */
 #define CPGA_MAX_TOTAL_NS (INT64_C(1) << 62)
-
-typedef enum cpga_status {
-    CPGA_OK = 0,
-    CPGA_ERR_MEMORY,
-    CPGA_ERR_SIZE,
-    CPGA_ERR_EDGE_RANGE,
-    CPGA_ERR_EDGE_ORDER,
-    CPGA_ERR_EDGE_TWICE,
-    CPGA_ERR_CLASS_RANGE,
-    CPGA_ERR_NEGATIVE,
-    CPGA_ERR_DIAGONAL,
-    CPGA_ERR_OVERFLOW,
-    CPGA_ERR_RESOURCE,
-    CPGA_ERR_UNIT,
-    CPGA_ERR_NO_DEVICE,
-    CPGA_ERR_NOT_TOPOLOGICAL,
-    CPGA_ERR_DEVICE,
-    CPGA_ERR_STATE,
-    CPGA_ERR_VALUE,
-    CPGA_ERR_BUDGET,
-} cpga_status;
-
-/* A sentence for each status; never NULL. */
-const char *cpga_strerror(int status);
 
 /* The other end of an edge, and where its copy table starts in cpga_problem.copy_ns. */
 typedef struct cpga_edge {
@@ -44,7 +20,7 @@ typedef struct cpga_edge {
  * exec_ns, release_ns, delivery_ns: num_tasks x num_devices. edges: num_edges x 2, source below
  * destination. copy_class: num_edges. copy_ns: num_classes x source device x destination device.
  * resource_begin (num_devices + 1) and resources list, for each device, the exclusive resources
- * that it occupies. unit: num_tasks labels 0..num_units-1, tasks of a unit share one device.
+ * that it occupies. set_of_task: num_tasks labels 0..num_sets-1, tasks of a set share one device.
  * memory_bytes: num_devices; weight_bytes, output_bytes: num_tasks. */
 typedef struct cpga_problem_data {
     int32_t num_tasks;
@@ -52,7 +28,7 @@ typedef struct cpga_problem_data {
     int32_t num_edges;
     int32_t num_classes;
     int32_t num_resources;
-    int32_t num_units;
+    int32_t num_sets;
     const int64_t *exec_ns;
     const int64_t *release_ns;
     const int64_t *delivery_ns;
@@ -61,24 +37,11 @@ typedef struct cpga_problem_data {
     const int64_t *copy_ns;
     const int64_t *resource_begin;
     const int64_t *resources;
-    const int64_t *unit;
+    const int64_t *set_of_task;
     const int64_t *memory_bytes;
     const int64_t *weight_bytes;
     const int64_t *output_bytes;
 } cpga_problem_data;
-
-/* A partition of the tasks into sets that are placed as one, and the devices that each may use.
- *
- * Set u holds members[begin[u] .. begin[u + 1]), ascending, and may run on
- * choices[choice_begin[u] .. choice_begin[u + 1]), ascending. */
-typedef struct cpga_units {
-    int32_t num_units;
-    int32_t *of_task;
-    int32_t *begin;
-    int32_t *members;
-    int32_t *choice_begin;
-    int32_t *choices;
-} cpga_units;
 
 typedef struct cpga_problem {
     int32_t num_tasks;
@@ -102,25 +65,12 @@ typedef struct cpga_problem {
     int64_t *memory_bytes; /* num_devices */
     int64_t *weight_bytes; /* num_tasks */
     int64_t *output_bytes; /* num_tasks */
-    cpga_units units;      /* colocated tasks, and every other task by itself */
+    cpga_sets sets;        /* colocated tasks, and every other task by itself */
 } cpga_problem;
 
 /* Copy and check; on failure self is left empty, and cpga_problem_free is harmless. */
 int cpga_problem_init(cpga_problem *self, const cpga_problem_data *data);
 void cpga_problem_free(cpga_problem *self);
-
-/* Build a partition from labels 0..num_units-1; every set must be non-empty and have a device. */
-int cpga_units_init(cpga_units *self, const cpga_problem *problem, int32_t num_units,
-                    const int64_t *label);
-void cpga_units_free(cpga_units *self);
-
-static inline int32_t cpga_imax(int32_t a, int32_t b) { return a > b ? a : b; }
-
-static inline int32_t cpga_imin(int32_t a, int32_t b) { return a < b ? a : b; }
-
-static inline int64_t cpga_max(int64_t a, int64_t b) { return a > b ? a : b; }
-
-static inline int64_t cpga_min(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static inline int64_t cpga_exec(const cpga_problem *self, int32_t task, int32_t device) {
     return self->exec_ns[(int64_t)task * self->num_devices + device];
@@ -139,8 +89,5 @@ int64_t cpga_mean_copy(const cpga_problem *problem, int32_t copy, int shift);
 
 /* The time that a task takes on its fastest device. */
 int64_t cpga_fastest_exec(const cpga_problem *problem, int32_t task);
-
-/* calloc that never returns NULL for an empty array, and NULL where the size would overflow. */
-void *cpga_calloc(int64_t count, int64_t size);
 
 #endif

@@ -84,11 +84,10 @@ static int run_heuristics(cpga_search *self) {
     return status;
 }
 
-int cpga_search_init(cpga_search *self, const cpga_problem *problem, const cpga_units *tied,
-                     const cpga_params *params, uint64_t seed) {
+int cpga_search_init(cpga_search *self, const cpga_problem *problem, const cpga_params *params,
+                     uint64_t seed) {
     memset(self, 0, sizeof *self);
     self->problem = problem;
-    self->tied = tied;
     self->params = *params;
     self->mean_exec_ns = mean_exec_ns(problem);
     self->effort = effort_for(problem, self->mean_exec_ns);
@@ -123,16 +122,16 @@ void cpga_search_free(cpga_search *self) {
     memset(self, 0, sizeof *self);
 }
 
-/* Give every unit a random device, in the present plan. */
+/* Give every set a random device, in the present plan. */
 static void randomise(cpga_search *self) {
-    const cpga_units *units = &self->problem->units;
+    const cpga_sets *sets = &self->problem->sets;
     cpga_annealer *annealer = &self->annealer;
-    for (int32_t unit = 0; unit < units->num_units; unit++) {
-        int32_t begin = units->choice_begin[unit];
-        int32_t choices = units->choice_begin[unit + 1] - begin;
-        int32_t to = units->choices[begin + cpga_rng_index(&annealer->rng, choices)];
-        for (int32_t i = units->begin[unit]; i < units->begin[unit + 1]; i++)
-            annealer->plan.device[units->members[i]] = to;
+    for (int32_t set = 0; set < sets->num_sets; set++) {
+        int32_t begin = sets->choice_begin[set];
+        int32_t choices = sets->choice_begin[set + 1] - begin;
+        int32_t to = sets->choices[begin + cpga_rng_index(&annealer->rng, choices)];
+        for (int32_t i = sets->begin[set]; i < sets->begin[set + 1]; i++)
+            annealer->plan.device[sets->members[i]] = to;
     }
 }
 
@@ -149,10 +148,7 @@ static int32_t draw_region(cpga_search *self, int32_t *region) {
             move->mark[next] = move->stamp;
             region[count++] = next;
         }
-        if (count == 0)
-            next = cpga_rng_index(rng, tasks);
-        else
-            next = cpga_draw_neighbour(problem, rng, region[cpga_rng_index(rng, count)]);
+        next = cpga_draw_neighbour(problem, rng, region[cpga_rng_index(rng, count)]);
     }
     return count;
 }
@@ -160,26 +156,21 @@ static int32_t draw_region(cpga_search *self, int32_t *region) {
 /* Make the present plan the better of two members, with a region's devices from the other one. */
 static void cross(cpga_search *self) {
     cpga_annealer *annealer = &self->annealer;
-    cpga_plan *plan = &annealer->plan;
-    const cpga_units *units = &self->problem->units;
+    cpga_paths *plan = &annealer->plan;
+    const cpga_sets *sets = &self->problem->sets;
     int32_t a = cpga_rng_index(&annealer->rng, self->num_members);
     int32_t b = cpga_rng_index(&annealer->rng, self->num_members - 1);
     b += b >= a;
     int swap = cpga_better(&self->member[b], &self->member[a]);
     const cpga_chromosome *better = &self->member[swap ? b : a];
     const cpga_chromosome *other = &self->member[swap ? a : b];
-    cpga_plan_load(plan, better->order, better->device);
+    cpga_paths_load(plan, better->order, better->device);
     cpga_move_stamp(&annealer->move, self->problem);
-    if (self->params.keep_critical) {
-        int32_t count = cpga_plan_critical(plan, annealer->critical);
-        for (int32_t i = 0; i < count; i++)
-            annealer->move.mark[annealer->critical[i]] = annealer->move.stamp;
-    }
     int32_t count = draw_region(self, annealer->old_window);
     for (int32_t i = 0; i < count; i++) {
-        int32_t task = annealer->old_window[i], unit = units->of_task[task];
-        for (int32_t k = units->begin[unit]; k < units->begin[unit + 1]; k++)
-            plan->device[units->members[k]] = other->device[task];
+        int32_t task = annealer->old_window[i], set = sets->of_task[task];
+        for (int32_t k = sets->begin[set]; k < sets->begin[set + 1]; k++)
+            plan->device[sets->members[k]] = other->device[task];
     }
 }
 
@@ -190,15 +181,15 @@ static void take_individual(cpga_search *self) {
     if (self->is_child) {
         cross(self);
     } else if (self->is_one && self->cycle > 0) {
-        cpga_plan_load(&annealer->plan, annealer->best.order, annealer->best.device);
+        cpga_paths_load(&annealer->plan, annealer->best.order, annealer->best.device);
     } else {
         const cpga_chromosome *seed = &self->seed[self->cycle % self->num_seeds];
-        cpga_plan_load(&annealer->plan, seed->order, seed->device);
+        cpga_paths_load(&annealer->plan, seed->order, seed->device);
         if (self->cycle % 3 != 0)
             randomise(self);
     }
     cpga_annealer_load(annealer, annealer->plan.order, annealer->plan.device);
-    cpga_plan_sort(&annealer->plan);
+    cpga_paths_sort(&annealer->plan);
 }
 
 /* How many cycles the whole budget allows, by the present plan for it. */
@@ -245,7 +236,7 @@ static void begin_cycle(cpga_search *self, int64_t horizon) {
 static void end_cycle(cpga_search *self) {
     cpga_annealer *annealer = &self->annealer;
     int32_t worst = 0;
-    cpga_plan_sort(&annealer->plan);
+    cpga_paths_sort(&annealer->plan);
     if (self->num_members < self->wanted_members) {
         cpga_annealer_store(annealer, &self->member[self->num_members++]);
         return;
@@ -270,7 +261,7 @@ static int64_t target_share(const cpga_search *self, int64_t progress) {
     int64_t first = again ? params->accept_again : params->accept_first;
     int64_t effort = self->cycle_length / self->problem->num_tasks;
     first = cpga_max(params->accept_last, first * cpga_min(effort, HOT_EFFORT) / HOT_EFFORT);
-    return cpga_temperature(&self->annealer.cooling, first, params->accept_last, progress);
+    return cpga_fixed_temperature(&self->annealer.fixed, first, params->accept_last, progress);
 }
 
 void cpga_search_run(cpga_search *self, int64_t max_evaluations, int64_t horizon) {
@@ -290,12 +281,9 @@ void cpga_search_run(cpga_search *self, int64_t max_evaluations, int64_t horizon
         int64_t progress = cpga_min(65536, (done << 16) / self->cycle_length);
         if (self->hot == 0 && progress > 6554)
             self->hot = annealer->temperature;
-        int tied = self->tied != NULL && !self->is_child &&
-                   progress * 100 < (int64_t)self->params.tied_percent << 16;
         annealer->critical_percent =
             progress < 32768 ? annealer->params.critical_percent : annealer->params.late_percent;
         int64_t left = cpga_min(self->cycle_length - done, horizon - annealer->evaluations);
-        cpga_annealer_visit(annealer, tied ? self->tied : &self->problem->units, tied,
-                            target_share(self, progress), left);
+        cpga_annealer_visit(annealer, target_share(self, progress), left);
     }
 }

@@ -14,19 +14,16 @@
 
 typedef struct cpga_params {
     int32_t population;
-    int32_t cycles;        /* that a budget is cut into, if their length allows it: */
-    int32_t effort;        /* a cycle's least evaluations per task; 0: by the problem */
-    int32_t accept_first;  /* changes for the worse accepted, in 2**-20: by a new individual, */
-    int32_t accept_again;  /* by the child of a crossover, or the best that is annealed again, */
-    int32_t accept_last;   /* and at the end of either's annealing */
-    int32_t tied_percent;  /* share of a new individual's annealing with tied genes, if any */
-    int32_t keep_critical; /* crossover leaves the better parent's critical path alone */
+    int32_t cycles;       /* that a budget is cut into, if their length allows it: */
+    int32_t effort;       /* a cycle's least evaluations per task; 0: by the problem */
+    int32_t accept_first; /* changes for the worse accepted, in 2**-20: by a new individual, */
+    int32_t accept_again; /* by the child of a crossover, or the best that is annealed again, */
+    int32_t accept_last;  /* and at the end of either's annealing */
     cpga_anneal_params anneal;
 } cpga_params;
 
 typedef struct cpga_search {
     const cpga_problem *problem;
-    const cpga_units *tied; /* NULL: nothing is tied beyond the problem's own units */
     cpga_params params;
     cpga_annealer annealer;
     cpga_chromosome *seed;   /* what the heuristics found, best first */
@@ -44,9 +41,9 @@ typedef struct cpga_search {
     int64_t mean_exec_ns;   /* over the tasks, each on its fastest device */
 } cpga_search;
 
-/* Run the heuristics. The problem and the units must outlive the search. */
-int cpga_search_init(cpga_search *self, const cpga_problem *problem, const cpga_units *tied,
-                     const cpga_params *params, uint64_t seed);
+/* Run the heuristics. The problem must outlive the search. */
+int cpga_search_init(cpga_search *self, const cpga_problem *problem, const cpga_params *params,
+                     uint64_t seed);
 /* Put a feasible plan among the seeds. CPGA_ERR_STATE if two were given, or the search has begun.
  */
 int cpga_search_start(cpga_search *self, const int32_t *order, const int32_t *device);
@@ -58,12 +55,5 @@ int32_t cpga_search_max_seeds(const cpga_search *self);
  * since init; cycles are laid out so that the last one ends there. How the work is cut into calls
  * makes no difference as long as the horizon stays the same. */
 void cpga_search_run(cpga_search *self, int64_t max_evaluations, int64_t horizon);
-
-/* The state as int64 values: how many there are; write them; go on from them. A restored search
- * goes on exactly as the saved one would have. CPGA_ERR_STATE if they do not belong to this search.
- */
-int64_t cpga_search_state_size(const cpga_search *self);
-void cpga_search_save(cpga_search *self, int64_t *state);
-int cpga_search_restore(cpga_search *self, const int64_t *state);
 
 #endif

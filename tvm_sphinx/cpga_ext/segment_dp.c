@@ -34,7 +34,7 @@ typedef struct pool {
 } pool;
 
 typedef struct solver {
-    cpga_ideals *ideals;
+    cpga_segment_dp *limits;
     const cpga_problem *problem;
     const cpga_segment *segment;
     int32_t entry_device;
@@ -44,15 +44,15 @@ typedef struct solver {
     int32_t tasks;
     int32_t num_times; /* when each resource is free, what is delivered, when each task is done */
     int64_t stride;
-    uint64_t before[CPGA_MAX_IDEAL_TASKS];
-    uint64_t after[CPGA_MAX_IDEAL_TASKS];
+    uint64_t before[CPGA_MAX_SEGMENT_TASKS];
+    uint64_t after[CPGA_MAX_SEGMENT_TASKS];
     int32_t num_words; /* of eight devices each */
     int64_t *tail;     /* [task][device]: least time from its finish to the end of the segment */
-    int64_t work[CPGA_MAX_IDEAL_TASKS];
-    int64_t least_tail[CPGA_MAX_IDEAL_TASKS]; /* on the best device */
-    int32_t by_tail[CPGA_MAX_IDEAL_TASKS];    /* tasks, the longest tail first */
-    int64_t limit;                            /* later is of no use */
-    int was_cut;                              /* states were left out that are within the limit */
+    int64_t work[CPGA_MAX_SEGMENT_TASKS];
+    int64_t least_tail[CPGA_MAX_SEGMENT_TASKS]; /* on the best device */
+    int32_t by_tail[CPGA_MAX_SEGMENT_TASKS];    /* tasks, the longest tail first */
+    int64_t limit;                              /* later is of no use */
+    int was_cut;                                /* states were left out that are within the limit */
     pool now;
     pool then;
     int32_t *kept;
@@ -416,7 +416,7 @@ static int start_states(solver *self) {
 }
 
 static int64_t work_of(const solver *self) {
-    return self->ideals->work + self->placed + self->compared / 2;
+    return self->limits->work + self->placed + self->compared / 2;
 }
 
 /* Place all tasks, with at most `most` states of each size; the last states are those kept. */
@@ -429,7 +429,7 @@ static int run(solver *self, int64_t most) {
             memset(self->bucket, 0xFF, (size_t)self->num_buckets * sizeof *self->bucket);
         for (int64_t i = 0; i < self->num_kept && status == CPGA_OK; i++) {
             status = expand(self, self->kept[i]);
-            if (work_of(self) > self->ideals->max_work)
+            if (work_of(self) > self->limits->max_work)
                 return CPGA_ERR_BUDGET;
             if (work_of(self) > self->last_work && most > NARROW) {
                 self->was_cut = 1;
@@ -474,11 +474,11 @@ static int64_t soonest(const int64_t *finish, int32_t devices) {
     return least;
 }
 
-int cpga_ideals_solve(cpga_ideals *self, const cpga_segment *segment, int32_t entry_device,
-                      int64_t *finish, int32_t *order, int32_t *device) {
+int cpga_segment_dp_solve(cpga_segment_dp *self, const cpga_segment *segment, int32_t entry_device,
+                          int64_t *finish, int32_t *order, int32_t *device) {
     const cpga_problem *problem = self->problem;
     int32_t tasks = segment->end - segment->begin, devices = problem->num_devices;
-    solver work = {.ideals = self,
+    solver work = {.limits = self,
                    .problem = problem,
                    .segment = segment,
                    .entry_device = entry_device,
@@ -486,7 +486,7 @@ int cpga_ideals_solve(cpga_ideals *self, const cpga_segment *segment, int32_t en
                    .tasks = tasks,
                    .num_times = problem->num_resources + 1 + tasks,
                    .limit = INT64_MAX};
-    if (tasks < 1 || tasks > CPGA_MAX_IDEAL_TASKS || devices > CPGA_MAX_IDEAL_DEVICES)
+    if (tasks < 1 || tasks > CPGA_MAX_SEGMENT_TASKS || devices > CPGA_MAX_SEGMENT_DEVICES)
         return CPGA_ERR_SIZE;
     work.num_words = (tasks + 7) / 8;
     work.stride = (int64_t)sizeof(state) + 8 * ((int64_t)work.num_times + work.num_words);

@@ -12,10 +12,10 @@
 #include "cuts.h"
 
 /* Sets of tasks are bits of a word. */
-#define CPGA_MAX_IDEAL_TASKS 64
-#define CPGA_MAX_IDEAL_DEVICES 255
+#define CPGA_MAX_SEGMENT_TASKS 64
+#define CPGA_MAX_SEGMENT_DEVICES 255
 
-typedef struct cpga_ideals {
+typedef struct cpga_segment_dp {
     const cpga_problem *problem;
     int64_t max_states; /* of one size of set, beyond which the best ones are kept */
     int64_t work;       /* tasks placed, and half as much for each two states compared, so far */
@@ -23,7 +23,7 @@ typedef struct cpga_ideals {
     int64_t max_wide;   /* beyond which beams stay narrow */
     int64_t max_each;   /* work of wide beams for one segment and entry device */
     int is_exact; /* nothing that may be better was left out so far; if not, beams stay narrow */
-} cpga_ideals;
+} cpga_segment_dp;
 
 /* Find the schedules of a segment that end first, by the device of its last task.
  * CPGA_ERR_BUDGET if that takes more than max_work.
@@ -33,7 +33,7 @@ typedef struct cpga_ideals {
  * segment has tasks) are set for the others. Of the last segment all are in the first row, and its
  * finish includes the deliveries. Of all other segments, deliveries are left out of account, and so
  * are model inputs that are released later than the first segment ends. */
-int cpga_ideals_solve(cpga_ideals *self, const cpga_segment *segment, int32_t entry_device,
-                      int64_t *finish, int32_t *order, int32_t *device);
+int cpga_segment_dp_solve(cpga_segment_dp *self, const cpga_segment *segment, int32_t entry_device,
+                          int64_t *finish, int32_t *order, int32_t *device);
 
 #endif

@@ -16,7 +16,7 @@
 typedef struct table {
     const cpga_segment *segment;
     uint64_t hash; /* equal for equal segments */
-    int is_solved[CPGA_MAX_IDEAL_DEVICES];
+    int is_solved[CPGA_MAX_SEGMENT_DEVICES];
     int64_t *finish; /* [entry device][last device] */
     int32_t *order;  /* [entry device][last device][task], counted from the first of the segment */
     int32_t *device;
@@ -147,15 +147,15 @@ static void free_chain(chain *self) {
     free(self->came);
 }
 
-static int solve_table(table *self, cpga_ideals *ideals, int32_t entry_device) {
-    int32_t devices = ideals->problem->num_devices;
+static int solve_table(table *self, cpga_segment_dp *solver, int32_t entry_device) {
+    int32_t devices = solver->problem->num_devices;
     int32_t tasks = self->segment->end - self->segment->begin;
     int64_t row = (int64_t)entry_device * devices;
     if (self->is_solved[entry_device])
         return CPGA_OK;
     self->is_solved[entry_device] = 1;
-    int status = cpga_ideals_solve(ideals, self->segment, entry_device, self->finish + row,
-                                   self->order + row * tasks, self->device + row * tasks);
+    int status = cpga_segment_dp_solve(solver, self->segment, entry_device, self->finish + row,
+                                       self->order + row * tasks, self->device + row * tasks);
     for (int64_t i = row * tasks; i < (row + devices) * tasks; i++)
         self->order[i] -= self->segment->begin;
     return status;
@@ -175,7 +175,7 @@ static void drop_late(const chain *self, int64_t *finish, int64_t slack) {
     }
 }
 
-static int walk(chain *self, cpga_ideals *ideals) {
+static int walk(chain *self, cpga_segment_dp *solver) {
     int32_t devices = self->problem->num_devices;
     int status = CPGA_OK;
     for (int32_t i = 0; i < (self->num_segments + 1) * devices; i++)
@@ -187,7 +187,7 @@ static int walk(chain *self, cpga_ideals *ideals) {
         for (int32_t from = 0; from < devices && status == CPGA_OK; from++) {
             if (before[from] < 0)
                 continue;
-            status = solve_table(at, ideals, from);
+            status = solve_table(at, solver, from);
             for (int32_t to = 0; to < devices && status == CPGA_OK; to++) {
                 int64_t length = at->finish[from * devices + to];
                 if (length < 0 || (after[to] >= 0 && after[to] <= before[from] + length))
@@ -223,21 +223,22 @@ static void write_plan(const chain *self, cpga_series *to) {
 static int is_fit(const chain *self) {
     const cpga_problem *problem = self->problem;
     for (int32_t i = 0; i < self->num_segments; i++) {
-        if (self->segment[i].end - self->segment[i].begin > CPGA_MAX_IDEAL_TASKS)
+        if (self->segment[i].end - self->segment[i].begin > CPGA_MAX_SEGMENT_TASKS)
             return 0;
     }
     int64_t pairs = (int64_t)problem->num_devices * problem->num_devices;
     return problem->num_tasks > 0 && !problem->has_memory_limit &&
            problem->num_tasks <= MAX_TABLES / pairs &&
-           problem->units.num_units == problem->num_tasks &&
-           problem->num_devices <= CPGA_MAX_IDEAL_DEVICES;
+           problem->sets.num_sets == problem->num_tasks &&
+           problem->num_devices <= CPGA_MAX_SEGMENT_DEVICES;
 }
 
 int cpga_series_init(cpga_series *self, const cpga_problem *problem) {
     memset(self, 0, sizeof *self);
     self->order = cpga_calloc(problem->num_tasks, (int64_t)sizeof *self->order);
     self->device = cpga_calloc(problem->num_tasks, (int64_t)sizeof *self->device);
-    if (self->order != NULL && self->device != NULL)
+    self->distinct = cpga_calloc(problem->num_tasks, 3 * (int64_t)sizeof *self->distinct);
+    if (self->order != NULL && self->device != NULL && self->distinct != NULL)
         return CPGA_OK;
     cpga_series_free(self);
     return CPGA_ERR_MEMORY;
@@ -246,37 +247,49 @@ int cpga_series_init(cpga_series *self, const cpga_problem *problem) {
 void cpga_series_free(cpga_series *self) {
     free(self->order);
     free(self->device);
+    free(self->distinct);
     memset(self, 0, sizeof *self);
+}
+
+/* Say which segments were solved, each for how many devices of the cut before it. */
+static void write_distinct(const chain *self, cpga_series *to) {
+    to->num_segments = self->num_segments;
+    to->num_distinct = self->num_tables;
+    for (int32_t k = 0; k < self->num_tables; k++) {
+        const table *at = &self->tables[k];
+        int32_t *row = to->distinct + 3 * (int64_t)k;
+        row[0] = at->segment->begin;
+        row[1] = at->segment->end;
+        for (int32_t from = 0; from < self->problem->num_devices; from++)
+            row[2] += at->is_solved[from];
+    }
 }
 
 int cpga_series_solve(cpga_series *self, const cpga_problem *problem, int64_t max_states,
                       int64_t max_work) {
     chain work;
-    cpga_ideals ideals = {problem,
-                          max_states,
-                          0,
-                          max_work,
-                          max_work - max_work / NARROW_ONE_IN,
-                          max_work / EACH_ONE_IN,
-                          1};
+    cpga_segment_dp solver = {problem,
+                              max_states,
+                              0,
+                              max_work,
+                              max_work - max_work / NARROW_ONE_IN,
+                              max_work / EACH_ONE_IN,
+                              1};
     int status = init_chain(&work, problem);
     int fits = status == CPGA_OK && is_fit(&work);
     if (fits)
         status = make_tables(&work);
     if (fits && status == CPGA_OK)
-        status = walk(&work, &ideals);
-    self->work = ideals.work;
+        status = walk(&work, &solver);
+    self->work = solver.work;
     fits = fits && status != CPGA_ERR_BUDGET;
     if (status == CPGA_ERR_BUDGET)
         status = CPGA_OK;
     if (fits && status == CPGA_OK) {
         write_plan(&work, self);
-        self->num_segments = work.num_segments;
-        self->num_distinct = work.num_tables;
-        for (int32_t i = 0; i < work.num_segments; i++)
-            self->largest = cpga_imax(self->largest, work.segment[i].end - work.segment[i].begin);
+        write_distinct(&work, self);
         int64_t end = work.finish[(int64_t)work.num_segments * problem->num_devices];
-        self->bound = ideals.is_exact ? end : 0;
+        self->bound = solver.is_exact ? end : 0;
     }
     free_chain(&work);
     return status;

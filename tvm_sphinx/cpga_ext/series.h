@@ -9,11 +9,11 @@ typedef struct cpga_series {
     int32_t num_segments; /* 0: this problem does not fall into segments that are small enough, or
                              finding their plans takes more work than there may be */
     int32_t num_distinct; /* segments that no earlier one equals */
-    int32_t largest;      /* tasks of the largest one */
     int64_t work;         /* tasks placed in partial schedules, and half the pairs compared */
     int64_t bound;        /* no schedule is shorter; 0 if that is not known */
     int32_t *order;       /* num_tasks */
     int32_t *device;      /* num_tasks */
+    int32_t *distinct;    /* [num_distinct][3]: first task, end, entry devices it was solved for */
 } cpga_series;
 
 int cpga_series_init(cpga_series *self, const cpga_problem *problem);

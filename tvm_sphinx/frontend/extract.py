@@ -13,7 +13,10 @@ from ..platform import Device
 from ..scheduling.graph import FROM_CONSTANT, GraphInput, Task, TaskGraph, fingerprint_json
 from .dataflow import Dataflow, KernelCall, tensor_bytes
 from .load import entry_function
+from .origins import NAME_PATTERN, Origins
 
+# In the name of a block: the value that it was made for, and a number that makes it unique.
+_VALUE_NAME = re.compile(rf"^(T|[lg]v\d*(_\d+)?|{NAME_PATTERN})_|_\d+$")
 # Attributes of a PrimFunc that change neither what it computes nor how fast.
 _NAMING_ATTRS = ("global_symbol", "op_pattern", "target")
 # Weights that come back after less than the first are in the core's own caches, and after more than the
@@ -81,7 +84,10 @@ def extract_task_graph(module: Any, function: str | None = None) -> Extraction:
     kernels = _KernelTable()
     tasks = []
     names: dict[str, int] = {}
+    origins = Origins.of(dataflow.function)
     for call in dataflow.calls:
+        variable = str(call.var.name)
+        operators = origins.operators_of(variable)
         kernel = kernels.add(call)
         operands = tuple(operand for expr in call.arguments for operand in dataflow.tensors(expr))
         constants = {
@@ -92,13 +98,14 @@ def extract_task_graph(module: Any, function: str | None = None) -> Extraction:
         }
         tasks.append(
             Task(
-                name=_unique(str(call.var.name), names),
+                name=_unique(operators[0].label if operators else variable, names),
                 kernel=kernel.id,
                 operands=operands,
                 output_bytes=tuple(tensor_bytes(output) for output in call.outputs),
                 op_kinds=kernels.op_kinds[kernel.id],
                 flops=kernels.flops[kernel.id],
                 weight_bytes=sum(constants.values()),
+                origin=tuple(dict.fromkeys(operator.text for operator in operators)),
             )
         )
     inputs = tuple(
@@ -211,7 +218,7 @@ def op_kinds(function: Any) -> tuple[str, ...]:
     def visit(block: Any) -> None:
         name = str(block.name_hint)
         if name != "root":
-            kinds[re.sub(r"^(T|[lg]v\d*)_|_\d+$", "", name) or name] = None
+            kinds[_VALUE_NAME.sub("", name) or name] = None
 
     tvm_ffi.structural_walk(function.body, (tvm.s_tir.SBlock, visit))
     return tuple(kinds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 
 from .._tvm import relax, tvm
 from ..errors import EnvironmentMismatchError, ModelError, known_choices
+from .record_origins import recording_onnx, recording_torch
+from .signature import Signature, function_signature, onnx_signature, torch_signature
 from .tensor_outputs import with_tensor_outputs
 
 #: Models that need no file, by name.
@@ -29,6 +32,34 @@ def is_model(name: str) -> bool:
     return name in DEMO_MODELS or Path(name).suffix in _FORMATS
 
 
+@dataclass(frozen=True)
+class ModelSource:
+    """A model as it was given, before TVM sees it.
+
+    Parameters
+    ----------
+    kind
+        ``onnx``, ``torch`` or ``relax``.
+    model
+        An ``onnx.ModelProto``, a ``torch.export.ExportedProgram`` or an IRModule.
+    where
+        What messages call it, such as ``model file 'net.onnx'``.
+    path
+        The file that it was read from, if any.
+    """
+
+    kind: str
+    model: Any
+    where: str
+    path: Path | None = None
+
+    def signature(self, function: Any) -> Signature:
+        """Return the names and types that it declares; ``function`` is what TVM made of it."""
+        if self.kind == "onnx":
+            return onnx_signature(self.model)
+        return torch_signature(self.model) if self.kind == "torch" else function_signature(function)
+
+
 def load_model(model: Any, *, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Any:
     """Return the Relax IRModule of a model, whose outputs are tensors (see `with_tensor_outputs`).
 
@@ -36,7 +67,7 @@ def load_model(model: Any, *, input_shapes: Mapping[str, Sequence[int]] | None =
     ----------
     model
         An IRModule, a ``torch.export.ExportedProgram``, an ``onnx.ModelProto``, the path of a ``.onnx``,
-        ``.pt2`` or ``.json`` file, or the name of a demo model (`DEMO_MODELS`).
+        ``.pt2`` or ``.json`` file, the name of a demo model (`DEMO_MODELS`), or a `ModelSource`.
     input_shapes
         Shapes for ONNX inputs whose shape the file leaves open.
 
@@ -47,23 +78,32 @@ def load_model(model: Any, *, input_shapes: Mapping[str, Sequence[int]] | None =
     EnvironmentMismatchError
         If the package that reads this form is not installed.
     """
-    return with_tensor_outputs(_load(model, input_shapes))
+    return with_tensor_outputs(_import(read_source(model), input_shapes))
 
 
-def _load(model: Any, input_shapes: Mapping[str, Sequence[int]] | None) -> Any:
-    if isinstance(model, tvm.IRModule):
+def _import(source: ModelSource, input_shapes: Mapping[str, Sequence[int]] | None) -> Any:
+    if source.kind == "onnx":
+        return _from_onnx(source.model, source.where, input_shapes)
+    return _from_torch(source.model, source.where) if source.kind == "torch" else source.model
+
+
+def read_source(model: Any) -> ModelSource:
+    """Return what `load_model` imports, for others to run it too; parameters and errors as there."""
+    if isinstance(model, ModelSource):
         return model
+    if isinstance(model, tvm.IRModule):
+        return ModelSource("relax", model, "the given IRModule")
     module_name = type(model).__module__.partition(".")[0]
     if module_name == "onnx":
-        return _from_onnx(model, "the given ONNX model", input_shapes)
+        return ModelSource("onnx", model, "the given ONNX model")
     if module_name == "torch":
-        return _from_torch(model, "the given torch program")
+        return ModelSource("torch", model, "the given torch program")
     if str(model) in DEMO_MODELS:
-        return _from_onnx(demo_onnx_model(str(model)), str(model), None)
-    return _load_file(Path(model), input_shapes)
+        return ModelSource("onnx", demo_onnx_model(str(model)), f"demo model {str(model)!r}")
+    return _read_file(Path(model))
 
 
-def _load_file(path: Path, input_shapes: Mapping[str, Sequence[int]] | None) -> Any:
+def _read_file(path: Path) -> ModelSource:
     where = f"model file {str(path)!r}"
     if path.suffix not in _FORMATS:
         forms = ", ".join(f"{suffix} ({name})" for suffix, name in _FORMATS.items())
@@ -80,21 +120,21 @@ def _load_file(path: Path, input_shapes: Mapping[str, Sequence[int]] | None) -> 
             onnx.checker.check_model(loaded)
         except Exception as error:  # protobuf's and onnx's errors share no base class
             raise ModelError(f"Not an ONNX model: {where}: {_first_line(error)}") from error
-        return _from_onnx(loaded, where, input_shapes)
+        return ModelSource("onnx", loaded, where, path)
     if path.suffix == ".pt2":
         torch = _need("torch", where)
         try:
             program = torch.export.load(str(path))
         except Exception as error:  # torch raises zip, pickle and its own errors alike
             raise ModelError(f"Not a torch.export program: {where}: {_first_line(error)}") from error
-        return _from_torch(program, where)
+        return ModelSource("torch", program, where, path)
     try:
         module = tvm.ir.load_json(path.read_text())
     except Exception as error:  # TVM's loader raises whatever its reflection meets
         raise ModelError(f"Not a Relax IRModule: {where}: {_first_line(error)}") from error
     if not isinstance(module, tvm.IRModule):
         raise ModelError(f"Expected an IRModule in {where}; got {type(module).__name__}.")
-    return module
+    return ModelSource("relax", module, where, path)
 
 
 def _from_onnx(model: Any, where: str, input_shapes: Mapping[str, Sequence[int]] | None) -> Any:
@@ -104,7 +144,9 @@ def _from_onnx(model: Any, where: str, input_shapes: Mapping[str, Sequence[int]]
 
     prepared = prepare_onnx(model, input_shapes, where)
     try:
-        return import_onnx(prepared.model, prepared.shapes)
+        with recording_onnx() as log:
+            module = import_onnx(prepared.model, prepared.shapes, log)
+        return log.origins.attach(module, "main")
     except ModelError as error:
         raise ModelError(f"Cannot import {where}: {error} {prepared.hint}".rstrip()) from error
     except Exception as error:  # TVM raises its own, onnx's and Python's errors alike
@@ -123,7 +165,11 @@ def _from_torch(program: Any, where: str) -> Any:
             f"Call torch.export.export(module, example_inputs) first."
         )
     try:
-        return from_exported_program(program, keep_params_as_input=False, no_bind_return_tuple=True)
+        with recording_torch() as log:
+            module = from_exported_program(
+                program, keep_params_as_input=False, no_bind_return_tuple=True
+            )
+        return log.origins.attach(module, "main")
     except Exception as error:  # the importer raises TVM's, torch's and Python's errors alike
         raise ModelError(f"TVM cannot import {where}: {_first_line(error)}") from error
 

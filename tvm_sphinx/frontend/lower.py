@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from .._tvm import relax, tirx, tvm
+from ..errors import SphinxError, UnsupportedError, cause_of
 from ..kernels import calls_runtime, prepare_layouts, sink_reshapes
+from ..platform import Platform
+from ..platform.targets import device_target
 from .fold_constants import FoldConstants
 from .load import entry_function, public_functions
+from .origins import FuseNamedOps
 
 
 def lower_to_kernels(
@@ -27,6 +31,11 @@ def lower_to_kernels(
     targets
         The targets of all devices, for which the layouts of convolutions and matrix products are chosen
         and weights are packed ahead of time; none leaves the layouts as they are.
+
+    Raises
+    ------
+    UnsupportedError
+        If TVM has no kernel for an operator, or none for its types or shapes.
     """
     entry = entry_function(module, function)
     public = [entry, *public_functions(module)]
@@ -49,15 +58,29 @@ def lower_to_kernels(
         transform.LegalizeOps(),
         BindHostKernels(target),
         transform.AnnotateTIROpPattern(),
-        transform.FuseOps(),
+        FuseNamedOps(entry),
         transform.FuseTIR(),
         # Clean up: kernels that only rename their input become views.
         transform.RewriteDataflowReshape(),
         transform.CanonicalizeBindings(),
         transform.DeadCodeElimination(list(dict.fromkeys(public))),
     ]
-    with target:
-        return tvm.transform.Sequential(passes)(module)
+    try:
+        with target:
+            return tvm.transform.Sequential(passes)(module)
+    except SphinxError:
+        raise
+    except Exception as error:  # TVM's passes raise many types
+        raise UnsupportedError(f"TVM cannot lower function {entry!r}: {cause_of(error)}") from error
+
+
+def lower_for_platform(module: Any, platform: Platform, function: str | None = None) -> Any:
+    """Return a module lowered for all devices of a platform, legalised for its host device.
+
+    Parameters and result as of `lower_to_kernels`.
+    """
+    targets = [device_target(device) for device in platform.devices]
+    return lower_to_kernels(module, targets[platform.host_index], function, targets=targets)
 
 
 @tvm.transform.module_pass(opt_level=0, name="BindHostKernels")

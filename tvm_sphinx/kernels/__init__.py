@@ -3,12 +3,11 @@
 from .layouts import prepare_layouts
 from .opaque import calls_runtime
 from .reshapes import sink_reshapes
-from .schedule import ScheduleKernels, default_rules, rule_of, schedule_kernel
+from .schedule import default_rules, rule_of, schedule_kernel
 from .target_info import CpuInfo, cpu_info
 
 __all__ = [
     "CpuInfo",
-    "ScheduleKernels",
     "calls_runtime",
     "cpu_info",
     "default_rules",

@@ -89,12 +89,6 @@ def is_output(sch: s_tir.Schedule, block: SBlockRV) -> bool:
     return any(region.source.same_as(param) for region in written for param in params)
 
 
-def spatial_extents(sch: s_tir.Schedule, block: SBlockRV) -> list[int]:
-    """Return the extents of a block's spatial axes, in order."""
-    axes = sch.get(block).iter_vars
-    return [int(it.dom.extent) for it in axes if it.iter_type == tirx.IterVar.DataPar]
-
-
 def fuse_all(sch: s_tir.Schedule, loops: list[LoopRV]) -> LoopRV:
     """Fuse loops into one; a single loop stays as it is."""
     return sch.fuse(*loops) if len(loops) > 1 else loops[0]

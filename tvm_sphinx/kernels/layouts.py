@@ -79,6 +79,7 @@ class _LayoutRewriter(PyExprMutator):  # type: ignore[misc]
         self._moved: dict[Any, relax.Var] = {}
         # One packed copy of a weight for all kernels that use it: recurrent networks do in each step.
         self._packed: dict[Any, relax.Expr] = {}
+        self._name = ""
 
     def rewrite_function(self, gvar: tvm.ir.GlobalVar, func: relax.Function) -> None:
         self._twins.clear()
@@ -109,6 +110,7 @@ class _LayoutRewriter(PyExprMutator):  # type: ignore[misc]
         """Rewrite one binding, or leave it to the default visit."""
         value = binding.value
         self._values[binding.var] = value
+        self._name = str(binding.var.name)
         if not isinstance(value, relax.Call) or not isinstance(value.op, tvm.ir.Op):
             super().visit_var_binding_(binding)
             return
@@ -128,15 +130,19 @@ class _LayoutRewriter(PyExprMutator):  # type: ignore[misc]
 
     # -- helpers
 
+    def _emit(self, value: relax.Expr) -> relax.Var:
+        """Bind a new value under the name of the binding at hand, which says where it comes from."""
+        return self.builder_.emit(value, self._name)
+
     def _bind(self, var: relax.Var, value: relax.Expr) -> None:
         if isinstance(var, relax.DataflowVar):
             # An alias would stand between a kernel and the epilogue that fusion gives it.
-            named = value if isinstance(value, relax.DataflowVar) else self.builder_.emit(value)
+            named = value if isinstance(value, relax.DataflowVar) else self._emit(value)
             self.set_var_remap(var, named)
         elif self.builder_.current_block_is_dataflow():
             self.set_var_remap(var, self.builder_.emit_output(value))
         else:
-            self.set_var_remap(var, self.builder_.emit(value))
+            self.set_var_remap(var, self._emit(value))
 
     def _settle(self, var: relax.Var) -> None:
         twin = self._twins.get(var)
@@ -170,7 +176,7 @@ class _LayoutRewriter(PyExprMutator):  # type: ignore[misc]
             return relax.const(channels_last.permute_array(array, order))
         if (expr, order) not in self._moved:
             moved = relax.op.permute_dims(self.visit_expr(expr), list(order))
-            self._moved[expr, order] = self.builder_.emit(moved)
+            self._moved[expr, order] = self._emit(moved)
         return self._moved[expr, order]
 
     def order_of(self, expr: relax.Expr) -> channels_last.Order | None:
@@ -181,7 +187,7 @@ class _LayoutRewriter(PyExprMutator):  # type: ignore[misc]
     def emit_kernel(self, func: Any, name: str, args: list[relax.Expr], out: Any) -> relax.Var:
         """Emit a call of a packed kernel."""
         gvar = self.builder_.add_func(func, name)
-        return self.builder_.emit(relax.call_tir(gvar, args, out))
+        return self._emit(relax.call_tir(gvar, args, out))
 
     def packed(
         self, expr: relax.Expr, layout: str, array: Any, pack: Callable[[Any], Any]
@@ -205,7 +211,7 @@ class _LayoutRewriter(PyExprMutator):  # type: ignore[misc]
         if result is None:
             return None
         expr, order = result
-        return self.builder_.emit(expr), order
+        return self._emit(expr), order
 
     def _rewrite_plain(self, name: str, call: relax.Call) -> relax.Expr | None:
         if name == "matmul":

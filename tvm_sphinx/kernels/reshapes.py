@@ -63,11 +63,13 @@ class _Sinker(PyExprMutator):  # type: ignore[misc]
     def __init__(self, mod: tvm.IRModule) -> None:
         super().__init__(mod)
         self._products: set[Any] = set()  # new variables
+        self._name = ""
         self._base: dict[Any, Any] = {}  # original variable -> new variable that it is a view of
 
     def visit_var_binding_(self, binding: relax.VarBinding) -> None:
         """Rewrite a view, or an elementwise operator on a view of a product; note what it makes."""
         var, call = binding.var, binding.value
+        self._name = str(var.name)
         op = str(getattr(call.op, "name", "")) if isinstance(call, relax.Call) else ""
         name = op.removeprefix("relax.")
         if not isinstance(var, relax.DataflowVar) or _extents(var) is None:
@@ -79,7 +81,7 @@ class _Sinker(PyExprMutator):  # type: ignore[misc]
         elementwise = name in UNARY or name in BINARY
         moved = self._moved(name, call) if elementwise else None
         if moved is not None:
-            flat = self.builder_.emit(moved)
+            flat = self._emit(moved)
             self._products.add(flat)
             self._bind_view(var, flat)
             return
@@ -88,11 +90,15 @@ class _Sinker(PyExprMutator):  # type: ignore[misc]
         if name == "matmul" or (elementwise and any(self._is_product(arg) for arg in call.args)):
             self._products.add(new)
 
+    def _emit(self, value: Any) -> Any:
+        """Bind a new value under the name of the binding at hand, which says where it comes from."""
+        return self.builder_.emit(value, self._name)
+
     def _bind_view(self, var: Any, base: Any) -> None:
         self._base[var] = base
         shape = _extents(var)
         self.set_var_remap(
-            var, base if _extents(base) == shape else self.builder_.emit(relax.op.reshape(base, shape))
+            var, base if _extents(base) == shape else self._emit(relax.op.reshape(base, shape))
         )
 
     def _is_product(self, arg: Any) -> bool:
@@ -129,6 +135,6 @@ class _Sinker(PyExprMutator):  # type: ignore[misc]
         if extents == own:
             if isinstance(arg, tvm.ir.GenericConst):
                 return relax.const(arg.value.numpy().reshape(shape))
-            return self.builder_.emit(relax.op.reshape(self.visit_expr(arg), shape))
+            return self._emit(relax.op.reshape(self.visit_expr(arg), shape))
         along_last = extents == own[-1:] == shape[-1:]
         return self.visit_expr(arg) if along_last else None

@@ -100,33 +100,3 @@ def _is_schedulable(func: tirx.PrimFunc) -> bool:
         shape is not None and all(isinstance(extent, tirx.IntImm) for extent in shape)
         for shape in shapes
     )
-
-
-@tvm.transform.module_pass(opt_level=0, name="ScheduleKernels")
-class ScheduleKernels:
-    """Schedules every PrimFunc of a module for its own target, or for a default one.
-
-    Parameters
-    ----------
-    target
-        Target of the functions that carry none; None leaves those alone.
-    cores
-        Threads that each kernel may use.
-    """
-
-    def __init__(self, target: tvm.target.Target | None = None, cores: int = 1) -> None:
-        self.target = target
-        self.cores = cores
-
-    def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        """Return the module with every kernel that a rule fits scheduled."""
-        updated = dict(mod.functions_items())
-        for gvar, func in mod.functions_items():
-            if not isinstance(func, tirx.PrimFunc):
-                continue
-            own = func.attrs.get("target") if func.attrs is not None else None
-            target = own if own is not None else self.target
-            scheduled = schedule_kernel(func, target, self.cores) if target is not None else None
-            if scheduled is not None:
-                updated[gvar] = scheduled
-        return tvm.IRModule(updated, attrs=mod.attrs, global_infos=mod.global_infos)

@@ -59,8 +59,8 @@ def find_patterns(graph: TaskGraph, labels: Sequence[str] | None = None) -> Patt
 def operator_labels(graph: TaskGraph) -> tuple[str, ...]:
     """Return labels that look through shapes and attributes: the kinds of the fused operators.
 
-    Patterns by these are for people (a block that recurs with other widths); kernels that match in
-    nothing but their kind have no reason to want the same device, so nothing is tied by them.
+    Patterns by these are for people (a block that recurs with other widths): kernels that match in
+    nothing but their kind have no reason to want the same device.
     """
     return tuple("+".join(task.op_kinds) or task.kernel for task in graph.tasks)
 

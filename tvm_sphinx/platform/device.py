@@ -1,9 +1,10 @@
-"""A device that tasks run on, and a link between two of them."""
+"""A device that tasks run on, what it costs the same as, and a link between two of them."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,34 @@ from ..errors import PlatformError
 
 
 @dataclass(frozen=True)
+class CostClass:
+    """What devices have in common that run a kernel equally fast: one measurement serves them all.
+
+    This is the one definition. Records add the machine (`tvm_sphinx.cost.records.classes.class_of`).
+
+    Parameters
+    ----------
+    target
+        TVM target as canonical JSON.
+    place
+        What of the machine it is: ``"2 cores"`` of a CPU, else the runtime device, ``"cuda:0"``.
+    cores
+        How many cores; 0 if it is no CPU.
+    rpc_key
+        Of the machines that it is one of; None is this machine.
+    """
+
+    target: str
+    place: str
+    cores: int
+    rpc_key: str | None = None
+
+    def __str__(self) -> str:
+        remote = "" if self.rpc_key is None else f" of RPC key {self.rpc_key}"
+        return f"{self.target} on {self.place}{remote}"
+
+
+@dataclass(frozen=True, repr=False)
 class Device:
     """Something that a task can run on.
 
@@ -78,6 +107,13 @@ class Device:
                 f"third level; got {self.cache_bytes}."
             )
 
+    def __repr__(self) -> str:
+        found = re.search(r'"mcpu": ?"([^"]*)"|"arch": ?"([^"]*)"', self.target)
+        processor = f" for {found[1] or found[2]}" if found else ""
+        cores = f" on cores {', '.join(map(str, self.cores))}" if self.cores else ""
+        remote = f" of RPC key {self.rpc_key}" if self.rpc_key else ""
+        return f"<Device {self.name!r}: {self.runtime}{cores}{processor}{remote}>"
+
     @property
     def is_cpu(self) -> bool:
         """Whether this is a set of cores of the host."""
@@ -95,11 +131,18 @@ class Device:
         return config
 
     @property
-    def cost_class(self) -> str:
-        """Devices of one class run a kernel equally fast, so one measurement serves them all."""
+    def cost_class(self) -> CostClass:
+        """What it has in common with devices that run a kernel equally fast."""
         place = f"{len(self.cores)} cores" if self.is_cpu else self.runtime
-        remote = "" if self.rpc_key is None else f" of RPC key {self.rpc_key}"
-        return f"{self.target} on {place}{remote}"
+        return CostClass(self.target, place, len(self.cores), self.rpc_key)
+
+
+def one_of_each_class(devices: Iterable[Device]) -> list[Device]:
+    """Return the first device of each cost class, in order."""
+    first: dict[CostClass, Device] = {}
+    for device in devices:
+        first.setdefault(device.cost_class, device)
+    return list(first.values())
 
 
 @dataclass(frozen=True)

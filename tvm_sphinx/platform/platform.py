@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from ..errors import PlatformError, known_choices
 from .device import Device as Device
 from .device import Link as Link
-from .machine import allowed_cores, core_groups, group_name, usable_cores
-from .target_text import parse_target
+from .machine import allowed_cores
+from .target_text import default_runtime, parse_target
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-#: Platforms that `Platform.named` makes for the machine at hand.
+#: Platforms that `tvm_sphinx.platform.load_platform` makes for the machine at hand.
 NAMED_PLATFORMS = ("detect", "unlike-cpus")
-
-# Target kinds that compute on the host's cores, and targets that a platform file names by a word.
-_CPU_KINDS = ("llvm", "c")
-_NAMED = ("host", "baseline")
 
 _DEVICE_KEYS = (
     "name",
@@ -41,7 +29,7 @@ _DEVICE_KEYS = (
 _LINK_KEYS = ("src", "dst", "latency_ns", "bandwidth_bytes_per_s")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Platform:
     """Devices, links, and the host: the CPU device that holds the model's inputs and outputs.
 
@@ -75,6 +63,9 @@ class Platform:
             for end in (link.src, link.dst):
                 if end not in names:
                     raise PlatformError(known_choices("device of a link", end, names))
+
+    def __repr__(self) -> str:
+        return f"<Platform of {', '.join(map(repr, self.devices))}, host {self.host!r}>"
 
     @property
     def host_index(self) -> int:
@@ -138,12 +129,14 @@ class Platform:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], source: str = "platform") -> Platform:
-        """Make a platform from a parsed platform file; ``source`` names it in messages.
+        """Make a platform from what `to_json` returned; ``source`` names it in messages.
+
+        Whether TVM knows the targets is not asked here, see `tvm_sphinx.platform.targets.check_targets`.
 
         Raises
         ------
         PlatformError
-            If a key is unknown or missing, a value is of the wrong type, or a target does not parse.
+            If a key is unknown or missing, a value is of the wrong type, or a target has no such form.
         """
         _check_keys(content, ("host", "device", "link"), (), source)
         entries = content.get("device", [])
@@ -163,100 +156,10 @@ class Platform:
             )
         return cls(tuple(devices), str(content.get("host", "")), tuple(links))
 
-    @classmethod
-    def from_file(cls, path: str | Path) -> Platform:
-        """Read a platform from a TOML file.
-
-        Raises
-        ------
-        PlatformError
-            If the file is missing, is not TOML, or does not describe a platform.
-        """
-        try:
-            with open(path, "rb") as file:
-                content = tomllib.load(file)
-        except OSError as error:
-            raise PlatformError(
-                f"Cannot read platform file {str(path)!r}: {error.strerror}. Give a TOML file or one "
-                f"of: {', '.join(NAMED_PLATFORMS)}."
-            ) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise PlatformError(f"Platform file {str(path)!r} is not valid TOML: {error}.") from error
-        return cls.from_json(content, repr(str(path)))
-
-    @classmethod
-    def named(cls, name: str) -> Platform:
-        """Return the platform of that name (see `NAMED_PLATFORMS`), or read it from that file."""
-        if name == "detect":
-            return cls.detect()
-        if name == "unlike-cpus":
-            return cls.unlike_cpus()
-        return cls.from_file(name)
-
-    @classmethod
-    def detect(cls) -> Platform:
-        """Return the platform of this machine.
-
-        It offers each core alone, all cores together, and between them the groups of cores that share
-        a last-level cache or a NUMA node; and each CUDA device that TVM can reach.
-        """
-        from .targets import cuda_devices, host_target
-
-        target = host_target()
-        groups = core_groups(usable_cores())
-        devices = [
-            Device(group_name(cores), target, f"cpu:{index}", cores)
-            for index, cores in enumerate(groups)
-        ]
-        devices += [Device(f"cuda{i}", config, f"cuda:{i}") for i, config in enumerate(cuda_devices())]
-        return cls(tuple(devices))
-
-    @classmethod
-    def of_targets(cls, targets: Sequence[str]) -> Platform:
-        """Return a platform of these targets; the n-th CPU target owns the n-th core of this machine.
-
-        Raises
-        ------
-        PlatformError
-            If a target does not parse, or there is none of a CPU.
-        """
-        cores = usable_cores()
-        entries: list[dict[str, Any]] = []
-        num_cpus = 0
-        for number, target in enumerate(targets):
-            parsed = parse_target(target, f"--target {target!r}") if target not in _NAMED else target
-            entry: dict[str, Any] = {"name": f"device{number}", "target": parsed}
-            if target in _NAMED or json.loads(parsed)["kind"] in _CPU_KINDS:
-                entry["cores"] = [cores[num_cpus % len(cores)]]
-                num_cpus += 1
-            entries.append(entry)
-        return cls.from_json({"device": entries}, "--target")
-
-    @classmethod
-    def unlike_cpus(cls) -> Platform:
-        """Return two unlike CPU devices of this machine.
-
-        One core has all its instruction sets, the other is held to the baseline of its architecture.
-        On a machine of one core they take turns.
-        """
-        from .targets import baseline_target, host_target
-
-        cores = usable_cores()
-        return cls(
-            (
-                Device("native", host_target(), "cpu:0", (cores[0],)),
-                Device("baseline", baseline_target(), "cpu:0", (cores[min(1, len(cores) - 1)],)),
-            )
-        )
-
 
 def _device_from_json(entry: Mapping[str, Any], source: str) -> Device:
     _check_keys(entry, _DEVICE_KEYS, ("name", "target"), f"a device of {source}")
-    from .targets import check_target, default_runtime, named_target
-
-    where = f"target of device {entry['name']!r}"
-    target = named_target(entry["target"]) or parse_target(entry["target"], where)
-    check_target(target, where)
+    target = parse_target(entry["target"], f"target of device {entry['name']!r}")
     runtime = entry.get("runtime") or default_runtime(target)
     cores = _ints(entry, "cores")
     limits = {

@@ -9,6 +9,9 @@ from collections.abc import Mapping
 
 from ..errors import PlatformError
 
+#: Target kinds that compute on the host's cores.
+CPU_KINDS = ("llvm", "c")
+
 
 def parse_target(value: object, where: str = "target") -> str:
     """Return a target as canonical JSON from a dict, a kind, or the form ``"llvm -mcpu=znver4"``.
@@ -42,6 +45,12 @@ def parse_target(value: object, where: str = "target") -> str:
     if not isinstance(config.get("kind"), str):
         raise PlatformError(f"Expected a 'kind' in {where}, such as 'llvm' or 'cuda'; got {value!r}.")
     return json.dumps(config, sort_keys=True)
+
+
+def default_runtime(target: str) -> str:
+    """Return the first runtime device of a target's kind; the target is canonical JSON."""
+    kind = json.loads(target)["kind"]
+    return "cpu:0" if kind in CPU_KINDS else f"{kind}:0"
 
 
 def _option_value(key: str, text: str | None) -> object:

@@ -9,6 +9,7 @@ from typing import Any
 from .._tvm import tvm, tvm_ffi
 from ..errors import PlatformError
 from .device import Device
+from .platform import Platform
 
 _BASELINE_CPU = {"x86_64": "x86-64", "amd64": "x86-64", "aarch64": "generic", "arm64": "generic"}
 
@@ -24,13 +25,6 @@ def baseline_target() -> str:
     triple = _host_triple()
     cpu = _BASELINE_CPU.get(triple.split("-")[0].lower(), "generic")
     return _canonical({"kind": "llvm", "mcpu": cpu, "mtriple": triple})
-
-
-def named_target(value: object) -> str | None:
-    """Return the target called ``"host"`` or ``"baseline"``; None for anything else."""
-    if value == "host":
-        return host_target()
-    return baseline_target() if value == "baseline" else None
 
 
 def cuda_devices() -> tuple[str, ...]:
@@ -87,10 +81,11 @@ def check_target(target: str, where: str = "target") -> None:
             )
 
 
-def default_runtime(target: str) -> str:
-    """Return the first runtime device of a target's kind."""
-    kind = json.loads(target)["kind"]
-    return "cpu:0" if kind in ("llvm", "c") else f"{kind}:0"
+def check_targets(platform: Platform) -> Platform:
+    """Return the platform if TVM knows all of its targets, see `check_target`."""
+    for device in platform.devices:
+        check_target(device.target, f"target of device {device.name!r}")
+    return platform
 
 
 def runtime_device(runtime: str) -> Any:

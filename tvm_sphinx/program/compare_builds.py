@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ..frontend.signature import TensorSpec
+from ..platform import Platform
+from ..progress import Progress, StageClock
+from ..report.text import format_ns
 from ..runtime.executable import ConcurrentExecutable
 from ..scheduling.schedule import Schedule
+from ..search import SearchResult
+from .compiled import random_inputs
 from .kinds import LaneProgramFile, Program
 
 #: A schedule that promises less than this over the best single device is not tried: medians of kernel
@@ -17,6 +25,20 @@ LEAST_GAIN = 1.02
 _ROUNDS = 15
 _ROUND_NS = 30_000_000
 _MOST_RUNS_PER_ROUND = 200
+#: Seconds after which no round is begun, once there are `_LEAST_ROUNDS`: a model that takes a second is
+#: known well enough by few of them.
+RACE_LIMIT_S = 10.0
+_LEAST_ROUNDS = 3
+_STAGE = "race against the best single device"
+
+
+@dataclass(frozen=True)
+class Build:
+    """A search's schedule as a program; the note says why it is not what one would expect."""
+
+    found: SearchResult
+    program: Program
+    note: str = ""
 
 
 def is_promising(schedule: Schedule, single: Schedule) -> bool:
@@ -24,26 +46,102 @@ def is_promising(schedule: Schedule, single: Schedule) -> bool:
     return single.makespan_ns >= LEAST_GAIN * schedule.makespan_ns
 
 
-def speedup(program: Program, reference: Program, inputs: Mapping[str, Any]) -> float | None:
-    """Return how many times as fast as the reference a program is, as `race` finds it.
+def choose_promising(found: SearchResult, single: SearchResult) -> tuple[SearchResult, str]:
+    """Return the search whose schedule is to be built, and why, if it is not that over all devices."""
+    if is_promising(found.best, single.best):
+        return found, ""
+    if _is_placed_alike(found, single):
+        return single, ""
+    return single, (
+        f"The best schedule over all devices is predicted at {format_ns(found.best.makespan_ns)}, too "
+        f"little below the best single device's {format_ns(single.best.makespan_ns)} to be tried: the "
+        f"model runs on that."
+    )
+
+
+def race_with_single(
+    build: Build,
+    single: SearchResult | None,
+    build_single: Callable[[], Build],
+    platform: Platform,
+    inputs: Sequence[TensorSpec],
+    clock: StageClock,
+    progress: Progress | None = None,
+) -> tuple[Build, Build | None]:
+    """Return the build that is to run, the faster of both, and that for the best single device.
+
+    Devices of another machine cannot be raced: then it is the first. So it is without a ``single``.
+    """
+    if single is None:
+        return build, None
+    if build.found is single:
+        return build, build
+    with clock("build reference"):
+        reference = build_single()
+    if platform.is_remote:
+        return build, reference
+    with clock("race"):
+        drawn = list(random_inputs(inputs).values())
+        return choose_faster(build, reference, drawn, progress), reference
+
+
+def choose_faster(
+    build: Build, reference: Build, inputs: Sequence[Any], progress: Progress | None = None
+) -> Build:
+    """Return the build that runs faster; the first if one of them does not run on the lanes."""
+    ratio = compare_programs(build.program, reference.program, inputs, progress)
+    if ratio is None or ratio >= 1.0 or _is_placed_alike(build.found, reference.found):
+        return build
+    note = (
+        f"The schedule, predicted at {format_ns(build.found.best.makespan_ns)}, measured {ratio:.2f}x "
+        f"as fast as the best single device alone, so the model runs on that device."
+    )
+    return Build(reference.found, reference.program, note)
+
+
+def compare_programs(
+    program: Program, reference: Program, inputs: Sequence[Any], progress: Progress | None = None
+) -> float | None:
+    """Return how many times as fast as the reference a program is, see `compare_executables`.
 
     None where one of them does not run on the lanes.
     """
     if not isinstance(program, LaneProgramFile) or not isinstance(reference, LaneProgramFile):
         return None
-    return race(program.executable, reference.executable, inputs)
+    return compare_executables(program.executable, reference.executable, inputs, progress)
 
 
-def race(executable: ConcurrentExecutable, reference: ConcurrentExecutable, inputs: Any) -> float:
-    """Return how many times as fast as the reference an executable is, both run in turn on this machine.
+def compare_executables(
+    executable: ConcurrentExecutable,
+    reference: ConcurrentExecutable,
+    inputs: Any,
+    progress: Progress | None = None,
+    limit_s: float = RACE_LIMIT_S,
+) -> float:
+    """Return how many times as fast as the reference an executable is, both run in turn here.
 
-    The median of the ratios of 15 rounds; each round runs both for some 30 ms, at least once.
+    The median of the ratios of up to 15 rounds, each of which runs both for some 30 ms, at least once;
+    of at least 3 where the time limit ends them.
     """
-    racers = (executable, reference)
-    once_ns = max(int(np.median(racer.durations_ns(inputs, 3))) for racer in racers)
-    count = int(np.clip(_ROUND_NS // max(1, once_ns), 1, _MOST_RUNS_PER_ROUND))
-    ratios = []
-    for _ in range(_ROUNDS):
-        mine, other = (float(np.median(racer.durations_ns(inputs, count))) for racer in racers)
+    begin_s = time.monotonic()
+    report = progress or (lambda *_: None)
+    report(_STAGE, 0, _ROUNDS)
+    both = (executable, reference)
+    # One run of each tells a slow model, which three would take too long for.
+    once_ns = [int(one.durations_ns(inputs, 1)[0]) for one in both]
+    if max(once_ns) < _ROUND_NS:
+        once_ns = [int(np.median(one.durations_ns(inputs, 3))) for one in both]
+    count = int(np.clip(_ROUND_NS // max(1, *once_ns), 1, _MOST_RUNS_PER_ROUND))
+    ratios: list[float] = []
+    while len(ratios) < _ROUNDS:
+        if len(ratios) >= _LEAST_ROUNDS and time.monotonic() - begin_s >= limit_s:
+            break
+        mine, other = (float(np.median(one.durations_ns(inputs, count))) for one in both)
         ratios.append(other / mine)
+        report(_STAGE, len(ratios), _ROUNDS)
+    report(_STAGE, _ROUNDS, _ROUNDS)
     return float(np.median(ratios))
+
+
+def _is_placed_alike(first: SearchResult, second: SearchResult) -> bool:
+    return bool((first.best.device == second.best.device).all())

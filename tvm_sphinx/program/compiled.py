@@ -11,14 +11,20 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModelError, UnsupportedError
-from ..patterns import PatternHierarchy, PruningReport, find_patterns
+from ..frontend.signature import TensorSpec
+from ..patterns import PatternHierarchy, find_patterns
 from ..platform import Platform
-from ..report.placement import PlacementReport, format_report
+from ..platform.targets import check_targets
+from ..report.describe import format_report
+from ..report.placement import PlacementReport
+from ..report.text import format_ns
 from ..runtime.artifact import read_artifact, write_artifact
 from ..runtime.tensors import InputError, order_inputs
 from ..runtime.trace import Trace
 from ..scheduling.graph import TaskGraph
+from ..search import PruningReport
 from .kinds import Array, LaneProgramFile, Program, flatten_outputs, restore_program
+from .verify.verification import Verification
 
 #: Member of an artifact that holds the task graph.
 _GRAPH = "graph.json"
@@ -27,23 +33,14 @@ _GRAPH = "graph.json"
 Inputs = Mapping[str, Any] | Sequence[Any]
 
 
-@dataclass(frozen=True)
-class TensorSpec:
-    """Name, shape and dtype of a model input; an extent that the model leaves open is -1."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-
-
-@dataclass
+@dataclass(repr=False)
 class CompiledModel:
     """A model compiled for a platform.
 
     Attributes
     ----------
-    inputs
-        What `run` expects.
+    inputs, outputs
+        What `run` expects and returns, by the names of the source.
     platform
         The devices that it was compiled for.
     report
@@ -53,9 +50,11 @@ class CompiledModel:
     stages_s
         Seconds that each stage of compiling took.
     graph
-        The task graph that was scheduled; None for a model that cannot be, or one from a file of before.
+        The task graph that was scheduled; None for a model that cannot be.
     pruning
-        Sizes of its search space without and with what recurs tied; None where ``graph`` is.
+        What the search decided once because it recurs; None where it did not look for that.
+    verification
+        How its outputs compare with those of the source; None where that was left out.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -67,7 +66,25 @@ class CompiledModel:
     stages_s: dict[str, float] = field(default_factory=dict)
     graph: TaskGraph | None = None
     pruning: PruningReport | None = None
+    outputs: tuple[TensorSpec, ...] = ()
+    verification: Verification | None = None
     _opened: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        runs = self.note or "on one device"
+        if self.report is not None:
+            used = [row.name for row in self.report.devices if row.tasks]
+            runs = (
+                f"{len(self.report.tasks)} tasks on {', '.join(used) or 'no device'}, predicted "
+                f"{format_ns(self.report.makespan_ns)}"
+            )
+        inputs, outputs = (", ".join(map(str, specs)) for specs in (self.inputs, self.outputs))
+        return f"<CompiledModel ({inputs}) -> ({outputs}): {runs}>"
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the outputs, as the source has them, in order."""
+        return [spec.name for spec in self.outputs]
 
     def run(self, inputs: Inputs) -> list[Array]:
         """Run one inference.
@@ -123,7 +140,9 @@ class CompiledModel:
         note = [f"note                 {self.note}"] if self.note else []
         report = [] if self.report is None else [format_report(self.report, verbose=verbose)]
         space = [] if self.pruning is None else [f"search space         {self.pruning.describe()}"]
-        return "\n".join(report + space + note)
+        rows = [] if self.verification is None else self.verification.describe()
+        verified = [f"{heading:<20} {text}" for heading, text in rows]
+        return "\n".join(report + verified + space + note)
 
     def patterns(self) -> PatternHierarchy | None:
         """Return the recurring subgraphs of the task graph; None where there is no ``graph``."""
@@ -142,6 +161,8 @@ class CompiledModel:
             programs["reference"] = self.reference
         manifest = {
             "inputs": [[spec.name, list(spec.shape), spec.dtype] for spec in self.inputs],
+            "outputs": [[spec.name, list(spec.shape), spec.dtype] for spec in self.outputs],
+            "verification": None if self.verification is None else self.verification.to_json(),
             "platform": self.platform.to_json(),
             "programs": {name: program.manifest() for name, program in programs.items()},
             "report": None if self.report is None else self.report.to_json(),
@@ -183,13 +204,13 @@ class CompiledModel:
             same = parts["reference"] == parts["program"]
             reference = program if same else restore_program(*parts["reference"], where)
         report = manifest["report"]
-        # Files of before this was kept have neither.
-        graph, pruning = members.get(_GRAPH), manifest.get("pruning")
+        graph, pruning = members.get(_GRAPH), manifest["pruning"]
+        verification = manifest.get("verification")
         return cls(
-            inputs=tuple(
-                TensorSpec(name, tuple(shape), dtype) for name, shape, dtype in manifest["inputs"]
-            ),
-            platform=Platform.from_json(manifest["platform"], where),
+            inputs=_specs(manifest["inputs"]),
+            outputs=_specs(manifest.get("outputs", [])),
+            verification=None if verification is None else Verification.from_json(verification),
+            platform=check_targets(Platform.from_json(manifest["platform"], where)),
             program=program,
             reference=reference,
             report=None if report is None else PlacementReport.from_json(report),
@@ -200,13 +221,17 @@ class CompiledModel:
         )
 
 
+def _specs(content: Sequence[Any]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(name, tuple(shape), dtype) for name, shape, dtype in content)
+
+
 def random_inputs(specs: Sequence[TensorSpec], seed: int = 0) -> dict[str, Array]:
     """Return seeded inputs: normal floats, and integers that are 0, a valid index into anything."""
     rng = np.random.default_rng(seed)
     arrays: dict[str, Array] = {}
     for spec in specs:
         shape = [1 if extent < 0 else extent for extent in spec.shape]
-        is_float = spec.dtype.startswith("float")
+        is_float = spec.dtype.startswith(("float", "bfloat"))
         values = rng.standard_normal(shape) if is_float else np.zeros(shape)
         arrays[spec.name] = values.astype(spec.dtype)
     return arrays

@@ -1,28 +1,31 @@
-"""What cannot be scheduled: compile a module as a whole for the fastest single device. [TVM]"""
+"""The fallback of a module that cannot be scheduled: as a whole on the fastest single device. [TVM]"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from .._tvm import relax, tirx, tvm
+from .._tvm import relax, tvm
 from ..cost.measure.kernels import MeasureConfig, measure_kernels
 from ..cost.records.store import RecordStore, median_and_spread
-from ..errors import ModelError, PlatformError
+from ..errors import PlatformError, UnsupportedError, cause_of
 from ..frontend.extract import Kernel
+from ..frontend.signature import Interface
 from ..platform import Device, Platform
 from ..platform.targets import device_target, runtime_device
-from .compiled import CompiledModel, TensorSpec
+from ..progress import StageClock
+from .compiled import CompiledModel
 from .kinds import StockProgram, library_bytes
 
 _PROBE_EXTENT = 128
 
 
-def build_on_single_device(
+def build_fallback(
     module: Any,
     function: str,
     platform: Platform,
     reason: str,
-    stages_s: dict[str, float],
+    clock: StageClock,
+    interface: Interface,
     config: MeasureConfig | None = None,
 ) -> CompiledModel:
     """Return a module compiled for one device, with TVM's own pipeline for its target.
@@ -34,18 +37,27 @@ def build_on_single_device(
     ------
     PlatformError
         If no device of the platform is at hand.
+    UnsupportedError
+        If TVM cannot compile it.
     """
     device = fastest_device(platform, config)
     target = device_target(device)
-    executable = tvm.compile(module, target=target, relax_pipeline=relax.get_default_pipeline(target))
+    try:
+        pipeline = relax.get_default_pipeline(target)
+        executable = tvm.compile(module, target=target, relax_pipeline=pipeline)
+    except Exception as error:  # TVM raises many types
+        raise UnsupportedError(
+            f"{reason} Nor can TVM compile the whole model for {device.name!r}: {cause_of(error)}"
+        ) from error
     return CompiledModel(
-        inputs=input_specs(module[function]),
+        inputs=interface.inputs,
+        outputs=interface.outputs,
         platform=platform,
         program=StockProgram(library_bytes(executable), (device.runtime,), function),
         reference=None,
         report=None,
         note=f"{reason} The whole model runs on {device.name!r}, the fastest single device on a probe.",
-        stages_s=stages_s,
+        stages_s=clock.stages_s,
     )
 
 
@@ -68,24 +80,6 @@ def fastest_device(platform: Platform, config: MeasureConfig | None = None) -> D
         names = ", ".join(device.name for device in platform.devices)
         raise PlatformError(f"Expected a device that is at hand; got {names}.")
     return min(times, key=lambda device: times[device])
-
-
-def input_specs(function: Any) -> tuple[TensorSpec, ...]:
-    """Return the inputs of a Relax function; symbolic extents are -1.
-
-    Raises
-    ------
-    ModelError
-        If an argument is no tensor of known rank.
-    """
-    specs = []
-    for param in function.params:
-        ty = param.ty
-        if not isinstance(ty, relax.TensorType) or ty.shape is None:
-            raise ModelError(f"Expected tensors of known rank; argument {param.name!r} is of type {ty}.")
-        shape = tuple(int(e) if isinstance(e, tirx.IntImm) else -1 for e in ty.shape.values)
-        specs.append(TensorSpec(str(param.name), shape, str(ty.dtype)))
-    return tuple(specs)
 
 
 def _probe() -> Kernel:

@@ -12,12 +12,15 @@ from typing import Any, Protocol
 import numpy.typing as npt
 
 from .._tvm import relax, tvm
-from ..errors import ArtifactError, PlatformError, known_choices
+from ..errors import ArtifactError, PlatformError, UnsupportedError, known_choices
 from ..platform import Platform
-from ..platform.targets import runtime_device
+from ..platform.targets import host_target, runtime_device
 from ..relax_pass import WEIGHTS_ATTR
+from ..runtime.build import build_image
 from ..runtime.executable import ConcurrentExecutable
 from ..runtime.image import Image
+from ..runtime.kernels import find_linker, linking
+from ..scheduling.schedule import Schedule
 from .stock_vm import build_executable
 
 _DL_CPU = 1  # DLPack's number for the host
@@ -139,11 +142,29 @@ def input_device(devices: Sequence[Any]) -> Any:
 
 
 def library_bytes(executable: Any) -> bytes:
-    """Return a ``relax.VMExecutable`` as the bytes of a shared library."""
-    with tempfile.TemporaryDirectory() as folder:
+    """Return a ``relax.VMExecutable`` as the bytes of a shared library.
+
+    Raises
+    ------
+    UnsupportedError
+        If this machine cannot link it: no compiler, no space.
+    """
+    compiler = find_linker(tvm.target.Target(host_target()))
+    with linking(f"{compiler!r} cannot link the program"), tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / _LIBRARY
-        executable.export_library(str(path))
+        executable.export_library(str(path), cc=compiler)
         return path.read_bytes()
+
+
+def build_program(
+    annotated: Any, platform: Platform, schedule: Schedule, function: str
+) -> tuple[Program, str]:
+    """Return the program of a scheduled module for our lanes, or for the stock VM and the reason why."""
+    try:
+        return LaneProgramFile(build_image(annotated, platform, schedule)), ""
+    except UnsupportedError as error:
+        note = f"{error} It runs on the stock VM, where CPU devices take turns."
+        return build_stock_program(annotated, platform, function), note
 
 
 def build_stock_program(annotated: Any, platform: Platform, function: str) -> StockProgram:

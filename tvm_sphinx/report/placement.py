@@ -1,16 +1,16 @@
-"""What runs where: the numbers of a schedule for people, and their table."""
+"""What runs where: the numbers of a schedule for people."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
-from ..platform import Platform
+from ..platform import Device, Platform
+from ..platform.device import CostClass
 from ..scheduling.graph import FROM_INPUT, Operand, TaskGraph
 from ..scheduling.schedule import Schedule
-
-_MOST_NAMED = 8  # kernels that the report names in a line
+from ..search import SearchResult
 
 
 class Crossing(NamedTuple):
@@ -38,13 +38,14 @@ class DeviceRow:
 
 @dataclass(frozen=True)
 class TaskRow:
-    """One task of a schedule; ``kernel`` is its kinds of operators."""
+    """One task of a schedule; ``kernel`` is its kinds of operators, ``origin`` those of the source."""
 
     name: str
     kernel: str
     device: str
     start_ns: int
     finish_ns: int
+    origin: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,28 +82,37 @@ class PlacementReport:
     def from_json(cls, content: dict[str, Any]) -> PlacementReport:
         """Rebuild a report from `to_json`."""
         rows = tuple(DeviceRow(**row) for row in content["devices"])
-        tasks = tuple(TaskRow(**row) for row in content["tasks"])
+        tasks = tuple(
+            TaskRow(**{**row, "origin": tuple(row.get("origin", ()))}) for row in content["tasks"]
+        )
         default = tuple(content.get("default_kernels", ()))
         measured = tuple(content.get("always_measured", ()))
         made = {"devices": rows, "tasks": tasks, "default_kernels": default}
         return cls(**{**content, **made, "always_measured": measured})
 
 
+@dataclass(frozen=True)
+class CostSummary:
+    """What a report tells of the costs: how many are measured, and where the code of kernels is from.
+
+    ``origin`` tells the latter of a kernel, by its id, on a device; "" is not known. The others are as
+    in `PlacementReport`.
+    """
+
+    measured_share: float = 1.0
+    origin: Callable[[str, Device], str] = lambda _kernel, _device: ""
+    always_measured: tuple[str, ...] = ()
+
+
 def placement_report(
     graph: TaskGraph,
     platform: Platform,
-    schedule: Schedule,
+    found: SearchResult,
     single: Schedule,
-    *,
-    measured_share: float,
-    algorithm: str,
-    seed: int,
-    evaluations: int,
-    default_kernels: Sequence[str] = (),
-    implementations: Mapping[str, int] | None = None,
-    always_measured: Sequence[str] = (),
+    costs: CostSummary,
 ) -> PlacementReport:
-    """Return the report of a schedule beside the best schedule on a single device."""
+    """Return the report of what a search found beside the best schedule on a single device."""
+    schedule = found.best
     names = [device.name for device in platform.devices]
     busy = [0] * len(names)
     counts = [0] * len(names)
@@ -112,8 +122,9 @@ def placement_report(
         begin, end = int(schedule.start_ns[task]), int(schedule.finish_ns[task])
         counts[device] += 1
         busy[device] += end - begin
-        kinds = "+".join(graph.tasks[task].op_kinds)
-        tasks.append(TaskRow(graph.tasks[task].name, kinds, names[device], begin, end))
+        entry = graph.tasks[task]
+        kinds = "+".join(entry.op_kinds)
+        tasks.append(TaskRow(entry.name, kinds, names[device], begin, end, entry.origin))
     crossings = find_crossings(graph, platform, schedule)
     rows = []
     for device, name in enumerate(names):
@@ -131,15 +142,39 @@ def placement_report(
         best_single_device=names[int(single.device[0])] if single.num_tasks else platform.host,
         best_single_device_ns=single.makespan_ns,
         lower_bound_ns=schedule.lower_bound_ns,
-        measured_share=measured_share,
-        algorithm=algorithm,
-        seed=seed,
-        evaluations=evaluations,
+        measured_share=costs.measured_share,
+        algorithm=found.algorithm,
+        seed=found.seed,
+        evaluations=found.evaluations,
         num_kernels=len({task.kernel for task in graph.tasks}),
-        default_kernels=tuple(default_kernels),
-        implementations=dict(implementations or {}),
-        always_measured=tuple(always_measured),
+        default_kernels=_default_kernels(graph, platform, schedule, costs),
+        implementations=_count_origins(graph, platform, schedule, costs),
+        always_measured=costs.always_measured,
     )
+
+
+def _count_origins(
+    graph: TaskGraph, platform: Platform, schedule: Schedule, costs: CostSummary
+) -> dict[str, int]:
+    """Count the distinct kernels that a schedule runs, each once on each device, by their origin."""
+    placed = {
+        (task.kernel, int(device)) for task, device in zip(graph.tasks, schedule.device, strict=True)
+    }
+    origins = [costs.origin(kernel, platform.devices[device]) for kernel, device in placed]
+    return {name: origins.count(name) for name in sorted(set(origins) - {""})}
+
+
+def _default_kernels(
+    graph: TaskGraph, platform: Platform, schedule: Schedule, costs: CostSummary
+) -> tuple[str, ...]:
+    """Name the kernels that run on a CPU device in TVM's default loops, by operators and first task."""
+    found: dict[tuple[str, CostClass], str] = {}
+    for task, number in zip(graph.tasks, schedule.device.tolist(), strict=True):
+        device = platform.devices[number]
+        if costs.origin(task.kernel, device) == "default":
+            name = f"{'+'.join(task.op_kinds)} ({task.name} on {device.name})"
+            found.setdefault((task.kernel, device.cost_class), name)
+    return tuple(found.values())
 
 
 def find_crossings(graph: TaskGraph, platform: Platform, schedule: Schedule) -> list[Crossing]:
@@ -163,99 +198,6 @@ def find_crossings(graph: TaskGraph, platform: Platform, schedule: Schedule) -> 
         if home != device:
             crossings.append(Crossing(home, device, size))
     return crossings
-
-
-def format_report(report: PlacementReport, *, verbose: bool = False) -> str:
-    """Return the report as text; ``verbose`` adds a line for each task."""
-    rows = [("device", "tasks", "busy", "of makespan", "copies in", "bytes", "hand-overs in")]
-    for row in report.devices:
-        share = row.busy_ns / report.makespan_ns if report.makespan_ns else 0.0
-        rows.append(
-            (
-                row.name,
-                str(row.tasks),
-                format_ns(row.busy_ns),
-                f"{share:.0%}",
-                str(row.copies),
-                format_bytes(row.copied_bytes),
-                str(row.handovers),
-            )
-        )
-    lines = [format_table(rows), ""]
-    gap = report.makespan_ns / report.lower_bound_ns - 1 if report.lower_bound_ns else 0.0
-    proof = ", proven optimal" if report.lower_bound_ns == report.makespan_ns > 0 else ""
-    speedup = report.best_single_device_ns / report.makespan_ns if report.makespan_ns else 1.0
-    lines += [
-        f"predicted makespan   {format_ns(report.makespan_ns)}",
-        f"best single device   {format_ns(report.best_single_device_ns)} on "
-        f"{report.best_single_device} ({speedup:.2f}x the makespan)",
-        f"lower bound          {format_ns(report.lower_bound_ns)} (certified gap {gap:.1%}{proof})",
-        f"search               {report.algorithm}, seed {report.seed}, {report.evaluations} evaluations",
-        f"costs                {_format_costs(report)}",
-        f"kernels              {_format_kernels(report)}",
-    ]
-    if verbose:
-        table = [("task", "kernel", "device", "start", "finish")]
-        table += [
-            (task.name, task.kernel, task.device, format_ns(task.start_ns), format_ns(task.finish_ns))
-            for task in report.tasks
-        ]
-        lines += ["", format_table(table)]
-    return "\n".join(lines)
-
-
-def _format_costs(report: PlacementReport) -> str:
-    """Return the share of costs that are measured, and where there was no model to predict them."""
-    names = ", ".join(report.always_measured)
-    outside = f"; all of {names}, which no model predicts" if names else ""
-    return f"{report.measured_share:.0%} measured{outside}"
-
-
-def _format_kernels(report: PlacementReport) -> str:
-    """Return how many kernels there are, where their code comes from, and which are TVM's own loops."""
-    text = f"{report.num_kernels} distinct"
-    if report.implementations:
-        text += "; " + ", ".join(f"{count} {name}" for name, count in report.implementations.items())
-    names = report.default_kernels
-    if names:
-        shown = ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")
-        text += f"; {len(names)} in TVM's default loops: {shown}"
-    return text
-
-
-def format_table(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as text in columns; the first row is the heading, numbers stand to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    numeric = [
-        all(row[column][:1].isdigit() or row[column] == "-" for row in rows[1:])
-        for column in range(len(rows[0]))
-    ]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(row, widths, numeric, strict=True)
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
-
-
-def format_ns(value: int) -> str:
-    """Return a time with the unit that suits it."""
-    for unit, scale in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):
-        if value >= scale:
-            return (
-                f"{value / scale:.3g} {unit}" if value < 100 * scale else f"{value / scale:.0f} {unit}"
-            )
-    return f"{value} ns"
-
-
-def format_bytes(value: int) -> str:
-    """Return a size with the unit that suits it."""
-    for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if value >= scale:
-            return f"{value / scale:.1f} {unit}"
-    return f"{value} B"
 
 
 def _spaces(platform: Platform, crossing: Crossing) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from typing import Any
 from ..errors import ArtifactError, SphinxError
 
 #: Version of the archive's layout.
-FORMAT = 2
+FORMAT = 3
 
 _MANIFEST = "manifest.json"
 
@@ -35,25 +35,36 @@ def write_artifact(path: str | Path, manifest: Mapping[str, Any], members: Mappi
     target = Path(path)
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in members.items()}
     header = json.dumps({**manifest, "format": FORMAT, "sha256": digests}, indent=1).encode()
+    stored = {_MANIFEST: header, **{name: members[name] for name in _first_names(digests).values()}}
+    comment = hashlib.sha256(header).hexdigest().encode()
     temporary = ""
     try:
+        if target.exists() and not target.is_file():
+            with open(target, "wb") as file:  # a device or a pipe is written to, and not replaced
+                _write_archive(file, stored, comment)
+            return
         with tempfile.NamedTemporaryFile(
             dir=target.parent, prefix=f".{target.name}.", delete=False
         ) as file:
             temporary = file.name
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                archive.writestr(_MANIFEST, header)
-                for name in _first_names(digests).values():
-                    archive.writestr(name, members[name])
-                archive.comment = hashlib.sha256(header).hexdigest().encode()
+            _write_archive(file, stored, comment)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, target)
+        temporary = ""
     except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
         raise SphinxError(f"Cannot write {str(target)!r}: {error.strerror}.") from error
+    finally:
+        if temporary:  # also after Ctrl-C
+            Path(temporary).unlink(missing_ok=True)
+
+
+def _write_archive(file: Any, members: Mapping[str, bytes], comment: bytes) -> None:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+        archive.comment = comment
 
 
 def read_artifact(path: str | Path) -> tuple[dict[str, Any], dict[str, bytes]]:

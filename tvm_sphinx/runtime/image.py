@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import ArtifactError, SphinxError
 from ..platform import Platform
+from ..platform.targets import check_targets
 from ..scheduling.schedule import Schedule
 from .artifact import read_artifact, write_artifact
 from .plan import make_plan
@@ -98,7 +99,7 @@ class Image:
             schedule = manifest["schedule"]
             image = cls(
                 LaneProgram.from_json(manifest["program"]),
-                Platform.from_json(manifest["platform"], where),
+                check_targets(Platform.from_json(manifest["platform"], where)),
                 None if schedule is None else Schedule.from_json(schedule),
                 _aligned(members[WEIGHTS]),
                 members[KERNELS],

@@ -41,7 +41,8 @@ class Task:
 
     Tasks with the same ``kernel`` run structurally equal functions on the same shapes and dtypes, so
     one measurement serves all of them. ``operands`` keeps the order of the kernel's arguments;
-    ``output_bytes`` has one entry per output tensor.
+    ``output_bytes`` has one entry per output tensor. ``origin`` names the operators of the source that
+    the call computes, as people look them up: ``Conv conv1``, ``relu (model.py:12: y = F.relu(x))``.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Task:
     op_kinds: tuple[str, ...] = ()
     flops: int = 0
     weight_bytes: int = 0
+    origin: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class GraphInput:
     bytes: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TaskGraph:
     """Tasks in topological order; a task's id is its position.
 
@@ -95,6 +97,13 @@ class TaskGraph:
         for graph_input in self.inputs:
             if graph_input.bytes < 0:
                 raise ProblemError(f"Expected input bytes >= 0; got {graph_input!r}.")
+
+    def __repr__(self) -> str:
+        kernels = len({task.kernel for task in self.tasks})
+        return (
+            f"<TaskGraph {self.name!r}: {self.num_tasks} tasks of {kernels} kernels, "
+            f"{len(self.inputs)} inputs, {len(self.outputs)} outputs>"
+        )
 
     def _check_operand(self, operand: Operand, before: int, where: str) -> None:
         producer, output = operand
@@ -155,11 +164,11 @@ class TaskGraph:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hex digest of everything that scheduling depends on; task and graph names are left out."""
+        """Hex digest of everything that scheduling depends on; names and origins are left out."""
         content = self.to_json()
         del content["name"]
         for task in content["tasks"]:
-            del task["name"]
+            del task["name"], task["origin"]
         for graph_input in content["inputs"]:
             del graph_input["name"]
         return fingerprint_json(content)
@@ -177,6 +186,7 @@ class TaskGraph:
                     "op_kinds": list(task.op_kinds),
                     "flops": task.flops,
                     "weight_bytes": task.weight_bytes,
+                    "origin": list(task.origin),
                 }
                 for task in self.tasks
             ],
@@ -203,6 +213,7 @@ class TaskGraph:
                             "operands": tuple(Operand(*operand) for operand in task["operands"]),
                             "output_bytes": tuple(task["output_bytes"]),
                             "op_kinds": tuple(task["op_kinds"]),
+                            "origin": tuple(task.get("origin", ())),
                         }
                     )
                     for task in content["tasks"]

@@ -30,7 +30,7 @@ MAX_GROUP = 2**31 - 1
 _DEFAULT: Any = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SchedulingProblem:
     """Tasks with precedences, to be placed on devices whose copies cost time.
 
@@ -111,6 +111,12 @@ class SchedulingProblem:
         self._check_edges()
         self._check_totals()
         self._check_colocation()
+
+    def __repr__(self) -> str:
+        return (
+            f"<SchedulingProblem {self.name!r}: {self.num_tasks} tasks, {self.num_edges} edges, devices "
+            f"{', '.join(self.devices)}>"
+        )
 
     def _check_devices(self) -> None:
         if not self.devices:

@@ -15,7 +15,7 @@ from .integers import MAX_TOTAL, frozen_int64, is_whole
 from .problem import CANNOT_RUN, NO_GROUP, UNLIMITED, Int64Array, SchedulingProblem
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Schedule:
     """Where and when each task runs.
 
@@ -59,6 +59,13 @@ class Schedule:
                 "Expected device, start_ns and finish_ns of one shape (N,); got "
                 f"{self.device.shape}, {self.start_ns.shape}, {self.finish_ns.shape}."
             )
+
+    def __repr__(self) -> str:
+        used = len(set(self.device.tolist()))
+        return (
+            f"<Schedule of {self.num_tasks} tasks on {used} devices: makespan {self.makespan_ns} ns, "
+            f"certified gap {self.gap:.1%}>"
+        )
 
     @property
     def num_tasks(self) -> int:

@@ -1,32 +1,26 @@
-"""Search: spaces, heuristics, CPGA and exact search over a scheduling problem."""
+"""Search: heuristics, exact segments, CPGA and CP-SAT behind one function, `search_schedule`."""
 
-from .algorithms import (
-    ALGORITHMS,
-    UnknownAlgorithmError,
-    check_algorithm,
-    choose_algorithm,
-    search_schedule,
-)
-from .cpga import CpgaParams, CpgaSearch, NoRoomError, ParamsError
+from .cpga import CpgaParams, NoRoomError, ParamsError, UnknownAlgorithmError
+from .portfolio import ALGORITHMS, check_search, search_schedule
+from .pruning import PruningReport
 from .result import HistoryPoint, SearchResult
-from .series import SeriesPlan, solve_series
-from .space import SearchSpace
-from .stop import Stop
+from .series import Segment, SeriesPlan, solve_series
+from .stop import Stop, StopError
 
 __all__ = [
     "ALGORITHMS",
     "CpgaParams",
-    "CpgaSearch",
     "HistoryPoint",
     "NoRoomError",
     "ParamsError",
+    "PruningReport",
     "SearchResult",
-    "SearchSpace",
+    "Segment",
     "SeriesPlan",
     "Stop",
+    "StopError",
     "UnknownAlgorithmError",
-    "check_algorithm",
-    "choose_algorithm",
+    "check_search",
     "search_schedule",
     "solve_series",
 ]

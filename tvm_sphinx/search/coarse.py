@@ -29,28 +29,28 @@ class Coarsening:
 
     Parameters
     ----------
-    fine, coarse
+    original, reduced
         The problems; blocks are numbered in a topological order.
     block_of_task : (N,) int64
         The block of each task.
     """
 
-    fine: SchedulingProblem
-    coarse: SchedulingProblem
+    original: SchedulingProblem
+    reduced: SchedulingProblem
     block_of_task: Int64Array
 
-    def refine(self, schedule: Schedule) -> Schedule:
-        """Return the schedule of the fine problem that places and orders tasks by their blocks.
+    def lift(self, schedule: Schedule) -> Schedule:
+        """Return the schedule of the original that places and orders tasks by their blocks.
 
         It is no longer than the given one. No lower bound is computed: it is 0.
         """
-        place = np.empty(self.coarse.num_tasks, dtype=np.int64)
-        place[list(schedule.order)] = np.arange(self.coarse.num_tasks)
+        place = np.empty(self.reduced.num_tasks, dtype=np.int64)
+        place[list(schedule.order)] = np.arange(self.reduced.num_tasks)
         order = np.argsort(place[self.block_of_task], kind="stable")
         device = schedule.device[self.block_of_task]
-        native = native_problem(self.fine)
+        native = native_problem(self.original)
         plans = [native.decode(order, device, rule) for rule in (APPEND, INSERT)]
-        return to_schedule(self.fine, min(plans, key=lambda plan: plan[0]), bound_ns=0)
+        return to_schedule(self.original, min(plans, key=lambda plan: plan[0]), bound_ns=0)
 
 
 def coarsen(problem: SchedulingProblem) -> Coarsening | None:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from importlib.util import find_spec
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..scheduling.problem import SchedulingProblem
 from ..scheduling.schedule import Schedule
-from .cpga import NoRoomError, Progress, cpga
+from .budget import Budget
+from .cpga import NoRoomError
 from .exact_model import ExactModel
 from .result import HistoryPoint, SearchResult
 from .stop import Stop
 
 _DEFAULT_LIMIT_S = 60.0
-
-#: Problems of up to so many tasks are within reach of a proof in seconds.
-PROVABLE_TASKS = 40
 
 
 @dataclass(frozen=True)
@@ -43,20 +39,28 @@ class ExactParams:
     window: int = 0
 
 
-def exact(
+def solve_exactly(
     problem: SchedulingProblem,
-    *,
-    seed: int = 0,
-    params: ExactParams | None = None,
-    stop: Stop | None = None,
-    progress: Progress | None = None,
+    first: SearchResult | None,
+    budget: Budget,
+    params: ExactParams,
+    seed: int,
 ) -> SearchResult:
     """Search with CP-SAT; the lower bound of the result is the best of CP-SAT's and the cheap ones.
 
-    Budgets in evaluations do not apply; without a time limit it takes up to 60 s. CPGA, which finds it a
-    first schedule, takes at most half of that; where nothing that CPGA finds fits the memory, CP-SAT,
-    which can also let tasks wait for memory to become free, starts without one. Ctrl-C ends CP-SAT with
-    the best so far, as its time limit does.
+    Budgets in evaluations do not apply; without a time limit it takes up to 60 s (`limit_s`). Ctrl-C
+    ends CP-SAT with the best so far, as its time limit does.
+
+    Parameters
+    ----------
+    problem
+        What to schedule.
+    first
+        A result to begin from, or None.
+    budget
+        Its wall time is used up to the limit.
+    params, seed
+        Of the search.
 
     Raises
     ------
@@ -65,50 +69,34 @@ def exact(
     NoRoomError
         If nothing that fits the memory of the devices was found in time, or nothing does.
     """
-    chosen = params or ExactParams()
-    begin_s, begin_cpu_s = time.monotonic(), time.thread_time()
-    first = None
-    if chosen.warm_start:
-        budget = replace(Stop.default(problem.num_tasks), time_limit_s=_limit_s(stop) / 2)
-        with suppress(NoRoomError):
-            first = cpga(problem, seed=seed, stop=budget, progress=progress)
-    if first is not None and first.stop_reason in ("optimal", "interrupted"):
-        return first
-    limit_s = max(0.0, _limit_s(stop) - (time.monotonic() - begin_s))
-    if chosen.window and first is not None:
-        polished = polish_windows(problem, first.best, chosen, limit_s, seed)
-        return _finished(first, polished, seed, begin_s, begin_cpu_s)
+    left_s = max(0.0, limit_s(budget.stop) - budget.elapsed_s)
+    if params.window and first is not None:
+        polished = polish_windows(problem, first.best, params, left_s, seed)
+        return _finished(first, polished, seed, budget)
     model = ExactModel(problem, first.best.makespan_ns if first else None)
     if first is not None:
         model.hint(first.best)
-    best, bound_ns = model.solve(limit_s, chosen.num_workers, seed)
+    best, bound_ns = model.solve(left_s, params.num_workers, seed)
     if best is None or (first is not None and first.best.makespan_ns <= best.makespan_ns):
         best = first.best if first else None
     if best is None:
-        raise NoRoomError(f"CP-SAT found no schedule that fits the memory in {limit_s:.3g} s.")
+        raise NoRoomError(f"CP-SAT found no schedule that fits the memory in {left_s:.3g} s.")
     best = best.with_lower_bound(min(bound_ns, best.makespan_ns))
-    return _finished(first, best, seed, begin_s, begin_cpu_s)
+    return _finished(first, best, seed, budget)
 
 
-def _finished(
-    first: SearchResult | None, best: Schedule, seed: int, begin_s: float, begin_cpu_s: float
-) -> SearchResult:
+def _finished(first: SearchResult | None, best: Schedule, seed: int, budget: Budget) -> SearchResult:
     evaluations = first.evaluations if first else 0
-    point = HistoryPoint(evaluations, time.thread_time() - begin_cpu_s, best.makespan_ns)
+    point = HistoryPoint(evaluations, budget.cpu_s, best.makespan_ns)
     return SearchResult(
         best=best,
         algorithm="exact",
         seed=seed,
         history=(*(first.history if first else ()), point),
         evaluations=evaluations,
-        runtime_s=time.monotonic() - begin_s,
+        runtime_s=budget.elapsed_s,
         stop_reason="optimal" if best.makespan_ns == best.lower_bound_ns else "time",
     )
-
-
-def can_prove(problem: SchedulingProblem) -> bool:
-    """Whether OR-Tools is at hand and the problem small enough for a proof in seconds."""
-    return 0 < problem.num_tasks <= PROVABLE_TASKS and find_spec("ortools") is not None
 
 
 def polish_windows(
@@ -138,7 +126,8 @@ def polish_windows(
     return schedule
 
 
-def _limit_s(stop: Stop | None) -> float:
+def limit_s(stop: Stop | None) -> float:
+    """Return the wall time that a budget leaves exact search: its least time, or 60 s."""
     if stop is None:
         return _DEFAULT_LIMIT_S
     limits = [limit for limit in (stop.time_limit_s, stop.cpu_limit_s) if limit is not None]

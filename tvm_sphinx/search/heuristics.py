@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..cpga_ext._cpga import Problem
 from ..errors import ProblemError
-from ..scheduling.problem import SchedulingProblem
+from ..scheduling.problem import CANNOT_RUN, UNLIMITED, SchedulingProblem
 from .native import NativePlan, native_problem, to_schedule
 from .result import HistoryPoint, SearchResult
 
@@ -52,6 +54,17 @@ class Heuristic:
             runtime_s=time.monotonic() - begin_s,
             stop_reason="evaluations",
         )
+
+
+def best_heuristic_ns(problem: SchedulingProblem) -> int:
+    """Return the makespan of the best heuristic; 2**62 with a memory capacity, which they may pass."""
+    if (problem.memory_bytes != UNLIMITED).any():
+        return 2**62
+    native = native_problem(problem)
+    makespans = [native.heuristic(kind)[0] for kind in KINDS.values()]
+    runs_all = (problem.exec_ns != CANNOT_RUN).all(axis=0)
+    makespans += [native.heuristic(SINGLE, d)[0] for d in np.flatnonzero(runs_all).tolist()]
+    return min(makespans)
 
 
 def _best_single(native: Problem, problem: SchedulingProblem) -> NativePlan:

@@ -16,8 +16,8 @@ and nothing is proven.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from ..cpga_ext._cpga import Problem
 from ..scheduling.problem import SchedulingProblem
 from ..scheduling.schedule import Schedule
 from .native import native_problem, to_int64, to_schedule
@@ -34,6 +34,14 @@ _USUAL_RATE = 12e6
 _USUAL_DEVICES = 4
 
 
+class Segment(NamedTuple):
+    """The tasks ``begin`` .. ``end`` - 1, searched for so many devices of the cut before them."""
+
+    begin: int
+    end: int
+    num_entries: int
+
+
 @dataclass(frozen=True)
 class SeriesPlan:
     """The schedule of a problem that falls into segments.
@@ -42,28 +50,23 @@ class SeriesPlan:
     ----------
     schedule
         With the best lower bound that is known; if that is its makespan, it is optimal.
-    num_segments, num_distinct, largest
-        Segments, those of them that no earlier one equals, and the tasks of the largest.
+    num_segments
+        Segments in all.
+    distinct
+        Those that no earlier one equals, which are all that were searched.
     work
         Tasks placed in partial schedules to find it, and half as much for each two of these compared.
     """
 
     schedule: Schedule
     num_segments: int
-    num_distinct: int
-    largest: int
+    distinct: tuple[Segment, ...]
     work: int
 
     @property
     def is_optimal(self) -> bool:
         """Whether no schedule is shorter."""
         return self.schedule.makespan_ns == self.schedule.lower_bound_ns
-
-
-def cut_tasks(problem: SchedulingProblem) -> list[int]:
-    """Return the tasks that every other task comes before or after, ascending."""
-    cuts: list[int] = to_int64(native_problem(problem).cuts()).tolist()
-    return cuts
 
 
 def solve_series(problem: SchedulingProblem, stop: Stop | None = None) -> SeriesPlan | None:
@@ -81,26 +84,21 @@ def solve_series(problem: SchedulingProblem, stop: Stop | None = None) -> Series
         Budgets of the whole search, of which up to a quarter may be spent here. What is found depends
         on the budgets, never on the time.
     """
-    return solve_native_series(problem, native_problem(problem), None, stop)[0]
+    return try_series(problem, stop)[0]
 
 
-def solve_native_series(
-    problem: SchedulingProblem, native: Problem, cheap_bound_ns: int | None, stop: Stop | None
-) -> tuple[SeriesPlan | None, int]:
-    """Return `solve_series` of a problem in the form of the core, and the evaluations that it took.
-
-    ``cheap_bound_ns`` is the problem's `lower_bound_ns`, if known.
-    """
+def try_series(problem: SchedulingProblem, stop: Stop | None) -> tuple[SeriesPlan | None, int]:
+    """Return `solve_series` of a problem, and the evaluations that it took, found or not."""
+    native = native_problem(problem)
     allowance = _allowance(problem, stop)
-    plan, bound_ns, num_segments, num_distinct, largest, work = native.series(_MAX_STATES, allowance)
+    plan, bound_ns, num_segments, work, content = native.series(_MAX_STATES, allowance)
     # As many whole schedules as these tasks could have been placed in.
     evaluations = -(-work // max(1, problem.num_tasks))
     if plan is None:
         return None, evaluations
-    if not bound_ns:
-        bound_ns = native.lower_bound() if cheap_bound_ns is None else cheap_bound_ns
-    schedule = to_schedule(problem, plan, bound_ns)
-    return SeriesPlan(schedule, num_segments, num_distinct, largest, work), evaluations
+    schedule = to_schedule(problem, plan, bound_ns or native.lower_bound())
+    distinct = tuple(Segment(*row) for row in to_int64(content).reshape(-1, 3).tolist())
+    return SeriesPlan(schedule, num_segments, distinct, work), evaluations
 
 
 def _allowance(problem: SchedulingProblem, stop: Stop | None) -> int:

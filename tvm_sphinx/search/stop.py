@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 
 from ..errors import SphinxError
-from ..scheduling.integers import MAX_TOTAL
+from ..scheduling.integers import MAX_TOTAL, is_whole
+
+_COUNTS = ("max_evaluations", "stagnation")
 
 
 class StopError(SphinxError, ValueError):
@@ -30,7 +33,8 @@ class Stop:
     Raises
     ------
     StopError
-        If a budget is negative or not below 2**62, as no infinite one is, or none is given.
+        If a budget is no number, negative or not below 2**62, as no infinite one is, a count is not
+        whole, or none is given.
     """
 
     max_evaluations: int | None = None
@@ -43,6 +47,10 @@ class Stop:
         if not budgets:
             raise StopError(f"Expected at least one budget of {', '.join(vars(self))}; got none.")
         for name, value in budgets.items():
+            is_real = isinstance(value, Real) and not isinstance(value, bool)
+            if not (is_whole(value) if name in _COUNTS else is_real):
+                kind = "an integer" if name in _COUNTS else "a number"
+                raise StopError(f"Expected {name} as {kind}; got {name} = {value!r:.40}.")
             if not 0 <= value < MAX_TOTAL:
                 raise StopError(f"Expected {name} >= 0, and below 2**62; got {name} = {value}.")
 

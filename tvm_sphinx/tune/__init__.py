@@ -46,15 +46,13 @@ def tune_model(
     from ..cost.records.store import RecordStore, record_path
     from ..frontend.extract import extract_task_graph
     from ..frontend.load import entry_function, load_model
-    from ..frontend.lower import lower_to_kernels
-    from ..platform.targets import device_target
+    from ..frontend.lower import lower_for_platform
     from .paths import tuning_root
     from .session import tune_kernels
 
     module = load_model(model, input_shapes=input_shapes)
     entry = entry_function(module, function)
-    targets = [device_target(device) for device in platform.devices]
-    lowered = lower_to_kernels(module, targets[platform.host_index], entry, targets=targets)
+    lowered = lower_for_platform(module, platform, entry)
     path = record_path(records)
     return tune_kernels(
         extract_task_graph(lowered, entry),

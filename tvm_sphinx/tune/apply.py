@@ -10,6 +10,7 @@ from ..cost.choose.candidates import Candidate, CandidateSource
 from ..cost.records.store import RecordStore, record_path
 from ..frontend.extract import Kernel
 from ..platform import Device
+from ..platform.device import CostClass
 from .paths import tuning_root
 from .space import scheduled_function, workload_module
 from .store import TuningStore, class_folder
@@ -42,15 +43,15 @@ class TunedKernels:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
-        self._stores: dict[str, TuningStore | None] = {}
+        self._stores: dict[CostClass, TuningStore | None] = {}
 
     def __call__(self, kernel: Kernel, device: Device) -> Sequence[Candidate]:
         """Return the candidates of a kernel on a device."""
-        name = device.cost_class
-        if name not in self._stores:
-            folder = class_folder(self.root, name)
-            self._stores[name] = TuningStore(folder) if folder.is_dir() else None
-        store = self._stores[name]
+        kind = device.cost_class
+        if kind not in self._stores:
+            folder = class_folder(self.root, kind)
+            self._stores[kind] = TuningStore(folder) if folder.is_dir() else None
+        store = self._stores[kind]
         module = workload_module(kernel) if store is not None else None
         if store is None or module is None:
             return []

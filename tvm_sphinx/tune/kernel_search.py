@@ -15,7 +15,7 @@ from ..platform.targets import device_target
 from .space import make_context, scheduled_function
 from .store import FAILED_S, TuningStore, trace_key
 from .tasks import KernelTuning
-from .worker import Bench
+from .worker import TimingJob
 from .workers import Workers
 
 #: Candidates that are generated, compiled and timed together; of thousands, MetaSchedule takes 64.
@@ -50,7 +50,7 @@ class KernelSearch:
         self._seed_with(store.best(self.module, _SEED_RECORDS))
         spaces = self.context.generate_design_space()
         self.context.pre_tuning(1 << 30, BATCH, spaces, self.database, self.model)
-        self.bench = self._make_bench(kernel, workers, sample_ms)
+        self.job = self._make_job(kernel, workers, sample_ms)
 
     def _seed_with(self, records: Sequence[Any]) -> None:
         """Start from earlier records: the search from their traces, the cost model from their times."""
@@ -64,13 +64,13 @@ class KernelSearch:
             candidates = [record.as_measure_candidate() for record in records]
             self.model.update(self.context, candidates, results)
 
-    def _make_bench(self, kernel: KernelTuning, workers: Workers, sample_ms: float) -> Bench | None:
+    def _make_job(self, kernel: KernelTuning, workers: Workers, sample_ms: float) -> TimingJob | None:
         implemented = implement_kernel(kernel.kernel.function, self.target)
         (library,) = workers.build([implemented])
         if isinstance(library, str):
             return None
         timed = kernel.kernel
-        return Bench(
+        return TimingJob(
             f"{timed.id} {kernel.device.cost_class}",
             kernel.device,
             timed.argument_types,

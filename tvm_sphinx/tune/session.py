@@ -22,6 +22,7 @@ from ..cost.records.store import RecordStore, median_and_spread
 from ..errors import SphinxError
 from ..frontend.extract import Extraction
 from ..platform import Platform
+from ..platform.device import CostClass
 from ..platform.machine import usable_cores
 from ..progress import Progress
 from .kernel_search import BATCH, KernelSearch
@@ -176,14 +177,14 @@ class _Session:
     ) -> None:
         self.config = config
         self.kernels = kernels
-        self.stores: dict[str, TuningStore] = {}
-        self.models: dict[str, Any] = {}
+        self.stores: dict[CostClass, TuningStore] = {}
+        self.models: dict[CostClass, Any] = {}
         self.searches: dict[int, KernelSearch] = {}
         for kernel in kernels:
-            name = kernel.device.cost_class
-            if name not in self.stores:
-                self.stores[name] = TuningStore(None if root is None else class_folder(root, name))
-            times = self.stores[name].times_s(kernel.module)
+            kind = kernel.device.cost_class
+            if kind not in self.stores:
+                self.stores[kind] = TuningStore(None if root is None else class_folder(root, kind))
+            times = self.stores[kind].times_s(kernel.module)
             kernel.trials = len(times)
             best = min(times.values(), default=FAILED_S)
             kernel.best_ns = None if best >= FAILED_S else round(best * 1e9)
@@ -202,9 +203,9 @@ class _Session:
     ) -> None:
         """Measure up to ``count`` new candidates of a kernel, or find that there are no more."""
         search = self._search(kernel, workers)
-        bench = search.bench
-        candidates = [] if bench is None else search.generate(count)
-        if bench is None or not candidates:
+        job = search.job
+        candidates = [] if job is None else search.generate(count)
+        if job is None or not candidates:
             kernel.exhausted = True
             return
         libraries = workers.build([search.function(candidate) for candidate in candidates])
@@ -215,7 +216,7 @@ class _Session:
             samples: list[float] = []
             if isinstance(library, bytes):
                 best = min(kernel.rule_ns, kernel.best_ns or kernel.rule_ns)
-                samples, wrong = workers.measure(bench, library, best * 1e-9)
+                samples, wrong = workers.measure(job, library, best * 1e-9)
                 if wrong.startswith("it computes"):
                     warnings.warn(
                         f"A candidate of {'+'.join(kernel.op_kinds)} is dropped: {wrong}.", stacklevel=2
@@ -231,15 +232,15 @@ class _Session:
     def _search(self, kernel: KernelTuning, workers: Workers) -> KernelSearch:
         number = self.kernels.index(kernel)
         if number not in self.searches:
-            name = kernel.device.cost_class
-            if name not in self.models:
-                self.models[name] = CostModel.create(
+            kind = kernel.device.cost_class
+            if kind not in self.models:
+                self.models[kind] = CostModel.create(
                     "xgb", num_tuning_cores=len(usable_cores()), num_warmup_samples=_WARM_UP
                 )
             self.searches[number] = KernelSearch(
                 kernel,
-                self.stores[name],
-                self.models[name],
+                self.stores[kind],
+                self.models[kind],
                 workers,
                 self.config.seed,
                 self.config.sample_ms,

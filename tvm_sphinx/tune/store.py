@@ -25,6 +25,7 @@ from tvm.s_tir.meta_schedule.database import TuningRecord, Workload
 from .._tvm import tvm, tvm_ffi
 from ..cost.records.json_lines import append_line
 from ..errors import SphinxError
+from ..platform.device import CostClass
 from .repair import repair_files
 
 _WORKLOADS = "database_workload.json"
@@ -33,17 +34,17 @@ _RECORDS = "database_tuning_record.json"
 FAILED_S = 1e10
 
 
-def class_folder(root: str | Path, cost_class: str) -> Path:
-    """Return the folder of a device class (see `tvm_sphinx.platform.Device.cost_class`) below a root.
+def class_folder(root: str | Path, cost_class: CostClass) -> Path:
+    """Return the folder of a class of devices below a root.
 
     Its name says processor and cores, and ends in a digest of the class and the version of TVM, whose
     traces other versions may not know.
     """
     version = str(tvm.__version__)
     digest = hashlib.sha256(f"{cost_class} {version}".encode()).hexdigest()[:8]
-    target, _, place = cost_class.rpartition(" on ")
-    config = json.loads(target)
-    words = f"{config.get('mcpu') or config['kind']}-{place.replace(' ', '')}-{version}-{digest}"
+    config = json.loads(cost_class.target)
+    place = cost_class.place.replace(" ", "")
+    words = f"{config.get('mcpu') or config['kind']}-{place}-{version}-{digest}"
     return Path(root) / re.sub(r"[^\w.-]+", "_", words)
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..cost.measure.kernels import MeasureConfig, measure_kernels
-from ..cost.records.store import RecordStore, median_and_spread
+from ..cost.choose.costing import measure_rules
+from ..cost.records.store import RecordStore
 from ..errors import SphinxError, known_choices
 from ..frontend.extract import Extraction, Kernel
 from ..platform import Device, Platform
@@ -76,20 +76,20 @@ def find_tunable(
         kinds[task.kernel] = task.op_kinds
     modules = {name: workload_module(kernel) for name, kernel in extraction.kernels.items()}
     chosen = _select_by_name(extraction, modules, kinds, tasks)
-    by_class = {device.cost_class: device for device in reversed(platform.devices) if device.is_cpu}
-    found = []
-    for device in reversed(by_class.values()):
-        stage = f"measure on {device.name}"
-        measured = measure_kernels(chosen, device, records, MeasureConfig(), stage, progress)
-        for kernel, record in zip(chosen, measured, strict=True):
-            if not record.samples_ns:
-                continue
-            rule_ns = median_and_spread(record.samples_ns)[0]
-            found.append(
-                KernelTuning(
-                    kernel, device, calls[kernel.id], kinds[kernel.id], rule_ns, modules[kernel.id]
-                )
-            )
+    cpus = [device for device in platform.devices if device.is_cpu]
+    rules = [cost.rule for cost in measure_rules(chosen, cpus, records, progress=progress).values()]
+    found = [
+        KernelTuning(
+            rule.kernel,
+            rule.device,
+            calls[rule.kernel.id],
+            kinds[rule.kernel.id],
+            rule.time_ns,
+            modules[rule.kernel.id],
+        )
+        for rule in rules
+        if rule.time_ns >= 0
+    ]
     if isinstance(tasks, int):
         time_ns: dict[str, int] = {}
         for entry in found:

@@ -28,13 +28,13 @@ _QUANTILES = 9
 
 
 @dataclass(frozen=True)
-class Bench:
+class TimingJob:
     """How candidates of one kernel are timed on one device.
 
     Parameters
     ----------
     key
-        Tells benches apart.
+        Tells jobs apart.
     device
         The CPU device.
     argument_types
@@ -58,9 +58,9 @@ class Bench:
 
 @dataclass
 class _Ready:
-    """The bench that this process is ready for: its operands and the numbers expected."""
+    """The job that this process is ready for: its operands and the numbers expected."""
 
-    bench: Bench
+    job: TimingJob
     initial: list[Any] = field(default_factory=list)
     expected: list[Any] = field(default_factory=list)
 
@@ -86,16 +86,16 @@ def build(function: Any) -> bytes:
     return compile_kernels({SYMBOL: function}, lambda module: module)
 
 
-def prepare(bench: Bench) -> None:
-    """Make the operands of a bench, and compute with its reference what is expected of candidates."""
-    ready = _Ready(bench)
-    ready.initial = [random_tensor(ty, runtime_device("cpu:0")) for ty in bench.argument_types]
+def prepare(job: TimingJob) -> None:
+    """Make the operands of a job, and compute with its reference what is expected of candidates."""
+    ready = _Ready(job)
+    ready.initial = [random_tensor(ty, runtime_device("cpu:0")) for ty in job.argument_types]
     operands = [copy_of(tensor) for tensor in ready.initial]
-    reference = load_kernels(bench.reference).get_function(SYMBOL)
-    time_in_lane(reference, operands, bench.device, min_ns=1)
+    reference = load_kernels(job.reference).get_function(SYMBOL)
+    time_in_lane(reference, operands, job.device, min_ns=1)
     ready.expected = [operand.numpy() for operand in operands]
     _READY.clear()
-    _READY[bench.key] = ready
+    _READY[job.key] = ready
 
 
 def measure(key: str, library: bytes, best_s: float) -> tuple[list[float], str]:
@@ -104,18 +104,18 @@ def measure(key: str, library: bytes, best_s: float) -> tuple[list[float], str]:
     Parameters
     ----------
     key
-        Of the bench that was prepared last.
+        Of the job that was prepared last.
     library
         What `build` returned.
     best_s
         The fastest time so far; a candidate that is several times slower is timed briefly.
     """
     ready = _READY[key]
-    bench = ready.bench
+    job = ready.job
     # Fresh copies, so that no output of an earlier candidate is taken for this one's.
     operands = [copy_of(tensor) for tensor in ready.initial]
     function = load_kernels(library).get_function(SYMBOL)
-    probe = time_in_lane(function, operands, bench.device, min_ns=1)
+    probe = time_in_lane(function, operands, job.device, min_ns=1)
     if not agree([operand.numpy() for operand in operands], ready.expected):
         return [], "it computes other numbers than the schedule rule's kernel"
     if min(probe) > _GIVE_UP * best_s * 1e9:
@@ -123,10 +123,10 @@ def measure(key: str, library: bytes, best_s: float) -> tuple[list[float], str]:
     samples = time_in_lane(
         function,
         operands,
-        bench.device,
-        min_ns=round(bench.sample_ms * 1e6),
-        cold=bench.cold,
-        reuse_bytes=bench.reuse_bytes,
+        job.device,
+        min_ns=round(job.sample_ms * 1e6),
+        cold=job.cold,
+        reuse_bytes=job.reuse_bytes,
     )
     return _thin(samples), ""
 

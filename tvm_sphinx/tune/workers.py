@@ -10,7 +10,7 @@ from typing import Any
 from tvm.support.popen_pool import PopenWorker
 
 from . import worker
-from .worker import Bench
+from .worker import TimingJob
 
 # LLVM takes this long on no kernel that is any good.
 _BUILD_TIMEOUT_S = 30.0
@@ -58,17 +58,17 @@ class Workers:
             results += [_receive(child, "it takes too long to compile") for child in children]
         return results
 
-    def measure(self, bench: Bench, library: bytes, best_s: float) -> tuple[list[float], str]:
+    def measure(self, job: TimingJob, library: bytes, best_s: float) -> tuple[list[float], str]:
         """Return samples in s and "", or no samples and why; see `tvm_sphinx.tune.worker.measure`."""
         timeout = max(_LEAST_RUN_TIMEOUT_S, _CALLS_TIMES_SLOWDOWN * best_s)
-        if self._prepared != bench.key or not self._runner.is_alive():
+        if self._prepared != job.key or not self._runner.is_alive():
             self._prepared = ""
-            self._runner.send(worker.prepare, [bench], timeout=timeout)
+            self._runner.send(worker.prepare, [job], timeout=timeout)
             failure = _receive(self._runner, "the reference takes too long")
             if failure is not None:
                 return [], f"the schedule rule's kernel cannot be run: {failure}"
-            self._prepared = bench.key
-        self._runner.send(worker.measure, [bench.key, library, best_s], timeout=timeout)
+            self._prepared = job.key
+        self._runner.send(worker.measure, [job.key, library, best_s], timeout=timeout)
         result = _receive(self._runner, "it takes too long to run")
         return ([], result) if isinstance(result, str) else result
 

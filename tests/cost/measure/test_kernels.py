@@ -18,7 +18,9 @@ from tvm import relax, te, tirx
 
 import tvm_sphinx
 from tests.relax_modules import random_module
-from tvm_sphinx.cost.choose.check_candidate import vet_implementation
+from tvm_sphinx.cost.choose.candidates import Candidate
+from tvm_sphinx.cost.choose.check_candidate import check_candidate
+from tvm_sphinx.cost.choose.kernel_costs import Implementation
 from tvm_sphinx.cost.measure import kernels as measure
 from tvm_sphinx.cost.measure import links
 from tvm_sphinx.cost.measure.hosts import LocalHost
@@ -248,9 +250,12 @@ def test_what_fails_on_this_machine_is_told_and_not_recorded(
         with pytest.raises(UnsupportedError, match=cause) as told:
             measure_kernels([kernel], one_core(), store, QUICK)
         assert "\n" not in str(told.value)
-        how = {"origin": "tuned", "rule_ns": 1}
+        rule, tuned = (
+            Implementation(kernel, one_core(), Candidate(origin, kernel.function), origin, 1)
+            for origin in ("rule", "tuned")
+        )
         with pytest.raises(UnsupportedError):
-            vet_implementation(kernel, kernel.function, kernel.function, one_core(), store, **how)
+            check_candidate(tuned, rule, store)
     assert len(store) == 0
     (record,) = measure_kernels([kernel], one_core(), store, QUICK)
     assert record.samples_ns

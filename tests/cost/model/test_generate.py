@@ -8,10 +8,10 @@ from tvm_sphinx.cost.model.generate import draw_kernels
 from tvm_sphinx.errors import SphinxError
 from tvm_sphinx.frontend.extract import op_kinds
 from tvm_sphinx.kernels.implement import implement_kernel
-from tvm_sphinx.platform import Platform
+from tvm_sphinx.platform import unlike_cpus
 from tvm_sphinx.platform.targets import device_target
 
-TARGETS = [device_target(device) for device in Platform.unlike_cpus().devices]
+TARGETS = [device_target(device) for device in unlike_cpus().devices]
 
 
 def test_a_seed_gives_the_same_kernels_and_more_of_them_go_on() -> None:

@@ -15,18 +15,19 @@ from tvm import relax, te, tirx
 
 from tests.networks import recurrent_net
 from tvm_sphinx.cli import main
-from tvm_sphinx.cost.choose.fill import fill_costs
+from tvm_sphinx.cost.choose.costing import cost_kernels
 from tvm_sphinx.cost.measure.kernels import MeasureConfig
+from tvm_sphinx.cost.model.predictor import KernelPredictor
 from tvm_sphinx.cost.model.training import train_model
-from tvm_sphinx.cost.records.kernel_lines import text_path
+from tvm_sphinx.cost.records.kernel_lines import archive_path
 from tvm_sphinx.cost.records.store import RecordStore
 from tvm_sphinx.errors import SphinxError
 from tvm_sphinx.frontend.extract import extract_task_graph
 from tvm_sphinx.frontend.lower import lower_to_kernels
-from tvm_sphinx.platform import Platform
+from tvm_sphinx.platform import Platform, unlike_cpus
 from tvm_sphinx.platform.targets import device_target
 
-DEVICE = Platform.unlike_cpus().devices[0]
+DEVICE = unlike_cpus().devices[0]
 QUICK = MeasureConfig(sample_ms=0.02)
 
 
@@ -53,7 +54,7 @@ def one(tmp_path: Path) -> Path:
 def _drawn(path: Path) -> dict[str, object]:
     """Return the line of the drawn kernel, the last if it was measured a second time."""
     probes = {
-        line["kernel"] for line in map(json.loads, text_path(path).open()) if line["group"] == "probe"
+        line["kernel"] for line in map(json.loads, archive_path(path).open()) if line["group"] == "probe"
     }
     return [line for line in map(json.loads, path.open()) if line["kernel"] not in probes][-1]
 
@@ -69,7 +70,10 @@ def test_one_record_and_times_that_are_none_make_a_sound_model(one: Path) -> Non
     assert model.training_fingerprint == before.training_fingerprint
     target = device_target(DEVICE)
     extraction = extract_task_graph(lower_to_kernels(recurrent_net(2), target, targets=[target]))
-    _, costs = fill_costs(extraction, Platform((DEVICE,)), store, model, 0.0, config=QUICK)
+    predictor = KernelPredictor(model, store, QUICK)
+    costs = cost_kernels(
+        extraction, Platform((DEVICE,)), store, budget_s=0.0, predictor=predictor, config=QUICK
+    ).table
     assert (costs.exec_ns > 0).all()
     assert np.isfinite(costs.spread_ns).all()
 
@@ -112,7 +116,7 @@ def test_foreign_records_are_no_training_data(one: Path, change: dict[str, objec
 def test_kernels_that_cannot_be_read_back_are_left_out_and_told(
     one: Path, change: dict[str, object]
 ) -> None:
-    drawn, path = _drawn(one)["kernel"], text_path(one)
+    drawn, path = _drawn(one)["kernel"], archive_path(one)
     lines = [json.loads(line) for line in path.open()]
     changed = [{**line, **change} if line["kernel"] == drawn else line for line in lines]
     path.write_text("".join(json.dumps(line) + "\n" for line in changed))

@@ -12,7 +12,7 @@ from tvm_sphinx.cost.model.terms import TERM_NAMES, CoreShape, kernel_terms
 from tvm_sphinx.cost.model.walk import read_nest
 from tvm_sphinx.kernels.compute import matmul
 from tvm_sphinx.kernels.implement import implement_kernel
-from tvm_sphinx.platform import Platform
+from tvm_sphinx.platform import unlike_cpus
 from tvm_sphinx.platform.targets import device_target
 
 SHAPE = CoreShape(64, 1, (32 << 10, 1 << 20, 32 << 20))
@@ -24,7 +24,7 @@ def terms(function: object, weights: tuple[int, ...] = (), shape: CoreShape = SH
 
 
 def scheduled(function: object) -> object:
-    return implement_kernel(function, device_target(Platform.unlike_cpus().devices[0]))
+    return implement_kernel(function, device_target(unlike_cpus().devices[0]))
 
 
 def test_a_product_counts_its_operations_and_weights() -> None:

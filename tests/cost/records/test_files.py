@@ -17,13 +17,13 @@ from tvm_sphinx.cli import main
 from tvm_sphinx.cost.records import files as record_files
 from tvm_sphinx.cost.records.files import Selection, merge_files, prune_file
 from tvm_sphinx.cost.records.json_lines import append_line
-from tvm_sphinx.cost.records.kernel_lines import KernelText, read_texts, text_path
+from tvm_sphinx.cost.records.kernel_lines import ArchivedKernel, archive_path, read_kernels
 from tvm_sphinx.cost.records.store import Record, read_records
 from tvm_sphinx.errors import SphinxError
 from tvm_sphinx.platform.machine import machine_id
 
 HERE = replace(WHERE, machine=machine_id())
-TEXT = KernelText("kernel", "group", "0.27", (1,), 64, "packed")
+KERNEL = ArchivedKernel("kernel", "group", "0.27", (1,), 64, "packed")
 OLD_SCHEMA = {
     "schema": 1,
     "kernel": "old",
@@ -78,18 +78,18 @@ def test_merging_takes_the_kernels_beside_the_records_along(
 ) -> None:
     names = "one", "two", "bare"
     one, two, _ = (_file(tmp_path / f"{name}.jsonl", RECORD) for name in names)
-    text_path(one).write_text(TEXT.to_line() + TEXT.to_line()[:40])
-    text_path(two).write_text(replace(TEXT, tvm="0.26").to_line() + TEXT.to_line())
+    archive_path(one).write_text(KERNEL.to_line() + KERNEL.to_line()[:40])
+    archive_path(two).write_text(replace(KERNEL, tvm="0.26").to_line() + KERNEL.to_line())
     command = ["records", "merge", *(str(tmp_path / f"{name}.jsonl") for name in names), "-o"]
     output = tmp_path / "all.jsonl"
     assert main([*command, str(output)]) == 0
     told = capsys.readouterr()
-    assert f"added 2 kernels to {text_path(output)}; 1 were there already" in told.out
+    assert f"added 2 kernels to {archive_path(output)}; 1 were there already" in told.out
     assert "left out 1 lines of kernels torn" in told.err
-    assert list(read_texts(text_path(output))) == [TEXT, replace(TEXT, tvm="0.26")]
-    before = text_path(output).read_bytes()
+    assert list(read_kernels(archive_path(output))) == [KERNEL, replace(KERNEL, tvm="0.26")]
+    before = archive_path(output).read_bytes()
     assert main([*command, str(output)]) == 0
-    assert text_path(output).read_bytes() == before
+    assert archive_path(output).read_bytes() == before
 
 
 def test_a_failed_merge_leaves_nothing_behind(
@@ -97,24 +97,13 @@ def test_a_failed_merge_leaves_nothing_behind(
 ) -> None:
     source = _file(tmp_path / "one.jsonl", RECORD)
     _fail_to_sync(monkeypatch)
-    for beside in ("", TEXT.to_line()):
+    for beside in ("", KERNEL.to_line()):
         if beside:
-            text_path(source).write_text(beside)
+            archive_path(source).write_text(beside)
         before = sorted(tmp_path.iterdir())
         assert main(["records", "merge", str(source), "-o", str(tmp_path / "all.jsonl")]) == 4
         assert "No space left on device" in capsys.readouterr().err
         assert sorted(tmp_path.iterdir()) == before
-
-
-def test_lines_of_schema_1_are_adopted_only_when_asked(tmp_path: Path) -> None:
-    source = tmp_path / "old"
-    source.write_text(json.dumps(OLD_SCHEMA) + "\n")
-    assert merge_files([source], tmp_path / "new")["added"] == 0
-    assert merge_files([source], tmp_path / "new", adopt="this machine")["added"] == 1
-    (record,) = read_records(tmp_path / "new")
-    assert record.where == replace(WHERE, machine="this machine")
-    assert record.samples_ns == (1.0, 2.0)
-    assert record.time == 5.0
 
 
 def test_pruning_drops_what_meets_all_conditions_and_keeps_a_backup(tmp_path: Path) -> None:

@@ -5,21 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from ...platform.targets import device_target
 from ...progress import Progress
 from ..measure.kernel_timing import MeasureConfig
 from ..measure.kernels import measure_kernels
 from ..records.store import RecordStore
-from .check_candidate import vet_implementation
-from .kernel_costs import Cell, CellKey, Implementation
+from .check_candidate import check_candidate
+from .kernel_costs import CostKey, Implementation, KernelCost
 
 # Most kernels that are built together, which is faster than one by one.
 _BATCH = 8
 # A first guess of what a kernel costs: builds, and calls of it, those that are not counted among them.
 _BUILD_S = 0.1
 _CALLS = 6
-# One that has to be vetted is built with the rules' kernel before it is built to be timed.
-_BUILDS_TO_VET = 3
+# One that has to be checked is built with the rules' kernel before it is built to be timed.
+_BUILDS_TO_CHECK = 3
 # Seconds of measuring that the first guess counts for beside what is seen later.
 _GUESS_WEIGHT_S = 0.2
 
@@ -27,14 +26,14 @@ _GUESS_WEIGHT_S = 0.2
 def measure_within(
     budget_s: float,
     order: Sequence[Implementation],
-    cells: Mapping[CellKey, Cell],
+    costs: Mapping[CostKey, KernelCost],
     records: RecordStore,
     config: MeasureConfig,
     progress: Progress | None = None,
 ) -> None:
     """Measure implementations in order, a few of one device at a time, while they are likely to fit.
 
-    Their times and spreads are then those that were measured. One that is not the rules' is vetted
+    Their times and spreads are then those that were measured. One that is not the rules' is checked
     first (see `tvm_sphinx.cost.choose.check_candidate`), and left out where the rules' turned out to be
     faster than it was where it was found.
 
@@ -42,7 +41,7 @@ def measure_within(
     many as were measured before. A kernel that does not fit into the rest of the budget gives way to a
     later one that does, and none is begun once the budget is spent.
     """
-    session = _Session(budget_s, cells, records, config)
+    session = _Session(budget_s, costs, records, config)
     left = list(order)
     while batch := session.next_batch(left):
         session.measure(batch)
@@ -57,11 +56,11 @@ class _Session:
     def __init__(
         self,
         budget_s: float,
-        cells: Mapping[CellKey, Cell],
+        costs: Mapping[CostKey, KernelCost],
         records: RecordStore,
         config: MeasureConfig,
     ) -> None:
-        self.cells, self.records, self.config = cells, records, config
+        self.costs, self.records, self.config = costs, records, config
         self.end_s = time.monotonic() + budget_s
         self._num_tried = 0
         self._guessed_s = self._taken_s = _GUESS_WEIGHT_S
@@ -85,48 +84,37 @@ class _Session:
     def measure(self, batch: Sequence[Implementation]) -> None:
         """Measure a batch, and learn how long that takes."""
         begin_s, guessed_s = time.monotonic(), sum(map(self._guess_s, batch))
-        device = batch[0].device
         wanted = [one for one in batch if time.monotonic() < self.end_s and self._is_sound(one)]
-        functions = {one.kernel.id: one.candidate.function for one in wanted}
-        target = device_target(device)
         measure_kernels(
             [one.kernel for one in wanted],
-            device,
+            batch[0].device,
             self.records,
             self.config,
-            implement=lambda kernel, _: functions[kernel.id].with_attr("target", target),
+            functions=[one.function for one in wanted],
             end_s=self.end_s,
         )
         for one in wanted:
             one.look_up(self.records)
-            self._cell(one).take_found_times()
+            self._cost(one).take_found_times()
         self._num_tried += len(batch)
         self._guessed_s += guessed_s
         self._taken_s += time.monotonic() - begin_s
 
-    def _cell(self, one: Implementation) -> Cell:
-        return self.cells[one.kernel.id, one.device.cost_class]
+    def _cost(self, one: Implementation) -> KernelCost:
+        return self.costs[one.kernel.id, one.device.cost_class]
 
     def _guess_s(self, one: Implementation) -> float:
         """Return the seconds that one takes to build and measure, if all went as first guessed."""
-        builds = 1 if one is self._cell(one).rule else _BUILDS_TO_VET
+        builds = 1 if one is self._cost(one).rule else _BUILDS_TO_CHECK
         calls_ns = _CALLS * (max(0, one.time_ns) + one.spread_ns)
         return builds * _BUILD_S + max(self.config.goal.max_ns, calls_ns) / 1e9
 
     def _is_sound(self, one: Implementation) -> bool:
         """Return whether one is worth measuring, after a few calls if it never ran before."""
-        cell = self._cell(one)
-        if one is cell.rule:
+        cost = self._cost(one)
+        if one is cost.rule:
             return True
-        if not cell.is_open(one):
+        if not cost.is_open(one):
             return False
-        vet_implementation(
-            one.kernel,
-            one.candidate.function,
-            cell.rule.candidate.function,
-            one.device,
-            self.records,
-            origin=one.candidate.origin,
-            rule_ns=cell.rule.time_ns,
-        )
+        check_candidate(one, cost.rule, self.records)
         return True

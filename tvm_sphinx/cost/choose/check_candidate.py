@@ -11,60 +11,44 @@ from ...frontend.extract import Kernel
 from ...platform import Device
 from ...platform.targets import device_target, runtime_device
 from ..measure.kernel_timing import random_tensor, shape_texts
-from ..measure.kernels import implementation_id
 from ..measure.lane_timing import load_for_lanes, time_in_lane
 from ..measure.sampling import host_load
 from ..records.classes import class_of
 from ..records.store import Record, RecordStore
 from .agreement import agree
+from .kernel_costs import Implementation
 
 # One that exceeds the rules' kernel by this factor in its first calls is measured no further.
 _GIVE_UP = 3.0
 
 
-def vet_implementation(
-    kernel: Kernel,
-    function: Any,
-    reference: Any,
-    device: Device,
-    records: RecordStore,
-    *,
-    origin: str,
-    rule_ns: int,
-) -> None:
-    """Put on record, so that nobody measures it, an implementation that is wrong or far too slow.
+def check_candidate(candidate: Implementation, rule: Implementation, records: RecordStore) -> None:
+    """Put on record, so that nobody measures it, a candidate that is wrong or far too slow.
 
-    Nothing is done where it is on record already. One that TVM refuses, or that computes other numbers,
-    is recorded without samples, and a warning tells of it.
-
-    Parameters
-    ----------
-    function, reference
-        PrimFuncs: the new implementation, and one that is known to be right.
-    origin
-        Where the new one comes from, for the warning.
-    rule_ns
-        What the rules' kernel takes.
+    Nothing is done where it is on record already. One that TVM refuses, or that computes other numbers
+    than the rules' kernel, is recorded without samples, and a warning tells of it.
 
     Raises
     ------
     UnsupportedError
         If this machine cannot build kernels; nothing is recorded.
     """
+    kernel, device = candidate.kernel, candidate.device
     where, version = class_of(device), str(tvm.__version__)
-    key = implementation_id(kernel, function, device)
-    if records.get(key, str(where), version) is not None:
+    if records.get(candidate.key, str(where), version) is not None:
         return
+    function, reference = candidate.candidate.function, rule.candidate.function
     samples, wrong = _try(kernel, function, reference, device)
     if wrong:
         warnings.warn(
-            f"The {origin} candidate of kernel {kernel.id} on {device.name} is dropped: {wrong}.",
+            f"The {candidate.candidate.origin} candidate of kernel {kernel.id} on {device.name} is "
+            f"dropped: {wrong}.",
             stacklevel=2,
         )
-    elif min(samples) <= _GIVE_UP * rule_ns:
+    elif min(samples) <= _GIVE_UP * rule.time_ns:
         return
     shapes = shape_texts(kernel)
-    records.add(Record(key, where, version, samples, host_load(), shapes=shapes))
+    records.add(Record(candidate.key, where, version, samples, host_load(), shapes=shapes))
 
 
 def _try(kernel: Kernel, function: Any, reference: Any, device: Device) -> tuple[tuple[int, ...], str]:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..._tvm import tvm
 from ...frontend.extract import Kernel
-from ...platform import Device, Platform
+from ...platform import Device
+from ...platform.device import CostClass, one_of_each_class
+from ...platform.targets import device_target
 from ..measure.kernels import implement_for, implementation_id
 from ..measure.roofline import needs_estimate
 from ..records.classes import class_of
 from ..records.store import RecordStore, median_and_spread
+from .assemble import TimeOf
 from .candidates import (
     Candidate,
     CandidateSource,
-    KernelChoices,
     has_candidates,
     is_faster,
     may_win,
@@ -23,8 +26,8 @@ from .candidates import (
     rules_candidate,
 )
 
-#: Kernel id and device class.
-CellKey = tuple[str, str]
+#: Kernel id and class of devices.
+CostKey = tuple[str, CostClass]
 
 
 @dataclass(eq=False)
@@ -44,6 +47,12 @@ class Implementation:
     is_measured: bool = False
 
     @property
+    def function(self) -> Any | None:
+        """The PrimFunc with the device's target; None where there is none for it."""
+        function = self.candidate.function
+        return function and function.with_attr("target", device_target(self.device))
+
+    @property
     def may_be_chosen(self) -> bool:
         """Whether it runs, and has run: what never did may compute other numbers."""
         return self.time_ns >= 0 and (self.is_measured or self.candidate.found_ns > 0)
@@ -59,15 +68,18 @@ class Implementation:
 
 
 @dataclass(eq=False)
-class Cell:
-    """A kernel on a class of devices: the rules' implementation, and others that may be faster."""
+class KernelCost:
+    """What a kernel costs on a class of devices: by the rules' implementation, and by others.
+
+    `best` is the decision: what runs, and what it takes.
+    """
 
     rule: Implementation
     others: list[Implementation] = field(default_factory=list)
 
     @property
     def best(self) -> Implementation:
-        """What `tvm_sphinx.cost.choose.candidates.choose_kernels` would choose by the times at hand."""
+        """What runs, by the times at hand: the rules' kernel, unless one beats it by more than noise."""
         best = self.rule
         for other in self.others:
             if self.is_open(other) and other.may_be_chosen:
@@ -98,56 +110,86 @@ class Cell:
         return max(0, self.best.time_ns - implementation.time_ns + implementation.spread_ns)
 
 
-def read_cells(
-    kernels: Iterable[Kernel], platform: Platform, records: RecordStore
-) -> dict[CellKey, Cell]:
-    """Return a cell for each kernel and class of devices at hand, with the times that are on record."""
-    cells: dict[CellKey, Cell] = {}
+def read_kernel_costs(
+    kernels: Iterable[Kernel], devices: Iterable[Device], records: RecordStore
+) -> dict[CostKey, KernelCost]:
+    """Return what is on record of the rules' kernels on each class of devices that are at hand."""
+    costs: dict[CostKey, KernelCost] = {}
     kernels = list(kernels)
-    for device in {device.cost_class: device for device in reversed(platform.devices)}.values():
+    for device in one_of_each_class(devices):
         if needs_estimate(device):
             continue
         for kernel in kernels:
             function = implement_for(kernel, device)
             candidate = Candidate("", None) if function is None else rules_candidate(function)
             rule = _implementation(kernel, device, candidate, records)
-            cells[kernel.id, device.cost_class] = Cell(rule)
-    return cells
+            costs[kernel.id, device.cost_class] = KernelCost(rule)
+    return costs
 
 
 def add_candidates(
-    cells: Iterable[Cell],
+    costs: Iterable[KernelCost],
     sources: Sequence[CandidateSource],
     records: RecordStore,
     *,
     unseen: bool,
 ) -> list[Implementation]:
-    """Give cells the other implementations of their kernels, and return those that are not on record.
+    """Give kernels their other implementations, and return those that are not on record.
 
     With ``unseen`` they may be measured later; else those that never ran are left out, since they
     could not be chosen. The times of the rules' kernels have to be known.
     """
     missing = []
-    for cell in cells:
-        rule = cell.rule
+    for cost in costs:
+        rule = cost.rule
         if rule.candidate.function is None or rule.time_ns < 0 or not has_candidates(rule.device):
             continue
         for candidate in other_candidates(
             rule.kernel, rule.device, sources, rule.candidate, rule.time_ns
         ):
             other = _implementation(rule.kernel, rule.device, candidate, records)
-            if other.is_measured or (cell.is_open(other) and (unseen or candidate.found_ns > 0)):
-                cell.others.append(other)
+            if other.is_measured or (cost.is_open(other) and (unseen or candidate.found_ns > 0)):
+                cost.others.append(other)
                 missing += [] if other.is_measured else [other]
     return missing
 
 
-def chosen_kernels(cells: dict[CellKey, Cell]) -> KernelChoices:
+@dataclass(frozen=True)
+class KernelChoices:
+    """The implementation of each kernel on each class of devices, by (kernel id, cost class).
+
+    A kernel that is not listed takes what `tvm_sphinx.kernels.implement.implement_kernel` makes of it.
+    """
+
+    chosen: Mapping[CostKey, Candidate] = field(default_factory=dict)
+
+    def function(self, kernel: Kernel, device: Device) -> Any | None:
+        """Return the chosen PrimFunc of a kernel with the device's target, None if none was chosen."""
+        candidate = self.chosen.get((kernel.id, device.cost_class))
+        return candidate and candidate.function.with_attr("target", device_target(device))
+
+    def origin(self, kernel: str, device: Device) -> str:
+        """Return where the implementation of a kernel on a device comes from; "" if it is not listed."""
+        candidate = self.chosen.get((kernel, device.cost_class))
+        return candidate.origin if candidate else ""
+
+
+def choose_kernels(costs: Mapping[CostKey, KernelCost]) -> KernelChoices:
     """Return the best implementation of each kernel on each class of CPU devices at hand."""
-    best = {key: cell.best for key, cell in cells.items() if has_candidates(cell.rule.device)}
+    best = {key: cost.best for key, cost in costs.items() if has_candidates(cost.rule.device)}
     return KernelChoices(
         {key: found.candidate for key, found in best.items() if found.candidate.function is not None}
     )
+
+
+def times_of(costs: Mapping[CostKey, KernelCost]) -> TimeOf:
+    """Return a function from a kernel and a device to the time and spread of its best implementation."""
+
+    def time_of(kernel: str, device: Device) -> tuple[int, int, bool]:
+        best = costs[kernel, device.cost_class].best
+        return best.time_ns, best.spread_ns, best.is_measured
+
+    return time_of
 
 
 def _implementation(

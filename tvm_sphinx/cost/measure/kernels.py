@@ -1,7 +1,6 @@
-"""Measure what a task graph costs on a platform: kernels, links, and what they cost side by side. [TVM]
+"""Measure kernels on a device: on its own cores, with as many threads as it has cores. [TVM]
 
-Every distinct kernel is measured once for each kind of device, on the device's own cores, with as many
-threads as it has cores.
+What is on record is not measured again; each new measurement is on record before the next one starts.
 """
 
 from __future__ import annotations
@@ -15,16 +14,14 @@ from typing import Any
 
 from ..._tvm import tvm, tvm_ffi
 from ...errors import UnsupportedError
-from ...frontend.extract import Extraction, Implement, Kernel
+from ...frontend.extract import Kernel
 from ...kernels.implement import implement_kernel
-from ...platform import Device, Platform
+from ...platform import Device
 from ...platform.targets import device_target, runtime_device
 from ...progress import Progress
 from ..records.classes import class_of
-from ..records.kernel_archive import KernelTexts
-from ..records.store import DeviceClass, Record, RecordStore, median_and_spread
-from ..table import CostTable
-from .assemble import assemble_costs, under_load
+from ..records.kernel_archive import KernelArchive
+from ..records.store import DeviceClass, Record, RecordStore
 from .kernel_timing import (
     NO_SAMPLES,
     Bench,
@@ -34,12 +31,10 @@ from .kernel_timing import (
     kernel_symbol,
     shape_texts,
 )
-from .links import measure_links
 from .remote import RemoteBench
-from .roofline import needs_estimate
 from .sampling import Goal, Samples, is_narrow, stolen_share
 
-__all__ = ["MeasureConfig", "measure_costs", "measure_kernels"]
+__all__ = ["MeasureConfig", "implement_for", "implementation_id", "measure_kernels"]
 
 # A median known worse than this, or most samples of which were disturbed, is measured a second time.
 _WIDE = 0.05
@@ -51,62 +46,6 @@ _STOLEN = 0.02
 _WIDE_SHARE = 0.1
 
 
-def measure_costs(
-    extraction: Extraction,
-    platform: Platform,
-    records: RecordStore,
-    *,
-    config: MeasureConfig | None = None,
-    progress: Progress | None = None,
-    implement: Implement | None = None,
-) -> CostTable:
-    """Return the cost table of a task graph, from records where there are any, else measured now.
-
-    Each new measurement is on record before the next one starts. ``implement`` as in `measure_kernels`.
-
-    Raises
-    ------
-    PlatformError
-        If the platform claims cores that this machine lacks, or a remote device cannot be reached.
-    UnsupportedError
-        If a device is not at hand and its kernels are not on record.
-    """
-    platform.check_machine()
-    config = config or MeasureConfig()
-    kernels = list(extraction.kernels.values())
-    by_class: dict[str, Device] = {}
-    for device in platform.devices:
-        by_class.setdefault(device.cost_class, device)
-    found: dict[tuple[str, str], Record] = {}
-    estimated = {name for name, device in by_class.items() if needs_estimate(device)}
-    for position, device in enumerate(by_class.values()):
-        if device.cost_class in estimated:
-            continue
-        stage = f"measure on {device.name} ({position + 1}/{len(by_class)})"
-        for kernel, record in zip(
-            kernels,
-            measure_kernels(
-                kernels,
-                device,
-                records,
-                config,
-                stage,
-                progress,
-                implement,
-            ),
-            strict=True,
-        ):
-            found[kernel.id, device.cost_class] = record
-    links = measure_links(platform, records, progress)
-
-    def cell(kernel: str, device: Device) -> tuple[int, int, bool]:
-        samples = found[kernel, device.cost_class].samples_ns
-        return (*(median_and_spread(samples) if samples else (-1, 0)), True)
-
-    costs = assemble_costs(extraction.graph, platform, cell, links)
-    return under_load(costs, extraction.graph, platform, records, config, progress)
-
-
 def measure_kernels(
     kernels: Sequence[Kernel],
     device: Device,
@@ -114,15 +53,16 @@ def measure_kernels(
     config: MeasureConfig,
     stage: str = "measure",
     progress: Progress | None = None,
-    implement: Implement | None = None,
+    *,
+    functions: Sequence[Any] | None = None,
     end_s: float = math.inf,
 ) -> list[Record]:
     """Return a record for each kernel on a device; those that the store lacks are measured.
 
-    On a CPU, weights are measured as far away as ``Kernel.reuse_bytes`` puts them. ``implement`` gives
-    the PrimFunc to measure for a kernel, with the device's target; None stands for what
-    `tvm_sphinx.kernels.implement.implement_kernel` makes. No kernel is begun once ``time.monotonic()``
-    has reached ``end_s``: those without a record are then left out of what is returned.
+    On a CPU, weights are measured as far away as ``Kernel.reuse_bytes`` puts them. ``functions`` are
+    the PrimFuncs to measure for the kernels, with the device's target; by default what the schedule
+    rules make of them (`implement_for`). No kernel is begun once ``time.monotonic()`` has reached
+    ``end_s``: those without a record are then left out of what is returned.
 
     A kernel that TVM has no code for on the device is recorded without samples, with a warning.
 
@@ -132,10 +72,9 @@ def measure_kernels(
         If the device cannot be reached, or this machine cannot build kernels; what was measured before
         is on record, and nothing of the others.
     """
-    implemented = [
-        (implement(kernel, device) if implement else None) or implement_for(kernel, device)
-        for kernel in kernels
-    ]
+    implemented = functions
+    if implemented is None:
+        implemented = [implement_for(kernel, device) for kernel in kernels]
     version = str(tvm.__version__)
     where = class_of(device)
     keys = [implementation_id(*pair, device) for pair in zip(kernels, implemented, strict=True)]
@@ -147,13 +86,13 @@ def measure_kernels(
                 stacklevel=2,
             )
         bench = _open_bench(device, config, f"{len(missing)} of {len(kernels)} kernels")
-        functions = {keys[i]: implemented[i] for i in missing}
-        symbols = {kernel_symbol(key): function for key, function in functions.items()}
+        by_key = {keys[i]: implemented[i] for i in missing}
+        symbols = {kernel_symbol(key): function for key, function in by_key.items()}
         missing_kernels = {keys[i]: kernels[i] for i in missing}
         built = build_kernels(bench, symbols, device)
         _warn_of_refused(built.refused, device)
         session = _Session(bench, built.modules)
-        texts = KernelTexts.beside(records)
+        archive = KernelArchive.beside(records)
         known = len(kernels) - len(missing)
         report = progress or (lambda *_: None)
         stage = f"{stage}, {known} on record" if known else stage
@@ -161,7 +100,7 @@ def measure_kernels(
         for done, (key, kernel) in enumerate(missing_kernels.items()):
             if time.monotonic() >= end_s:
                 break
-            texts.add(key, functions[key], kernel)
+            archive.add(key, by_key[key], kernel)
             session.time(key, kernel)
             records.add(session.record(key, where))
             report(stage, known + done + 1, len(kernels))

@@ -87,7 +87,7 @@ def sample_in_lane(
     goal
     cold
         Positions of operands that a model reads once in each inference, such as weights: other memory is
-        gone through and time passes before they are read again (`surroundings.Reuse`). All others are
+        gone through and time passes before they are read again (`cache_state.Reuse`). All others are
         written anew before each call, each core its share, as the kernel before would. By default none
         is cold.
     reuse_bytes
@@ -221,7 +221,7 @@ class _Runs:
 
 
 class _Timer:
-    """Makes programs of repeated calls of a kernel, each in the surroundings that a model gives it."""
+    """Makes programs of repeated calls of a kernel, each with the caches as a model leaves them."""
 
     def __init__(self, call: Call, cold: frozenset[int]) -> None:
         self.call, self.cold = call, cold

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .footprint import shared_depth, stride_bytes, touched_bytes, traffic_bytes
 from .nest import BY_ELEMENT, OPERATIONS, Access, Buffer, Loop, Nest, Statement
 
-_LINE_BYTES = 64
 # TVM's LLVM backend keeps smaller temporaries on the stack, where LLVM promotes them to registers.
 _REGISTER_TILE_BYTES = 1024
 _ACCESSES = ("contiguous", "constant", "strided", "gather")
@@ -87,7 +87,7 @@ def kernel_terms(nest: Nest, weights: Sequence[int], shape: CoreShape) -> list[f
         if weight > most:
             heaviest, most = statement, weight
         for level, moved in zip(
-            _LEVELS, _traffic(statement, nest.buffers, shape.cache_bytes), strict=True
+            _LEVELS, traffic_bytes(statement, nest.buffers, shape.cache_bytes), strict=True
         ):
             terms[f"{level}_bytes"] += moved * share
     for role in nest.roles & set(_ROLES):
@@ -155,10 +155,10 @@ def _count_statement(
 
 def _stays_in_registers(access: Access, statement: Statement, buffers: Sequence[Buffer]) -> bool:
     """Return whether an access is to a register tile: a small temporary made anew in an inner loop."""
-    depth = _shared_depth(statement, buffers[access.buffer])
+    depth = shared_depth(statement, buffers[access.buffer])
     if not depth:
         return False
-    return _touched(access, buffers[access.buffer], statement.loops, depth) <= _REGISTER_TILE_BYTES
+    return touched_bytes(access, buffers[access.buffer], statement.loops, depth) <= _REGISTER_TILE_BYTES
 
 
 def _sharing(access: Access, statement: Statement) -> int:
@@ -185,75 +185,13 @@ def _pattern(access: Access, position: int, innermost: Loop | None) -> str:
     return "contiguous" if moving == [last] and access.dims[last][position] == 1.0 else "strided"
 
 
-def _touched(access: Access, buffer: Buffer, loops: Sequence[Loop], first: int) -> float:
-    """Return the bytes that an access touches while the loops from ``first`` on run once, in lines."""
-    total = 1.0
-    last = len(buffer.shape) - 1
-    for number, (affine, extent) in enumerate(zip(access.dims, buffer.shape, strict=True)):
-        reach = 1.0
-        for loop, factor in affine.items():
-            if loop >= first:
-                reach += abs(factor) * (loops[loop].extent - 1)
-        reach = min(reach, extent)
-        if number == last:
-            whole = min(buffer.bytes, _LINE_BYTES)
-            return total * max(whole, reach * buffer.element_bytes)
-        total *= reach
-    return float(buffer.element_bytes)
-
-
-def _traffic(statement: Statement, buffers: Sequence[Buffer], capacities: Sequence[int]) -> list[float]:
-    """Return the bytes that move into a cache of each capacity while a statement runs.
-
-    Data stays in a cache as long as all that a run of the inner loops touches fits into it (Wolf and
-    Lam, PLDI 1991); what fits is fetched once for each iteration of the loops round it.
-    """
-    loops = statement.loops
-    distinct: dict[tuple[object, ...], Access] = {}
-    for access in statement.accesses:
-        key = (access.buffer, *(tuple(sorted(affine.items())) for affine in access.dims))
-        distinct.setdefault(key, access)
-    accesses = list(distinct.values())
-    shared = [_shared_depth(statement, buffers[access.buffer]) for access in accesses]
-    depth = len(loops)
-    by_level = [
-        [
-            _touched(access, buffers[access.buffer], loops, max(first, inner))
-            for access, inner in zip(accesses, shared, strict=True)
-        ]
-        for first in range(depth + 1)
-    ]
-    results = []
-    for capacity in capacities:
-        first = depth
-        while first > 0 and sum(by_level[first - 1]) <= capacity:
-            first -= 1
-        if first == 0:
-            results.append(0.0)  # all of it is still there from the call before
-            continue
-        # What one run of the first loop that is too large touches; neighbouring iterations share lines.
-        outer = math.prod(loop.extent for loop in loops[: first - 1]) * statement.share
-        results.append(max(sum(by_level[first - 1]) * outer, sum(by_level[0])))
-    return results
-
-
-def _shared_depth(statement: Statement, buffer: Buffer) -> int:
-    """Return how many outer loops a temporary is made anew in: it is as small as what one run needs."""
-    if buffer.parameter >= 0 or not buffer.shared_loops:
-        return 0
-    shared = set(buffer.shared_loops)
-    if len(buffer.shared_loops) == len(statement.loops):
-        return 0
-    return sum(loop.id in shared for loop in statement.loops)
-
-
 def _count_buffers(terms: dict[str, float], nest: Nest, weights: frozenset[int], threads: int) -> None:
     """Add the bytes of the arguments that are touched, and of the temporaries."""
     touched: dict[int, float] = {}
     written: set[int] = set()
     for statement in nest.statements:
         for access in statement.accesses:
-            whole = _touched(access, nest.buffers[access.buffer], statement.loops, 0)
+            whole = touched_bytes(access, nest.buffers[access.buffer], statement.loops, 0)
             touched[access.buffer] = max(touched.get(access.buffer, 0.0), whole)
             if access.is_write:
                 written.add(access.buffer)
@@ -266,18 +204,6 @@ def _count_buffers(terms: dict[str, float], nest: Nest, weights: frozenset[int],
         else:
             terms["output_bytes" if number in written else "input_bytes"] += bytes_touched
     terms["cold_bytes_per_thread"] = terms["cold_bytes"] / threads
-
-
-def _stride_bytes(access: Access, buffers: Sequence[Buffer], position: int) -> float:
-    """Return how far apart in memory two neighbouring iterations of a loop are."""
-    buffer = buffers[access.buffer]
-    if access.flat is not None:
-        return abs(access.flat.get(position, 0.0)) * buffer.element_bytes
-    total, below = 0.0, float(buffer.element_bytes)
-    for affine, extent in zip(reversed(access.dims), reversed(buffer.shape), strict=True):
-        total += abs(affine.get(position, 0.0)) * below
-        below *= extent
-    return total
 
 
 def _describe_heaviest(
@@ -309,9 +235,9 @@ def _describe_heaviest(
     body = [n for n, loop in enumerate(loops) if loop.kind in ("vectorized", "unrolled")]
     first = min([*body, *reduced], default=len(loops))
     terms["window_bytes"] = sum(
-        _touched(access, nest.buffers[access.buffer], loops, first) for access in statement.accesses
+        touched_bytes(access, nest.buffers[access.buffer], loops, first) for access in statement.accesses
     )
-    stride = max(_stride_bytes(access, nest.buffers, len(loops) - 1) for access in statement.accesses)
+    stride = max(stride_bytes(access, nest.buffers, len(loops) - 1) for access in statement.accesses)
     terms["inner_stride_bytes"] = stride
     terms["inner_stride_alignment"] = float(math.gcd(int(stride), 4096)) if stride else 0.0
     reads = [access for access in statement.accesses if not access.is_write]

@@ -12,14 +12,17 @@ import numpy as np
 from ..._tvm import tvm
 from ...errors import SphinxError
 from ...frontend.extract import Kernel
-from ...platform import Device, Platform
+from ...platform import Device
+from ...platform.detect import detect_platform, unlike_cpus
+from ...platform.device import CostClass, one_of_each_class
 from ...platform.targets import device_target
 from ...progress import Progress
+from ..choose.costing import measure_rules
 from ..measure.kernel_timing import MeasureConfig
 from ..measure.kernels import measure_kernels
 from ..records.classes import class_of
-from ..records.kernel_archive import KernelTexts, read_function
-from ..records.kernel_lines import KernelText
+from ..records.kernel_archive import KernelArchive, read_function
+from ..records.kernel_lines import ArchivedKernel
 from ..records.store import Record, RecordStore, median_and_spread
 from .features import feature_rows, kernel_numbers
 from .generate import draw_kernels
@@ -35,12 +38,8 @@ _FEWEST_ROWS = 1
 
 def default_devices() -> tuple[Device, ...]:
     """Return unlike CPU devices of this machine, each kind once, for a model of all of them."""
-    found: dict[str, Device] = {}
-    for platform in (Platform.detect(), Platform.unlike_cpus()):
-        for device in platform.devices:
-            if device.is_cpu:
-                found.setdefault(device.cost_class, device)
-    return tuple(found.values())
+    found = [*detect_platform().devices, *unlike_cpus().devices]
+    return tuple(one_of_each_class(device for device in found if device.is_cpu))
 
 
 def train_model(
@@ -63,7 +62,7 @@ def train_model(
     devices
         CPU devices to measure on, of one or several kinds.
     records
-        Measured times, used and extended, with the kernels beside them (see `KernelTexts`).
+        Measured times, used and extended, with the kernels beside them (see `KernelArchive`).
     samples
         Kernels to draw and measure; each goes to one of the devices, in turn.
     budget_s
@@ -89,10 +88,10 @@ def train_model(
         raise SphinxError("Expected at least one CPU device to train for; got none.")
     config = config or MeasureConfig()
     profiles = {device.cost_class: device_profile(device, records, config) for device in devices}
-    texts = KernelTexts.beside(records)
+    archive = KernelArchive.beside(records)
     if samples:
         measure_drawn(devices, records, samples, budget_s, seed, config, progress)
-    data = training_set(devices, records, texts, profiles)
+    data = training_set(devices, records, archive, profiles)
     if progress:
         progress("train", 0, 1)
     predicted = cross_validate(data, seed)
@@ -139,7 +138,7 @@ def measure_drawn(
         if time.monotonic() >= end_s:
             break
         for place, device in enumerate(devices):
-            measure_kernels(batch[place :: len(devices)], device, records, config, end_s=end_s)
+            measure_rules(batch[place :: len(devices)], [device], records, config=config, end_s=end_s)
         done += len(batch)
         batch = []
         if progress:
@@ -147,7 +146,7 @@ def measure_drawn(
     return done
 
 
-def text_numbers(text: KernelText, shapes: Sequence[CoreShape]) -> list[list[float]]:
+def archived_numbers(kept: ArchivedKernel, shapes: Sequence[CoreShape]) -> list[list[float]]:
     """Return what a kernel on file is described by on devices of these shapes, see `kernel_numbers`.
 
     Raises
@@ -155,25 +154,25 @@ def text_numbers(text: KernelText, shapes: Sequence[CoreShape]) -> list[list[flo
     SphinxError
         If it cannot be read, or is none that is described by finite numbers.
     """
-    function = read_function(text)
+    function = read_function(kept)
     try:
-        rows = [kernel_numbers(function, text.weights, text.reuse_bytes, shape) for shape in shapes]
+        rows = [kernel_numbers(function, kept.weights, kept.reuse_bytes, shape) for shape in shapes]
     except Exception as error:  # a file may hold any function: of symbolic shapes, without buffers
-        raise SphinxError(f"The kernel {text.kernel!r} on file cannot be described.") from error
+        raise SphinxError(f"The kernel {kept.kernel!r} on file cannot be described.") from error
     if not np.isfinite(rows).all():
-        raise SphinxError(f"The kernel {text.kernel!r} on file is not described by finite numbers.")
+        raise SphinxError(f"The kernel {kept.kernel!r} on file is not described by finite numbers.")
     return rows
 
 
 def training_set(
     devices: Sequence[Device],
     records: RecordStore,
-    texts: KernelTexts,
-    profiles: dict[str, DeviceProfile],
+    archive: KernelArchive,
+    profiles: dict[CostClass, DeviceProfile],
 ) -> TrainingSet:
-    """Return all that is on record of kernels whose text is known, on devices of these classes.
+    """Return all that is on record of kernels that are in the archive, on devices of these classes.
 
-    Kernels whose text cannot be read are left out, with one warning.
+    Kernels that cannot be read there are left out, with one warning.
 
     Raises
     ------
@@ -183,16 +182,16 @@ def training_set(
     numbers, numbers_of_device, times, groups = [], [], [], []
     version = str(tvm.__version__)
     unreadable = 0
-    for text in texts:
-        if text.group == PROBE or text.tvm != version:
+    for kept in archive:
+        if kept.group == PROBE or kept.tvm != version:
             continue  # the times of probes are features
         measured: list[tuple[DeviceProfile, Record]] = []
         for device in devices:
-            record = records.get(text.kernel, str(class_of(device)), version)
+            record = records.get(kept.kernel, str(class_of(device)), version)
             if record is not None and record.samples_ns:
                 measured.append((profiles[device.cost_class], record))
         try:
-            rows = text_numbers(text, [profile.shape for profile, _ in measured]) if measured else []
+            rows = archived_numbers(kept, [profile.shape for profile, _ in measured]) if measured else []
         except SphinxError:
             unreadable += 1
             continue
@@ -200,7 +199,7 @@ def training_set(
         for profile, record in measured:
             numbers_of_device.append(profile.numbers)
             times.append(float(max(1, median_and_spread(record.samples_ns)[0])))
-            groups.append(text.group)
+            groups.append(kept.group)
     if unreadable:
         warnings.warn(f"{unreadable} measured kernels cannot be read and are left out.", stacklevel=2)
     if len(times) < _FEWEST_ROWS:

@@ -1,4 +1,4 @@
-"""Kinds of devices, as records name them. [TVM]"""
+"""Cost classes and pairs of them, as records name them: with their machine. [TVM]"""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from .store import DeviceClass
 
 
 def class_of(device: Device) -> DeviceClass:
-    """Return what equal devices have in common, the machine among it.
+    """Return the cost class of a device (`tvm_sphinx.platform.device.CostClass`) and its machine.
 
     A remote device is of the machines that its RPC key stands for, without asking one of them.
     """
-    place = f"{len(device.cores)} cores" if device.is_cpu else device.runtime
-    return DeviceClass(device.target, place, len(device.cores), _machine(device))
+    known = device.cost_class
+    return DeviceClass(known.target, known.place, known.cores, _machine(device))
 
 
 def class_of_pair(src: Device, dst: Device) -> DeviceClass:

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import os
-import re
 import shutil
 import tempfile
 import time
@@ -16,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import SphinxError
-from .json_lines import locked, parse_object, split_lines
-from .kernel_lines import parse_text, text_path
+from .json_lines import locked, split_lines
+from .kernel_lines import archive_path, parse_kernel
 from .store import (
-    DeviceClass,
     Record,
     RecordKey,
     keep_newest,
@@ -80,7 +78,7 @@ class Selection:
         )
 
 
-def merge_files(sources: Sequence[Path], output: Path, adopt: str | None = None) -> Counter[str]:
+def merge_files(sources: Sequence[Path], output: Path) -> Counter[str]:
     """Append to a file the records of others that it lacks; nothing in it changes.
 
     Parameters
@@ -89,8 +87,6 @@ def merge_files(sources: Sequence[Path], output: Path, adopt: str | None = None)
         Record files.
     output
         The file that takes them; it is made if it is not there.
-    adopt
-        Name of a machine that lines of schema 1, which name none, are taken to come from.
 
     Returns
     -------
@@ -102,24 +98,16 @@ def merge_files(sources: Sequence[Path], output: Path, adopt: str | None = None)
     SphinxError
         If a file cannot be read or written.
     """
-
-    def adopted(line: bytes) -> _Entry | str:
-        entry = _record_entry(line)
-        if adopt is None or not isinstance(entry, str):
-            return entry
-        record = _adopted(line, adopt)
-        return entry if record is None else _record_entry(record.to_line())
-
-    return _merge(sources, output, adopted, _record_entry)
+    return _merge(sources, output, _record_entry)
 
 
 def merge_kernels(sources: Sequence[Path], output: Path) -> Counter[str]:
     """Append to the kernels beside a record file those beside others, once each; nothing in it changes.
 
-    The parameters are record files, see `text_path`; what is returned and raised is as of `merge_files`.
+    The parameters are record files, see `archive_path`; returned and raised is what `merge_files` does.
     """
-    files = [path for path in map(text_path, sources) if path.is_file()]
-    return _merge(files, text_path(output), _kernel_entry, _kernel_entry) if files else Counter(added=0)
+    files = [path for path in map(archive_path, sources) if path.is_file()]
+    return _merge(files, archive_path(output), _kernel_entry) if files else Counter(added=0)
 
 
 # What a line is the same as another by, and the line.
@@ -136,22 +124,21 @@ def _record_entry(line: str | bytes) -> _Entry | str:
 
 
 def _kernel_entry(line: bytes) -> _Entry | str:
-    text = parse_text(line)
-    return "torn, or of another schema" if text is None else ((text.kernel, text.tvm), text.to_line())
+    kept = parse_kernel(line)
+    return "torn, or of another schema" if kept is None else ((kept.kernel, kept.tvm), kept.to_line())
 
 
 def _merge(
     sources: Sequence[Path],
     output: Path,
-    entry_of_source: Callable[[bytes], _Entry | str],
-    entry_of_output: Callable[[bytes], _Entry | str],
+    entry_of: Callable[[bytes], _Entry | str],
 ) -> Counter[str]:
     """Append to a file the entries of others that it lacks, and return what came of each line."""
     counts: Counter[str] = Counter()
     added: dict[Hashable, str] = {}
     for source in sources:
         for line in _read_lines(source):
-            entry = entry_of_source(line)
+            entry = entry_of(line)
             if isinstance(entry, str):
                 counts[entry] += 1
             elif entry[0] in added:
@@ -160,7 +147,7 @@ def _merge(
                 added[entry[0]] = entry[1]
 
     def append(lines: list[bytes]) -> list[bytes]:
-        entries = map(entry_of_output, lines)
+        entries = map(entry_of, lines)
         present = {entry[0] for entry in entries if not isinstance(entry, str)}
         new = [line for key, line in added.items() if key not in present]
         counts["already"] += len(added) - len(new)
@@ -169,20 +156,6 @@ def _merge(
 
     rewrite(output, append)
     return counts
-
-
-def _adopted(line: bytes, machine: str) -> Record | None:
-    """Return a line of schema 1 as a record of a machine, None if it is none."""
-    content = parse_object(line)
-    if content is None or content.get("schema") != 1:
-        return None
-    match = re.fullmatch(r"(\{.*\}) on ((\d+) cores|\w+:\d+)", str(content.get("device_class")))
-    if match is None:
-        return None
-    where = DeviceClass(match[1], match[2], int(match[3] or 0), machine)
-    content.update({"schema": 2, "kind": "kernel", "shapes": [], **where.__dict__})
-    record = parse_line(json.dumps(content))
-    return None if isinstance(record, str) else record
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from ...errors import SphinxError
+
 # Every line begins with its schema. Within a string, JSON puts a backslash before the quotes.
 _START = b'{"schema":'
+_LONGEST_TORN = 1 << 20
 
 
 def to_line(schema: int, content: dict[str, Any]) -> str:
@@ -60,6 +63,28 @@ def append_line(path: Path, line: str) -> None:
             with contextlib.suppress(OSError):
                 file.truncate(end)
             raise
+
+
+def check_is_ours(path: Path) -> None:
+    """Check that a file holds lines of ours, or nothing: what is appended to another one damages it.
+
+    Raises
+    ------
+    SphinxError
+        If it holds something else, or is no file, such as a device that never ends.
+    """
+    if not path.exists() or str(path) == os.devnull:
+        return
+    if not path.is_file():
+        raise SphinxError(f"Expected a file of measured records; {str(path)!r} is no plain file.")
+    with open(path, "rb") as file:
+        # A line is torn at any byte, and there may be more than one of them; none is this long.
+        begin = file.read(_LONGEST_TORN).lstrip()
+    if begin and _START not in begin and not _START.startswith(begin[: len(_START)]):
+        raise SphinxError(
+            f"Expected a file of measured records; {str(path)!r} holds something else, and stays as "
+            f"it is."
+        )
 
 
 def split_lines(content: bytes) -> list[bytes]:

@@ -18,11 +18,11 @@ from ..._tvm import tirx, tvm
 from ...errors import SphinxError
 from ...frontend.extract import Kernel
 from .json_lines import append_line
-from .kernel_lines import KernelText, read_texts, text_path
+from .kernel_lines import ArchivedKernel, archive_path, read_kernels
 from .store import RecordStore
 
 
-def read_function(text: KernelText) -> Any:
+def read_function(kept: ArchivedKernel) -> Any:
     """Return the scheduled PrimFunc of a kernel on file.
 
     Raises
@@ -31,43 +31,43 @@ def read_function(text: KernelText) -> Any:
         If what is on file is none, or lacks an argument that is said to be a weight.
     """
     try:
-        function = tvm.ir.load_json(zlib.decompress(base64.b85decode(text.packed)).decode())
+        function = tvm.ir.load_json(zlib.decompress(base64.b85decode(kept.packed)).decode())
     except Exception as error:  # a damaged line; TVM raises many types
-        raise SphinxError(f"The kernel {text.kernel!r} on file cannot be read.") from error
+        raise SphinxError(f"The kernel {kept.kernel!r} on file cannot be read.") from error
     if not isinstance(function, tirx.PrimFunc):
         raise SphinxError(
-            f"Expected a PrimFunc as kernel {text.kernel!r} on file; got {type(function).__name__}."
+            f"Expected a PrimFunc as kernel {kept.kernel!r} on file; got {type(function).__name__}."
         )
     num_params = len(function.params)
-    if max(text.weights, default=0) >= num_params:
+    if max(kept.weights, default=0) >= num_params:
         raise SphinxError(
-            f"Expected weights of kernel {text.kernel!r} below {num_params}; got {text.weights}."
+            f"Expected weights of kernel {kept.kernel!r} below {num_params}; got {kept.weights}."
         )
     return function
 
 
-class KernelTexts:
+class KernelArchive:
     """The kernels of a file beside the records, and new ones appended to it as they are measured."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self._texts: dict[tuple[str, str], KernelText] = {}
+        self._kernels: dict[tuple[str, str], ArchivedKernel] = {}
         if path is not None and path.is_file():
-            for text in read_texts(path):
-                self._texts[text.kernel, text.tvm] = text
+            for kept in read_kernels(path):
+                self._kernels[kept.kernel, kept.tvm] = kept
 
     @classmethod
-    def beside(cls, records: RecordStore) -> KernelTexts:
+    def beside(cls, records: RecordStore) -> KernelArchive:
         """Return those that belong to a record store; in memory alone if it has no file."""
         if records not in _OF_STORE:
-            _OF_STORE[records] = cls(None if records.path is None else text_path(records.path))
+            _OF_STORE[records] = cls(None if records.path is None else archive_path(records.path))
         return _OF_STORE[records]
 
     def __len__(self) -> int:
-        return len(self._texts)
+        return len(self._kernels)
 
-    def __iter__(self) -> Iterator[KernelText]:
-        return iter(self._texts.values())
+    def __iter__(self) -> Iterator[ArchivedKernel]:
+        return iter(self._kernels.values())
 
     def add(self, key: str, function: Any, kernel: Kernel) -> None:
         """Keep a kernel as implemented, by the key of its records.
@@ -75,12 +75,12 @@ class KernelTexts:
         A full disk costs it, with a warning, and not the run.
         """
         version = str(tvm.__version__)
-        if function is None or (key, version) in self._texts:
+        if function is None or (key, version) in self._kernels:
             return
         if "target" in (function.attrs or {}):
             function = function.without_attr("target")
         packed = zlib.compress(str(tvm.ir.save_json(function)).encode(), 6)
-        text = KernelText(
+        kept = ArchivedKernel(
             key,
             kernel.id,
             version,
@@ -88,14 +88,14 @@ class KernelTexts:
             int(kernel.reuse_bytes),
             base64.b85encode(packed).decode(),
         )
-        self._texts[key, version] = text
+        self._kernels[key, version] = kept
         if self.path is None:
             return
         try:
-            append_line(self.path, text.to_line())
+            append_line(self.path, kept.to_line())
         except OSError as error:
             warnings.warn(f"Cannot append to {self.path}: {error.strerror}.", stacklevel=2)
 
 
 # A file is read once for each store, however many kernels are measured one after the other.
-_OF_STORE: weakref.WeakKeyDictionary[RecordStore, KernelTexts] = weakref.WeakKeyDictionary()
+_OF_STORE: weakref.WeakKeyDictionary[RecordStore, KernelArchive] = weakref.WeakKeyDictionary()

@@ -15,7 +15,7 @@ SCHEMA = 1
 
 
 @dataclass(frozen=True)
-class KernelText:
+class ArchivedKernel:
     """A kernel as it was built and measured.
 
     Parameters
@@ -46,27 +46,27 @@ class KernelText:
         return to_line(SCHEMA, self.__dict__)
 
 
-def text_path(records: Path) -> Path:
+def archive_path(records: Path) -> Path:
     """Return the file of kernels that belongs to a record file: ``records.kernels.jsonl``."""
     return records.with_name(f"{records.stem}.kernels.jsonl")
 
 
-def read_texts(path: Path) -> Iterator[KernelText]:
+def read_kernels(path: Path) -> Iterator[ArchivedKernel]:
     """Yield the kernels of a file, oldest first; lines that are none are counted in one warning."""
     bad = 0
     for line in split_lines(path.read_bytes()):
-        text = parse_text(line)
-        if text is None:
+        kept = parse_kernel(line)
+        if kept is None:
             bad += 1
         else:
-            yield text
+            yield kept
     if bad:
         warnings.warn(
             f"{path}: {bad} lines are torn, or of another schema, and are not used.", stacklevel=2
         )
 
 
-def parse_text(line: bytes) -> KernelText | None:
+def parse_kernel(line: bytes) -> ArchivedKernel | None:
     """Return the kernel of a line, None if it is torn, malformed, or of another schema."""
     content: Any = parse_object(line)
     if content is None or content.get("schema") != SCHEMA:
@@ -77,7 +77,7 @@ def parse_text(line: bytes) -> KernelText | None:
     weights, reuse = content.get("weights"), content.get("reuse_bytes")
     if not isinstance(weights, list) or not all(map(_is_count, [*weights, reuse])):
         return None
-    return KernelText(kernel, group, version, tuple(weights), reuse, packed)
+    return ArchivedKernel(kernel, group, version, tuple(weights), reuse, packed)
 
 
 def _is_count(value: Any) -> bool:

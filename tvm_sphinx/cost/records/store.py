@@ -24,9 +24,6 @@ A line, of schema 2, is an object with these keys:
 ``host_load``, ``time``
     One-minute load average, and seconds since 1970, when it was measured. Of several records of one key
     the newest counts: that of the latest ``time``, wherever it stands in the file (see `keep_newest`).
-
-Schema 1 had ``device_class`` in the place of the four keys that say where, and named no machine:
-`tvm_sphinx.cost.records.files.merge_files` can adopt such lines.
 """
 
 from __future__ import annotations
@@ -42,7 +39,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import SphinxError
-from .json_lines import append_line, parse_object, split_lines, to_line
+from .json_lines import append_line, check_is_ours, parse_object, split_lines, to_line
 
 #: Version of the line format. A line of another version is left alone and not used.
 SCHEMA = 2
@@ -62,7 +59,7 @@ _STRINGS = ("kind", "kernel", "target", "device", "machine", "tvm")
 
 @dataclass(frozen=True)
 class DeviceClass:
-    """What devices have in common that run a kernel equally fast.
+    """Where something was measured: a cost class and its machine, or two (see `.classes`).
 
     ``str`` of it is what records are looked up by.
     """
@@ -154,6 +151,7 @@ class RecordStore:
         if self.path is not None:
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
+                check_is_ours(self.path)
                 self.path.touch(exist_ok=True)
                 for record in read_records(self.path):
                     self._keep(record)
@@ -209,6 +207,7 @@ class RecordStore:
 
 def read_records(path: Path) -> Iterator[Record]:
     """Yield the records of a file in its order; lines that are none are counted in one warning."""
+    check_is_ours(path)
     refused: Counter[str] = Counter()
     for line in split_lines(path.read_bytes()):
         record = parse_line(line)

@@ -1,0 +1,118 @@
+"""Schedule or single device: by what is promised, then by what is measured, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tvm_sphinx.platform import Device, Platform
+from tvm_sphinx.program import compare_builds
+from tvm_sphinx.program.compare_builds import (
+    Build,
+    choose_faster,
+    choose_promising,
+    compare_executables,
+    race_with_single,
+)
+from tvm_sphinx.program.kinds import StockProgram
+from tvm_sphinx.progress import StageClock
+from tvm_sphinx.scheduling.schedule import Schedule
+from tvm_sphinx.search import SearchResult
+
+ONE = Device("one", '{"kind": "llvm"}', "cpu:0", (0,))
+HERE, THERE = Platform((ONE,)), Platform((replace(ONE, rpc_key="board"),))
+
+
+def found(makespan_ns: int, devices: Sequence[int]) -> SearchResult:
+    """Return a search that placed two tasks, and whose schedule takes so long."""
+    half = makespan_ns // 2
+    schedule = Schedule(list(devices), [0, half], [half, makespan_ns], makespan_ns, 0, "problem")
+    return SearchResult(schedule, "cpga", 0, (), 1, 0.0, "evaluations")
+
+
+def program(name: str) -> StockProgram:
+    return StockProgram(name.encode(), ("cpu:0",), "main")
+
+
+@pytest.mark.parametrize(("makespan_ns", "is_tried"), [(980, True), (981, False), (1000, False)])
+def test_a_schedule_has_to_promise_two_percent(makespan_ns: int, is_tried: bool) -> None:
+    over_all, single = found(makespan_ns, (0, 1)), found(1000, (0, 0))
+    chosen, note = choose_promising(over_all, single)
+    assert chosen is (over_all if is_tried else single)
+    assert ("too little below the best single device's 1 us" in note) == (not is_tried)
+
+
+def test_nothing_is_said_where_the_best_schedule_is_that_of_one_device() -> None:
+    single = found(1000, (0, 0))
+    assert choose_promising(found(1000, (0, 0)), single) == (single, "")
+
+
+@pytest.mark.parametrize(("ratio", "is_kept"), [(0.99, False), (1.0, True), (None, True)])
+def test_the_build_that_measures_slower_gives_way(
+    ratio: float | None, is_kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare_builds, "compare_programs", lambda *_, **__: ratio)
+    build = Build(found(500, (0, 1)), program("both"), "as it is")
+    single = Build(found(1000, (0, 0)), program("one"))
+    kept = choose_faster(build, single, {})
+    if is_kept:
+        assert kept is build
+    else:
+        assert (kept.found, kept.program) == (single.found, single.program)
+        assert "predicted at 500 ns, measured 0.99x as fast as the best single device" in kept.note
+
+
+def test_programs_of_the_stock_vm_are_not_raced() -> None:
+    build = Build(found(500, (0, 1)), program("both"))
+    assert choose_faster(build, Build(found(1000, (0, 0)), program("one")), {}) is build
+
+
+def test_a_reference_is_built_once_and_raced_only_where_it_can_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compare_builds, "compare_programs", lambda *_, **__: 0.5)
+    single = found(1000, (0, 0))
+    build, reference = Build(found(500, (0, 1)), program("both")), Build(single, program("one"))
+
+    def race(
+        of: Build, to: SearchResult | None, platform: Platform
+    ) -> tuple[Build, Build | None, list[str]]:
+        clock = StageClock()
+        kept, other = race_with_single(of, to, lambda: reference, platform, (), clock)
+        return kept, other, list(clock.stages_s)
+
+    assert race(build, None, HERE) == (build, None, [])
+    assert race(reference, single, HERE) == (reference, reference, [])
+    assert race(build, single, THERE) == (build, reference, ["build reference"])
+    kept, other, stages = race(build, single, HERE)
+    assert (kept.program, other, stages) == (reference.program, reference, ["build reference", "race"])
+
+
+class Racer:
+    """Takes a fixed time for a run, by a clock of its own."""
+
+    def __init__(self, clock: list[float], once_s: float) -> None:
+        self.clock, self.once_s = clock, once_s
+
+    def durations_ns(self, _: Any, count: int) -> np.ndarray:
+        self.clock[0] += (count + 1) * self.once_s
+        return np.full(count, round(1e9 * self.once_s))
+
+
+@pytest.mark.parametrize(("once_s", "most_s", "rounds"), [(0.001, 15.0, 15), (1.0, 25.0, 3)])
+def test_a_slow_model_is_raced_for_as_long_as_the_limit_allows(
+    once_s: float, most_s: float, rounds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(compare_builds.time, "monotonic", lambda: clock[0])
+    mine, other = Racer(clock, once_s), Racer(clock, 2 * once_s)
+    told: list[tuple[str, int, int]] = []
+    ratio = compare_executables(mine, other, {}, lambda *step: told.append(step), limit_s=10.0)
+    assert ratio == 2.0
+    assert clock[0] <= most_s
+    assert (told[0][1], told[-1][1:]) == (0, (15, 15))
+    assert len({done for _, done, _ in told if done > 0}) >= rounds

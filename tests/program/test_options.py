@@ -1,0 +1,65 @@
+"""What a compilation is asked for: all of it is checked before a model is loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tvm_sphinx
+from tvm_sphinx import pipeline
+from tvm_sphinx.errors import SphinxError
+from tvm_sphinx.plugin import sphinx_pipeline
+from tvm_sphinx.program.options import CompileOptions
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"algorithm": "luck"}, "Unknown algorithm 'luck'; known: .*cpga"),
+        ({"seed": -5}, r"Expected seed as an integer of 0\.\.2\*\*64 - 1; got -5"),
+        ({"seed": 0.5}, "Expected seed as an integer .*; got 0.5"),
+        ({"stop": 3.0}, r"Expected stop as a Stop or None; got 3\.0"),
+        ({"measure": 20}, "Expected measure as a MeasureConfig; got 20"),
+        ({"measure_budget_s": -1.0}, r"measuring budget of 0 s or more; got -1\.0"),
+        ({"measure_budget_s": float("nan")}, "measuring budget of 0 s or more; got nan"),
+        ({"measure_budget_s": float("inf")}, "measuring budget of 0 s or more; got inf"),
+        ({"output": "no/such/folder/out.sphinx"}, "existing folder for the output"),
+        ({"measure_budget_s": 0.0, "cost_model": "no-such.json"}, "There is no cost model at"),
+    ],
+)
+def test_an_option_out_of_range_is_told_before_any_work(
+    option: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for stage in ("load_platform", "open_records", "load_model"):
+        monkeypatch.setattr(pipeline, stage, lambda *_, **__: pytest.fail("work was begun"))
+    with pytest.raises(SphinxError, match=message):
+        tvm_sphinx.compile("inception-v1", **option)
+
+
+def test_an_option_that_is_none_is_named() -> None:
+    with pytest.raises(TypeError, match="sed"):
+        tvm_sphinx.compile("inception-v1", sed=3)
+
+
+def test_the_pipeline_of_tvm_checks_its_seed_too() -> None:
+    with pytest.raises(SphinxError, match="got -5"):
+        sphinx_pipeline(seed=-5)
+
+
+def test_help_lists_every_option_with_its_default() -> None:
+    listed = inspect.signature(tvm_sphinx.compile).parameters
+    fields = {field.name: field.default for field in dataclasses.fields(CompileOptions)}
+    assert list(listed) == ["model", "platform", *fields]
+    for name, default in fields.items():
+        assert listed[name].kind is inspect.Parameter.KEYWORD_ONLY
+        assert listed[name].default == default
+
+
+def test_options_cannot_be_changed(tmp_path: Path) -> None:
+    options = CompileOptions(output=tmp_path / "out.sphinx")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        options.seed = 1  # type: ignore[misc]

@@ -1,0 +1,285 @@
+"""Decide for each kernel and class of devices what implements it and what it costs. [TVM]
+
+The one path from records to costs. What is on record is taken from there. The rest is measured, all of
+it by default; within a budget what matters most is, and the rest is predicted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ...errors import SphinxError
+from ...frontend.extract import Extraction, Kernel
+from ...kernels import calls_runtime
+from ...platform import Device, Platform
+from ...platform.device import CostClass
+from ...progress import Progress
+from ...report.placement import CostSummary
+from ..measure.kernel_timing import MeasureConfig
+from ..measure.kernels import measure_kernels
+from ..measure.links import measure_links
+from ..measure.roofline import needs_estimate
+from ..records.store import RecordStore
+from ..table import CostTable
+from .assemble import assemble_costs, under_load
+from .budget import measure_within
+from .candidates import CandidateSource
+from .check_candidate import check_candidate
+from .criticality import by_urgency
+from .kernel_costs import (
+    CostKey,
+    Implementation,
+    KernelChoices,
+    KernelCost,
+    add_candidates,
+    choose_kernels,
+    read_kernel_costs,
+    times_of,
+)
+from .predictor import Predictor
+
+
+@dataclass(frozen=True)
+class Costing:
+    """What was decided: the implementation of each kernel, and what each task costs with it.
+
+    ``always_measured`` names the devices whose kernels were measured although others were predicted,
+    because the predictor does not know them.
+    """
+
+    choices: KernelChoices
+    table: CostTable
+    always_measured: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> CostSummary:
+        """What a report tells of it."""
+        return CostSummary(self.table.measured_share, self.choices.origin, self.always_measured)
+
+
+def cost_kernels(
+    extraction: Extraction,
+    platform: Platform,
+    records: RecordStore,
+    sources: Sequence[CandidateSource] = (),
+    *,
+    budget_s: float | None = None,
+    predictor: Predictor | None = None,
+    config: MeasureConfig | None = None,
+    progress: Progress | None = None,
+) -> Costing:
+    """Return implementations and costs of a graph's kernels on the devices of a platform.
+
+    Candidates are the schedule rules' kernels, TVM's default loops, and those of the sources. On CPU
+    devices at hand the fastest is chosen; one that is new is run beside the rules' kernel first, and
+    dropped with a warning if it computes other numbers.
+
+    Within a budget, what is not on record is predicted first. A schedule found with those times tells
+    which tasks leave no slack; kernels are then measured in the order of their calls, weighted by how
+    critical each call is, times how much their best time may change, until the budget ends. Kernels
+    that cannot be predicted, those of devices that the predictor does not know and external functions,
+    are measured first, whatever the budget is. A candidate that has never run is not chosen before it
+    is measured. One that was timed where it was found (a tuned schedule) may be: by that time where the
+    rules' kernel is on record here, as tuning leaves it, else by its predicted time.
+
+    Parameters
+    ----------
+    records
+        Measured times, used and extended: each new one is on record before the next one starts.
+    sources
+        Of further implementations.
+    budget_s
+        Seconds to measure kernels that can be predicted; 0 measures none, None all of them. Copies
+        between devices and what a predictor has to know of a device are measured in any case where they
+        are not on record.
+    predictor
+        Of the times that are not measured; not asked without a budget.
+    config
+        How long to measure, and whether beside busy devices.
+
+    Raises
+    ------
+    PlatformError
+        If the platform claims cores that this machine lacks, or a remote device cannot be reached.
+    UnsupportedError
+        If a device is not at hand, and its kernels are neither on record nor can be predicted.
+    SphinxError
+        If the budget is negative or not finite, or there is one without a predictor.
+    """
+    check_budget(budget_s, predictor)
+    platform.check_machine()
+    config = config or MeasureConfig()
+    graph = extraction.graph
+    asked = None if budget_s is None else predictor
+    costs = decide_kernels(
+        extraction.kernels.values(),
+        platform.devices,
+        records,
+        sources,
+        predictor=asked,
+        unseen=budget_s != 0,
+        config=config,
+        progress=progress,
+    )
+    links = measure_links(platform, records, progress)
+    if budget_s:
+        expected = assemble_costs(graph, platform, times_of(costs), links)
+        order = by_urgency(costs, graph, platform, expected)
+        measure_within(budget_s, order, costs, records, config, progress)
+    table = assemble_costs(graph, platform, times_of(costs), links)
+    return Costing(
+        choose_kernels(costs),
+        under_load(table, graph, platform, records, config, progress),
+        () if asked is None else always_measured(platform, asked),
+    )
+
+
+def decide_kernels(
+    kernels: Iterable[Kernel],
+    devices: Sequence[Device],
+    records: RecordStore,
+    sources: Sequence[CandidateSource] = (),
+    *,
+    predictor: Predictor | None = None,
+    unseen: bool = True,
+    config: MeasureConfig | None = None,
+    progress: Progress | None = None,
+) -> dict[CostKey, KernelCost]:
+    """Return what kernels cost on each class of devices that are at hand, by each implementation.
+
+    Without a predictor all is measured that is not on record; with one, only what it cannot predict.
+    ``unseen`` tells whether candidates that never ran are to be measured yet, in the latter case.
+    The others are as of `cost_kernels`.
+    """
+    config = config or MeasureConfig()
+    costs = read_kernel_costs(kernels, devices, records)
+    rules = [cost.rule for cost in costs.values()]
+    unknown = [rule for rule in rules if predictor is None or not _is_known(predictor, rule)]
+    _measure_rules(unknown, records, config, progress)
+    if predictor is not None:
+        _predict(predictor, [rule for rule in rules if not rule.is_measured])
+    missing = add_candidates(costs.values(), sources, records, unseen=unseen)
+    if predictor is None:
+        _measure_candidates(missing, costs, records, config, progress)
+        return costs
+    _predict(predictor, missing)
+    for cost in costs.values():
+        cost.take_found_times()
+    return costs
+
+
+def measure_rules(
+    kernels: Iterable[Kernel],
+    devices: Sequence[Device],
+    records: RecordStore,
+    *,
+    config: MeasureConfig | None = None,
+    progress: Progress | None = None,
+    end_s: float = math.inf,
+) -> dict[CostKey, KernelCost]:
+    """Return what kernels cost as the schedule rules implement them, from records or measured now.
+
+    No kernel is begun once ``time.monotonic()`` has reached ``end_s``; such a one stays unmeasured.
+    """
+    costs = read_kernel_costs(kernels, devices, records)
+    rules = [cost.rule for cost in costs.values()]
+    _measure_rules(rules, records, config or MeasureConfig(), progress, end_s)
+    return costs
+
+
+def check_budget(budget_s: float | None, predictor: Predictor | None) -> None:
+    """Check, before anything is measured, that there is a predictor for what a budget leaves out.
+
+    Raises
+    ------
+    SphinxError
+        If the budget is negative or not finite, or there is one without a predictor.
+    """
+    if budget_s is None:
+        return
+    if not 0 <= budget_s < math.inf:
+        raise SphinxError(f"Expected a measuring budget of 0 s or more; got {budget_s} s.")
+    if predictor is None:
+        raise SphinxError(
+            f"Expected a model that predicts what a measuring budget of {budget_s:g} s leaves out; got "
+            f"none. Make one with: tvm-sphinx train"
+        )
+
+
+def always_measured(platform: Platform, predictor: Predictor) -> tuple[str, ...]:
+    """Return the names of the devices at hand of whose kernels a predictor knows nothing."""
+    devices = platform.devices
+    return tuple(d.name for d in devices if not predictor.can_predict(d) and not needs_estimate(d))
+
+
+def _is_known(predictor: Predictor, rule: Implementation) -> bool:
+    kernel = rule.kernel
+    is_hidden = kernel.is_external or calls_runtime(kernel.function)
+    return predictor.can_predict(rule.device) and not is_hidden
+
+
+def _predict(predictor: Predictor, missing: Sequence[Implementation]) -> None:
+    """Set time and spread of what is not on record; one without a PrimFunc cannot run."""
+    wanted = [one for one in missing if one.candidate.function is not None]
+    if wanted:
+        for one, (time_ns, spread_ns) in zip(wanted, predictor.predict(wanted), strict=True):
+            one.time_ns, one.spread_ns = time_ns, spread_ns
+
+
+def _measure_rules(
+    rules: Sequence[Implementation],
+    records: RecordStore,
+    config: MeasureConfig,
+    progress: Progress | None,
+    end_s: float = math.inf,
+) -> None:
+    """Measure what is not on record, the kernels of each class of devices together."""
+    for device, same in _by_class(rules).items():
+        _measure(same, f"measure on {device.name}", records, config, progress, end_s)
+
+
+def _measure_candidates(
+    missing: Sequence[Implementation],
+    costs: Mapping[CostKey, KernelCost],
+    records: RecordStore,
+    config: MeasureConfig,
+    progress: Progress | None,
+) -> None:
+    """Measure candidates that may win, once each was seen to compute what the rules' kernel does."""
+    for device, same in _by_class(missing).items():
+        for one in same:
+            check_candidate(one, costs[one.kernel.id, device.cost_class].rule, records)
+        _measure(same, f"candidates on {device.name}", records, config, progress)
+
+
+def _by_class(implementations: Iterable[Implementation]) -> dict[Device, list[Implementation]]:
+    """Return implementations by the device of their class, in order."""
+    groups: dict[CostClass, list[Implementation]] = {}
+    for one in implementations:
+        groups.setdefault(one.device.cost_class, []).append(one)
+    return {same[0].device: same for same in groups.values()}
+
+
+def _measure(
+    implementations: Sequence[Implementation],
+    stage: str,
+    records: RecordStore,
+    config: MeasureConfig,
+    progress: Progress | None,
+    end_s: float = math.inf,
+) -> None:
+    """Measure implementations on the device of the first of them, and look up what they take."""
+    measure_kernels(
+        [one.kernel for one in implementations],
+        implementations[0].device,
+        records,
+        config,
+        stage,
+        progress,
+        functions=[one.function for one in implementations],
+        end_s=end_s,
+    )
+    for one in implementations:
+        one.look_up(records)

@@ -1,0 +1,80 @@
+"""Platforms of the machine at hand: what it has, or what somebody asks of it. [TVM]"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from .device import Device
+from .machine import core_groups, group_name, usable_cores
+from .platform import Platform
+from .target_text import CPU_KINDS, default_runtime, parse_target
+from .targets import baseline_target, check_target, cuda_devices, host_target
+
+#: Targets that have a word of their own, in platform files and on the command line.
+NAMED_TARGETS = {"host": host_target, "baseline": baseline_target}
+
+
+def detect_platform() -> Platform:
+    """Return the platform of this machine.
+
+    It offers each core alone, all cores together, and between them the groups of cores that share a
+    last-level cache or a NUMA node; and each CUDA device that TVM can reach.
+    """
+    target = host_target()
+    groups = core_groups(usable_cores())
+    devices = [
+        Device(group_name(cores), target, f"cpu:{index}", cores) for index, cores in enumerate(groups)
+    ]
+    devices += [Device(f"cuda{i}", config, f"cuda:{i}") for i, config in enumerate(cuda_devices())]
+    return Platform(tuple(devices))
+
+
+def unlike_cpus() -> Platform:
+    """Return two unlike CPU devices of this machine.
+
+    One core has all its instruction sets, the other is held to the baseline of its architecture. On a
+    machine of one core they take turns.
+    """
+    cores = usable_cores()
+    return Platform(
+        (
+            Device("native", host_target(), "cpu:0", (cores[0],)),
+            Device("baseline", baseline_target(), "cpu:0", (cores[min(1, len(cores) - 1)],)),
+        )
+    )
+
+
+def platform_of_targets(targets: Sequence[str]) -> Platform:
+    """Return a platform of these targets; the n-th CPU target owns the n-th core of this machine.
+
+    Raises
+    ------
+    PlatformError
+        If TVM does not know a target, or there is none of a CPU.
+    """
+    cores = usable_cores()
+    devices: list[Device] = []
+    num_cpus = 0
+    for number, given in enumerate(targets):
+        target = resolve_target(given, f"--target {given!r}")
+        is_cpu = json.loads(target)["kind"] in CPU_KINDS
+        own = (cores[num_cpus % len(cores)],) if is_cpu else ()
+        num_cpus += is_cpu
+        devices.append(Device(f"device{number}", target, default_runtime(target), own))
+    return Platform(tuple(devices))
+
+
+def resolve_target(value: object, where: str = "target") -> str:
+    """Return a target as canonical JSON, from a word of `NAMED_TARGETS` or what `parse_target` takes.
+
+    Raises
+    ------
+    PlatformError
+        If it has another form, or TVM does not know it.
+    """
+    if isinstance(value, str) and value in NAMED_TARGETS:
+        return NAMED_TARGETS[value]()
+    target = parse_target(value, where)
+    check_target(target, where)
+    return target

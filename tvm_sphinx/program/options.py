@@ -1,0 +1,151 @@
+"""What a compilation is asked for, checked before any work. [TVM]"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from inspect import signature
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .._tvm import tvm
+from ..cost.measure.kernel_timing import MeasureConfig
+from ..cost.model.model_file import CostModel, default_model_path, load_cost_model
+from ..errors import SphinxError
+from ..frontend.signature import Interface
+from ..interrupt import finish, raise_if_interrupted
+from ..progress import Progress, StageClock
+from ..report.files import check_writable
+from ..search import Stop, check_search
+from .compiled import CompiledModel, check_inputs
+from .kinds import Program
+from .verify.check import Subject, verify_program
+from .verify.verification import Verification
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompileOptions:
+    """The keyword arguments of `tvm_sphinx.compile`.
+
+    Parameters
+    ----------
+    input_shapes
+        Shapes of ONNX inputs that the file leaves open.
+    function
+        Relax function to schedule; by default ``main`` or the only one.
+    records
+        File of measured times to use and to extend, or its folder (see
+        `tvm_sphinx.cost.records.store.record_path`); what `tvm-sphinx tune` has found lies beside it.
+        None keeps times in memory, without tuned kernels.
+    algorithm, seed, stop, prune
+        See `tvm_sphinx.search.search_schedule`.
+    measure
+        How long to measure, and through which RPC tracker where the platform is of another machine.
+    measure_budget_s
+        Seconds to measure kernels that are not on record; the rest is predicted, see
+        `tvm_sphinx.cost.choose.costing.cost_kernels`. None measures all of them.
+    cost_model
+        File of the model that predicts; made by ``tvm-sphinx train``.
+    with_reference
+        Also build the model for the best single device, and race the two: where the schedule turns out
+        to be slower, the model runs on the single device. It does so, too, where the schedule promises
+        less than 2 % (`tvm_sphinx.program.compare_builds.LEAST_GAIN`).
+    verify
+        Run the program and the source of the model (an ONNX file by ONNX Runtime, a torch program by
+        torch) on the same inputs and compare; see `tvm_sphinx.program.verify.check`.
+    verify_inputs
+        Inputs by name to verify with; by default some are drawn.
+    output
+        File to save the compiled model to.
+    progress
+        Called as ``progress(stage, done, total)``.
+
+    Raises
+    ------
+    SphinxError
+        If one is out of range: an unknown algorithm, a seed, a budget, an output that has no folder.
+    """
+
+    input_shapes: Mapping[str, Sequence[int]] | None = None
+    function: str | None = None
+    records: str | Path | None = "default"
+    algorithm: str = "cpga"
+    seed: int = 0
+    stop: Stop | None = None
+    prune: bool = True
+    measure: MeasureConfig | None = None
+    measure_budget_s: float | None = None
+    cost_model: str | Path = "default"
+    with_reference: bool = True
+    verify: bool = True
+    verify_inputs: Mapping[str, Any] | None = None
+    output: str | Path | None = None
+    progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        check_search(self.algorithm, self.seed, self.stop)
+        if self.measure is not None and not isinstance(self.measure, MeasureConfig):
+            raise SphinxError(f"Expected measure as a MeasureConfig; got {self.measure!r:.80}.")
+        budget_s = self.measure_budget_s
+        if budget_s is not None and not 0 <= budget_s < math.inf:
+            raise SphinxError(f"Expected a measuring budget of 0 s or more; got {budget_s} s.")
+        check_writable(self.output)
+
+    def deliver(self, compiled: CompiledModel) -> CompiledModel:
+        """Return the compiled model, saved first if that was asked for."""
+        raise_if_interrupted()
+        if self.output is not None:
+            compiled.save(self.output)
+            finish()
+        return compiled
+
+    def check_verify_inputs(self, interface: Interface) -> None:
+        """Check that the inputs to verify with, if there are any, fit the model.
+
+        Raises
+        ------
+        InputError
+            If one is missing or unknown, or its shape or dtype is wrong.
+        """
+        if self.verify_inputs is not None:
+            check_inputs(interface.inputs, self.verify_inputs)
+
+    def verify_program(
+        self, subject: Subject, program: Program, reference: Program | None, clock: StageClock
+    ) -> Verification | None:
+        """Return how a program compares with its source, None where that was not asked for.
+
+        Raises
+        ------
+        VerificationError
+            If it differs.
+        """
+        if not self.verify:
+            return None
+        with clock("verify"):
+            return verify_program(subject, program, reference, self.verify_inputs, seed=self.seed)
+
+    def read_cost_model(self) -> CostModel | None:
+        """Return the model that predicts what a measuring budget leaves out; None without a budget.
+
+        Raises
+        ------
+        ArtifactError
+            If there is none in the file, or it is of another version.
+        """
+        if self.measure_budget_s is None:
+            return None
+        path = default_model_path() if self.cost_model == "default" else self.cost_model
+        return load_cost_model(path, str(tvm.__version__))
+
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def shows_options(function: _Function) -> _Function:
+    """Let `help` and editors list the fields of `CompileOptions` in place of ``**options``."""
+    own = [p for p in signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    taken = signature(CompileOptions).parameters.values()
+    function.__signature__ = signature(function).replace(parameters=[*own, *taken])  # type: ignore[attr-defined]  # PEP 362 has it, the stub has not
+    return function

@@ -1,0 +1,1 @@
+"""Whether a program computes what the source of its model does. [TVM]"""

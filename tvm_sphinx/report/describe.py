@@ -1,0 +1,74 @@
+"""The report of a placement as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .placement import PlacementReport
+from .text import format_bytes, format_ns, format_table
+
+_MOST_NAMED = 8  # kernels that the report names in a line
+_MOST_ORIGINS = 3  # operators of the source that it names for a task
+
+
+def format_report(report: PlacementReport, *, verbose: bool = False) -> str:
+    """Return the report as text; ``verbose`` adds a line for each task."""
+    rows = [("device", "tasks", "busy", "of makespan", "copies in", "bytes", "hand-overs in")]
+    for row in report.devices:
+        share = row.busy_ns / report.makespan_ns if report.makespan_ns else 0.0
+        rows.append(
+            (
+                row.name,
+                str(row.tasks),
+                format_ns(row.busy_ns),
+                f"{share:.0%}",
+                str(row.copies),
+                format_bytes(row.copied_bytes),
+                str(row.handovers),
+            )
+        )
+    lines = [format_table(rows), ""]
+    gap = report.makespan_ns / report.lower_bound_ns - 1 if report.lower_bound_ns else 0.0
+    proof = ", proven optimal" if report.lower_bound_ns == report.makespan_ns > 0 else ""
+    speedup = report.best_single_device_ns / report.makespan_ns if report.makespan_ns else 1.0
+    lines += [
+        f"predicted makespan   {format_ns(report.makespan_ns)}",
+        f"best single device   {format_ns(report.best_single_device_ns)} on "
+        f"{report.best_single_device} ({speedup:.2f}x the makespan)",
+        f"lower bound          {format_ns(report.lower_bound_ns)} (certified gap {gap:.1%}{proof})",
+        f"search               {report.algorithm}, seed {report.seed}, {report.evaluations} evaluations",
+        f"costs                {_format_costs(report)}",
+        f"kernels              {_format_kernels(report)}",
+    ]
+    if verbose:
+        table = [("task", "kernel", "device", "start", "finish", "source")]
+        for task in report.tasks:
+            times = format_ns(task.start_ns), format_ns(task.finish_ns)
+            table.append((task.name, task.kernel, task.device, *times, _format_origin(task.origin)))
+        lines += ["", format_table(table)]
+    return "\n".join(lines)
+
+
+def _format_origin(origin: Sequence[str]) -> str:
+    """Return the first operators of the source that a task computes, and how many there are more."""
+    more = f" and {len(origin) - _MOST_ORIGINS} more" if len(origin) > _MOST_ORIGINS else ""
+    return (", ".join(origin[:_MOST_ORIGINS]) + more) or "-"
+
+
+def _format_costs(report: PlacementReport) -> str:
+    """Return the share of costs that are measured, and where there was no model to predict them."""
+    names = ", ".join(report.always_measured)
+    outside = f"; all of {names}, which no model predicts" if names else ""
+    return f"{report.measured_share:.0%} measured{outside}"
+
+
+def _format_kernels(report: PlacementReport) -> str:
+    """Return how many kernels there are, where their code comes from, and which are TVM's own loops."""
+    text = f"{report.num_kernels} distinct"
+    if report.implementations:
+        text += "; " + ", ".join(f"{count} {name}" for name, count in report.implementations.items())
+    names = report.default_kernels
+    if names:
+        shown = ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")
+        text += f"; {len(names)} in TVM's default loops: {shown}"
+    return text
