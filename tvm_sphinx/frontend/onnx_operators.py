@@ -168,7 +168,7 @@ def _slice(node: Node) -> Any:
     data = node.required(0)
     if node.opset < 10:
         parts = [node.attributes.get(name) for name in ("starts", "ends", "axes")]
-        given = [None if part is None else np.asarray(part) for part in parts]
+        given: list[Any] = [None if part is None else np.asarray(part) for part in parts]
     else:
         given = [node.constant(position) for position in (1, 2, 3, 4)]
         if any(known is None and node.optional(at) is not None for at, known in enumerate(given, 1)):
@@ -178,7 +178,7 @@ def _slice(node: Node) -> Any:
         return NotImplemented
     starts, ends, axes, steps = (*given, None)[:4]
     count = len(starts)
-    axes = range(count) if axes is None else [int(axis) % rank_of(data) for axis in axes]
+    axes = list(range(count)) if axes is None else [int(axis) % rank_of(data) for axis in axes]
     steps = [1] * count if steps is None else steps
     bounds = []
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
@@ -186,7 +186,7 @@ def _slice(node: Node) -> Any:
             return NotImplemented
         bounds.append(_clipped(slice(int(start), int(end), int(step)), int(extents[axis])))
     begins, stops, strides = ([bound[place] for bound in bounds] for place in range(3))
-    return node.emit(_op.strided_slice(data, list(axes), begins, stops, strides))
+    return node.emit(_op.strided_slice(data, axes, begins, stops, strides))
 
 
 def _clipped(part: slice, extent: int) -> tuple[int, int, int]:
