@@ -12,6 +12,7 @@ import contextlib
 import importlib
 import io
 import logging
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -121,7 +122,7 @@ def load(name: str) -> Model:
 
 def _require(package: str) -> Any:
     if package.split(".")[0] in ("torchvision", "timm", "transformers"):  # the others import the first
-        _declare_detection_operators()
+        _make_torchvision_import()
     try:
         return importlib.import_module(package)
     except ImportError as error:
@@ -130,9 +131,17 @@ def _require(package: str) -> Any:
         ) from error
 
 
-def _declare_detection_operators() -> None:
+def _make_torchvision_import() -> None:
     """Let torchvision import beside a CPU torch: its compiled operators do not load there."""
     torch = _require("torch")
+    try:
+        importlib.import_module("torchvision")
+        return
+    except ImportError:
+        return  # whoever needs it says so
+    except RuntimeError:  # torch knows no operator torchvision::nms
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
     for signature in (
         "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
         "qnms(Tensor dets, Tensor scores, Tensor idxs, float iou_threshold) -> Tensor",

@@ -1,4 +1,6 @@
 #!/usr/bin/env bash
-# Set up, then run the tests. Usage: scripts/test.sh [pytest arguments]
+# Set up, then run the tests against the installed package, not the source tree. Usage: scripts/test.sh [pytest arguments]
 source "$(dirname "$0")/setup.sh" test
-.venv/bin/python -m pytest "$@"
+# Nothing of this folder comes before what is installed: neither for pytest nor for the processes that tests start.
+export PYTHONSAFEPATH=1
+.venv/bin/pytest --import-mode=append "$@"

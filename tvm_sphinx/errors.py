@@ -43,6 +43,10 @@ class VerificationError(SphinxError):
     """A program computes other numbers than the source of its model, or than its twin on one device."""
 
 
+class GpuError(SphinxError, RuntimeError):
+    """A GPU is not there or not of the kind that is needed, or it failed in a run."""
+
+
 class ArtifactError(SphinxError):
     """A file written by tvm-sphinx is truncated, altered, or of another version."""
 

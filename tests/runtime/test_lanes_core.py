@@ -16,13 +16,20 @@ _TEST = Path(__file__).parent / "lanes_core_test.c"
 _SCALE = os.environ.get("TVM_SPHINX_TEST_SCALE", "1")
 
 
+def _compiler(name: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
+@pytest.mark.parametrize("name", ["gcc", "clang"])
 @pytest.mark.parametrize(
     ("sanitizer", "arguments"),
     [("thread", []), ("address,undefined", ["fork"])],
 )
-def test_core_under_sanitizer(sanitizer: str, arguments: list[str], tmp_path: Path) -> None:
-    compiler = shutil.which("gcc")
-    assert compiler, "the package itself needs a C compiler"
+def test_core_under_sanitizer(sanitizer: str, arguments: list[str], name: str, tmp_path: Path) -> None:
+    compiler = _compiler(name)
     binary = tmp_path / "lanes_core_test"
     flags = [
         "-std=c11",
@@ -42,9 +49,11 @@ def test_core_under_sanitizer(sanitizer: str, arguments: list[str], tmp_path: Pa
     assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr
 
 
-def test_words_and_binding_compile_without_a_warning(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["gcc", "clang"])
+def test_words_and_binding_compile_without_a_warning(name: str, tmp_path: Path) -> None:
+    compiler = _compiler(name)
     for source in sorted(_RUNTIME.glob("*.c")):
         flags = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-fPIC"]
-        command = ["gcc", *flags, "-c", str(source), "-o", str(tmp_path / "object.o")]
+        command = [compiler, *flags, "-c", str(source), "-o", str(tmp_path / "object.o")]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

@@ -139,9 +139,9 @@ def test_branches_on_two_lanes_do_not_share_memory() -> None:
     assert make_plan(program, platform_of(((0,), (0,)))).arena_bytes == 3 * 512
 
 
-def test_gpu_is_refused_by_name() -> None:
-    devices = (Device("cpu", '{"kind": "llvm"}', "cpu:0", (0,)), Device("gpu", "{}", "cuda:0"))
-    with pytest.raises(UnsupportedError, match="'gpu' is cuda:0"):
+def test_device_that_lanes_do_not_know_is_refused_by_name() -> None:
+    devices = (Device("cpu", '{"kind": "llvm"}', "cpu:0", (0,)), Device("gpu", "{}", "vulkan:0"))
+    with pytest.raises(UnsupportedError, match="'gpu' is vulkan:0"):
         make_plan(chain(2, [0, 1]), Platform(devices))
 
 

@@ -128,7 +128,7 @@ def bend(manifest: dict, path: tuple[object, ...], value: object) -> dict:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (("version",), 99, "version 1"),
+        (("version",), 99, "version 2"),
         (("form",), "other", "tvm-sphinx lanes"),
         (("packages", "apache-tvm"), "0.1.0", r"written with apache-tvm 0\.1\.0"),
         (("program",), None, "program"),

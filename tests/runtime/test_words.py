@@ -18,7 +18,7 @@ def create(words: list[int], num_workers: int) -> object:
     configure = tvm_ffi.get_global_func("runtime.config_threadpool")
     lists = [tvm_ffi.convert(["0"])] * num_workers
     arena = aligned_bytes(1 << 16)
-    return native._library().lanes_create(tensor, arena, aligned_bytes(0), configure, *lists)
+    return native._library().lanes_create(tensor, arena, aligned_bytes(0), configure, 0, 1, *lists)
 
 
 def test_altered_words_are_refused_or_harmless() -> None:
@@ -45,7 +45,7 @@ def test_altered_words_are_refused_or_harmless() -> None:
 def test_wrong_calls_are_refused() -> None:
     plan = make_plan(ping_pong(0, 1, 3), platforms()["unlike"])
     lanes = create(native.encode(plan, [], bind=False), len(plan.cores))
-    for arguments in ((), ("run",), (99,), (0,), (0, 1), (1,), (2, 3), (3, 1), (4, "a", 1)):
+    for arguments in ((), ("run",), (99,), (0,), (0, 1), (1,), (2, 3), (3, 1), (4, "a", 1), (5, 1)):
         with pytest.raises((TypeError, ValueError)):
             lanes(*arguments)
 

@@ -182,7 +182,10 @@ def _check_runnable(graph: TaskGraph, platform: Platform, costs: CostTable) -> N
 
 
 def _exclusive_cores(platform: Platform, concurrent: bool) -> tuple[tuple[int, ...], ...]:
-    """Return the cores of each device; devices that are no CPU get a number of their own."""
+    """Return the cores of each device; a GPU's streams, and other devices, get a number of their own.
+
+    What streams of one GPU take from each other is in the costs (`tvm_sphinx.cost.measure.slowdown`).
+    """
     beyond = 1 + max((core for device in platform.devices for core in device.cores), default=-1)
     own: dict[str, int] = {}
     cores = []
@@ -190,7 +193,8 @@ def _exclusive_cores(platform: Platform, concurrent: bool) -> tuple[tuple[int, .
         if device.is_cpu:
             cores.append(device.cores if concurrent else (0,))
         else:
-            cores.append((beyond + own.setdefault(device.runtime, len(own)),))
+            key = device.name if device.runtime.startswith("cuda:") else device.runtime
+            cores.append((beyond + own.setdefault(key, len(own)),))
     return tuple(cores)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from .._tvm import relax, tvm
 from ..errors import EnvironmentMismatchError, ModelError, known_choices
-from .record_origins import recording_onnx, recording_torch
+from .record_origins import recording_torch
 from .signature import Signature, function_signature, onnx_signature, torch_signature
 from .tensor_outputs import with_tensor_outputs
 
@@ -144,9 +144,7 @@ def _from_onnx(model: Any, where: str, input_shapes: Mapping[str, Sequence[int]]
 
     prepared = prepare_onnx(model, input_shapes, where)
     try:
-        with recording_onnx() as log:
-            module = import_onnx(prepared.model, prepared.shapes, log)
-        return log.origins.attach(module, "main")
+        return import_onnx(prepared.model, prepared.shapes)
     except ModelError as error:
         raise ModelError(f"Cannot import {where}: {error} {prepared.hint}".rstrip()) from error
     except Exception as error:  # TVM raises its own, onnx's and Python's errors alike

@@ -6,10 +6,10 @@ another domain is not taken for ONNX's own, and an error names the node.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext, redirect_stdout
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from .._tvm import relax, tvm
 from ..errors import ModelError, SphinxError, cause_of
 from . import onnx_operators, onnx_quantised, onnx_recurrent
 from .onnx_node import MICROSOFT, STANDARD, Converter, Node
-from .record_origins import OriginLog, onnx_operator
+from .record_origins import OriginLog, holds_tensors, onnx_operator, recording
 
 #: Converters by domain and operator; those that are not here are TVM's.
 CONVERTERS: dict[tuple[str, str], Converter] = {
@@ -40,9 +40,7 @@ _STANDARD_DOMAINS = ("", "ai.onnx")
 _NARROW = {"int4": "int8", "uint4": "uint8", "int2": "int8", "uint2": "uint8"}
 
 
-def import_onnx(
-    model: Any, shapes: Mapping[str, list[int]] | None = None, log: OriginLog | None = None
-) -> Any:
+def import_onnx(model: Any, shapes: Mapping[str, list[int]] | None = None) -> Any:
     """Return the Relax IRModule of an ``onnx.ModelProto``, whose weights are constants.
 
     Parameters
@@ -50,20 +48,19 @@ def import_onnx(
     model
     shapes
         Shapes of inputs by name, in place of those of the model.
-    log
-        Where the nodes are recorded.
 
     Raises
     ------
     ModelError
         If the model uses what is not known here; the message names the node.
     """
-    importer = _Importer(model, shapes, log or OriginLog())
     # TVM prints the inputs of the node that it fails on.
-    with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+    with recording() as log, contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         # Open extents are told of where a schedule needs them.
         warnings.filterwarnings("ignore", message="Input .* has unknown")
-        return importer.from_onnx(model.graph, importer.opset_of(STANDARD))
+        importer = _Importer(model, shapes, log)
+        module = importer.from_onnx(model.graph, importer.opset_of(STANDARD))
+    return log.origins.attach(module, "main")
 
 
 def unknown_operators(graph: Any) -> list[str]:
@@ -103,7 +100,6 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
     def __init__(self, model: Any, shapes: Mapping[str, list[int]] | None, log: OriginLog) -> None:
         super().__init__(dict(shapes or {}), "float32", keep_params_in_input=False, sanitize=False)
         self._log = log
-        self._branch_depth = 0
         self._opsets = {entry.domain: int(entry.version) for entry in model.opset_import}
 
     def opset_of(self, domain: str) -> int:
@@ -117,32 +113,15 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
 
     def _construct_nodes(self, graph: Any) -> None:
         for node in graph.node:
-            # What the branches of an ``If`` make belongs to no node of the graph.
-            record = nullcontext() if node.op_type == "If" else self._log.converting(onnx_operator(node))
             try:
-                with record:
+                with self._log.converting(onnx_operator(node)):
                     self._convert_node(node)
+                    self._name_outputs(node)
             except SphinxError:
                 raise
             except Exception as error:  # TVM's converters raise TVM's, onnx's and Python's errors alike
                 shown = _shown(_domain(node), node.op_type)
                 raise ModelError(f"{shown} (node {node.name!r}): {cause_of(error)}") from error
-        for name, expr in self._nodes.items():
-            self._log.note(name, expr)
-
-    def _convert_subgraph(self, bb: Any, graph: Any) -> Any:
-        self._branch_depth += 1
-        try:
-            return super()._convert_subgraph(bb, graph)
-        finally:
-            self._branch_depth -= 1
-
-    def _bound(self, expr: Any) -> Any:
-        """Return an expression bound to a variable that is named by its node, outside of branches."""
-        normal = self.bb.normalize(expr) if isinstance(expr, relax.Expr) else expr
-        if self._branch_depth or not isinstance(normal, relax.Call) or not _holds_tensors(normal.ty):
-            return normal
-        return self.bb.emit(normal)
 
     def _convert_node(self, node: Any) -> None:
         key = (_domain(node), node.op_type)
@@ -161,13 +140,22 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             if name:
                 self._nodes[name] = value
 
+    def _name_outputs(self, node: Any) -> None:
+        """Give what a node makes variables of their own, which then carry its name."""
+        for name in node.output:
+            value = self._nodes.get(name) if name else None
+            if isinstance(value, relax.Call) and holds_tensors(value.ty):
+                self._nodes[name] = self.bb.emit(value)
+            if name:
+                self._log.note(name, self._nodes.get(name))
+
     def _convert_operator(self, op_name: str, inputs: Any, attrs: Any, opset: int) -> Any:
         """Convert a node of TVM's walk, which knows no domains: of a branch of an ``If``, or TVM's own."""
         key = (STANDARD, op_name) if (STANDARD, op_name) in CONVERTERS else (MICROSOFT, op_name)
         custom = attrs["tvm_custom"]
         outputs = self._apply(key, custom["name"], list(inputs), attrs, custom["num_outputs"])
         if outputs is None:
-            return self._bound(super()._convert_operator(op_name, inputs, attrs, opset))
+            return super()._convert_operator(op_name, inputs, attrs, opset)
         return outputs[0] if len(outputs) == 1 else relax.Tuple(outputs)
 
     def _apply(
@@ -188,7 +176,9 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         if made is NotImplemented:
             return None
         outputs = made if isinstance(made, tuple) else (made,)
-        return tuple(None if output is None else self._bound(output) for output in outputs[:num_outputs])
+        return tuple(
+            None if output is None else self.bb.normalize(output) for output in outputs[:num_outputs]
+        )
 
     def _as_tensor(self, expr: Any) -> Any:
         """Return a tensor in the place of a shape or a number."""
@@ -210,12 +200,6 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         array = onnx_frontend.get_numpy(tensor_proto).reshape(tuple(tensor_proto.dims))
         name = str(array.dtype)
         return tvm.runtime.tensor(array.astype(_NARROW[name]) if name in _NARROW else array)
-
-
-def _holds_tensors(ty: Any) -> bool:
-    if isinstance(ty, relax.TupleType):
-        return all(map(_holds_tensors, ty.fields))
-    return isinstance(ty, relax.TensorType)
 
 
 def _is_list(attribute: Any) -> bool:

@@ -1,7 +1,7 @@
 """Record the operators of a source while TVM imports it, and name what they make. [TVM]
 
-The importers are run as they are, with methods wrapped: the one that makes a variable, which then gets the
-name of the operator at hand, and in torch's importer the one that converts it.
+A method of TVM's is wrapped, the one that makes a variable, which then gets the name of the operator at
+hand, and one of its importer of torch programs, that converts an operator.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class OriginLog:
 
 
 @contextmanager
-def recording_onnx() -> Iterator[OriginLog]:
-    """Record what `tvm_sphinx.frontend.onnx_import.import_onnx` imports in this context."""
+def recording() -> Iterator[OriginLog]:
+    """Name what is made in this context by the operators that the log is told of."""
     log = OriginLog()
     with _IMPORTING, _naming(log):
         yield log
@@ -141,8 +141,15 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
         setattr(owner, name, before)
 
 
+def holds_tensors(ty: Any) -> bool:
+    """Return whether a type is of a tensor, or of a tuple of tensors alone."""
+    if isinstance(ty, relax.TupleType):
+        return all(map(holds_tensors, ty.fields))
+    return isinstance(ty, relax.TensorType)
+
+
 def onnx_operator(node: Any) -> Operator:
-    """Return an ONNX node as an operator of the source."""
+    """Return what a node of an ONNX graph is known by."""
     outputs = tuple(str(name) for name in node.output if name)
     label = str(node.name) or (outputs[0] if outputs else str(node.op_type))
     return Operator(label, f"{node.op_type} {label}", outputs)

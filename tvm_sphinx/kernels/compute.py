@@ -74,11 +74,6 @@ def _finish(args: list[te.Tensor]) -> tirx.PrimFunc:
     return func.with_attrs({"op_pattern": _OUT_EWISE_FUSABLE, "tirx.noalias": True})
 
 
-def _at(tensor: te.Tensor, *indices: Any) -> Any:
-    """Read one element; Python 3.10 has no star in a subscript."""
-    return tensor[indices]
-
-
 def _pad(data: te.Tensor, shape: ConvShape, channels: int) -> te.Tensor:
     """Return the data with its zero border, widened to `channels` with zeros."""
     batch, height, width, depth = shape.data
@@ -188,7 +183,7 @@ def matmul(lead: tuple[int, ...], inner: int, columns: int, dtype: str, out_dtyp
     acc_dtype = _accumulator(out_dtype)
 
     def product(m: Any, o: Any, i: Any) -> Any:
-        left = _at(data, *_split_index(m, lead), k).astype(acc_dtype)
+        left = data[*_split_index(m, lead), k].astype(acc_dtype)
         return te.sum(left * weight[o, k, i].astype(acc_dtype), axis=k)
 
     acc = te.compute(
@@ -244,7 +239,7 @@ def batch_matmul(shape: BatchMatmulShape, dtype: str, out_dtype: str) -> tirx.Pr
     def packed(*indices: Any) -> Any:
         *batch, o, k, i = indices
         column = o * PANEL_LANES + i
-        value = _at(right, *batch, k, column)
+        value = right[*batch, k, column]
         if shape.columns % PANEL_LANES == 0:
             return value
         return tirx.if_then_else(column < shape.columns, value, zero)
@@ -255,8 +250,8 @@ def batch_matmul(shape: BatchMatmulShape, dtype: str, out_dtype: str) -> tirx.Pr
 
     def product(*indices: Any) -> Any:
         *batch, m, o, i = indices
-        a = _at(left, *_broadcast(tuple(batch), shape.left_batch), m, k).astype(acc_dtype)
-        b = _at(panel, *_broadcast(tuple(batch), shape.right_batch), o, k, i).astype(acc_dtype)
+        a = left[*_broadcast(tuple(batch), shape.left_batch), m, k].astype(acc_dtype)
+        b = panel[*_broadcast(tuple(batch), shape.right_batch), o, k, i].astype(acc_dtype)
         return te.sum(a * b, axis=k)
 
     extent = (*shape.batch, shape.rows, count, PANEL_LANES)
@@ -264,7 +259,7 @@ def batch_matmul(shape: BatchMatmulShape, dtype: str, out_dtype: str) -> tirx.Pr
 
     def unpack(*indices: Any) -> Any:
         *batch, m, column = indices
-        value = _at(acc, *batch, m, column // PANEL_LANES, column % PANEL_LANES)
+        value = acc[*batch, m, column // PANEL_LANES, column % PANEL_LANES]
         return value.astype(out_dtype)
 
     out = te.compute((*shape.batch, shape.rows, shape.columns), unpack, name="unpack")

@@ -15,18 +15,31 @@ from .targets import baseline_target, check_target, cuda_devices, host_target
 NAMED_TARGETS = {"host": host_target, "baseline": baseline_target}
 
 
+# Streams that branches of a network run in side by side on one GPU.
+_STREAMS_PER_GPU = 3
+# Cores that are computed on before one is left to a GPU's feeder.
+_LEAST_CORES = 3
+
+
 def detect_platform() -> Platform:
     """Return the platform of this machine.
 
     It offers each core alone, all cores together, and between them the groups of cores that share a
-    last-level cache or a NUMA node; and each CUDA device that TVM can reach.
+    last-level cache or a NUMA node; and of each NVIDIA GPU some streams, devices that work side by side.
+    Where there are cores enough, one for each GPU is left to the thread that feeds it.
     """
-    target = host_target()
-    groups = core_groups(usable_cores())
+    target, gpus, cores = host_target(), cuda_devices(), usable_cores()
+    if len(cores) >= _LEAST_CORES + len(gpus):
+        cores = cores[: len(cores) - len(gpus)]
+    groups = core_groups(cores)
     devices = [
         Device(group_name(cores), target, f"cpu:{index}", cores) for index, cores in enumerate(groups)
     ]
-    devices += [Device(f"cuda{i}", config, f"cuda:{i}") for i, config in enumerate(cuda_devices())]
+    devices += [
+        Device(f"gpu{number}.{stream}", gpu, f"cuda:{number}")
+        for number, gpu in enumerate(gpus)
+        for stream in range(_STREAMS_PER_GPU)
+    ]
     return Platform(tuple(devices))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,6 @@ from typing import Any
 from ..errors import PlatformError
 from .detect import detect_platform, platform_of_targets, resolve_target, unlike_cpus
 from .platform import NAMED_PLATFORMS, Platform
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 _MAKERS = dict(zip(NAMED_PLATFORMS, (detect_platform, unlike_cpus), strict=True))
 

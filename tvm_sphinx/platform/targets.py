@@ -9,6 +9,7 @@ from typing import Any
 from .._tvm import tvm, tvm_ffi
 from ..errors import PlatformError
 from .device import Device
+from .gpus import Gpu, find_gpu, find_gpus
 from .platform import Platform
 
 _BASELINE_CPU = {"x86_64": "x86-64", "amd64": "x86-64", "aarch64": "generic", "arm64": "generic"}
@@ -27,13 +28,31 @@ def baseline_target() -> str:
     return _canonical({"kind": "llvm", "mcpu": cpu, "mtriple": triple})
 
 
+def gpu_target(gpu: Gpu) -> str:
+    """Return the target of a GPU as canonical JSON."""
+    return _canonical(
+        {
+            "kind": "cuda",
+            "arch": gpu.arch,
+            "max_num_threads": gpu.threads_per_block,
+            "max_shared_memory_per_block": gpu.shared_bytes_per_block,
+            "thread_warp_size": gpu.warp_size,
+        }
+    )
+
+
 def cuda_devices() -> tuple[str, ...]:
-    """Return the targets of the CUDA devices that TVM can reach, in order."""
-    targets: list[str] = []
-    while (device := tvm.cuda(len(targets))).exist:
-        exported = json.loads(str(tvm.target.Target.from_device(device)))
-        targets.append(_canonical({key: value for key, value in exported.items() if value != ""}))
-    return tuple(targets)
+    """Return the targets of this machine's NVIDIA GPUs, in order."""
+    return tuple(map(gpu_target, find_gpus()))
+
+
+def is_at_hand(device: Device) -> bool:
+    """Return whether a device is one of this machine, and there."""
+    if device.rpc_key is not None:
+        return False
+    if device.runtime.startswith("cuda:"):
+        return find_gpu(device.runtime) is not None
+    return bool(runtime_device(device.runtime).exist)
 
 
 @functools.lru_cache(maxsize=64)

@@ -11,7 +11,7 @@ from ..errors import PlatformError, UnsupportedError, cause_of
 from ..frontend.extract import Kernel
 from ..frontend.signature import Interface
 from ..platform import Device, Platform
-from ..platform.targets import device_target, runtime_device
+from ..platform.targets import device_target, is_at_hand
 from ..progress import StageClock
 from .compiled import CompiledModel
 from .kinds import StockProgram, library_bytes
@@ -72,7 +72,7 @@ def fastest_device(platform: Platform, config: MeasureConfig | None = None) -> D
     platform.check_machine()
     times = {}
     for device in platform.devices:
-        if device.rpc_key is not None or runtime_device(device.runtime).exist:
+        if device.rpc_key is not None or is_at_hand(device):
             (record,) = measure_kernels([_probe()], device, RecordStore(None), config or MeasureConfig())
             if record.samples_ns:
                 times[device] = median_and_spread(record.samples_ns)[0]

@@ -7,9 +7,12 @@ from typing import Any
 from ..kernels.implement import ImplementKernels
 from ..platform import Platform
 from ..scheduling.schedule import Schedule
+from .gpu_compile import compile_for_gpus
+from .gpu_parts import GpuParts, with_workspaces
 from .image import Image
 from .kernels import KernelPass, compile_kernels
-from .plan import make_plan
+from .plan import check_capacity, make_plan
+from .program import HOST
 from .read import read_program
 from .tensors import aligned_bytes
 
@@ -41,11 +44,25 @@ def build_image(
         If it cannot run on lanes, with the reason. The stock VM can then run it.
     """
     read = read_program(module, platform)
-    plan = make_plan(read.program, platform)
-    weights = aligned_bytes(plan.weight_bytes)
-    for buffer, value in zip(read.program.space_buffers("weights"), read.weights, strict=True):
-        value.copyto(weights._create_view(value.shape, value.dtype, plan.offsets[buffer]))
     implement: Any = kernel_pass or ImplementKernels()
+    images, functions = compile_for_gpus(read.gpu_kernels)
+    program = with_workspaces(
+        read.program, {name: function for name, (_, function) in functions.items()}
+    )
+    plan = make_plan(program, platform)
+    check_capacity(plan, platform)
+    weights = {
+        memory: aligned_bytes(size) for (space, memory), size in plan.sizes.items() if space == "weights"
+    }
+    for buffer, value in zip(program.space_buffers("weights"), read.weights, strict=True):
+        place = weights[program.buffers[buffer].memory]
+        value.copyto(place._create_view(value.shape, value.dtype, plan.offsets[buffer]))
+    host = weights.pop(HOST, None)
     return Image(
-        read.program, platform, schedule, weights, compile_kernels(read.kernels, implement, linker)
+        program,
+        platform,
+        schedule,
+        aligned_bytes(0) if host is None else host,
+        compile_kernels(read.kernels, implement, linker),
+        GpuParts(images, functions, weights) if plan.places.gpus else None,
     )

@@ -16,15 +16,17 @@ from typing import Any
 import numpy as np
 
 from .._tvm import tvm_ffi
-from ..errors import EnvironmentMismatchError
+from ..errors import EnvironmentMismatchError, GpuError
+from ..platform.machine import allowed_cores
+from .gpu_encode import gpu_arguments
+from .gpu_parts import GpuParts
+from .gpu_plan import Feed, make_feeds
 from .plan import LanePlan
-from .program import TensorView
+from .program import HOST, PINNED, TensorView
 from .tensors import aligned_bytes
 
-_VERSION = 1
-_SPACES = {"arena": 0, "weights": 1}
-_FIRST_SLOT = 2
-_NOTHING, _CALL, _COPY = 0, 1, 2
+_VERSION = 2
+_NOTHING, _CALL, _COPY, _FEED = 0, 1, 2, 3
 
 
 class Opcode(IntEnum):
@@ -35,6 +37,7 @@ class Opcode(IntEnum):
     TIME = 2
     SET_DELAYS = 3
     SET_SPIN = 4
+    TIME_GPUS = 5
 
 
 @functools.cache
@@ -58,6 +61,7 @@ def library_path() -> Path:
 
 @functools.cache
 def _library() -> Any:
+    tvm_ffi.register_error("GpuError", GpuError)
     return tvm_ffi.load_module(str(library_path()))
 
 
@@ -85,66 +89,122 @@ def _set_pointer(library: ctypes.CDLL, name: str, function: Any) -> bool:
     return True
 
 
-def make_lanes(plan: LanePlan, functions: dict[tuple[str, str], Any], weights: Any, bind: bool) -> Any:
+def make_lanes(
+    plan: LanePlan,
+    functions: dict[tuple[str, str], Any],
+    weights: Any,
+    bind: bool,
+    gpu: GpuParts | None = None,
+    use_graphs: bool = True,
+) -> Any:
     """Start the lanes of a plan.
 
     Parameters
     ----------
     plan
     functions
-        The ``tvm_ffi.Function`` of each (kind, name) that a step calls.
+        The ``tvm_ffi.Function`` of each (kind, name) that a step of a CPU calls.
     weights
         Tensor of ``plan.weight_bytes`` bytes, uint8.
     bind
         Whether each worker is bound to its core.
+    gpu
+        What the steps of GPUs need.
+    use_graphs
+        Whether what a GPU does between two waits of its feeder is launched as one CUDA graph.
 
     Returns
     -------
     function
         ``f(Opcode, ...)``. It owns the threads and the arena.
+
+    Raises
+    ------
+    GpuError
+        If a GPU is not there, or lacks memory, or cannot run the kernels.
     """
     arena = aligned_bytes(plan.arena_bytes)
-    words = tvm_ffi.from_dlpack(np.array(encode(plan, list(functions), bind), dtype=np.int64))
+    feeds = make_feeds(plan)
+    words = tvm_ffi.from_dlpack(np.array(encode(plan, list(functions), bind, feeds), dtype=np.int64))
+    for_gpus = gpu_arguments(plan, feeds, gpu or GpuParts()) if feeds else []
     core_lists = [tvm_ffi.convert([str(core)]) for core in plan.cores]
+    core_lists += [tvm_ffi.convert([]) for _ in feeds]
     configure = tvm_ffi.get_global_func("runtime.config_threadpool")
-    return _library().lanes_create(words, arena, weights, configure, *core_lists, *functions.values())
+    fixed = (words, arena, weights, configure, len(for_gpus), int(use_graphs))
+    return _library().lanes_create(*fixed, *for_gpus, *core_lists, *functions.values())
 
 
-def encode(plan: LanePlan, functions: Sequence[tuple[str, str]], bind: bool = True) -> list[int]:
-    """Return a plan as int64 words; ``functions`` numbers the (kind, name) pairs that steps call."""
-    program = plan.program
+def encode(
+    plan: LanePlan,
+    functions: Sequence[tuple[str, str]],
+    bind: bool = True,
+    feeds: Sequence[Feed] = (),
+) -> list[int]:
+    """Return a plan as int64 words; ``functions`` numbers the (kind, name) pairs that steps call.
+
+    Behind the steps of the program stand the segments of the feeders, as steps of their own.
+    """
+    program, places = plan.program, plan.places
     num_slots = len(program.space_buffers("input")) + len(program.space_buffers("output"))
-    words = [_VERSION, num_slots, len(functions), len(program.tensors)]
+    spaces = _space_keys(plan)
+    words = [_VERSION, len(spaces), *(plan.sizes.get(key, 0) for key in spaces)]
+    words += [num_slots, len(functions), len(program.tensors)]
     for tensor in program.tensors:
-        words += _encode_tensor(plan, tensor)
-    words.append(len(program.steps))
+        words += _encode_tensor(plan, tensor, spaces)
+    segments = [segment for feed in feeds for segment in feed.segments]
+    words.append(len(program.steps) + len(segments))
     numbers = {function: number for number, function in enumerate(functions)}
-    for step in program.steps:
-        if step.kind == "nothing":
+    for index, step in enumerate(program.steps):
+        if step.kind == "nothing" or places.feeder(plan.leader(index)) is not None:
             words += [_NOTHING, 0]
         elif step.kind == "copy":
             words += [_COPY, 2, step.operands[1], step.operands[0]]
         else:
             words += [_CALL, numbers[step.kind, step.function], len(step.operands), *step.operands]
-    words += [len(plan.cores), len(plan.teams), *(core if bind else -1 for core in plan.cores)]
+    for number in range(len(segments)):
+        words += [_FEED, number, 0]
+    words += [places.num_workers, len(plan.teams), len(places.gpus), len(places.streams)]
+    feeder_cores = spare_cores(plan, len(places.gpus))
+    words += [core if bind else -1 for core in (*plan.cores, *feeder_cores)]
     for team in plan.teams:
         words += [len(team), *team]
     for entries in plan.entries:
         words.append(len(entries))
         for entry in entries:
-            waits = [word for wait in entry.waits for word in wait]
             words += [entry.step, entry.team, entry.member, int(entry.publishes)]
-            words += [len(entry.waits), *waits]
+            words += _encode_waits(entry.waits)
+    first = len(program.steps)
+    for feed in feeds:
+        words.append(len(feed.segments))
+        for number, segment in enumerate(feed.segments):
+            words += [first + number, -1, 0, 0, *_encode_waits(segment.waits)]
+        first += len(feed.segments)
     return words
 
 
-def _encode_tensor(plan: LanePlan, tensor: TensorView) -> list[int]:
+def spare_cores(plan: LanePlan, count: int) -> list[int]:
+    """Return cores of this machine that no worker has, for the feeders; -1 where there is none left."""
+    spare = sorted(set(allowed_cores()) - set(plan.cores), reverse=True)
+    return (spare + [-1] * count)[:count]
+
+
+def _encode_waits(waits: Sequence[tuple[int, int]]) -> list[int]:
+    return [len(waits), *(word for wait in waits for word in wait)]
+
+
+def _space_keys(plan: LanePlan) -> list[tuple[str, str]]:
+    """Return the (space, memory) pairs in the order of their numbers."""
+    keys = [("arena", HOST), ("weights", HOST), ("arena", PINNED)]
+    return keys + [(space, gpu) for gpu in plan.places.gpus for space in ("arena", "weights")]
+
+
+def _encode_tensor(plan: LanePlan, tensor: TensorView, spaces: list[tuple[str, str]]) -> list[int]:
     buffer = plan.program.buffers[tensor.buffer]
-    if buffer.space in _SPACES:
-        space = _SPACES[buffer.space]
+    if buffer.space in ("arena", "weights"):
+        space = spaces.index((buffer.space, buffer.memory))
     else:
         num_inputs = len(plan.program.space_buffers("input"))
-        space = _FIRST_SLOT + buffer.index + (num_inputs if buffer.space == "output" else 0)
+        space = len(spaces) + buffer.index + (num_inputs if buffer.space == "output" else 0)
     dtype = tvm_ffi.dtype(tensor.dtype)
     words = [space, plan.offsets[tensor.buffer], dtype.type_code, dtype.bits, dtype.lanes]
     return [*words, len(tensor.shape), *tensor.shape]

@@ -15,6 +15,7 @@ from ..platform import Platform
 from ..scheduling.schedule import Schedule
 from .build import build_image
 from .encode import Opcode, make_lanes
+from .gpu_plan import num_segments
 from .image import Image
 from .kernels import KernelPass, check_processor, load_kernels
 from .plan import LanePlan, make_plan
@@ -38,9 +39,13 @@ class ConcurrentExecutable:
         What is executed; it is also what `save` writes.
     bind_cores
         Whether to bind the threads to the cores of their devices.
+    use_graphs
+        Whether what a GPU does between two waits for the host is launched as one CUDA graph.
 
     Raises
     ------
+    GpuError
+        If a GPU is not there, or lacks memory, or is of another architecture than the kernels.
     UnsupportedError
         If a packed function that the model calls is not registered.
     PlatformError
@@ -49,7 +54,7 @@ class ConcurrentExecutable:
         If the schedule is not the one of the program.
     """
 
-    def __init__(self, image: Image, *, bind_cores: bool = True) -> None:
+    def __init__(self, image: Image, *, bind_cores: bool = True, use_graphs: bool = True) -> None:
         if image.schedule is not None:
             check_schedule(image.program, image.schedule)
         if bind_cores:
@@ -61,7 +66,9 @@ class ConcurrentExecutable:
                 check_processor(image.platform.devices[number])
         module = load_kernels(image.library) if image.library else None
         functions = _find_functions(self.plan, module)
-        self._lanes = make_lanes(self.plan, functions, image.weights, bind_cores)
+        self._lanes = make_lanes(
+            self.plan, functions, image.weights, bind_cores, image.gpu, use_graphs=use_graphs
+        )
         program = image.program
         self._inputs = list(zip(program.input_names, self._views(program.inputs), strict=True))
         self._output_views = self._views(program.outputs)
@@ -115,8 +122,10 @@ class ConcurrentExecutable:
     def run_traced(self, inputs: Inputs) -> tuple[Any, Trace]:
         """Run the model once; return its result as `run` does, and what happened when."""
         slots, results = self._slots(inputs)
-        stamps = np.zeros((len(self.plan.program.steps), 2), dtype=np.int64)
+        num_steps = len(self.plan.program.steps)
+        stamps = np.zeros((num_steps + num_segments(self.plan), 2), dtype=np.int64)
         self._lanes(int(Opcode.RUN_TRACED), tvm_ffi.from_dlpack(stamps), *slots)
+        stamps = stamps[:num_steps]
         stamps -= stamps[:, 0].min(initial=np.iinfo(np.int64).max) if len(stamps) else 0
         trace = make_trace(self.plan, self.platform, self.schedule, stamps)
         return _nest(self.image.program.structure, results), trace
@@ -145,6 +154,13 @@ class ConcurrentExecutable:
         durations = np.zeros(count + 1, dtype=np.int64)
         self._lanes(int(Opcode.TIME), tvm_ffi.from_dlpack(durations), *slots)
         return durations[1:]
+
+    def gpu_durations_ns(self, inputs: Inputs | None = None) -> npt.NDArray[np.int64]:
+        """Run once; return how long the GPUs took from each wait of a feeder to its next, in ns."""
+        slots, _ = self._slots(self.zero_inputs() if inputs is None else inputs)
+        durations = np.zeros(num_segments(self.plan), dtype=np.int64)
+        self._lanes(int(Opcode.TIME_GPUS), tvm_ffi.from_dlpack(durations), *slots)
+        return durations
 
     def zero_inputs(self) -> dict[str, Any]:
         """Return inputs that are all zero."""
@@ -204,21 +220,24 @@ def build_executable(
     *,
     kernel_pass: KernelPass | None = None,
     bind_cores: bool = True,
+    use_graphs: bool = True,
 ) -> ConcurrentExecutable:
     """Compile a scheduled module for the lanes of this machine.
 
     Parameters and errors are those of `build_image` and of `ConcurrentExecutable`.
     """
     image = build_image(module, platform, schedule, kernel_pass=kernel_pass)
-    return ConcurrentExecutable(image, bind_cores=bind_cores)
+    return ConcurrentExecutable(image, bind_cores=bind_cores, use_graphs=use_graphs)
 
 
 def _find_functions(plan: LanePlan, module: Any) -> dict[tuple[str, str], Any]:
     """Return the function of each (kind, name) that the steps call."""
     functions: dict[tuple[str, str], Any] = {}
-    for step in plan.program.steps:
+    for index, step in enumerate(plan.program.steps):
         key = (step.kind, step.function)
         if key in functions or step.kind not in ("kernel", "external"):
+            continue
+        if plan.places.feeder(plan.leader(index)) is not None:
             continue
         if step.kind == "kernel":
             functions[key] = module.get_function(step.function)

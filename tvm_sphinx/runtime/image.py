@@ -15,16 +15,16 @@ from ..platform import Platform
 from ..platform.targets import check_targets
 from ..scheduling.schedule import Schedule
 from .artifact import read_artifact, write_artifact
+from .gpu_parts import GpuParts, aligned_copy
 from .plan import make_plan
 from .program import LaneProgram
-from .tensors import aligned_bytes
 from .trace import check_schedule
 
 #: Member names: machine code, and the weights as the kernels read them.
 KERNELS, WEIGHTS = "kernels.so", "weights.bin"
 
 _FORM = "tvm-sphinx lanes"
-_VERSION = 1
+_VERSION = 2
 _PACKAGES = ("apache-tvm", "apache-tvm-ffi")
 
 
@@ -39,7 +39,9 @@ class Image:
     weights
         uint8 tensor with the weights where `make_plan` puts them.
     library
-        Shared library of the kernels, empty if there are none.
+        Shared library of the kernels of CPU devices, empty if there are none.
+    gpu
+        What the steps of GPUs need, None if there are none.
     """
 
     program: LaneProgram
@@ -47,6 +49,7 @@ class Image:
     schedule: Schedule | None
     weights: Any
     library: bytes
+    gpu: GpuParts | None = None
 
     def manifest(self) -> dict[str, Any]:
         """Return all but the members, JSON-serialisable."""
@@ -57,11 +60,13 @@ class Image:
             "program": self.program.to_json(),
             "platform": self.platform.to_json(),
             "schedule": None if self.schedule is None else self.schedule.to_json(),
+            "gpu": None if self.gpu is None else self.gpu.manifest(),
         }
 
     def members(self) -> dict[str, bytes]:
         """Return the members by name."""
-        return {KERNELS: self.library, WEIGHTS: np.from_dlpack(self.weights).tobytes()}
+        own = {KERNELS: self.library, WEIGHTS: np.from_dlpack(self.weights).tobytes()}
+        return {**own, **(self.gpu.members() if self.gpu else {})}
 
     def save(self, path: str | Path) -> None:
         """Write the image into one file, which appears whole or not at all.
@@ -101,15 +106,19 @@ class Image:
                 LaneProgram.from_json(manifest["program"]),
                 check_targets(Platform.from_json(manifest["platform"], where)),
                 None if schedule is None else Schedule.from_json(schedule),
-                _aligned(members[WEIGHTS]),
+                aligned_copy(members[WEIGHTS]),
                 members[KERNELS],
+                None if manifest["gpu"] is None else GpuParts.restore(manifest["gpu"], members),
             )
             if max((s.device for s in image.program.steps), default=0) >= len(image.platform.devices):
                 raise ArtifactError("a step runs on a device that the platform lacks.")
             if image.schedule is not None:
                 check_schedule(image.program, image.schedule)
-            if make_plan(image.program, image.platform).weight_bytes > len(members[WEIGHTS]):
+            plan = make_plan(image.program, image.platform)
+            if plan.weight_bytes > len(members[WEIGHTS]):
                 raise ArtifactError(f"{WEIGHTS} is shorter than the program needs.")
+            if plan.places.gpus and image.gpu is None:
+                raise ArtifactError("the kernels of its GPUs are missing.")
         except (SphinxError, KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(f"{where} holds no executable for lanes: {error}") from error
         return image
@@ -130,9 +139,3 @@ def _check_versions(manifest: Mapping[str, Any], where: str) -> None:
 
 def _release(version: str) -> list[str]:
     return version.split(".post")[0].split(".")
-
-
-def _aligned(content: bytes) -> Any:
-    weights = aligned_bytes(len(content))
-    np.from_dlpack(weights)[: len(content)] = np.frombuffer(content, dtype=np.uint8)
-    return weights

@@ -301,8 +301,40 @@ static void run_entry(worker *self, const lanes_entry *entry) {
     if (lanes->hooks.run_step(lanes->hooks.user, entry->step) != 0) fail(lanes, entry->step);
     if (stamps) stamps[1] = lanes_now_ns();
     self->leading = NULL;
+  } else if (lanes->hooks.skip_step) {
+    lanes->hooks.skip_step(lanes->hooks.user, entry->step);
   }
   if (team) end_step(team);
+}
+
+/* Nobody wakes those who wait for a counter, and a feeder has to look after what it feeds: they poll. */
+static void poll_until(worker *self, const lanes_entry *entry, _Atomic uint32_t *value, uint32_t target) {
+  lanes *lanes = self->lanes;
+  int is_feeder = self->index >= lanes->program->num_workers - lanes->program->num_feeders;
+  int watches = is_feeder && lanes->hooks.watch;
+  int64_t begin = lanes_now_ns();
+  while (!lanes_poll(value, target, lanes_now_ns() - begin < lanes->wait_spin_ns))
+    if (watches && lanes->hooks.watch(lanes->hooks.user, self->index) != 0) {
+      fail(lanes, entry->step);
+      watches = 0;
+    }
+}
+
+static void await(worker *self, const lanes_entry *entry, lanes_wait wait, uint32_t run) {
+  lanes *lanes = self->lanes;
+  const lanes_program *program = lanes->program;
+  uint32_t target = (uint32_t)wait.position + 1;
+  if (wait.worker >= program->num_workers) {
+    int32_t counter = wait.worker - program->num_workers;
+    poll_until(self, entry, lanes->hooks.counter(lanes->hooks.user, counter), target);
+    return;
+  }
+  lanes_signal *progress = &lanes->workers[wait.worker].progress;
+  target += run * (uint32_t)program->num_entries[wait.worker];
+  if (self->index >= program->num_workers - program->num_feeders)
+    poll_until(self, entry, &progress->value, target);
+  else
+    lanes_signal_wait(progress, target, lanes->wait_spin_ns);
 }
 
 static void walk(worker *self, uint32_t run) {
@@ -312,12 +344,7 @@ static void walk(worker *self, uint32_t run) {
   const lanes_entry *entries = program->entries[self->index];
   for (int32_t i = 0; i < count; i++) {
     const lanes_entry *entry = &entries[i];
-    for (int32_t k = 0; k < entry->num_waits; k++) {
-      lanes_wait wait = entry->waits[k];
-      uint32_t before = run * (uint32_t)program->num_entries[wait.worker];
-      lanes_signal_wait(&lanes->workers[wait.worker].progress, before + (uint32_t)wait.position + 1,
-                        lanes->wait_spin_ns);
-    }
+    for (int32_t k = 0; k < entry->num_waits; k++) await(self, entry, entry->waits[k], run);
     delay(self);
     if (entry->member == 0)
       run_entry(self, entry);
@@ -394,8 +421,10 @@ static int check_entry(const lanes_program *program, int32_t worker, const lanes
   if (entry->step < 0 || entry->step >= program->num_steps || entry->num_waits < 0) return 0;
   for (int32_t k = 0; k < entry->num_waits; k++) {
     lanes_wait wait = entry->waits[k];
-    if (wait.worker < 0 || wait.worker >= program->num_workers) return 0;
-    if (wait.position < 0 || wait.position >= program->num_entries[wait.worker]) return 0;
+    if (wait.worker < 0 || wait.worker >= program->num_workers + program->num_counters) return 0;
+    if (wait.position < 0) return 0;
+    if (wait.worker >= program->num_workers) continue;
+    if (wait.position >= program->num_entries[wait.worker]) return 0;
     if (!program->entries[wait.worker][wait.position].publishes) return 0;
   }
   if (entry->team == -1) return entry->member == 0;
@@ -406,6 +435,7 @@ static int check_entry(const lanes_program *program, int32_t worker, const lanes
 
 static int check_program(const lanes_program *program) {
   if (program->num_workers < 1 || program->num_steps < 0 || program->num_teams < 0) return 0;
+  if (program->num_feeders < 0 || program->num_feeders > program->num_workers) return 0;
   for (int32_t i = 0; i < program->num_teams; i++) {
     if (program->team_sizes[i] < 2) return 0;
     for (int32_t k = 0; k < program->team_sizes[i]; k++)
@@ -478,9 +508,9 @@ void lanes_free(lanes *self) {
 
 int lanes_run(lanes *self, const lanes_run_options *options) {
   pthread_mutex_lock(&self->turn);
-  if (options->prepare) options->prepare(options->argument);
+  int status = options->prepare && options->prepare(options->argument) != 0 ? LANES_REFUSED : LANES_OK;
   self->stamps = options->stamps;
-  int status = self->threads_started ? LANES_OK : start_threads(self);
+  if (status == LANES_OK && !self->threads_started) status = start_threads(self);
   if (status == LANES_OK) {
     uint32_t target = atomic_load(&self->start.value) + 1;
     atomic_store(&self->stopping, 0);
@@ -525,6 +555,7 @@ const char *lanes_strerror(int status) {
     case LANES_BAD_PROGRAM: return "the lane program does not hold together";
     case LANES_TASK_FAILED: return "a task failed";
     case LANES_STOPPED: return "the run was stopped";
+    case LANES_REFUSED: return "the run was refused";
     default: return "unknown status";
   }
 }

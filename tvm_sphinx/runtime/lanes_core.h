@@ -10,6 +10,7 @@
 #ifndef TVM_SPHINX_LANES_CORE_H_
 #define TVM_SPHINX_LANES_CORE_H_
 
+#include <stdatomic.h>
 #include <stdint.h>
 
 enum lanes_status {
@@ -19,9 +20,11 @@ enum lanes_status {
   LANES_BAD_PROGRAM,
   LANES_TASK_FAILED, /* a task returned nonzero; `lanes_hooks.on_error` was told */
   LANES_STOPPED,     /* `lanes_hooks.poll` asked for a stop */
+  LANES_REFUSED,     /* `lanes_run_options.prepare` refused the run */
 };
 
-/* Wait until `worker` has finished the entry at `position` of its list. */
+/* Wait until `worker` has finished the entry at `position` of its list; from `num_workers` on it is a
+ * counter that stands for a list which no worker walks, such as that of a GPU's stream. */
 typedef struct {
   int32_t worker;
   int32_t position;
@@ -40,6 +43,8 @@ typedef struct {
   int32_t num_workers;
   int32_t num_steps;
   int32_t num_teams;
+  int32_t num_feeders;   /* the last of the workers; `lanes_hooks.watch` is called while they wait */
+  int32_t num_counters;  /* see `lanes_hooks.counter` */
   int32_t *cores;        /* (num_workers) core of each worker, or -1 to leave it unbound */
   int32_t *team_sizes;   /* (num_teams) */
   int32_t **teams;       /* (num_teams) the workers of each team; the first leads */
@@ -55,6 +60,12 @@ typedef struct {
   int (*run_step)(void *user, int32_t step);
   /* Called on the thread on which a step, or a part of it, failed. */
   void (*on_error)(void *user, int32_t step);
+  /* Called in the place of `run_step` once a run is stopping; may be NULL. */
+  void (*skip_step)(void *user, int32_t step);
+  /* A counter that others raise to `position + 1` in each run, from 0; NULL where there are none. */
+  _Atomic uint32_t *(*counter)(void *user, int32_t index);
+  /* Called now and then on a feeder's thread while it waits; nonzero is an error in what it feeds. */
+  int (*watch)(void *user, int32_t worker);
   /* Called on the caller's thread while it waits, after signals and every 100 ms; nonzero stops. */
   int (*poll)(void *user);
 } lanes_hooks;
@@ -74,7 +85,7 @@ int lanes_alloc(const lanes_program *program, const lanes_hooks *hooks, lanes **
 void lanes_free(lanes *self);
 
 typedef struct {
-  void (*prepare)(void *argument); /* called when this caller has its turn; may be NULL */
+  int (*prepare)(void *argument); /* called when this caller has its turn; nonzero refuses the run; or NULL */
   void (*finish)(void *argument);  /* called before the next caller gets its turn; may be NULL */
   void *argument;
   int64_t *stamps; /* (num_steps, 2) begin and end of each step, CLOCK_MONOTONIC ns; or NULL */

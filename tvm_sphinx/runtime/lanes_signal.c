@@ -17,6 +17,9 @@ enum { PAUSES_PER_LOOK = 32 };
  * sleeps gets the core soon after it is woken. So for a while afterwards it spins shortly. */
 enum { PUT_ASIDE_NS = 50000, CROWDED_NS = 20000000, CROWDED_SPIN_NS = 5000 };
 
+/* One look of `lanes_poll`. */
+enum { POLL_NS = 50000 };
+
 static _Thread_local int64_t crowded_until_ns;
 
 static void futex_wait(_Atomic uint32_t *word, uint32_t seen, const struct timespec *timeout) {
@@ -99,4 +102,19 @@ void lanes_signal_sleep(lanes_signal *self, uint32_t seen, int64_t timeout_ns) {
   atomic_fetch_add(&self->sleepers, 1);
   if (atomic_load(&self->value) == seen) futex_wait(&self->value, seen, &timeout);
   atomic_fetch_sub(&self->sleepers, 1);
+}
+
+int lanes_poll(_Atomic uint32_t *value, uint32_t target, int spin) {
+  int64_t until = lanes_now_ns() + POLL_NS;
+  do {
+    for (int i = 0; i < PAUSES_PER_LOOK; i++) {
+      if (lanes_reached(atomic_load_explicit(value, memory_order_acquire), target)) return 1;
+      lanes_pause();
+    }
+    if (!spin) {
+      nanosleep(&(struct timespec){.tv_nsec = POLL_NS}, NULL);
+      break;
+    }
+  } while (lanes_now_ns() < until);
+  return lanes_reached(atomic_load_explicit(value, memory_order_acquire), target);
 }

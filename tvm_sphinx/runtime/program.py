@@ -11,17 +11,25 @@ from ..errors import ArtifactError
 #: Where a buffer lies: scratch memory that is planned, weights, an argument or a result of the model.
 SPACES = ("arena", "weights", "input", "output")
 #: What a step does: call a compiled kernel, call a packed function of TVM's registry, copy a tensor
-#: (which its device does), or nothing (to measure the lanes themselves).
-STEP_KINDS = ("kernel", "external", "copy", "nothing")
+#: (which its device does), copy one between host memory and pinned memory (which the feeder of its GPU
+#: does), or nothing (to measure the lanes themselves).
+STEP_KINDS = ("kernel", "external", "copy", "stage", "nothing")
+#: Memories that tensors lie in, beside those of GPUs, which are called as their runtime device: memory
+#: of the host, and such of it as GPUs can reach.
+HOST, PINNED = "host", "pinned"
 
 
 @dataclass(frozen=True)
 class Buffer:
-    """Memory that one step writes at most; ``index`` counts the buffers of its space."""
+    """Memory that one step writes at most; ``index`` counts the buffers of its space.
+
+    ``memory`` is `HOST`, `PINNED` or the runtime device of a GPU, such as ``"cuda:0"``.
+    """
 
     space: str
     index: int
     bytes: int
+    memory: str = HOST
 
 
 @dataclass(frozen=True)

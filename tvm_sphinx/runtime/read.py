@@ -10,31 +10,36 @@ from ..errors import UnsupportedError
 from ..frontend.dataflow import tensor_bytes
 from ..frontend.load import entry_function
 from ..platform import Platform
-from ..relax_pass import SCHEDULED_ATTR
-from .program import Buffer, LaneProgram, Step, TensorView
+from ..relax_pass import SCHEDULED_ATTR, WEIGHTS_ATTR
+from .crossings import Crossings, Tables, early_copies
+from .program import HOST, Buffer, LaneProgram
 
 _VIEW_OPS = ("relax.reshape", "relax.memory.ensure_zero_offset")
 
 
 @dataclass(frozen=True)
 class ReadProgram:
-    """A lane program, the PrimFuncs that its kernel steps name, and the weights by buffer index."""
+    """A lane program, the PrimFuncs that its kernel steps name, and the weights by buffer index.
+
+    ``gpu_kernels`` are those of GPUs, ``kernels`` all others.
+    """
 
     program: LaneProgram
     kernels: dict[str, Any]
+    gpu_kernels: dict[str, Any]
     weights: tuple[Any, ...]
 
 
 def read_program(module: Any, platform: Platform) -> ReadProgram:
     """Return the lane program of a module that `tvm_sphinx.relax_pass.annotate_schedule` wrote.
 
-    A tensor that is handed from one CPU device to another stays where it is.
+    A tensor that is handed from one CPU device to another, or from one stream of a GPU to another, stays
+    where it is; one that crosses to another memory is copied there once.
 
     Raises
     ------
     UnsupportedError
-        If the module is not scheduled, moves tensors to or from another memory than the host's, or
-        calls anything but kernels and packed functions.
+        If the module is not scheduled, or calls anything but kernels and packed functions.
     """
     name = entry_function(module, None)
     function = module[name]
@@ -50,36 +55,52 @@ class _Reader:
         self.module = module
         self.platform = platform
         self.vdevices = list(module.global_infos["vdevice"])
-        self.buffers: list[Buffer] = []
-        self.tensors: list[TensorView] = []
-        self.steps: list[Step] = []
+        self.tables = Tables()
+        self.crossings = Crossings(self.tables, platform)
         self.values: dict[Any, Any] = {}
         self.kernels: dict[str, Any] = {}
         self.weights: list[Any] = []
         self.weight_tensors: dict[Any, int] = {}
-        self.names: dict[str, int] = {}
+        self.gpu_kernels: dict[str, Any] = {}
 
     def read(self, function: Any) -> ReadProgram:
         inputs = []
-        for index, param in enumerate(function.params):
+        constants = self._placed_weights(function)
+        arguments = function.params[: len(function.params) - len(constants)]
+        for index, param in enumerate(arguments):
             self._check_host(param.ty, f"argument {param.name!r}")
             inputs.append(self._new_tensor("input", index, param.ty))
             self.values[param] = inputs[-1]
+        for param, constant in zip(function.params[len(arguments) :], constants, strict=True):
+            device = self.platform.devices[self._device(param.ty, f"weight {param.name!r}")]
+            self.values[param] = self._weight(constant, device.memory_space)
         for block in function.body.blocks:
             for binding in block.bindings:
                 self.values[binding.var] = self._bind(binding)
         outputs: list[int] = []
         structure = self._deliver(self.values[function.body.body], outputs)
         program = LaneProgram(
-            tuple(self.buffers),
-            tuple(self.tensors),
-            tuple(self.steps),
-            tuple(str(param.name) for param in function.params),
+            tuple(self.tables.buffers),
+            tuple(self.tables.tensors),
+            early_copies(self.tables),
+            tuple(str(param.name) for param in arguments),
             tuple(inputs),
             tuple(outputs),
             structure,
         )
-        return ReadProgram(program, self.kernels, tuple(self.weights))
+        return ReadProgram(program, self.kernels, self.gpu_kernels, tuple(self.weights))
+
+    def _placed_weights(self, function: Any) -> list[Any]:
+        """Return the constants that stand for the trailing arguments of a function."""
+        if WEIGHTS_ATTR not in function.attrs:
+            return []
+        (block,) = self.module[str(function.attrs[WEIGHTS_ATTR])].body.blocks
+        copies = [binding.value for binding in block.bindings]
+        return [
+            copy.args[0]
+            for copy in copies
+            if isinstance(copy, relax.Call) and copy.op.name == "relax.to_vdevice"
+        ]
 
     def _bind(self, binding: Any) -> Any:
         where = f"variable {binding.var.name!r}"
@@ -88,11 +109,13 @@ class _Reader:
             return self._value(value, where)
         operator = value.op.name if isinstance(value.op, tvm.ir.Op) else str(value.op)
         if operator == "relax.to_vdevice":
-            self._check_host(value.ty, where)
-            return self._value(value.args[0], where)
+            source = self._value(value.args[0], where)
+            if not isinstance(source, int):
+                raise UnsupportedError(f"Lanes know tensors; {where} is of type {value.ty}.")
+            return self.crossings.bring(source, self._device(value.ty, where))
         if operator in _VIEW_OPS:
             tensor = self._value(value.args[0], where)
-            return self._new_view(self.tensors[tensor].buffer, value.ty)
+            return self._new_view(self.tables.tensors[tensor].buffer, value.ty)
         if operator in ("relax.call_tir", "relax.call_dps_packed") and len(value.args) == 2:
             return self._call(binding.var, value, operator == "relax.call_tir", where)
         raise UnsupportedError(f"Lanes run kernel calls and views; {where} calls {operator}.")
@@ -108,11 +131,12 @@ class _Reader:
             return self._weight(expr)
         raise UnsupportedError(f"Lanes know tensors and tuples; {where} holds {expr}.")
 
-    def _weight(self, constant: Any) -> int:
+    def _weight(self, constant: Any, memory: str = HOST) -> int:
         """Return the tensor of a weight; devices that share memory share it."""
-        address = (constant.value.data_ptr(), str(constant.ty.shape), str(constant.ty.dtype))
+        address = (constant.value.data_ptr(), str(constant.ty.shape), str(constant.ty.dtype), memory)
         if address not in self.weight_tensors:
-            self.weight_tensors[address] = self._new_tensor("weights", len(self.weights), constant.ty)
+            index = len(self.weights)
+            self.weight_tensors[address] = self._new_tensor("weights", index, constant.ty, memory)
             self.weights.append(constant.value)
         return self.weight_tensors[address]
 
@@ -124,52 +148,41 @@ class _Reader:
         if not types or not all(isinstance(operand, int) for operand in operands):
             raise UnsupportedError(f"Lanes pass tensors to kernels; {where} is bound to {call}.")
         device = self._device(types[0], where)
+        memory = self.platform.devices[device].memory_space
+        kind, name = "kernel" if is_kernel else "external", ""
         if is_kernel:
             name = str(call.args[0].name_hint)
-            self.kernels[name] = self.module[call.args[0]]
+            kernels = self.kernels if memory == HOST else self.gpu_kernels
+            kernels[name] = self.module[call.args[0]]
         else:
             name = str(call.args[0].global_symbol)
-        outputs = [self._new_tensor("arena", len(self.buffers), ty) for ty in types]
-        self._add_step(
-            str(var.name), "kernel" if is_kernel else "external", device, name, operands, outputs
-        )
+        outputs = [self._new_tensor("arena", len(self.tables.buffers), ty, memory) for ty in types]
+        self.tables.add_step(str(var.name), kind, device, name, operands, outputs)
         return outputs if is_tuple else outputs[0]
-
-    def _add_step(
-        self, name: str, kind: str, device: int, function: str, operands: list[int], outputs: list[int]
-    ) -> None:
-        count = self.names[name] = self.names.get(name, -1) + 1
-        shown = f"{name}.{count}" if count else name
-        self.steps.append(Step(shown, kind, device, function, (*operands, *outputs), len(outputs)))
 
     def _deliver(self, value: Any, outputs: list[int]) -> Any:
         """Move each result into a buffer that is the caller's; return the structure of the result."""
         if isinstance(value, list):
             return [self._deliver(field, outputs) for field in value]
-        tensor = self.tensors[value]
-        buffer = self.buffers[tensor.buffer]
-        index = sum(other.space == "output" for other in self.buffers)
-        if buffer.space == "arena":
-            self.buffers[tensor.buffer] = Buffer("output", index, buffer.bytes)
-        elif buffer.space in ("input", "weights"):
-            # An argument or a weight is returned: as a copy, so that nobody can write into ours.
-            self.buffers.append(Buffer("output", index, buffer.bytes))
-            self.tensors.append(TensorView(len(self.buffers) - 1, tensor.shape, tensor.dtype))
-            host = self.platform.host_index
-            self._add_step("copy_result", "copy", host, "", [value], [len(self.tensors) - 1])
-            value = len(self.tensors) - 1
+        tables = self.tables
+        number = tables.tensors[value].buffer
+        buffer = tables.buffers[number]
+        index = sum(other.space == "output" for other in tables.buffers)
+        if buffer.space == "arena" and buffer.memory == HOST:
+            tables.buffers[number] = Buffer("output", index, buffer.bytes)
+        elif buffer.space != "output":
+            # Of an argument, a weight or pinned memory a copy is returned: nobody can write into ours.
+            value = self.crossings.deliver(value, index)
         outputs.append(value)
         return len(outputs) - 1
 
-    def _new_tensor(self, space: str, index: int, ty: Any) -> int:
-        self.buffers.append(Buffer(space, index, tensor_bytes(ty)))
-        return self._new_view(len(self.buffers) - 1, ty)
+    def _new_tensor(self, space: str, index: int, ty: Any, memory: str = HOST) -> int:
+        return self._new_view(self.tables.add_buffer(space, index, tensor_bytes(ty), memory), ty)
 
     def _new_view(self, buffer: int, ty: Any) -> int:
         shape = tuple(int(extent) for extent in ty.shape.values)
         dtype = str(ty.dtype.dtype if hasattr(ty.dtype, "dtype") else ty.dtype)
-        self.tensors.append(TensorView(buffer, shape, dtype))
-        return len(self.tensors) - 1
+        return self.tables.add_tensor(buffer, shape, dtype)
 
     def _device(self, ty: Any, where: str) -> int:
         """Return the device of a placed type."""
@@ -190,4 +203,4 @@ class _Reader:
         if ty.vdevice is not None:
             device = self.platform.devices[self._device(ty, where)]
             if not device.is_cpu:
-                raise UnsupportedError(f"Lanes run CPU devices; {where} is on {device.name!r}.")
+                raise UnsupportedError(f"Expected {where} on the host; it is on {device.name!r}.")

@@ -18,7 +18,9 @@ from .plan import LanePlan
 from .program import LaneProgram
 
 _MEASURED, _PREDICTED = 1, 2  # process ids in Chrome's trace format: one group of rows each
-_COPY_ROWS = 1000
+# Steps that no task stands for have rows of their own.
+_ROWS = {"copy": 1000, "stage": 2000}
+_ROW_NAMES = {"copy": "copies", "stage": "feeder"}
 
 
 @dataclass(frozen=True)
@@ -134,14 +136,16 @@ class Trace:
             yield _metadata("process_name", process, 0, label)
             for device, name in enumerate(self.devices):
                 cores = ",".join(map(str, self.device_cores[device]))
-                yield _metadata("thread_name", process, device, f"{name} (cores {cores})")
-        for device in sorted({step.device for step in self.steps if step.kind == "copy"}):
-            row = f"{self.devices[device]} copies"
-            yield _metadata("thread_name", _MEASURED, _COPY_ROWS + device, row)
+                place = f"cores {cores}" if cores else "stream of a GPU"
+                yield _metadata("thread_name", process, device, f"{name} ({place})")
+        for kind, first in _ROWS.items():
+            for device in sorted({step.device for step in self.steps if step.kind == kind}):
+                row = f"{self.devices[device]} {_ROW_NAMES[kind]}"
+                yield _metadata("thread_name", _MEASURED, first + device, row)
 
     def _slices(self) -> Iterator[dict[str, Any]]:
         for step in self.steps:
-            row = step.device + (_COPY_ROWS if step.kind == "copy" else 0)
+            row = step.device + _ROWS.get(step.kind, 0)
             details: dict[str, Any] = {"kernel": step.function, "task": step.task}
             if step.predicted_ns is not None:
                 details["predicted_us"] = (step.predicted_ns[1] - step.predicted_ns[0]) / 1e3
@@ -165,7 +169,7 @@ def check_schedule(program: LaneProgram, schedule: Schedule) -> None:
     InvalidScheduleError
         If it has another number of tasks, or places one on another device.
     """
-    calls = [step for step in program.steps if step.kind != "copy"]
+    calls = [step for step in program.steps if step.kind not in _ROWS]
     if len(calls) != schedule.num_tasks:
         raise InvalidScheduleError(
             f"Expected a schedule of {len(calls)} tasks; got one of {schedule.num_tasks}."
@@ -196,7 +200,7 @@ def make_trace(
     last: dict[int, int] = {}
     steps = []
     for index, step in enumerate(program.steps):
-        workers = plan.device_workers[step.device]
+        places = plan.places.of_step[index]
         traced = TracedStep(
             step.name,
             step.kind,
@@ -207,10 +211,10 @@ def make_trace(
             None,
             None,
             program.producers(index),
-            tuple(sorted({last[worker] for worker in workers if worker in last})),
+            tuple(sorted({last[place] for place in places if place in last})),
         )
-        last.update(dict.fromkeys(workers, index))
-        task = None if step.kind == "copy" else next(tasks, None)
+        last.update(dict.fromkeys(places, index))
+        task = None if step.kind in _ROWS else next(tasks, None)
         if schedule is not None and task is not None:
             planned = (int(schedule.start_ns[task]), int(schedule.finish_ns[task]))
             traced = replace(traced, task=task, predicted_ns=planned)

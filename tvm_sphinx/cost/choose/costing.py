@@ -215,8 +215,7 @@ def always_measured(platform: Platform, predictor: Predictor) -> tuple[str, ...]
 
 
 def _is_known(predictor: Predictor, rule: Implementation) -> bool:
-    kernel = rule.kernel
-    is_hidden = kernel.is_external or calls_runtime(kernel.function)
+    is_hidden = rule.kernel.is_external or calls_runtime(rule.kernel.function)
     return predictor.can_predict(rule.device) and not is_hidden
 
 

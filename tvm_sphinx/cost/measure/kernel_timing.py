@@ -17,6 +17,7 @@ from ...kernels.implement import implement_kernel
 from ...platform import Device
 from ...platform.targets import device_target, runtime_device
 from ...runtime.kernels import generate_code
+from .gpu_timing import GpuCall, build_for_gpu, sample_on_gpu
 from .hosts import Host, LocalHost
 from .lane_timing import Call, load_for_lanes, sample_in_lane
 from .sampling import Goal, Samples, collect_samples
@@ -81,7 +82,7 @@ class Bench(Protocol):
 
 
 class LocalBench:
-    """A device of this machine: CPU kernels run on the lanes, GPU kernels are timed with events."""
+    """A device of this machine: kernels run in its lanes; where there are none they are timed by TVM."""
 
     def __init__(self, device: Device, config: MeasureConfig) -> None:
         self.device = device
@@ -92,6 +93,8 @@ class LocalBench:
         """Compile kernels; those of a CPU device for the lanes, as they will run."""
         if self.device.is_cpu:
             return load_for_lanes(functions)
+        if self.device.runtime.startswith("cuda:"):
+            return build_for_gpu(functions)
         return generate_code(functions, device_target(self.device))
 
     def time(self, module: Any, symbol: str, kernel: Kernel) -> Samples:
@@ -103,6 +106,16 @@ class LocalBench:
                 return NO_SAMPLES
         elif self.device.is_cpu:
             function = module.get_function(symbol)
+        if self.device.runtime.startswith("cuda:"):
+            host = runtime_device("cpu:0")
+            operands = [random_tensor(ty, host) for ty in kernel.argument_types]
+            return sample_on_gpu(
+                GpuCall(module, symbol, operands, self.device),
+                self.config.goal,
+                self.host.switches,
+                cold=kernel.weights,
+                reuse_bytes=kernel.reuse_bytes,
+            )
         runtime = runtime_device(self.device.runtime)
         operands = [random_tensor(ty, runtime) for ty in kernel.argument_types]
         if not self.device.is_cpu:

@@ -17,7 +17,7 @@ from ...errors import UnsupportedError
 from ...frontend.extract import Kernel
 from ...kernels.implement import implement_kernel
 from ...platform import Device
-from ...platform.targets import device_target, runtime_device
+from ...platform.targets import device_target, is_at_hand
 from ...progress import Progress
 from ..records.classes import class_of
 from ..records.kernel_archive import KernelArchive
@@ -117,7 +117,7 @@ def measure_kernels(
 def _open_bench(device: Device, config: MeasureConfig, wanted: str) -> Bench:
     if device.rpc_key is not None:
         return RemoteBench(device, config)
-    if not runtime_device(device.runtime).exist:
+    if not is_at_hand(device):
         raise UnsupportedError(
             f"Device {device.name!r} ({device.runtime}) is not at hand, and {wanted} are not on record "
             f"for it. Give peak_gflop_per_s and peak_gb_per_s in the platform file to have its costs "
@@ -210,7 +210,8 @@ def _is_doubtful(samples: Samples) -> bool:
 
 def implementation_id(kernel: Kernel, function: Any, device: Device) -> str:
     """Return the id of a kernel as implemented and as measured, for looking up its records."""
-    far = f"-far{kernel.reuse_bytes >> 10}k" if device.is_cpu and kernel.reuse_bytes else ""
+    by_lanes = device.is_cpu or device.runtime.startswith("cuda:")
+    far = f"-far{kernel.reuse_bytes >> 10}k" if by_lanes and kernel.reuse_bytes else ""
     if function is None or kernel.is_external:
         return kernel.id + far
     bare = function.without_attr("target")

@@ -14,19 +14,19 @@ from ..._tvm import tvm
 from ...errors import UnsupportedError
 from ...platform import Device, Platform
 from ...platform.machine import usable_cores
-from ...platform.targets import host_target, runtime_device
+from ...platform.targets import host_target, is_at_hand, runtime_device
 from ...progress import Progress
 from ...scheduling.problem import Int64Array
 from ..records.classes import class_of_pair
 from ..records.store import DeviceClass, Record, RecordStore, median_and_spread
 from ..table import LinkFit, fit_link
+from .gpu_links import crossing_samples, stream_samples
 from .handover import fetch_samples, handover_samples
 from .sampling import host_load
 
 _COPY_BYTES = (1 << 12, 1 << 16, 1 << 20, 1 << 23)
 _COPIES = 9
-# DLPack's number for host memory that is pinned for CUDA; it has no name in TVM.
-_CUDA_HOST = 3
+_COPY, _CROSSING = "copy of {} bytes", "crossing of {} bytes"
 _HANDOVER = "hand-over"
 _FETCHED_BYTES = 1 << 18
 _FETCH = f"fetch of {_FETCHED_BYTES} bytes"
@@ -94,15 +94,16 @@ def _fit(src: Device, dst: Device, records: RecordStore) -> LinkFit:
         fetch_ns, _ = median_and_spread(_record(_FETCH, src, dst, records))
         bandwidth = 1e9 * _FETCHED_BYTES / fetch_ns if fetch_ns > 0 else math.inf
         return LinkFit(middle, bandwidth, spread / max(1, middle))
-    # The VM keeps host tensors in pageable memory; what pinned memory would give stays on record.
-    times = [
-        median_and_spread(_record(_name(size, False), src, dst, records))[0] for size in _COPY_BYTES
-    ]
-    uses_cuda = "cuda" in src.runtime + dst.runtime and (src.is_cpu or dst.is_cpu)
-    if uses_cuda and tvm.device(_CUDA_HOST, 0).exist:
-        for size in _COPY_BYTES:
-            _record(_name(size, True), src, dst, records)
+    if src.runtime == dst.runtime and _is_cuda(src):
+        middle, spread = median_and_spread(_record(_HANDOVER, src, dst, records))
+        return LinkFit(middle, math.inf, spread / max(1, middle))
+    name = _CROSSING if _is_cuda(src) or _is_cuda(dst) else _COPY
+    times = [median_and_spread(_record(name.format(size), src, dst, records))[0] for size in _COPY_BYTES]
     return fit_link(_COPY_BYTES, times)
+
+
+def _is_cuda(device: Device) -> bool:
+    return device.rpc_key is None and device.runtime.startswith("cuda:")
 
 
 def _share_memory(src: Device, dst: Device) -> bool:
@@ -123,10 +124,6 @@ def _stand_ins(src: Device, dst: Device) -> tuple[Device, Device]:
     return first, second
 
 
-def _name(size: int, pinned: bool) -> str:
-    return f"copy of {size} bytes{', pinned' if pinned else ''}"
-
-
 def _record(name: str, src: Device, dst: Device, records: RecordStore) -> tuple[float, ...]:
     """Return the samples of a copy or hand-over, from the records or measured and recorded now."""
     where: DeviceClass = class_of_pair(src, dst)
@@ -141,31 +138,33 @@ def _record(name: str, src: Device, dst: Device, records: RecordStore) -> tuple[
 
 def _measure(name: str, src: Device, dst: Device) -> tuple[float, ...]:
     for device in (src, dst):
-        if device.rpc_key is not None or not runtime_device(device.runtime).exist:
+        if not is_at_hand(device):
             raise UnsupportedError(
                 f"Device {device.name!r} ({device.runtime}) is not at hand to measure copies from "
                 f"{src.name!r} to {dst.name!r}; give this link in the platform file."
             )
     if name == _HANDOVER:
+        if _is_cuda(src):
+            return stream_samples(src, dst)
         return handover_samples(Platform((src, dst)), 0, 1)
     if name == _FETCH:
         return fetch_samples(Platform((src, dst)), 0, 1, _FETCHED_BYTES)
     size = int(name.split()[2])
-    pinned = name.endswith("pinned")
-    return time_copies(_memory(src, pinned), _memory(dst, pinned), size)
-
-
-def _memory(device: Device, pinned: bool) -> Any:
-    """Return the TVM device that tensors of a device lie on; pinned host memory is one of its own."""
-    return tvm.device(_CUDA_HOST, 0) if pinned and device.is_cpu else runtime_device(device.runtime)
+    if not _is_cuda(src) and not _is_cuda(dst):
+        return time_copies(runtime_device(src.runtime), runtime_device(dst.runtime), size)
+    if src.is_cpu or dst.is_cpu:
+        return crossing_samples(src, dst, size)
+    # From one GPU to another by way of the host, as the lanes do it.
+    host = Device("host", host_target(), "cpu:0", usable_cores()[:1])
+    out, back = crossing_samples(src, host, size), crossing_samples(host, dst, size)
+    return tuple(map(sum, zip(out, back, strict=True)))
 
 
 def time_copies(source: Any, target: Any, size: int) -> tuple[float, ...]:
     """Return the times in ns of copies of ``size`` bytes between two TVM devices, after a first one."""
     data = tvm.runtime.empty((size,), "uint8", source)
     copied = tvm.runtime.empty((size,), "uint8", target)
-    on_host = (tvm.cpu().dlpack_device_type(), _CUDA_HOST)
-    gpu = target if source.dlpack_device_type() in on_host else source
+    gpu = target if source.dlpack_device_type() == tvm.cpu().dlpack_device_type() else source
     samples = []
     for _ in range(_COPIES + 1):
         begin = time.perf_counter_ns()

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...platform import Device
-from ...platform.targets import runtime_device
+from ...platform.targets import is_at_hand
 from ...scheduling.graph import TaskGraph
 from ...scheduling.problem import Int64Array
 
@@ -14,8 +14,7 @@ from ...scheduling.problem import Int64Array
 def needs_estimate(device: Device) -> bool:
     """Return whether a device is not at hand, so that its costs can only be estimated."""
     peaks = (device.peak_gflop_per_s, device.peak_gb_per_s)
-    absent = device.rpc_key is None and not runtime_device(device.runtime).exist
-    return absent and None not in peaks
+    return device.rpc_key is None and not is_at_hand(device) and None not in peaks
 
 
 def roofline_ns(graph: TaskGraph, device: Device) -> Int64Array:

@@ -18,12 +18,13 @@ from ...frontend.extract import Kernel
 from ...kernels import compute
 from ...kernels.implement import implement_kernel
 from ...platform import Device, Platform
-from ...platform.targets import device_target, runtime_device
+from ...platform.targets import device_target, is_at_hand, runtime_device
 from ...progress import Progress
 from ...scheduling.graph import TaskGraph
 from ...scheduling.problem import Int64Array
 from ..records.classes import class_of_pair
 from ..records.store import Record, RecordStore, median_and_spread
+from .gpu_timing import GpuCall, build_for_gpu, time_beside_on_gpu
 from .kernel_timing import kernel_of, operand_bytes, random_tensor, shape_texts
 from .lane_timing import Call, load_for_lanes, time_beside
 from .roofline import moved_bytes
@@ -70,11 +71,11 @@ def expected_slowdown(
 ) -> FloatArray:
     """Return how many times longer each task is expected to take than alone, shape (N, D), at least 1.
 
-    A device's neighbours are the other CPU devices that it shares no core with, the smallest first, as
-    many as fit beside each other: a device of all cores has none, and its times stay as they are. Each
-    neighbour is taken to work for the share of time that the graph's average parallelism on the device
-    and its neighbours (total work over the critical path; Brent, JACM 21(2), 1974) lets it, on what the
-    graph consists of; what the neighbours cost adds up.
+    A CPU device's neighbours are the others that it shares no core with, the smallest first, as many as
+    fit beside each other: a device of all cores has none, and its times stay as they are. Each neighbour
+    is taken to work for the share of time that the graph's average parallelism on the device and its
+    neighbours (total work over the critical path; Brent, JACM 21(2), 1974) lets it, on what the graph
+    consists of; what the neighbours cost adds up.
     """
     factors = np.ones(exec_ns.shape)
     measured = [neighbours(platform, index) for index in range(len(platform.devices))]
@@ -97,10 +98,21 @@ def expected_slowdown(
 
 
 def neighbours(platform: Platform, index: int) -> list[int]:
-    """Return the devices that can work beside a CPU device of this machine, and beside each other."""
+    """Return the devices of this machine that can work beside a device, and beside each other.
+
+    A GPU's streams have each other for neighbours. They are taken to leave the CPU alone.
+    """
     device = platform.devices[index]
     chosen: list[int] = []
-    if not device.is_cpu or device.rpc_key is not None:
+    if device.rpc_key is not None:
+        return chosen
+    if device.runtime.startswith("cuda:") and is_at_hand(device):
+        return [
+            other
+            for other, candidate in enumerate(platform.devices)
+            if other != index and candidate.runtime == device.runtime
+        ]
+    if not device.is_cpu:
         return chosen
     taken = set(device.cores)
     for other in sorted(range(len(platform.devices)), key=lambda i: len(platform.devices[i].cores)):
@@ -160,9 +172,10 @@ def measure_pair(device: Device, neighbour: Device, records: RecordStore) -> Pai
     if missing:
         calls = _calls(mine, device)
         others = _calls({name: _probe(name, neighbour) for name in NEIGHBOURS}, neighbour)
+        measure = time_beside if device.is_cpu else time_beside_on_gpu
         for name in dict.fromkeys(name for name, _ in missing):
             besides = ("nothing", *NEIGHBOURS)
-            timed = time_beside(calls[name], [others.get(beside) for beside in besides])
+            timed = measure(calls[name], [others.get(beside) for beside in besides])
             shapes = shape_texts(mine[name])
             for beside, samples in zip(besides, timed, strict=True):
                 key = keys[name, beside]
@@ -184,10 +197,21 @@ def measure_pair(device: Device, neighbour: Device, records: RecordStore) -> Pai
     )
 
 
-def _calls(probes: dict[str, Kernel], device: Device) -> dict[str, Call]:
-    functions = {name: kernel.function for name, kernel in probes.items()}
-    module = load_for_lanes({f"probe_{name}": function for name, function in functions.items()})
-    runtime = runtime_device(device.runtime)
+def _calls(probes: dict[str, Kernel], device: Device) -> dict[str, Any]:
+    functions = {f"probe_{name}": kernel.function for name, kernel in probes.items()}
+    runtime = runtime_device("cpu:0")
+    if not device.is_cpu:
+        built = build_for_gpu(functions)
+        return {
+            name: GpuCall(
+                built,
+                f"probe_{name}",
+                [random_tensor(ty, runtime) for ty in kernel.argument_types],
+                device,
+            )
+            for name, kernel in probes.items()
+        }
+    module = load_for_lanes(functions)
     return {
         name: Call(
             module.get_function(f"probe_{name}"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...platform import Device
+from ...platform.gpus import find_gpu
 from ...platform.machine import machine_id
 from ...platform.targets import runtime_device
 from .store import DeviceClass
@@ -35,5 +36,9 @@ def _machine(device: Device) -> str:
         return f"RPC key {device.rpc_key}"
     if device.is_cpu:
         return machine_id()
+    if device.runtime.startswith("cuda:"):
+        # What a kernel takes does not depend on the machine around the card.
+        gpu = find_gpu(device.runtime)
+        return "absent" if gpu is None else gpu.name
     runtime = runtime_device(device.runtime)
     return f"{runtime.device_name if runtime.exist else 'absent'} in {machine_id()}"

@@ -1,0 +1,308 @@
+"""The lanes compute the same with GPUs as without, wherever things are placed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tvm
+from tvm import relax
+
+from tests.gpu import fake
+from tests.gpu.modules import assert_agree, image, on_cpu, platform
+from tests.networks import recurrent_net, transformer
+from tests.runtime.modules import EXTENT, calling, flat, random_inputs, random_module
+from tvm_sphinx.errors import ArtifactError, GpuError, UnsupportedError
+from tvm_sphinx.platform import Device, Platform
+from tvm_sphinx.platform.gpus import find_gpu, find_gpus
+from tvm_sphinx.platform.targets import cuda_devices
+from tvm_sphinx.runtime.executable import ConcurrentExecutable
+from tvm_sphinx.runtime.gpu_compile import NVCC_VARIABLE
+from tvm_sphinx.runtime.gpu_plan import make_feeds
+
+pytestmark = pytest.mark.gpu
+
+#: How many times the modules of a quick run.
+_SCALE = int(os.environ.get("TVM_SPHINX_TEST_SCALE", "1"))
+_RUNS = int(os.environ.get("TVM_SPHINX_TEST_RUNS", "200"))
+
+
+@pytest.mark.parametrize("use_graphs", [True, False], ids=["graphs", "launches"])
+@pytest.mark.parametrize("seed", range(5 * _SCALE))
+def test_random_placements_agree_with_the_cpu(seed: int, use_graphs: bool) -> None:
+    module = random_module(seed, 14)
+    where = platform(1 + seed % 2, 1 + seed % 3, 1 + seed // 2 % 2)
+    expected = on_cpu(module)
+    executable = ConcurrentExecutable(image(module, where, seed=seed), use_graphs=use_graphs)
+    executable.delay_lanes(seed, 300_000)
+    for trial in range(4):
+        inputs = random_inputs(expected, trial)
+        assert_agree(executable.run(inputs), expected.run(inputs))
+
+
+@pytest.mark.parametrize("network", [transformer, recurrent_net])
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "mixed"])
+def test_networks_agree_with_the_cpu(network: Callable[[], Any], alone: bool) -> None:
+    small = {"layers": 1, "length": 5, "width": 16} if network is transformer else {"steps": 2}
+    module = network(**small)
+    expected = on_cpu(module)
+    executable = ConcurrentExecutable(image(module, platform(1, 2), device=1 if alone else None, seed=4))
+    inputs = random_inputs(expected)
+    assert_agree(executable.run(inputs), expected.run(inputs))
+
+
+def test_a_network_on_the_gpu_alone_is_one_graph_and_needs_no_other_thread() -> None:
+    executable = ConcurrentExecutable(image(random_module(2, 12), platform(), device=1))
+    (feed,) = make_feeds(executable.plan)
+    assert [segment.uses_streams for segment in feed.segments].count(True) == 1
+    assert executable.plan.cores == ()
+
+
+def test_branches_run_in_streams_of_their_own_with_events_between_them() -> None:
+    executable = ConcurrentExecutable(image(random_module(1, 20), platform(1, 3), seed=2))
+    kinds = {stream.role for stream in executable.plan.places.streams}
+    assert kinds == {"compute", "in", "out"}
+    assert sum(feed.num_events for feed in make_feeds(executable.plan)) >= 2
+
+
+def test_a_missing_event_is_seen(fake_gpu: Any) -> None:
+    """The fake finds what the plan is there to prevent: so the other tests say something."""
+    found = subprocess.run(
+        [sys.executable, "-m", "tests.gpu.lane_programs", "without_events"],
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 0, found.stderr
+    assert re.search("order|nothing has written", json.loads(found.stdout)["error"])
+
+
+def test_many_runs_take_no_more_memory() -> None:
+    executable = ConcurrentExecutable(image(random_module(3, 12), platform(1, 2), seed=1))
+    inputs = random_inputs(executable)
+    expected = flat(executable.run(inputs))
+
+    def free_bytes() -> int:
+        import ctypes
+
+        available, total = ctypes.c_size_t(), ctypes.c_size_t()
+        driver = ctypes.CDLL("libcuda.so.1")
+        context = ctypes.c_void_p()
+        assert driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0) == 0
+        assert driver.cuCtxSetCurrent(context) == 0
+        assert driver.cuMemGetInfo_v2(ctypes.byref(available), ctypes.byref(total)) == 0
+        return available.value
+
+    before = free_bytes(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(_RUNS):
+        for result, want in zip(flat(executable.run(inputs)), expected, strict=True):
+            np.testing.assert_array_equal(result, want)
+    assert free_bytes() == before[0]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before[1] < 8 << 10  # KiB
+
+
+def test_closing_gives_back_the_memory() -> None:
+    import ctypes
+    import gc
+
+    def free_bytes() -> int:
+        available, total = ctypes.c_size_t(), ctypes.c_size_t()
+        driver = ctypes.CDLL("libcuda.so.1")
+        context = ctypes.c_void_p()
+        assert driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0) == 0
+        assert driver.cuCtxSetCurrent(context) == 0
+        assert driver.cuMemGetInfo_v2(ctypes.byref(available), ctypes.byref(total)) == 0
+        return available.value
+
+    made = image(random_module(3, 12), platform(1, 2), device=1)
+    before = free_bytes()
+    executable = ConcurrentExecutable(made)
+    assert free_bytes() < before
+    del executable
+    gc.collect()
+    assert free_bytes() == before
+
+
+def test_an_error_on_the_cpu_reaches_the_caller_and_the_next_run_works() -> None:
+    fail = [True]
+
+    @tvm.register_global_func("tests.gpu.fail", override=True)
+    def maybe_fail(source: tvm.runtime.Tensor, result: tvm.runtime.Tensor) -> None:
+        if fail[0]:
+            raise IndexError("no such row: 17")
+        np.from_dlpack(result)[:] = np.from_dlpack(source)
+
+    x = np.linspace(-1, 1, EXTENT * EXTENT, dtype="float32").reshape(EXTENT, EXTENT)
+    where = platform(1, 1)
+    module = calling("tests.gpu.fail")
+    for seed in range(40):
+        try:
+            executable = ConcurrentExecutable(image(module, where, seed=seed))
+        except UnsupportedError:  # the packed function on the GPU
+            continue
+        if executable.plan.places.gpus:
+            break
+    for _ in range(4):
+        fail[0] = True
+        with pytest.raises(IndexError, match="no such row: 17"):
+            executable.run([x])
+        fail[0] = False
+        np.testing.assert_allclose(executable.run([x]).numpy(), np.maximum(x, 0) + np.exp(x), rtol=1e-5)
+
+
+def _run_for_ever(executable: ConcurrentExecutable, inputs: list[np.ndarray]) -> None:
+    while True:
+        executable.run(inputs)
+
+
+def test_ctrl_c_stops_runs_and_the_next_one_works() -> None:
+    executable = ConcurrentExecutable(image(random_module(3, 12), platform(1, 2), seed=1))
+    inputs = random_inputs(executable)
+    expected = flat(executable.run(inputs))
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            _run_for_ever(executable, inputs)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    for result, want in zip(flat(executable.run(inputs)), expected, strict=True):
+        np.testing.assert_array_equal(result, want)
+
+
+def test_traces_show_streams_and_copies() -> None:
+    executable = ConcurrentExecutable(image(random_module(1, 16), platform(1, 2), seed=3))
+    inputs = random_inputs(executable)
+    expected = flat(executable.run(inputs))
+    result, trace = executable.run_traced(inputs)
+    for one, want in zip(flat(result), expected, strict=True):
+        np.testing.assert_array_equal(one, want)
+    assert {"kernel", "copy", "stage"} <= {step.kind for step in trace.steps}
+    program = executable.plan.program
+    for index, step in enumerate(trace.steps):
+        assert 0 <= step.begin_ns <= step.end_ns
+        for producer in program.producers(index):
+            same_clock = trace.steps[producer].device == step.device and step.kind == "kernel"
+            if same_clock and trace.steps[producer].kind == "kernel":
+                assert trace.steps[producer].end_ns <= step.begin_ns
+    rows = [e["args"]["name"] for e in json.loads(trace.to_chrome())["traceEvents"] if e["ph"] == "M"]
+    assert any(row.startswith("gpu0.1 (stream") for row in rows)
+    assert any("copies" in row for row in rows)
+
+
+def test_an_artifact_runs_in_another_process_without_a_compiler(tmp_path: Path) -> None:
+    module = random_module(6, 14)
+    executable = ConcurrentExecutable(image(module, platform(1, 2), seed=2))
+    inputs = random_inputs(executable)
+    executable.save(tmp_path / "model.sphinx")
+    np.savez(tmp_path / "inputs.npz", *inputs)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.gpu.lane_programs", "load", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": "", NVCC_VARIABLE: "/nonexistent"},
+    )
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "outputs.npz") as outputs:
+        for result, want in zip(outputs.values(), flat(executable.run(inputs)), strict=True):
+            np.testing.assert_array_equal(result, want)
+
+
+def test_kernels_for_another_architecture_are_refused(fake_gpu: Any) -> None:
+    made = image(random_module(2, 6), platform(), device=1)
+    other = bytearray(made.gpu.images[0])
+    other[18] = 190  # ELF machine of a cubin, which the fake does not run
+    images = (bytes(other), *made.gpu.images[1:])
+    with pytest.raises(
+        GpuError, match=r"another GPU than cuda:0, .* \(sm_\d+\): compile the model for it"
+    ):
+        ConcurrentExecutable(replace(made, gpu=replace(made.gpu, images=images)))
+
+
+def test_too_little_memory_names_what_it_is_for() -> None:
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", relax.TensorType([1, 1], "float32"))
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            wide = builder.emit(relax.op.broadcast_to(x, (100_000, 2_000_000)))
+            high = builder.emit(relax.op.nn.softmax(wide))
+            output = builder.emit_output(relax.op.sum(high))
+        builder.emit_func_output(output)
+    made = image(builder.finalize(), platform(), device=1)
+    with pytest.raises(
+        GpuError, match=r"Expected 1600000000000 bytes for the tensors between kernels on cuda:0; \d+ of"
+    ):
+        ConcurrentExecutable(made)
+
+
+def test_capacity_of_the_platform_holds_with_weights() -> None:
+    where = platform()
+    limited = Platform((where.devices[0], replace(where.devices[1], memory_bytes=100)))
+    with pytest.raises(
+        UnsupportedError, match=r"at most 100 bytes on cuda:0 .* for weights and \d+ for tensors"
+    ):
+        image(random_module(3, 12), limited, device=1)
+
+
+def test_a_gpu_that_is_not_there_is_named() -> None:
+    where = platform()
+    far = Platform((where.devices[0], Device("far", cuda_devices()[0], "cuda:7")))
+    with pytest.raises(GpuError, match=rf"with GPU cuda:7; this one has {len(find_gpus())}"):
+        ConcurrentExecutable(image(random_module(2, 6), far, device=1))
+
+
+def test_a_missing_compiler_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(NVCC_VARIABLE, "/nonexistent/nvcc")
+    with pytest.raises(UnsupportedError, match="pip install 'cuda-toolkit"):
+        image(random_module(2, 6), platform(), device=1)
+
+
+def test_missing_code_is_refused() -> None:
+    made = image(random_module(2, 6), platform(), device=1)
+    with pytest.raises(ArtifactError, match="there is no code"):
+        ConcurrentExecutable(replace(made, gpu=replace(made.gpu, functions={})))
+
+
+def test_gpus_are_described() -> None:
+    gpus = find_gpus()
+    assert gpus
+    assert find_gpu("cuda:0") == gpus[0]
+    assert find_gpu("cuda:63") is None
+    assert gpus[0].arch in cuda_devices()[0]
+    assert gpus[0].memory_bytes > 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("fork", "forked"),
+        ("fault", r"CUDA_ERROR_ILLEGAL_ADDRESS .* in one of the steps from copy_in.* to "),
+        ("fault_then_run", r"lost since an error of its GPU: CUDA_ERROR_ILLEGAL_ADDRESS"),
+        ("no_driver", "no NVIDIA driver is installed"),
+    ],
+)
+def test_what_ends_the_use_of_a_gpu_is_one_error(name: str, message: str, fake_gpu: Any) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.gpu.lane_programs", name],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["type"] == "GpuError"
+    assert re.search(message, said["error"]), said["error"]
+
+
+def test_the_fake_is_asked() -> None:
+    assert fake.__file__

@@ -1,0 +1,126 @@
+"""Compile CUDA source to the machine code of one kind of GPU, with NVIDIA's compiler. [TVM]"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from ..errors import NoCodeError, UnsupportedError, cause_of
+from ..kernels.implement import implement_kernel
+from .gpu_kernels import GpuFunction, generate_cuda
+from .kernels import build_folder
+
+#: Environment variable with the path of nvcc, where it is not on the search path.
+NVCC_VARIABLE = "TVM_SPHINX_NVCC"
+# As TVM compiles its own sources, but for fast math: operators of half and bfloat16 are TVM's.
+_FLAGS = (
+    "--cubin",
+    "-O3",
+    "-std=c++17",
+    "-U__CUDA_NO_HALF_OPERATORS__",
+    "-U__CUDA_NO_HALF_CONVERSIONS__",
+    "-U__CUDA_NO_BFLOAT16_OPERATORS__",
+    "-U__CUDA_NO_BFLOAT16_CONVERSIONS__",
+    "-U__CUDA_NO_BFLOAT162_OPERATORS__",
+    "-U__CUDA_NO_BFLOAT162_CONVERSIONS__",
+    "--expt-relaxed-constexpr",
+)
+# The same kernels are compiled to be timed, and then for each program that they are part of.
+_MOST_REMEMBERED = 4096
+
+
+Compiled = tuple[tuple[bytes, ...], dict[str, tuple[int, GpuFunction]]]
+
+
+def compile_for_gpus(kernels: Mapping[str, Any], fast_math: bool = False) -> Compiled:
+    """Return images of machine code, and for each PrimFunc its image and how to run it.
+
+    Parameters
+    ----------
+    kernels
+        PrimFuncs by name, each of which carries its CUDA target. Those that are not scheduled are.
+    fast_math
+        Whether to let the compiler take approximations for the functions of floats.
+
+    Raises
+    ------
+    NoCodeError
+        If TVM refuses a kernel.
+    UnsupportedError
+        If there is no nvcc, or it does not know a target's architecture.
+    """
+    found: dict[str, tuple[int, GpuFunction]] = {}
+    sources: dict[tuple[str, str], int] = {}  # (source, architecture) -> image
+    for name, function in kernels.items():
+        target = function.attrs["target"]
+        code = generate_cuda(implement_kernel(function, target), target)
+        key = code.source, str(target.attrs["arch"])
+        found[name] = sources.setdefault(key, len(sources)), code.function
+    if not found:
+        return (), {}
+    nvcc = find_nvcc()
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        images = pool.map(lambda key: compile_cubin(*key, nvcc, fast_math), sources)
+        return tuple(images), found
+
+
+def find_nvcc() -> str:
+    """Return the path of NVIDIA's compiler.
+
+    Raises
+    ------
+    UnsupportedError
+        If there is none, with the command that installs it.
+    """
+    named = os.environ.get(NVCC_VARIABLE)
+    found = shutil.which(named) if named else shutil.which("nvcc") or _nvcc_of_wheel()
+    if found is None and named is None and os.access("/usr/local/cuda/bin/nvcc", os.X_OK):
+        found = "/usr/local/cuda/bin/nvcc"
+    if found is None:
+        where = f"{named!r} of {NVCC_VARIABLE} is none" if named else "none is found"
+        raise UnsupportedError(
+            f"Expected NVIDIA's compiler nvcc to compile kernels for a GPU; {where}. "
+            f"Install it with: pip install 'cuda-toolkit[nvcc,cccl]==13.0.*'"
+        )
+    return found
+
+
+def _nvcc_of_wheel() -> str | None:
+    """Return the nvcc that NVIDIA's wheels brought, which is not on the search path."""
+    spec = importlib.util.find_spec("nvidia")
+    for folder in spec.submodule_search_locations or () if spec else ():
+        for path in sorted(Path(folder).glob("cu*/bin/nvcc"), reverse=True):
+            if os.access(path, os.X_OK):
+                return str(path)
+    return None
+
+
+@functools.lru_cache(maxsize=_MOST_REMEMBERED)
+def compile_cubin(source: str, arch: str, nvcc: str, fast_math: bool = False) -> bytes:
+    """Return the machine code of CUDA source for an architecture such as ``"sm_90"``.
+
+    Raises
+    ------
+    NoCodeError
+        If the compiler refuses the source, with what it says.
+    """
+    if not re.fullmatch(r"sm_\d+[af]?", arch):
+        raise UnsupportedError(f"Expected a GPU architecture such as 'sm_90'; got {arch!r}.")
+    with build_folder() as folder:
+        code, image = Path(folder) / "kernels.cu", Path(folder) / "kernels.cubin"
+        code.write_text(source, encoding="utf-8")
+        fast = ["--use_fast_math"] if fast_math else []
+        command = [nvcc, *_FLAGS, *fast, f"-arch={arch}", "-o", str(image), str(code)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            said = cause_of(RuntimeError(done.stderr or done.stdout))
+            raise NoCodeError(f"{nvcc!r} cannot compile kernels for {arch}: {said}")
+        return image.read_bytes()

@@ -1,0 +1,116 @@
+"""What an executable holds for GPUs: machine code, how to launch it, weights. [TVM]"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArtifactError
+from .gpu_kernels import GpuFunction, Launch
+from .program import Buffer, LaneProgram, TensorView
+from .tensors import aligned_bytes
+
+
+@dataclass(frozen=True)
+class GpuParts:
+    """Parts for the GPUs of a program.
+
+    Parameters
+    ----------
+    images
+        Machine code, as NVIDIA's driver loads it.
+    functions
+        For each function that a step of a GPU calls its image and how to run it.
+    weights
+        For each GPU's memory a uint8 tensor with the weights where the plan puts them.
+    """
+
+    images: tuple[bytes, ...] = ()
+    functions: dict[str, tuple[int, GpuFunction]] = field(default_factory=dict)
+    weights: dict[str, Any] = field(default_factory=dict)
+
+    def manifest(self) -> dict[str, Any]:
+        """Return all but the members, JSON-serialisable."""
+        return {
+            "num_images": len(self.images),
+            "weights": sorted(self.weights),
+            "functions": {
+                name: {
+                    "image": image,
+                    "launches": [launch.to_json() for launch in function.launches],
+                    "workspaces": list(function.workspaces),
+                }
+                for name, (image, function) in self.functions.items()
+            },
+        }
+
+    def members(self) -> dict[str, bytes]:
+        """Return the members by name."""
+        images = {_image_member(number): image for number, image in enumerate(self.images)}
+        weights = {
+            _weights_member(memory): np.from_dlpack(tensor).tobytes()
+            for memory, tensor in self.weights.items()
+        }
+        return {**images, **weights}
+
+    @classmethod
+    def restore(cls, manifest: Mapping[str, Any], members: Mapping[str, bytes]) -> GpuParts:
+        """Rebuild the parts from `manifest` and `members`.
+
+        Raises
+        ------
+        ArtifactError
+            If a function refers to an image that is not there.
+        KeyError, TypeError
+            If something is missing.
+        """
+        images = tuple(members[_image_member(number)] for number in range(manifest["num_images"]))
+        functions = {}
+        for name, content in manifest["functions"].items():
+            if not 0 <= content["image"] < len(images):
+                raise ArtifactError(
+                    f"function {name!r} lies in image {content['image']}, which is not there."
+                )
+            launches = tuple(Launch.from_json(launch) for launch in content["launches"])
+            functions[name] = (content["image"], GpuFunction(launches, tuple(content["workspaces"])))
+        weights = {
+            memory: aligned_copy(members[_weights_member(memory)]) for memory in manifest["weights"]
+        }
+        return cls(images, functions, weights)
+
+
+def _image_member(number: int) -> str:
+    return f"kernels{number}.cubin"
+
+
+def _weights_member(memory: str) -> str:
+    return f"weights.{memory.replace(':', '')}.bin"
+
+
+def aligned_copy(content: bytes) -> Any:
+    """Return bytes as an aligned uint8 tensor."""
+    tensor = aligned_bytes(len(content))
+    np.from_dlpack(tensor)[: len(content)] = np.frombuffer(content, dtype=np.uint8)
+    return tensor
+
+
+def with_workspaces(program: LaneProgram, functions: Mapping[str, GpuFunction]) -> LaneProgram:
+    """Return a program whose GPU steps have the workspaces of their functions as further results."""
+    buffers, tensors, steps = list(program.buffers), list(program.tensors), []
+    for step in program.steps:
+        sizes = functions[step.function].workspaces if step.function in functions else ()
+        if not sizes or step.kind != "kernel":
+            steps.append(step)
+            continue
+        memory = buffers[tensors[step.operands[0]].buffer].memory
+        added = []
+        for size in sizes:
+            buffers.append(Buffer("arena", len(buffers), size, memory))
+            tensors.append(TensorView(len(buffers) - 1, (size,), "uint8"))
+            added.append(len(tensors) - 1)
+        operands, count = (*step.operands, *added), step.num_outputs + len(added)
+        steps.append(replace(step, operands=operands, num_outputs=count))
+    return replace(program, buffers=tuple(buffers), tensors=tuple(tensors), steps=tuple(steps))
