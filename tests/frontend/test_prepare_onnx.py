@@ -17,15 +17,15 @@ from tvm_sphinx.frontend.prepare_onnx import needs_folding, prepare_onnx
 
 HEADER = '<ir_version: 8, opset_import: ["" : 17]>'
 #: What exporters write to flatten all but the batch.
-FLATTEN = """flatten ({kind}[N, 3, "x:W"] "in:0", {kind}[N, 2] other) => ({kind}[N, K] y, {kind}[N, 2] z) {{
-    s = Shape("in:0")
+FLATTEN = """flatten ({kind}[N, 3, W] data, {kind}[N, 2] other) => ({kind}[N, K] y, {kind}[N, 2] z) {{
+    s = Shape(data)
     zero = Constant<value = int64 {{0}}>()
     n = Gather(s, zero)
     axes = Constant<value = int64[1] {{0}}>()
     lead = Unsqueeze(n, axes)
     rest = Constant<value = int64[1] {{-1}}>()
     shape = Concat<axis = 0>(lead, rest)
-    y = Reshape("in:0", shape)
+    y = Reshape(data, shape)
     z = Identity(other)
 }}"""
 
@@ -35,8 +35,7 @@ def _parsed(text: str) -> onnx.ModelProto:
 
 
 def _flatten(kind: str = "float") -> onnx.ModelProto:
-    text = FLATTEN.format(kind=kind).replace('"in:0"', "data").replace('"x:W"', "W")
-    model = _parsed(text)
+    model = _parsed(FLATTEN.format(kind=kind))
     # Names that the text form does not take.
     model.graph.input[0].name = "in:0"
     for node in model.graph.node:
@@ -123,9 +122,8 @@ def test_a_missing_package_is_named(monkeypatch: Any, kind: str, package: str) -
 def test_folded_model_computes_what_onnx_runtime_computes() -> None:
     model = _flatten()
     for value in model.graph.input:
-        for dim, extent in zip(
-            value.type.tensor_type.shape.dim, (2, 3 if value.name == "in:0" else 2, 4)
-        ):
+        extents = (2, 3, 4) if value.name == "in:0" else (2, 2)
+        for dim, extent in zip(value.type.tensor_type.shape.dim, extents, strict=True):
             dim.dim_value = extent
     feeds = {"in:0": np.random.rand(2, 3, 4).astype("f"), "other": np.ones((2, 2), np.float32)}
     for got, want in zip(evaluate(model, feeds), onnx_runtime(model, feeds), strict=True):

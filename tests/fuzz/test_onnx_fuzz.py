@@ -1,4 +1,4 @@
-"""A sample of the random ONNX graphs that ``python -m tests.fuzz.run`` draws, in a process that may die."""
+"""A sample of the random ONNX graphs of ``python -m tests.fuzz.run``, in a process that may die."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Converters of ONNX operators that TVM's importer gets wrong for some types, shapes or attributes. [TVM]"""
+"""Converters of ONNX operators that TVM gets wrong for some types, shapes or attributes. [TVM]"""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def _first_largest(node: Node, data: Any, axis: int) -> Any:
 
 
 def _roi_align(node: Node) -> Any:
-    """RoiAlign; ``half_pixel`` moves the regions by half a pixel of the data, whatever their own scale is."""
+    """RoiAlign; ``half_pixel`` moves regions by half a pixel of the data, whatever their own scale."""
     data, regions, batch = (node.required(number) for number in range(3))
     if node.text("mode", "avg") != "avg":
         raise node.error("expected mode 'avg'; runtimes do not agree on what 'max' means")
@@ -164,7 +164,7 @@ def _roi_align(node: Node) -> Any:
 
 
 def _slice(node: Node) -> Any:
-    """Slice between known bounds, as NumPy does: what is out of range is cut off, and may leave nothing."""
+    """Slice between known bounds as NumPy does: out of range is cut off, and may leave nothing."""
     data = node.required(0)
     if node.opset < 10:
         parts = [node.attributes.get(name) for name in ("starts", "ends", "axes")]

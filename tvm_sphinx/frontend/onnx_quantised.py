@@ -65,7 +65,7 @@ def _scaled(node: Node, data: Any, scale: Any, axis: int) -> Any:
 def _saturate(
     node: Node, real: Any, zero: Any, dtype: str, bounds: tuple[int, int] | None = None
 ) -> Any:
-    """Return real numbers, rounded half to even and moved by a zero point, within the range of a type."""
+    """Return real numbers rounded half to even, moved by a zero point, within the range of a type."""
     least, most = bounds or _range(node, dtype)
     whole = node.emit(_op.round(real))
     if zero is not None:

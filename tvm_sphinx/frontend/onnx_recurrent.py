@@ -32,7 +32,7 @@ class Cell:
     hidden
         Size of the state.
     recurrent, recurrent_bias
-        Transposed weights of the state, (hidden, gates x hidden), and their bias, None where there is none.
+        Transposed weights of the state, (hidden, gates x hidden), and their bias or None.
     peepholes
         (3 x hidden,), or None.
     activations

@@ -1,4 +1,4 @@
-"""Let functions return tensors alone: shapes and numbers as tensors of int64, and nothing for None. [TVM]"""
+"""Let functions return tensors alone: shapes and numbers as tensors, and nothing for None. [TVM]"""
 
 from __future__ import annotations
 
