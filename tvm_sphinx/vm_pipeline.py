@@ -7,10 +7,11 @@ import warnings
 from dataclasses import replace
 from typing import Any
 
-from ._tvm import relax, tvm
+from ._tvm import tvm
 from .cost.choose.costing import cost_kernels
 from .cost.table import build_problem
 from .errors import UnsupportedError
+from .frontend.default_pipeline import run_default_pipeline
 from .frontend.extract import extract_task_graph
 from .frontend.lower import lower_for_platform
 from .pipeline import find_schedule
@@ -60,9 +61,9 @@ class ScheduleForVM:
             costs = cost_kernels(extraction, platform, records, sources)
         except UnsupportedError as error:
             warnings.warn(f"tvm-sphinx leaves the module to TVM's pipeline: {error}", stacklevel=2)
-            fallback = target or device_target(platform.devices[platform.host_index])
-            with fallback:
-                return relax.get_default_pipeline(fallback)(mod)
+            return run_default_pipeline(
+                mod, target or device_target(platform.devices[platform.host_index])
+            )
         problem = build_problem(extraction.graph, platform, costs.table, concurrent=False)
         found = find_schedule(problem, self.asked)
         annotated = annotate_schedule(extraction, found.best, platform, costs.choices.function)

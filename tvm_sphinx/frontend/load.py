@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .._tvm import relax, tvm
-from ..errors import EnvironmentMismatchError, ModelError, known_choices
+from ..errors import EnvironmentMismatchError, ModelError, SphinxError, known_choices
 from .record_origins import recording_torch
 from .signature import Signature, function_signature, onnx_signature, torch_signature
 from .tensor_outputs import with_tensor_outputs
@@ -155,7 +155,7 @@ def _from_onnx(model: Any, where: str, input_shapes: Mapping[str, Sequence[int]]
 
 def _from_torch(program: Any, where: str) -> Any:
     torch = _need("torch", where)
-    from tvm.relax.frontend.torch import from_exported_program
+    from .import_torch import import_program
 
     if not isinstance(program, torch.export.ExportedProgram):
         raise ModelError(
@@ -164,10 +164,10 @@ def _from_torch(program: Any, where: str) -> Any:
         )
     try:
         with recording_torch() as log:
-            module = from_exported_program(
-                program, keep_params_as_input=False, no_bind_return_tuple=True
-            )
+            module = import_program(program)
         return log.origins.attach(module, "main")
+    except SphinxError as error:
+        raise ModelError(f"Cannot import {where}: {error}") from error
     except Exception as error:  # the importer raises TVM's, torch's and Python's errors alike
         raise ModelError(f"TVM cannot import {where}: {_first_line(error)}") from error
 

@@ -13,6 +13,7 @@ from ..platform.targets import device_target
 from .fold_constants import FoldConstants
 from .load import entry_function, public_functions
 from .origins import FuseNamedOps
+from .safe_operators import make_safe
 
 
 def lower_to_kernels(
@@ -65,6 +66,7 @@ def lower_to_kernels(
         transform.CanonicalizeBindings(),
         transform.DeadCodeElimination(list(dict.fromkeys(public))),
     ]
+    module = make_safe(module)
     try:
         with target:
             return tvm.transform.Sequential(passes)(module)

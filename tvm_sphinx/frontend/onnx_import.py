@@ -18,13 +18,15 @@ from tvm.relax.frontend.onnx import onnx_frontend
 
 from .._tvm import relax, tvm
 from ..errors import ModelError, SphinxError, cause_of
-from . import onnx_operators, onnx_quantised, onnx_recurrent
+from . import onnx_indexing, onnx_operators, onnx_quantised, onnx_recurrent
 from .onnx_node import MICROSOFT, STANDARD, Converter, Node
+from .onnx_types import check_type, inferred_types
 from .record_origins import OriginLog, holds_tensors, onnx_operator, recording
 
 #: Converters by domain and operator; those that are not here are TVM's.
 CONVERTERS: dict[tuple[str, str], Converter] = {
     **onnx_operators.CONVERTERS,
+    **onnx_indexing.CONVERTERS,
     **onnx_recurrent.CONVERTERS,
     **onnx_quantised.CONVERTERS,
 }
@@ -101,6 +103,7 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
     def __init__(self, model: Any, shapes: Mapping[str, list[int]] | None, log: OriginLog) -> None:
         super().__init__(dict(shapes or {}), "float32", keep_params_in_input=False, sanitize=False)
         self._log = log
+        self._types = inferred_types(model)
         self._opsets = {entry.domain: int(entry.version) for entry in model.opset_import}
 
     def opset_of(self, domain: str) -> int:
@@ -117,6 +120,7 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
             try:
                 with self._log.converting(onnx_operator(node)):
                     self._convert_node(node)
+                    self._check_outputs(node)
                     self._name_outputs(node)
             except SphinxError:
                 raise
@@ -140,6 +144,13 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
                 )
             if name:
                 self._nodes[name] = value
+
+    def _check_outputs(self, node: Any) -> None:
+        """Compare what a node has become with what ONNX says of it."""
+        where = f"{_shown(_domain(node), node.op_type)} (node {node.name!r})"
+        for name in node.output:
+            if name:
+                check_type(self._nodes.get(name), self._types.get(name), where)
 
     def _name_outputs(self, node: Any) -> None:
         """Give what a node makes variables of their own, which then carry its name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._tvm import tirx, tvm
+from .compilable import is_compilable
 from .schedule import schedule_kernel
 
 
@@ -13,14 +14,18 @@ def implement_kernel(function: Any, target: Any) -> Any:
 
     A CPU kernel takes our schedule rules (`tvm_sphinx.kernels`) for the target's ``num-cores`` threads,
     a GPU kernel TVM's default schedules (dlight), which bind threads. A function that is scheduled
-    already, or that no rule fits, keeps the loops that it has.
+    already, that no rule fits, or of which TVM cannot generate code once it is scheduled, keeps the
+    loops that it has.
     """
     function = function.with_attr("target", target)
     if "gpu" in [str(key) for key in target.keys]:
         return _schedule_for_gpu(function, target)
     cores = int(target.attrs.get("num-cores") or 1)
     scheduled = schedule_kernel(function, target, cores)
-    return function if scheduled is None else scheduled.with_attr("target", target)
+    if scheduled is None:
+        return function
+    scheduled = scheduled.with_attr("target", target)
+    return scheduled if is_compilable(scheduled, target) else function
 
 
 def _schedule_for_gpu(function: Any, target: Any) -> Any:

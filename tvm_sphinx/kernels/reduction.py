@@ -255,6 +255,8 @@ def _kept_axis(sch: s_tir.Schedule, block: SBlockRV) -> int | None:
     if position is None or int(stmt.iter_vars[position].dom.extent) == 1:
         return None
     for region in stmt.reads:
+        if not region.region:
+            continue  # an operand of one number
         index = region.region[-1].min
         terms = (index.a, index.b) if isinstance(index, tirx.Add) else (index,)
         if any(term.same_as(last) for term in terms):

@@ -8,6 +8,7 @@ from .._tvm import relax, tvm
 from ..cost.measure.kernels import MeasureConfig, measure_kernels
 from ..cost.records.store import RecordStore, median_and_spread
 from ..errors import PlatformError, UnsupportedError, cause_of
+from ..frontend.default_pipeline import compile_default
 from ..frontend.extract import Kernel
 from ..frontend.signature import Interface
 from ..platform import Device, Platform
@@ -43,8 +44,7 @@ def build_fallback(
     device = fastest_device(platform, config)
     target = device_target(device)
     try:
-        pipeline = relax.get_default_pipeline(target)
-        executable = tvm.compile(module, target=target, relax_pipeline=pipeline)
+        executable = compile_default(module, target)
     except Exception as error:  # TVM raises many types
         raise UnsupportedError(
             f"{reason} Nor can TVM compile the whole model for {device.name!r}: {cause_of(error)}"

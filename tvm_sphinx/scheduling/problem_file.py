@@ -45,7 +45,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ProblemError, known_choices
-from .integers import frozen_int64, is_whole
+from .integers import MAX_TOTAL, frozen_int64, is_whole
 from .json_file import read_json
 from .problem import CANNOT_RUN, UNLIMITED, Int64Array, SchedulingProblem
 from .problem_import import import_dagbench, import_dnn_partitioning
@@ -207,7 +207,13 @@ def _link_tables(content: dict[str, Any], devices: tuple[str, ...]) -> tuple[Any
                 raise ProblemError(f"Expected a link from {devices[src]!r} to {devices[dst]!r}.")
             for row, size in enumerate(sizes.tolist() if src != dst else ()):
                 latency_ns, bytes_per_s = links[src, dst]
-                tables[row, src, dst] = latency_ns - (-size * 10**9 // bytes_per_s)
+                copy_ns = latency_ns - (-size * 10**9 // bytes_per_s)
+                if copy_ns >= MAX_TOTAL:
+                    raise ProblemError(
+                        f"Expected a copy of {size} bytes over the link from {devices[src]!r} to "
+                        f"{devices[dst]!r} to take less than 2**62 ns; got {copy_ns}."
+                    )
+                tables[row, src, dst] = copy_ns
     return classes, tables
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from tvm.s_tir.meta_schedule.database import MemoryDatabase, TuningRecord
 from tvm.s_tir.meta_schedule.runner import RunnerResult
 
+from ..cost.measure.divisors import divisor_operands
 from ..kernels.implement import implement_kernel
 from ..platform.machine import usable_cores
 from ..platform.targets import device_target
@@ -78,6 +79,7 @@ class KernelSearch:
             timed.reuse_bytes,
             library,
             sample_ms,
+            divisor_operands(timed.function),
         )
 
     def generate(self, count: int) -> list[Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..cost.choose.agreement import agree
 from ..cost.measure.cache_state import copy_of
-from ..cost.measure.kernel_timing import random_tensor
+from ..cost.measure.kernel_timing import random_operands
 from ..cost.measure.lane_timing import time_in_lane
 from ..platform import Device
 from ..platform.targets import runtime_device
@@ -45,6 +45,8 @@ class TimingJob:
         Library of an implementation whose numbers are taken for right.
     sample_ms
         How long a candidate is timed.
+    divisors
+        See `tvm_sphinx.cost.measure.divisors.divisor_operands`.
     """
 
     key: str
@@ -54,6 +56,7 @@ class TimingJob:
     reuse_bytes: int
     reference: bytes
     sample_ms: float
+    divisors: frozenset[int] = frozenset()
 
 
 @dataclass
@@ -89,7 +92,7 @@ def build(function: Any) -> bytes:
 def prepare(job: TimingJob) -> None:
     """Make the operands of a job, and compute with its reference what is expected of candidates."""
     ready = _Ready(job)
-    ready.initial = [random_tensor(ty, runtime_device("cpu:0")) for ty in job.argument_types]
+    ready.initial = random_operands(job.argument_types, job.divisors, runtime_device("cpu:0"))
     operands = [copy_of(tensor) for tensor in ready.initial]
     reference = load_kernels(job.reference).get_function(SYMBOL)
     time_in_lane(reference, operands, job.device, min_ns=1)

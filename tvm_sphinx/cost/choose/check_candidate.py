@@ -10,7 +10,8 @@ from ...errors import NoCodeError, cause_of
 from ...frontend.extract import Kernel
 from ...platform import Device
 from ...platform.targets import device_target, runtime_device
-from ..measure.kernel_timing import random_tensor, shape_texts
+from ..measure.divisors import divisor_operands
+from ..measure.kernel_timing import random_operands, shape_texts
 from ..measure.lane_timing import load_for_lanes, time_in_lane
 from ..measure.sampling import host_load
 from ..records.classes import class_of
@@ -63,7 +64,9 @@ def _try(kernel: Kernel, function: Any, reference: Any, device: Device) -> tuple
     results = []
     samples: tuple[int, ...] = ()
     for name in ("reference", "candidate"):
-        operands = [random_tensor(ty, runtime_device("cpu:0")) for ty in kernel.argument_types]
+        operands = random_operands(
+            kernel.argument_types, divisor_operands(kernel.function), runtime_device("cpu:0")
+        )
         samples = time_in_lane(module.get_function(name), operands, device, min_ns=1)
         results.append([operand.numpy() for operand in operands])
     if not agree(results[1], results[0]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -17,6 +17,7 @@ from ...kernels.implement import implement_kernel
 from ...platform import Device
 from ...platform.targets import device_target, runtime_device
 from ...runtime.kernels import generate_code
+from .divisors import divisor_operands
 from .gpu_timing import GpuCall, build_for_gpu, sample_on_gpu
 from .hosts import Host, LocalHost
 from .lane_timing import Call, load_for_lanes, sample_in_lane
@@ -108,7 +109,7 @@ class LocalBench:
             function = module.get_function(symbol)
         if self.device.runtime.startswith("cuda:"):
             host = runtime_device("cpu:0")
-            operands = [random_tensor(ty, host) for ty in kernel.argument_types]
+            operands = random_operands(kernel.argument_types, divisor_operands(kernel.function), host)
             return sample_on_gpu(
                 GpuCall(module, symbol, operands, self.device),
                 self.config.goal,
@@ -117,7 +118,7 @@ class LocalBench:
                 reuse_bytes=kernel.reuse_bytes,
             )
         runtime = runtime_device(self.device.runtime)
-        operands = [random_tensor(ty, runtime) for ty in kernel.argument_types]
+        operands = random_operands(kernel.argument_types, divisor_operands(kernel.function), runtime)
         if not self.device.is_cpu:
             return evaluate(module, symbol, operands, runtime, self.config.goal, self.host.switches)
         return sample_in_lane(
@@ -227,7 +228,22 @@ def operand_bytes(kernel: Kernel) -> int:
     return sum(tensor_bytes(ty) for ty in kernel.argument_types)
 
 
-def random_tensor(ty: Any, device: Any) -> Any:
+def random_operands(types: Sequence[Any], divisors: Collection[int], device: Any) -> list[Any]:
+    """Return a tensor for each type, see `random_tensor`: ones where integers are divided by.
+
+    Parameters
+    ----------
+    types
+        Relax types of a kernel's arguments.
+    divisors
+        Their positions, see `tvm_sphinx.cost.measure.divisors.divisor_operands`.
+    device
+        Of TVM's runtime.
+    """
+    return [random_tensor(ty, device, int(number in divisors)) for number, ty in enumerate(types)]
+
+
+def random_tensor(ty: Any, device: Any, integer: int = 0) -> Any:
     """Return a tensor of a Relax type: floats in [0.5, 1), so that none is denormal; integers are 0.
 
     Zero is a valid index into any tensor, so kernels that gather stay inside their operands.
@@ -239,7 +255,7 @@ def random_tensor(ty: Any, device: Any) -> Any:
         values = rng.uniform(0.5, 1.0, shape).astype(dtype)
         return tvm.runtime.tensor(values, device)
     tensor = tvm.runtime.empty(shape, dtype, device)
-    tensor.copyfrom(np.zeros(shape, dtype="uint8" if dtype == "bool" else dtype).astype(dtype))
+    tensor.copyfrom(np.full(shape, integer, dtype="uint8" if dtype == "bool" else dtype).astype(dtype))
     return tensor
 
 

@@ -20,8 +20,9 @@ from ...frontend.extract import Kernel
 from ...platform import Device
 from ...platform.targets import device_target
 from ...runtime.kernels import build_folder, find_linker, generate_code, linking
+from .divisors import divisor_operands
 from .hosts import Host, RemoteHost
-from .kernel_timing import NO_SAMPLES, MeasureConfig, evaluate, random_tensor
+from .kernel_timing import NO_SAMPLES, MeasureConfig, evaluate, random_operands
 from .sampling import Samples
 
 _SESSION_TIMEOUT_S = 600
@@ -170,7 +171,9 @@ class RemoteBench:
         if self.device.is_cpu and kernel.reuse_bytes:
             options["f_preproc"] = "cache_flush_cpu_non_first_arg"
         with self._reaching(f"kernel {kernel.id} was timed"):
-            operands = [random_tensor(ty, self.runtime) for ty in kernel.argument_types]
+            operands = random_operands(
+                kernel.argument_types, divisor_operands(kernel.function), self.runtime
+            )
             return evaluate(
                 module,
                 symbol,

@@ -24,8 +24,9 @@ from ...scheduling.graph import TaskGraph
 from ...scheduling.problem import Int64Array
 from ..records.classes import class_of_pair
 from ..records.store import Record, RecordStore, median_and_spread
+from .divisors import divisor_operands
 from .gpu_timing import GpuCall, build_for_gpu, time_beside_on_gpu
-from .kernel_timing import kernel_of, operand_bytes, random_tensor, shape_texts
+from .kernel_timing import kernel_of, operand_bytes, random_operands, shape_texts
 from .lane_timing import Call, load_for_lanes, time_beside
 from .roofline import moved_bytes
 from .sampling import host_load
@@ -206,7 +207,7 @@ def _calls(probes: dict[str, Kernel], device: Device) -> dict[str, Any]:
             name: GpuCall(
                 built,
                 f"probe_{name}",
-                [random_tensor(ty, runtime) for ty in kernel.argument_types],
+                random_operands(kernel.argument_types, divisor_operands(kernel.function), runtime),
                 device,
             )
             for name, kernel in probes.items()
@@ -215,7 +216,7 @@ def _calls(probes: dict[str, Kernel], device: Device) -> dict[str, Any]:
     return {
         name: Call(
             module.get_function(f"probe_{name}"),
-            [random_tensor(ty, runtime) for ty in kernel.argument_types],
+            random_operands(kernel.argument_types, divisor_operands(kernel.function), runtime),
             device,
         )
         for name, kernel in probes.items()

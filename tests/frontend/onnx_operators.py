@@ -1,0 +1,284 @@
+"""ONNX operators, a node each with its inputs, over types, negative axes and indices."""
+
+import numpy as np
+
+rng = np.random.default_rng(0)
+
+
+def f(*shape, dtype="float32"):
+    return rng.standard_normal(shape).astype(dtype)
+
+
+def n(low, high, *shape, dtype="int64"):
+    return rng.integers(low, high, shape).astype(dtype)
+
+
+def a(values, dtype="int64"):
+    return np.array(values, dtype)
+
+
+X2, X3, X4 = f(4, 6), f(3, 4, 5), f(1, 2, 5, 4)
+I64 = n(-5, 6, 4, 6)
+POSITIVE = (np.abs(X2) + 0.1).astype("float32")
+
+
+def each(types, make):
+    return {dtype: make(dtype) for dtype in types.split()}
+
+
+#: Name, operator, inputs that are fed, attributes, inputs that are constant (by position).
+CASES = []
+
+
+def case(name, op, feeds, consts=None, opset=18, outputs=1, **attributes):
+    """Add one node: ``consts`` are constant inputs by their position among all inputs."""
+    CASES.append((name, op, feeds, consts or {}, opset, outputs, attributes))
+
+
+for _dtype in "int8 int32 int64 uint8 float32".split():
+    _left, _right = n(0, 100, 4, 6, dtype=_dtype), n(1, 9, 4, 6, dtype=_dtype)
+    if not _dtype.startswith("u"):
+        _left = (_left - 50).astype(_dtype)
+    for _op in ("Add", "Sub", "Mul", "Div"):
+        case(f"{_op} {_dtype}", _op, [_left, _right])
+    case(f"Mod {_dtype}", "Mod", [_left, _right], fmod=int(_dtype == "float32"))
+    if _dtype.startswith("int"):
+        case(f"Mod fmod {_dtype}", "Mod", [_left, _right], fmod=1)
+        case(f"Div negative {_dtype}", "Div", [_left, (-_right).astype(_dtype)])
+        case(f"Mod negative {_dtype}", "Mod", [_left, (-_right).astype(_dtype)])
+        case(f"Abs {_dtype}", "Abs", [_left])
+        case(f"Neg {_dtype}", "Neg", [_left])
+        case(f"Sign {_dtype}", "Sign", [_left])
+    case(f"Min {_dtype}", "Min", [_left, _right])
+    case(f"Max {_dtype}", "Max", [_left, _right])
+    case(
+        f"Clip {_dtype}", "Clip", [_left], {1: a(-2 if _dtype[0] != "u" else 3, _dtype), 2: a(9, _dtype)}
+    )
+    case(f"Cast {_dtype} to float", "Cast", [_left], to=1)
+    case(f"Cast {_dtype} to bool", "Cast", [_left], to=9)
+    case(f"Where {_dtype}", "Where", [X2 > 0, _left, _right])
+    case(f"Less {_dtype}", "Less", [_left, _right])
+    case(f"Equal {_dtype}", "Equal", [_left, _right])
+    case(f"ReduceSum {_dtype}", "ReduceSum", [_left], {1: a([-1])}, keepdims=0)
+    case(f"ReduceMax {_dtype}", "ReduceMax", [_left], {1: a([-1])})
+    case(f"ArgMax {_dtype}", "ArgMax", [_left], axis=-1, keepdims=0)
+    case(f"Gather {_dtype}", "Gather", [_left, a([0, -1, 2])], axis=1)
+    case(f"Pad {_dtype}", "Pad", [_left], {1: a([0, 1, 2, 0]), 2: a(3, _dtype)})
+
+for _base, _power in (
+    ("float32", "int64"),
+    ("float32", "float32"),
+    ("int64", "int64"),
+    ("int32", "float32"),
+    ("int32", "int32"),
+):
+    case(
+        f"Pow {_base} {_power}",
+        "Pow",
+        [(POSITIVE * 3 + 1).astype(_base), n(0, 5, 4, 6, dtype=_power)],
+    )
+
+for (
+    _op
+) in """Abs Neg Ceil Floor Round Sqrt Reciprocal Exp Sin Cos Tan Sinh Cosh Tanh Atan Asinh Erf Sigmoid
+    Sign Relu Elu Selu LeakyRelu Softplus Softsign HardSigmoid HardSwish Mish IsNaN Identity
+    ThresholdedRelu Celu Not""".split():
+    _x = X2 > 0 if _op == "Not" else POSITIVE if _op in ("Sqrt", "Reciprocal") else X2
+    case(_op, _op, [_x])
+case("Log", "Log", [POSITIVE])
+case("Acosh", "Acosh", [POSITIVE + 1])
+for _op in ("Asin", "Acos", "Atanh"):
+    case(_op, _op, [np.clip(X2, -0.9, 0.9)])
+case("Round half", "Round", [a([0.5, 1.5, 2.5, -0.5, -1.5], "float32")])
+case("IsInf positive", "IsInf", [a([1, np.inf, -np.inf], "float32")], detect_negative=0)
+case("IsInf", "IsInf", [a([1, np.inf, -np.inf], "float32")])
+case("Elu alpha", "Elu", [X2], alpha=0.5)
+case("LeakyRelu alpha", "LeakyRelu", [X2], alpha=0.3)
+case("Selu attributes", "Selu", [X2], alpha=1.2, gamma=0.9)
+case("HardSigmoid attributes", "HardSigmoid", [X2], alpha=0.4, beta=0.3)
+case("Gelu", "Gelu", [X2], opset=20)
+case("Gelu tanh", "Gelu", [X2], opset=20, approximate="tanh")
+case("PRelu", "PRelu", [X3, f(4, 1)])
+case("Shrink", "Shrink", [X2], lambd=0.4, bias=0.1)
+case("Sum mixed shapes", "Sum", [X2, f(6), f(4, 1)])
+case("Mean", "Mean", [X2, POSITIVE])
+case("Max of three", "Max", [X2, POSITIVE, f(6)])
+case("BitShift", "BitShift", [n(0, 9, 4, dtype="uint32"), n(0, 4, 4, dtype="uint32")], direction="LEFT")
+case("And", "And", [X2 > 0, POSITIVE > 0.5])
+case("Xor", "Xor", [X2 > 0, POSITIVE > 0.5])
+case("BitwiseAnd", "BitwiseAnd", [I64, n(-5, 6, 4, 6)])
+case("Cast float to int", "Cast", [X2 * 3], to=6)
+case("Cast float to uint8", "Cast", [POSITIVE * 9], to=2)
+case("Cast float to half", "Cast", [X2], to=10)
+case("Cast float to double", "Cast", [X2], to=11)
+case("CastLike", "CastLike", [X2, I64])
+
+case("Gather negative axis", "Gather", [X3, a([[0, -1], [1, 2]])], axis=-2)
+case("Gather scalar", "Gather", [X3, a(-1)], axis=1)
+case("Gather constant", "Gather", [X3], {1: a([-1, 0])}, axis=2)
+case("Gather int32", "Gather", [X3, a([-1, 0], "int32")], axis=2)
+case("GatherElements", "GatherElements", [X3, n(-4, 4, 3, 2, 5)], axis=1)
+case("GatherElements smaller", "GatherElements", [X3, n(-3, 3, 2, 3, 4)], axis=0)
+case("GatherND", "GatherND", [X3, a([[0, -1], [-3, 2]])])
+case("GatherND batch", "GatherND", [X3, a([[-1], [0], [2]])], batch_dims=1)
+case("GatherND whole", "GatherND", [X3, a([[[0, -1, 4]], [[-3, 2, -5]]])])
+case("ScatterElements", "ScatterElements", [X3, a([[[1, -1]], [[0, -2]]]), f(2, 1, 2)], axis=-2)
+case(
+    "ScatterElements add",
+    "ScatterElements",
+    [X3, n(-3, 3, 2, 3, 4), f(2, 3, 4)],
+    axis=0,
+    reduction="add",
+)
+case(
+    "ScatterElements max",
+    "ScatterElements",
+    [X3, n(-4, 4, 3, 4, 5), f(3, 4, 5)],
+    axis=1,
+    reduction="max",
+)
+case("ScatterND", "ScatterND", [X3, a([[0, -1], [-3, 2]]), f(2, 5)])
+case("ScatterND add", "ScatterND", [X3, a([[0], [0], [-1]]), f(3, 4, 5)], reduction="add")
+case("OneHot", "OneHot", [n(-6, 6, 2, 3)], {1: a(6), 2: a([0, 1])})
+case("OneHot float", "OneHot", [n(-9, 9, 2, 3)], {1: a(6), 2: a([0.5, 2.5], "float32")}, axis=0)
+case("Slice", "Slice", [X3], {1: a([-3, 1]), 2: a([-1, 99]), 3: a([1, -1])})
+case("Slice step", "Slice", [X3], {1: a([-1]), 2: a([-99]), 3: a([1]), 4: a([-2])})
+case("Slice int32", "Slice", [X3], {1: a([1], "int32"), 2: a([3], "int32"), 3: a([-2], "int32")})
+case("Split", "Split", [X3], {1: a([1, 3])}, axis=-2, outputs=2)
+case("Split even", "Split", [X3], axis=-2, outputs=2, num_outputs=2)
+case("Split uneven", "Split", [X3], axis=2, outputs=2, num_outputs=2)
+case("Concat", "Concat", [X3, f(3, 4, 2)], axis=-1)
+case("Transpose", "Transpose", [X3], perm=[2, 0, 1])
+case("Transpose reversed", "Transpose", [X3])
+case("Reshape", "Reshape", [X3], {1: a([0, -1])})
+case("Reshape allowzero", "Reshape", [X3], {1: a([5, 12])}, allowzero=1)
+case("Flatten", "Flatten", [X3], axis=-1)
+case("Squeeze", "Squeeze", [X4], {1: a([-4])})
+case("Unsqueeze", "Unsqueeze", [X3], {1: a([-1, 0])})
+case("Expand", "Expand", [f(3, 1)], {1: a([2, 1, 4])})
+case("Tile", "Tile", [X2], {1: a([2, 3])})
+case("Trilu upper", "Trilu", [X3], {1: a(1)})
+case("Trilu lower", "Trilu", [X3], {1: a(-1)}, upper=0)
+case("DepthToSpace", "DepthToSpace", [f(1, 8, 2, 3)], blocksize=2)
+case("DepthToSpace CRD", "DepthToSpace", [f(1, 8, 2, 3)], blocksize=2, mode="CRD")
+case("SpaceToDepth", "SpaceToDepth", [f(1, 2, 4, 6)], blocksize=2)
+case("Pad reflect", "Pad", [X4], {1: a([0, 0, 1, 2, 0, 0, 0, 1])}, mode="reflect")
+case("Pad edge", "Pad", [X4], {1: a([0, 0, 1, 2, 0, 0, 0, 1])}, mode="edge")
+case("Pad axes", "Pad", [X3], {1: a([1, 2]), 2: a(0.5, "float32"), 3: a([-1])})
+case("Pad negative", "Pad", [X3], {1: a([0, -1, 0, 0, 0, 1])})
+case("CumSum", "CumSum", [X3], {1: a(-1)})
+case("CumSum reverse exclusive", "CumSum", [X3], {1: a(1)}, reverse=1, exclusive=1)
+case("CumSum int", "CumSum", [I64], {1: a(1)})
+case("Range", "Range", [], {0: a(1), 1: a(10), 2: a(3)})
+case("EyeLike", "EyeLike", [X2], k=1)
+case("Dropout", "Dropout", [X2], outputs=2)
+case("ConstantOfShape", "ConstantOfShape", [], {0: a([2, 3])})
+case("Shape", "Shape", [X3], start=-2)
+case("Size", "Size", [X3])
+case("TopK", "TopK", [X3], {1: a([2])}, axis=-2, outputs=2)
+case("TopK smallest", "TopK", [X3], {1: a([3])}, largest=0, outputs=2)
+case("ArgMax last", "ArgMax", [a([[1, 3, 3], [2, 2, 2]], "float32")], axis=-1, select_last_index=1)
+case("ArgMax ties", "ArgMax", [a([[1, 3, 3], [2, 2, 2]], "float32")], axis=-1)
+case("ArgMin", "ArgMin", [X3], axis=1, keepdims=0)
+for _op in "ReduceMean ReduceProd ReduceMin ReduceL1 ReduceL2 ReduceSumSquare ReduceLogSumExp".split():
+    case(_op, _op, [X3], {1: a([-1, 0])})
+case("ReduceLogSum", "ReduceLogSum", [POSITIVE], {1: a([1])}, keepdims=0)
+case("ReduceLogSumExp large", "ReduceLogSumExp", [X3 * 200], {1: a([1])})
+case("ReduceSum noop", "ReduceSum", [X3], noop_with_empty_axes=1)
+case("ReduceSum all", "ReduceSum", [X3])
+case("ReduceMean old", "ReduceMean", [X3], opset=13, axes=[-2], keepdims=0)
+case("Softmax", "Softmax", [X3], axis=1)
+case("Softmax old", "Softmax", [X3], opset=11, axis=1)
+case("LogSoftmax", "LogSoftmax", [X3], axis=-2)
+case("LogSoftmax old", "LogSoftmax", [X3], opset=11, axis=1)
+case("Hardmax", "Hardmax", [X3], axis=-1)
+case("MatMul", "MatMul", [X3, f(5, 2)])
+case("MatMul vector", "MatMul", [X3, f(5)])
+case("MatMul double", "MatMul", [f(2, 3, dtype="float64"), f(3, 2, dtype="float64")])
+case("MatMul int", "MatMul", [n(-5, 5, 2, 3, dtype="int32"), n(-5, 5, 3, 2, dtype="int32")])
+case("Gemm", "Gemm", [f(5, 3), f(4, 5), f(4)], alpha=0.5, beta=2.0, transA=1, transB=1)
+case("Gemm none", "Gemm", [f(3, 5), f(5, 4)])
+case("Einsum", "Einsum", [X3, f(3, 2, 5)], equation="bij,bkj->bik")
+case("Conv", "Conv", [X4, f(3, 2, 3, 3), f(3)], pads=[1, 0, 2, 1], strides=[2, 1])
+case("Conv same upper", "Conv", [X4, f(3, 2, 2, 2)], auto_pad="SAME_UPPER", strides=[2, 2])
+case("Conv same lower", "Conv", [X4, f(3, 2, 2, 2)], auto_pad="SAME_LOWER")
+case("Conv groups", "Conv", [X4, f(4, 1, 3, 3)], group=2, dilations=[1, 1])
+case("Conv dilated", "Conv", [X4, f(4, 2, 2, 2)], dilations=[2, 2])
+case("Conv 1-d", "Conv", [X3, f(2, 4, 3)])
+case("Conv 3-d", "Conv", [f(1, 2, 4, 4, 4), f(3, 2, 2, 2, 2)])
+W = f(2, 3, 3, 3)
+case("ConvTranspose", "ConvTranspose", [X4, W, f(3)], strides=[2, 2], pads=[1, 0, 0, 1])
+case("ConvTranspose output_padding", "ConvTranspose", [X4, W], strides=[2, 2], output_padding=[1, 1])
+case("ConvTranspose output_shape", "ConvTranspose", [X4, W], strides=[2, 2], output_shape=[10, 8])
+case(
+    "ConvTranspose output_shape larger", "ConvTranspose", [X4, W], strides=[3, 3], output_shape=[17, 13]
+)
+case("ConvTranspose same", "ConvTranspose", [X4, W], strides=[2, 2], auto_pad="SAME_UPPER")
+case("ConvTranspose same lower", "ConvTranspose", [X4, W], strides=[2, 2], auto_pad="SAME_LOWER")
+case("ConvTranspose groups", "ConvTranspose", [X4, f(2, 2, 3, 3)], group=2, strides=[2, 1])
+case("ConvTranspose dilations", "ConvTranspose", [X4, W], dilations=[2, 2])
+case("ConvTranspose 1-d", "ConvTranspose", [X3, f(4, 2, 3)], strides=[2], output_padding=[1])
+case("MaxPool", "MaxPool", [X4], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+case("MaxPool ceil", "MaxPool", [X4], kernel_shape=[2, 3], strides=[2, 2], ceil_mode=1)
+case("MaxPool same", "MaxPool", [X4], kernel_shape=[2, 2], strides=[2, 2], auto_pad="SAME_UPPER")
+case("MaxPool dilations", "MaxPool", [X4], kernel_shape=[2, 2], dilations=[2, 2])
+case("MaxPool indices", "MaxPool", [X4], kernel_shape=[2, 2], outputs=2)
+case("AveragePool", "AveragePool", [X4], kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+case(
+    "AveragePool include",
+    "AveragePool",
+    [X4],
+    kernel_shape=[3, 3],
+    pads=[1, 1, 1, 1],
+    count_include_pad=1,
+)
+case("AveragePool ceil", "AveragePool", [X4], kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)
+case("AveragePool 1-d", "AveragePool", [X3], kernel_shape=[2])
+case("LpPool", "LpPool", [X4], kernel_shape=[2, 2], p=2)
+case("GlobalAveragePool", "GlobalAveragePool", [X4])
+case("GlobalMaxPool", "GlobalMaxPool", [X4])
+case(
+    "BatchNormalization", "BatchNormalization", [X4, f(2), f(2), f(2), np.abs(f(2)) + 0.1], epsilon=0.01
+)
+case("InstanceNormalization", "InstanceNormalization", [X4, f(2), f(2)])
+case("LayerNormalization", "LayerNormalization", [X3, f(5), f(5)])
+case("LayerNormalization axis", "LayerNormalization", [X3, f(4, 5), f(4, 5)], axis=-2, epsilon=0.1)
+case("GroupNormalization", "GroupNormalization", [f(1, 4, 3, 3), f(4), f(4)], opset=21, num_groups=2)
+case("LRN", "LRN", [f(1, 6, 3, 3)], size=3, alpha=0.1, beta=0.7, bias=1.5)
+case("MeanVariance", "MeanVarianceNormalization", [X4])
+case("GridSample", "GridSample", [X4, f(1, 3, 3, 2)], mode="bilinear", padding_mode="border")
+case("GridSample aligned", "GridSample", [X4, f(1, 3, 3, 2)], mode="nearest", align_corners=1)
+case("Einsum trace", "Einsum", [f(3, 3)], equation="ii->i")
+
+_modes = "half_pixel pytorch_half_pixel align_corners asymmetric".split()
+for _how in _modes:
+    for _mode in ("nearest", "linear", "cubic"):
+        for _scale in (2.0, 1.5, 0.6):
+            case(
+                f"Resize {_mode} {_how} {_scale}",
+                "Resize",
+                [X4],
+                {2: a([1, 1, _scale, _scale], "float32")},
+                mode=_mode,
+                coordinate_transformation_mode=_how,
+            )
+for _nearest in "round_prefer_floor round_prefer_ceil floor ceil".split():
+    case(
+        f"Resize {_nearest}",
+        "Resize",
+        [X4],
+        {3: a([1, 2, 8, 3])},
+        mode="nearest",
+        nearest_mode=_nearest,
+    )
+case("Resize sizes", "Resize", [X4], {3: a([1, 2, 7, 9])}, mode="linear")
+case("Resize axes", "Resize", [X4], {3: a([9, 7])}, mode="linear", axes=[3, 2])
+case("Resize channels", "Resize", [X4], {2: a([1, 2, 1, 1], "float32")}, mode="nearest")
+case("Resize 3-d", "Resize", [X3], {2: a([1, 1, 1.7], "float32")}, mode="linear")
+case("Resize 5-d", "Resize", [f(1, 1, 3, 4, 5)], {3: a([1, 1, 5, 6, 3])}, mode="linear")
+case("Resize antialias", "Resize", [X4], {3: a([1, 2, 3, 3])}, mode="linear", antialias=1)
+case("Resize opset 10", "Resize", [X4], {1: a([1, 1, 2, 1.5], "float32")}, opset=10, mode="nearest")
+case("Upsample", "Upsample", [X4], {1: a([1, 1, 2, 2], "float32")}, opset=9, mode="linear")
+
+#: What is refused, by the name of the operator; a graph with a result of unknown shape, alone.
+REFUSED = ["Celu", "MaxPool indices", "Resize antialias"]

@@ -1,0 +1,59 @@
+"""Run a Relax module on one CPU device, with the rules' kernels and nothing measured."""
+
+import numpy as np
+import tvm
+from tvm import relax, tirx
+
+from tvm_sphinx.frontend.lower import lower_to_kernels
+from tvm_sphinx.kernels.implement import implement_kernel
+
+TARGET = tvm.target.Target({"kind": "llvm", "mcpu": "x86-64-v3", "num-cores": 1})
+
+_LOWER = [
+    relax.transform.ToNonDataflow(),
+    relax.transform.RemovePurityChecking(),
+    relax.transform.CallTIRRewrite(),
+    relax.transform.StaticPlanBlockMemory(),
+    relax.transform.LowerAllocTensor(),
+    relax.transform.KillAfterLastUse(),
+    relax.transform.LowerRuntimeBuiltin(),
+    relax.transform.ComputePrimValue(),
+    relax.transform.VMShapeLower(),
+    relax.transform.AttachGlobalSymbol(),
+]
+
+
+def evaluate(module, feeds, function="main"):
+    """Return the outputs of a module as arrays; ``feeds`` are in the order of its parameters."""
+    lowered = lower_to_kernels(module, TARGET, function, targets=[TARGET])
+    for var, kernel in lowered.functions_items():
+        if isinstance(kernel, tirx.PrimFunc):
+            lowered[var] = implement_kernel(kernel, TARGET)
+    with TARGET:
+        lowered = tvm.transform.Sequential(_LOWER)(lowered)
+    executable = relax.build(lowered, TARGET, relax_pipeline=None)
+    machine = relax.VirtualMachine(executable, tvm.cpu())
+    result = machine[function](*[tvm.runtime.tensor(np.array(feed, order="C")) for feed in feeds])
+    return flatten(result)
+
+
+def flatten(result):
+    """Return the arrays of a result, which may be a tensor or nested tuples of them."""
+    if hasattr(result, "numpy"):
+        return [result.numpy()]
+    return [array for field in result for array in flatten(field)]
+
+
+def module_of(build, *arrays):
+    """Return a module of one function of tensors like the arrays, which returns what ``build`` lists."""
+    builder = relax.BlockBuilder()
+    params = [
+        relax.Var(f"x{number}", relax.TensorType(array.shape, str(array.dtype)))
+        for number, array in enumerate(arrays)
+    ]
+    with builder.function("main", params):
+        with builder.dataflow():
+            outputs = [builder.emit(output) for output in build(*params)]
+            result = builder.emit_output(relax.Tuple(outputs))
+        builder.emit_func_output(result)
+    return builder.get()

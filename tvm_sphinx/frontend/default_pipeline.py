@@ -1,0 +1,51 @@
+"""TVM's own pipeline for one device, without what it gets wrong. [TVM]"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import tvm_ffi
+
+from .._tvm import relax, tvm
+from .safe_operators import make_safe
+
+
+def run_default_pipeline(module: Any, target: Any) -> Any:
+    """Return a module lowered by TVM's pipeline for a target."""
+    with target, without_broken_passes(module):
+        return relax.get_default_pipeline(target)(make_safe(module))
+
+
+def compile_default(module: Any, target: Any) -> Any:
+    """Return the executable that TVM's pipeline for a target makes of a module."""
+    module = make_safe(module)
+    with without_broken_passes(module):
+        return tvm.compile(module, target=target, relax_pipeline=relax.get_default_pipeline(target))
+
+
+@contextmanager
+def without_broken_passes(module: Any) -> Iterator[None]:
+    """Leave out the passes of TVM's pipeline that break a module of this kind.
+
+    The memory planner lets a branch of an ``if`` use storage that the other branch allocates
+    (apache/tvm#20191); such a module allocates each tensor by itself.
+    """
+    branches: list[Any] = []
+    for function in module.functions.values():
+        if isinstance(function, relax.Function):
+            tvm_ffi.structural_walk(function.body, (relax.If, branches.append))
+    if not branches:
+        yield
+        return
+    now = tvm.transform.PassContext.current()
+    disabled = [*(str(name) for name in now.disabled_pass), "StaticPlanBlockMemory"]
+    with tvm.transform.PassContext(
+        opt_level=now.opt_level,
+        required_pass=list(now.required_pass),
+        disabled_pass=disabled,
+        instruments=list(now.instruments),
+        config=dict(now.config),
+    ):
+        yield

@@ -1,0 +1,116 @@
+"""Convert ONNX ``Resize``, which takes the scale as it is given, not the ratio of the extents. [TVM]"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .interpolate import Taps, cubic_taps, linear_taps, nearest_taps, resized
+from .onnx_node import Node, cast, dtype_of, rank_of, shape_of
+
+_FLOATS = ("float32", "float64")
+
+
+def resize(node: Node) -> Any:
+    """Return the resized tensor, by TVM's own kernel where that computes the same."""
+    x = node.required(0)
+    how = node.text("coordinate_transformation_mode", "half_pixel") if node.opset >= 11 else "asymmetric"
+    if (
+        node.attributes.get("antialias", 0)
+        or node.text("keep_aspect_ratio_policy", "stretch") != "stretch"
+    ):
+        raise node.error("antialias and keep_aspect_ratio_policy have no counterpart in TVM")
+    if how == "tf_crop_and_resize":
+        return NotImplemented
+    shape = shape_of(node, x, "an input")
+    axes = [int(axis) % rank_of(x) for axis in node.attributes.get("axes", range(rank_of(x)))]
+    mode = node.text("mode", "nearest")
+    mode = "linear" if mode == "bilinear" else mode
+    scales, sizes = _scales_and_sizes(node, [shape[axis] for axis in axes])
+    if _is_plain(node, mode, how, shape, scales, sizes, axes):
+        return NotImplemented
+    taps = {
+        axis: _axis_taps(node, mode, how, shape[axis], size, scale)
+        for axis, scale, size in zip(axes, scales, sizes, strict=True)
+        if size != shape[axis] or scale != 1
+    }
+    dtype = dtype_of(x)
+    if mode != "nearest" and dtype not in _FLOATS:
+        return cast(node, resized(node.emit, cast(node, x, "float32"), taps), dtype)
+    return resized(node.emit, x, taps)
+
+
+def _scales_and_sizes(node: Node, extents: list[int]) -> tuple[list[float], list[int]]:
+    """Return the scale and the resulting extent along each axis."""
+    if node.opset < 11:
+        given = node.attributes.get("scales", node.constant(1))
+        sizes = None
+    else:
+        given, sizes = node.constant(2), node.constant(3)
+    if sizes is not None and len(sizes):
+        wanted = [int(size) for size in sizes]
+        return [size / extent for size, extent in zip(wanted, extents, strict=True)], wanted
+    if given is None or not len(given):
+        raise node.error("expected scales or sizes that are constant")
+    scales = [float(scale) for scale in given]
+    return scales, [math.floor(extent * scale) for extent, scale in zip(extents, scales, strict=True)]
+
+
+def _axis_taps(node: Node, mode: str, how: str, extent: int, size: int, scale: float) -> Taps:
+    """Return the taps of one axis, by the formulas of the operator's definition."""
+    out = np.arange(size, dtype="float64")
+    if how == "align_corners":
+        positions = out * (extent - 1) / (size - 1) if size > 1 else out * 0
+    elif how == "asymmetric":
+        positions = out / scale
+    elif how == "pytorch_half_pixel" and size <= 1:
+        positions = out * 0
+    elif how == "half_pixel_symmetric":
+        positions = extent / 2 * (1 - size / (scale * extent)) + (out + 0.5) / scale - 0.5
+    elif how in ("half_pixel", "pytorch_half_pixel"):
+        positions = (out + 0.5) / scale - 0.5
+    else:
+        raise node.error(f"unknown coordinate_transformation_mode {how!r}")
+    if mode == "nearest":
+        rounding = node.text("nearest_mode", "round_prefer_floor") if node.opset >= 11 else "floor"
+        return nearest_taps(_rounded(positions, rounding), extent)
+    if mode == "linear":
+        return linear_taps(np.clip(positions, 0, extent - 1), extent)
+    return cubic_taps(
+        positions,
+        extent,
+        float(node.attributes.get("cubic_coeff_a", -0.75)),
+        exclude_outside=bool(node.attributes.get("exclude_outside", 0)),
+    )
+
+
+def _rounded(positions: Any, mode: str) -> Any:
+    if mode == "floor":
+        return np.floor(positions)
+    if mode == "ceil":
+        return np.ceil(positions)
+    if mode == "round_prefer_ceil":
+        return np.floor(positions + 0.5)
+    return np.ceil(positions - 0.5)
+
+
+def _is_plain(
+    node: Node,
+    mode: str,
+    how: str,
+    shape: list[int],
+    scales: list[float],
+    sizes: list[int],
+    axes: list[int],
+) -> bool:
+    """Whether TVM's kernel for images takes the same positions: each extent times a whole number."""
+    if node.opset < 11 or axes != [0, 1, 2, 3] or dtype_of(node.required(0)) != "float32":
+        return False
+    if sizes[:2] != shape[:2] or scales[:2] != [1, 1]:
+        return False
+    whole = all(scale == int(scale) for scale in scales)
+    if mode == "nearest":
+        return whole and how == "asymmetric" and node.text("nearest_mode") == "floor"
+    return whole and mode == "linear" and how in ("half_pixel", "pytorch_half_pixel")

@@ -1,0 +1,67 @@
+"""Compare what is made of ONNX nodes with the types that ONNX infers for them. [TVM]"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import onnx
+
+from .._tvm import relax, tirx
+from ..errors import ModelError, cause_of
+
+
+def inferred_types(model: Any) -> dict[str, Any]:
+    """Return the type of each value of a model that ONNX can infer, by its name.
+
+    What the file itself says of them may be stale, and does not count.
+    """
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    del bare.graph.value_info[:]
+    for output in bare.graph.output:
+        output.ClearField("type")
+    try:
+        graph = onnx.shape_inference.infer_shapes(bare, data_prop=True).graph
+    except Exception as error:  # onnx's errors share no base class
+        warnings.warn(f"ONNX cannot infer this model's types: {cause_of(error)}", stacklevel=2)
+        return {}
+    return {value.name: value.type.tensor_type for value in (*graph.value_info, *graph.output)}
+
+
+def check_type(expr: Any, wanted: Any, where: str) -> None:
+    """Compare the type of an expression with an ONNX one, as far as both are known.
+
+    Raises
+    ------
+    ModelError
+        If they differ: TVM's importer has made something else of the operator.
+    """
+    ty = getattr(expr, "ty", None)
+    if not isinstance(ty, relax.TensorType) or wanted is None:
+        return
+    dtype = str(onnx.helper.tensor_dtype_to_np_dtype(wanted.elem_type)) if wanted.elem_type else None
+    dtype = _IN_BYTES.get(dtype or "", dtype)
+    extents = getattr(ty.shape, "values", None)
+    shape = extents and [int(e) if isinstance(e, tirx.IntImm) else None for e in extents]
+    right = None
+    if wanted.HasField("shape"):
+        right = [dim.dim_value if dim.HasField("dim_value") else None for dim in wanted.shape.dim]
+    found = str(ty.dtype)
+    if (dtype is not None and found not in ("", dtype)) or not _agree(shape, right):
+        raise ModelError(
+            f"TVM's importer makes {found}{shape} of {where}, which is {dtype}{right} in ONNX."
+        )
+
+
+# Types of fewer bits than a byte are kept in bytes.
+_IN_BYTES: Mapping[str, str] = {"int4": "int8", "uint4": "uint8", "int2": "int8", "uint2": "uint8"}
+
+
+def _agree(left: list[int | None] | None, right: list[int | None] | None) -> bool:
+    if left is None or right is None:
+        return True
+    if len(left) != len(right):
+        return False
+    return all(a is None or b is None or a == b for a, b in zip(left, right, strict=True))

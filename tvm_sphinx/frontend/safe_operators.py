@@ -1,0 +1,87 @@
+"""Rewrite the operators of a Relax module that TVM's kernels do not define for all values. [TVM]
+
+A module comes from an importer or from the user; either way this runs before anything is lowered or
+folded. Kernels that are there already (``call_tir``) are the user's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tvm.relax.expr_functor import PyExprMutator, mutator
+
+from .._tvm import relax, tvm
+from . import bounded_indices, bounded_scatters, whole_numbers
+
+#: Returns what takes the place of a call, or None where it may stay.
+Rewrite = Callable[[bounded_indices.Emit, Any], Any]
+
+
+def _found(emit: bounded_indices.Emit, call: Any) -> Any:
+    """Rewrite ``argmax`` and ``argmin``: TVM's kernel finds -1 where all are infinite.
+
+    It starts from the least finite number, which no infinity exceeds; the first element is right then.
+    """
+    place = emit(call)
+    return relax.op.maximum(place, relax.const(0, str(place.ty.dtype)))
+
+
+#: By the operator's name without ``relax.``.
+REWRITES: dict[str, Rewrite] = {
+    "take": bounded_indices.take,
+    "gather_elements": bounded_indices.gather_elements,
+    "gather_nd": bounded_indices.gather_nd,
+    "index_tensor": bounded_indices.index_tensor,
+    "scatter_elements": bounded_scatters.scatter_elements,
+    "scatter_nd": bounded_indices.scatter_nd,
+    "index_put": bounded_scatters.index_put,
+    "slice_scatter": bounded_scatters.slice_scatter,
+    "argmax": _found,
+    "argmin": _found,
+    "divide": whole_numbers.divide,
+    "floor_divide": whole_numbers.divide,
+    "mod": whole_numbers.remainder,
+    "floor_mod": whole_numbers.remainder,
+}
+
+
+def make_safe(mod: Any) -> Any:
+    """Return a module whose operators touch no foreign memory and do not trap, whatever their inputs.
+
+    Parameters
+    ----------
+    mod
+        Relax IRModule; it is not changed.
+
+    Raises
+    ------
+    ModelError
+        If a constant index is out of range, or an operator is of a form that cannot be made safe.
+    """
+    mutator_ = _Rewriter(mod)
+    for var, function in mod.functions_items():
+        if isinstance(function, relax.Function) and not _belongs_to_backend(function):
+            updated = mutator_.visit_expr(function)
+            if not updated.same_as(function):
+                mutator_.builder_.update_func(var, relax.analysis.remove_all_unused(updated))
+    return mutator_.builder_.get()
+
+
+def _belongs_to_backend(function: Any) -> bool:
+    attrs = function.attrs or {}
+    return bool(attrs.get("Primitive", 0)) or "Codegen" in attrs
+
+
+@mutator
+class _Rewriter(PyExprMutator):  # type: ignore[misc]
+    """Applies `REWRITES` to every call."""
+
+    def visit_call_(self, call: Any) -> Any:
+        """Return what takes the place of a call."""
+        call = super().visit_call_(call)
+        if not isinstance(call.op, tvm.ir.Op):
+            return call
+        rewrite = REWRITES.get(str(call.op.name).removeprefix("relax."))
+        replaced = rewrite(self.builder_.emit, call) if rewrite else None
+        return call if replaced is None else replaced

@@ -1,0 +1,299 @@
+"""Converters for torch operators that TVM's importer lacks or gets wrong. [TVM]
+
+Each takes the importer and the node of the operator, and returns a Relax variable, or ``NotImplemented``
+where TVM's own converter is right.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .._tvm import relax
+from ..errors import ModelError
+from .interpolate import Taps, cubic_taps, linear_taps, nearest_taps, resized
+from .torch_functions import divide, elu, erfc, exp2, hypot, negative, of_booleans, power, rsub, shift
+from .torch_indexing import as_strided, index, index_put, scatter
+
+Converter = Callable[[Any, Any], Any]
+
+_op = relax.op
+
+
+def _extreme(reduce: Callable[..., Any]) -> Converter:
+    def convert(importer: Any, node: Any) -> Any:
+        args = importer.retrieve_args(node)
+        dims = args[1] if len(args) > 1 else node.kwargs.get("dim", None)
+        keepdim = args[2] if len(args) > 2 else node.kwargs.get("keepdim", False)
+        return importer.block_builder.emit(reduce(args[0], _axes(dims), keepdims=keepdim))
+
+    return convert
+
+
+def _axes(dims: Any) -> Any:
+    """Return axes as Relax has them: None for all, where torch has an empty list too."""
+    return None if isinstance(dims, (list, tuple)) and not dims else dims
+
+
+def _all(importer: Any, node: Any) -> Any:
+    """Convert ``all`` of booleans: none is false."""
+    args = importer.retrieve_args(node)
+    dims = args[1] if len(args) > 1 else node.kwargs.get("dim", None)
+    keepdim = args[2] if len(args) > 2 else node.kwargs.get("keepdim", False)
+    emit = importer.block_builder.emit
+    least = emit(_op.min(emit(_op.astype(args[0], "int8")), _axes(dims), keepdims=keepdim))
+    return emit(_op.astype(least, "bool"))
+
+
+def _any(importer: Any, node: Any) -> Any:
+    """Convert ``any`` of booleans: one is true."""
+    args = importer.retrieve_args(node)
+    dims = args[1] if len(args) > 1 else node.kwargs.get("dim", None)
+    keepdim = args[2] if len(args) > 2 else node.kwargs.get("keepdim", False)
+    emit = importer.block_builder.emit
+    most = emit(_op.max(emit(_op.astype(args[0], "int8")), _axes(dims), keepdims=keepdim))
+    return emit(_op.astype(most, "bool"))
+
+
+def _dim_extreme(reduce: Callable[..., Any], search: Callable[..., Any]) -> Converter:
+    """Convert ``max`` and ``min`` along one axis, which also return where they are."""
+
+    def convert(importer: Any, node: Any) -> Any:
+        args = importer.retrieve_args(node)
+        dim = args[1]
+        keepdim = args[2] if len(args) > 2 else node.kwargs.get("keepdim", False)
+        emit = importer.block_builder.emit
+        parts = [
+            emit(reduce(args[0], dim, keepdims=keepdim)),
+            emit(search(args[0], dim, keepdims=keepdim)),
+        ]
+        return emit(relax.Tuple(parts))
+
+    return convert
+
+
+def _with_mean(root: bool) -> Converter:
+    """Convert ``var_mean`` and ``std_mean``."""
+
+    def convert(importer: Any, node: Any) -> Any:
+        emit = importer.block_builder.emit
+        variance = importer._var_correction(node)
+        args = importer.retrieve_args(node)
+        dim = args[1] if len(args) > 1 else node.kwargs.get("dim", None)
+        mean = emit(_op.mean(args[0], dim, keepdims=node.kwargs.get("keepdim", False)))
+        return emit(relax.Tuple([emit(_op.sqrt(variance)) if root else variance, mean]))
+
+    return convert
+
+
+def _matmul(importer: Any, node: Any) -> Any:
+    """Multiply in the type of the operands; TVM's converter makes float32 of all."""
+    left, right = importer.retrieve_args(node)
+    return importer.block_builder.emit(_op.matmul(left, right, out_dtype=str(left.ty.dtype)))
+
+
+def _group_norm(importer: Any, node: Any) -> Any:
+    """Normalize without weights; TVM's operator needs them."""
+    x, weight, bias, _, channels, _, groups, epsilon = importer.retrieve_args(node)
+    if weight is not None and bias is not None:
+        return NotImplemented
+    dtype = str(x.ty.dtype)
+    ones, zeros = (relax.const(np.full(channels, value, dtype), dtype) for value in (1, 0))
+    axes = list(range(2, x.ty.ndim))
+    return importer.block_builder.emit(
+        _op.nn.group_norm(
+            x,
+            ones if weight is None else weight,
+            zeros if bias is None else bias,
+            num_groups=groups,
+            channel_axis=1,
+            axes=axes,
+            epsilon=epsilon,
+        )
+    )
+
+
+def _addmm(importer: Any, node: Any) -> Any:
+    """Multiply other types than float32, which is all that TVM's converter knows."""
+    bias, left, right = importer.retrieve_args(node)
+    dtype = str(left.ty.dtype)
+    if dtype == "float32":
+        return NotImplemented
+    emit = importer.block_builder.emit
+    parts = []
+    for name, part in (("beta", bias), ("alpha", emit(_op.matmul(left, right, out_dtype=dtype)))):
+        factor = node.kwargs.get(name, 1)
+        parts.append(part if factor == 1 else emit(_op.multiply(part, relax.const(factor, dtype))))
+    return emit(_op.add(*parts))
+
+
+def _std(importer: Any, node: Any) -> Any:
+    return importer.block_builder.emit(_op.sqrt(importer._var_correction(node)))
+
+
+def _scaled(name: str) -> Converter:
+    """Convert addition and subtraction of ``alpha`` times the second operand."""
+
+    def convert(importer: Any, node: Any) -> Any:
+        alpha = node.kwargs.get("alpha", 1)
+        if alpha == 1:
+            return of_booleans(_op.logical_or)(importer, node) if name == "add" else NotImplemented
+        left, right = importer.retrieve_args(node)
+        dtype = importer._convert_data_type(node.meta["val"].dtype)
+        left, right = (
+            each if isinstance(each, relax.Expr) else relax.const(each, dtype) for each in (left, right)
+        )
+        emit = importer.block_builder.emit
+        return emit(getattr(_op, name)(left, emit(_op.multiply(right, relax.const(alpha, dtype)))))
+
+    return convert
+
+
+def _avg_pool(axes: int) -> Converter:
+    """Convert average pooling with a divisor of its own."""
+
+    def convert(importer: Any, node: Any) -> Any:
+        args = node.args
+        divisor = args[6] if len(args) > 6 else node.kwargs.get("divisor_override", None)
+        ceil_mode = args[4] if len(args) > 4 else node.kwargs.get("ceil_mode", False)
+        if divisor is None:
+            return NotImplemented
+        if ceil_mode:
+            raise ModelError(f"{node.target} with both divisor_override and ceil_mode is not supported.")
+        x, kernel = importer.env[args[0]], list(args[1])
+        kernel = kernel * axes if len(kernel) == 1 else kernel
+        stride = args[2] if len(args) > 2 and args[2] else kernel
+        padding = args[3] if len(args) > 3 else 0
+        pool = importer._avg_pool2d_impl if axes == 2 else importer._avg_pool3d_impl
+        mean = pool(x, kernel, stride, padding, False, True)
+        factor = relax.const(math.prod(kernel) / divisor, str(x.ty.dtype))
+        return importer.block_builder.emit(_op.multiply(mean, factor))
+
+    return convert
+
+
+def _upsample(kind: str) -> Converter:
+    """Convert an interpolation, by TVM's own kernel where the scale is that of the extents."""
+
+    def convert(importer: Any, node: Any) -> Any:
+        args = list(node.args)
+        aligned = False
+        if kind in ("nearest", "exact"):
+            scales = args[2] if len(args) > 2 else node.kwargs.get("scale_factors")
+        else:
+            aligned = args[2] if len(args) > 2 else node.kwargs.get("align_corners", False)
+            scales = args[3] if len(args) > 3 else node.kwargs.get("scale_factors")
+        x, shapes = importer.env[args[0]], (node.args[0].meta["val"].shape, node.meta["val"].shape)
+        if not all(isinstance(extent, int) for shape in shapes for extent in shape):
+            raise ModelError(f"{node.target} needs extents that are known.")
+        extents, wanted = shapes[0][2:], shapes[1][2:]
+        ratios = [
+            1 / scales[number] if scales and scales[number] else before / after
+            for number, (before, after) in enumerate(zip(extents, wanted, strict=True))
+        ]
+        whole = all(
+            after % before == 0 and ratio * after == before
+            for before, after, ratio in zip(extents, wanted, ratios, strict=True)
+        )
+        if whole and not aligned and len(extents) == 2 and kind in ("nearest", "linear"):
+            return _resize2d(importer, x, wanted, kind)
+        taps = {
+            axis + 2: _axis_taps(kind, before, after, ratio, aligned)
+            for axis, (before, after, ratio) in enumerate(zip(extents, wanted, ratios, strict=True))
+            if before != after or ratio != 1
+        }
+        return resized(importer.block_builder.emit, x, taps)
+
+    return convert
+
+
+def _antialiased(_importer: Any, node: Any) -> Any:
+    """Refuse to shrink with a filter, which TVM has not; enlarging needs none."""
+    shapes = (node.args[0].meta["val"].shape, node.meta["val"].shape)
+    if any(after < before for before, after in zip(*shapes, strict=True)):
+        raise ModelError(f"{node.target} to a smaller size needs a filter that TVM has no kernel for.")
+    return NotImplemented
+
+
+def _resize2d(importer: Any, x: Any, size: Any, kind: str) -> Any:
+    method = {"nearest": "nearest_neighbor", "linear": "linear"}[kind]
+    return importer._upsample_impl(x, tuple(size), None, method, False)
+
+
+def _axis_taps(kind: str, before: int, after: int, ratio: float, aligned: bool) -> Taps:
+    """Return torch's taps: positions in single precision, as its kernels compute them."""
+    out, scale = np.arange(after, dtype="float32"), np.float32(ratio)
+    half = np.float32(0.5)
+    if kind == "nearest":
+        return nearest_taps(np.floor(out * scale), before)
+    if kind == "exact":
+        return nearest_taps(np.floor((out + half) * scale), before)
+    if aligned:
+        positions = out * np.float32((before - 1) / (after - 1) if after > 1 else 0)
+    else:
+        positions = (out + half) * scale - half
+    if kind == "cubic":
+        return cubic_taps(positions, before)
+    return linear_taps(np.maximum(positions, 0), before)
+
+
+#: By the name of the overload.
+CONVERTERS: dict[str, Converter] = {
+    "index.Tensor": index,
+    "index_put.default": index_put,
+    "scatter.src": scatter,
+    "scatter.reduce": scatter,
+    "scatter_add.default": scatter,
+    "scatter_reduce.two": scatter,
+    "as_strided.default": as_strided,
+    "amax.default": _extreme(_op.max),
+    "amin.default": _extreme(_op.min),
+    "prod.dim_int": _extreme(_op.prod),
+    "all.default": _all,
+    "all.dim": _all,
+    "all.dims": _all,
+    "any.default": _any,
+    "any.dim": _any,
+    "any.dims": _any,
+    "hypot.default": hypot,
+    "elu.default": elu,
+    "div.Tensor_mode": divide,
+    "div.Scalar_mode": divide,
+    "mul.Tensor": of_booleans(_op.logical_and),
+    "neg.default": negative,
+    "rsub.Tensor": rsub,
+    "pow.Scalar": power,
+    "pow.Tensor_Tensor": power,
+    "rsub.Scalar": rsub,
+    "erfc.default": erfc,
+    "exp2.default": exp2,
+    **{f"__lshift__.{kind}": shift(_op.left_shift) for kind in ("Scalar", "Tensor")},
+    **{f"__rshift__.{kind}": shift(_op.right_shift) for kind in ("Scalar", "Tensor")},
+    "max.dim": _dim_extreme(_op.max, _op.argmax),
+    "min.dim": _dim_extreme(_op.min, _op.argmin),
+    "std.correction": _std,
+    "std_mean.correction": _with_mean(True),
+    "var_mean.correction": _with_mean(False),
+    "mm.default": _matmul,
+    "bmm.default": _matmul,
+    "matmul.default": _matmul,
+    "addmm.default": _addmm,
+    "native_group_norm.default": _group_norm,
+    "add.Tensor": _scaled("add"),
+    "add.Scalar": _scaled("add"),
+    "sub.Tensor": _scaled("subtract"),
+    "sub.Scalar": _scaled("subtract"),
+    "avg_pool2d.default": _avg_pool(2),
+    "avg_pool3d.default": _avg_pool(3),
+    **{f"upsample_nearest{axes}d.vec": _upsample("nearest") for axes in (1, 2, 3)},
+    **{f"_upsample_nearest_exact{axes}d.vec": _upsample("exact") for axes in (1, 2, 3)},
+    "_upsample_bilinear2d_aa.default": _antialiased,
+    "_upsample_bilinear2d_aa.vec": _antialiased,
+    "upsample_linear1d.vec": _upsample("linear"),
+    "upsample_bilinear2d.vec": _upsample("linear"),
+    "upsample_trilinear3d.vec": _upsample("linear"),
+    "upsample_bicubic2d.vec": _upsample("cubic"),
+}

@@ -1,0 +1,48 @@
+"""Decompose the operators of a torch program that TVM's importer does not know, or knows wrongly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch._decomp import decomposition_table
+from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
+
+from .torch_converters import CONVERTERS
+
+_MOST_ROUNDS = 8
+# TVM's converters for these are wrong for some arguments, and torch says itself what they mean.
+_WRONG = frozenset(
+    """grid_sampler_2d.default roll.default isin.Tensor_Tensor softshrink.default
+    celu.default""".split()
+)
+
+
+def decompose(program: Any) -> Any:
+    """Return a program in core ATen operators, the rest decomposed as far as torch can."""
+    if _is_sparse(program):
+        return program
+    table = {
+        op: decomposition
+        for op, decomposition in torch.export.default_decompositions().items()
+        if not (op.__name__ in CONVERTERS and "upsample" in op.__name__)  # ours look fewer numbers up
+    }
+    program = program.run_decompositions(table)
+    known = set(ExportedProgramImporter().convert_map) - _WRONG | set(CONVERTERS)
+    for _ in range(_MOST_ROUNDS):
+        unknown = {
+            node.target
+            for node in program.graph.nodes
+            if isinstance(node.target, torch._ops.OpOverload) and node.target.__name__ not in known
+        }
+        found = {op: decomposition_table[op] for op in unknown if op in decomposition_table}
+        if not found:
+            break
+        table.update(found)
+        program = program.run_decompositions(table)
+    return program
+
+
+def _is_sparse(program: Any) -> bool:
+    tensors = [*program.state_dict.values(), *program.constants.values()]
+    return any(isinstance(each, torch.Tensor) and each.layout != torch.strided for each in tensors)

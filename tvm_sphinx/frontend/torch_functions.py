@@ -1,0 +1,132 @@
+"""Converters for torch's elementary functions that TVM's importer lacks. [TVM]"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .._tvm import relax
+
+_op = relax.op
+_MOST_STEPS = 64
+
+
+def hypot(importer: Any, node: Any) -> Any:
+    """Convert the length of a vector of two components."""
+    left, right = importer.retrieve_args(node)
+    emit = importer.block_builder.emit
+    squares = [emit(_op.multiply(each, each)) for each in (left, right)]
+    return emit(_op.sqrt(emit(_op.add(*squares))))
+
+
+def erfc(importer: Any, node: Any) -> Any:
+    """Convert what is missing from the error function to one."""
+    (x,) = importer.retrieve_args(node)
+    emit = importer.block_builder.emit
+    return emit(_op.subtract(relax.const(1.0, str(x.ty.dtype)), emit(_op.erf(x))))
+
+
+def exp2(importer: Any, node: Any) -> Any:
+    """Convert powers of two."""
+    (x,) = importer.retrieve_args(node)
+    emit = importer.block_builder.emit
+    return emit(_op.exp(emit(_op.multiply(x, relax.const(math.log(2), str(x.ty.dtype))))))
+
+
+def elu(importer: Any, node: Any) -> Any:
+    """Convert ``elu``, to which torch also takes ``selu`` and ``celu``, with all of its factors."""
+    x, *given = importer.retrieve_args(node)
+    factors = [
+        given[place] if place < len(given) else node.kwargs.get(name, 1.0)
+        for place, name in enumerate(("alpha", "scale", "input_scale"))
+    ]
+    alpha, scale, input_scale = factors
+    emit, dtype = importer.block_builder.emit, str(x.ty.dtype)
+    scaled = emit(_op.multiply(x, relax.const(input_scale, dtype)))
+    missing = emit(_op.subtract(relax.const(1.0, dtype), emit(_op.exp(scaled))))
+    below = emit(_op.multiply(emit(_op.nn.relu(missing)), relax.const(alpha, dtype)))
+    whole = emit(_op.subtract(emit(_op.nn.relu(x)), below))
+    return emit(_op.multiply(whole, relax.const(scale, dtype)))
+
+
+def divide(importer: Any, node: Any) -> Any:
+    """Convert a division that rounds, in the type of the result."""
+    left, right, *modes = importer.retrieve_args(node)
+    mode = modes[0] if modes else node.kwargs.get("rounding_mode", None)
+    dtype = importer._convert_data_type(node.meta["val"].dtype)
+    left, right = (
+        each if isinstance(each, relax.Expr) else relax.const(each, dtype) for each in (left, right)
+    )
+    emit = importer.block_builder.emit
+    if mode == "floor":
+        return emit(_op.floor_divide(left, right))
+    quotient = emit(_op.divide(left, right))  # of whole numbers, it truncates
+    return emit(_op.trunc(quotient)) if mode == "trunc" and "float" in dtype else quotient
+
+
+def rsub(importer: Any, node: Any) -> Any:
+    """Convert a subtraction from the second operand."""
+    left, right, *factors = importer.retrieve_args(node)
+    alpha = factors[0] if factors else node.kwargs.get("alpha", 1)
+    dtype, emit = str(left.ty.dtype), importer.block_builder.emit
+    right = right if isinstance(right, relax.Expr) else relax.const(right, dtype)
+    left = left if alpha == 1 else emit(_op.multiply(left, relax.const(alpha, dtype)))
+    return emit(_op.subtract(right, left))
+
+
+def power(importer: Any, node: Any) -> Any:
+    """Convert a power of whole numbers as a product, which wraps round as torch's does."""
+    dtype = importer._convert_data_type(node.meta["val"].dtype)
+    base, exponent = importer.retrieve_args(node)
+    if not dtype.startswith(("int", "uint")) or not isinstance(exponent, relax.Expr):
+        return NotImplemented
+    emit = importer.block_builder.emit
+    base = base if isinstance(base, relax.Expr) else relax.const(base, dtype)
+    # Beyond the bits of the type only -1, 0 and 1 have a power that does not overflow.
+    steps = relax.const(np.arange(_MOST_STEPS, dtype=dtype), dtype)
+    shape = node.meta["val"].shape
+    wide = [
+        emit(_op.expand_dims(emit(_op.broadcast_to(each, list(shape))), -1)) for each in (base, exponent)
+    ]
+    taken = emit(_op.less(steps, wide[1]))
+    return emit(_op.prod(emit(_op.where(taken, wide[0], relax.const(1, dtype))), [-1]))
+
+
+def of_booleans(operator: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Convert arithmetic on booleans, which is logic in torch."""
+
+    def convert(importer: Any, node: Any) -> Any:
+        if importer._convert_data_type(node.meta["val"].dtype) != "bool":
+            return NotImplemented
+        left, right = importer.retrieve_args(node)
+        left, right = (
+            each if isinstance(each, relax.Expr) else relax.const(bool(each), "bool")
+            for each in (left, right)
+        )
+        return importer.block_builder.emit(operator(left, right))
+
+    return convert
+
+
+def negative(importer: Any, node: Any) -> Any:
+    """Convert the negative of unsigned numbers, which wraps round."""
+    (x,) = importer.retrieve_args(node)
+    dtype = str(x.ty.dtype)
+    if not dtype.startswith("uint"):
+        return NotImplemented
+    return importer.block_builder.emit(_op.subtract(relax.const(0, dtype), x))
+
+
+def shift(operator: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Convert a shift by a number or a tensor."""
+
+    def convert(importer: Any, node: Any) -> Any:
+        x, count = importer.retrieve_args(node)
+        dtype = str(x.ty.dtype)
+        count = count if isinstance(count, relax.Expr) else relax.const(int(count), dtype)
+        return importer.block_builder.emit(operator(x, count))
+
+    return convert
