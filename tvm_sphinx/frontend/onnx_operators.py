@@ -95,6 +95,7 @@ def _flatten(node: Node) -> Any:
     axis += rank_of(data) if axis < 0 else 0
     if extents is None:
         raise node.error(f"expected data of known rank; got {data.ty}")
+    extents = list(extents)
     rows, columns = math.prod(extents[:axis]), math.prod(extents[axis:])
     return node.emit(_op.reshape(data, [rows, columns]))
 
