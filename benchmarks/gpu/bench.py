@@ -12,25 +12,43 @@ say to WORK/logs. Times are of a call from host arrays to host arrays.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import fcntl
 import json
 import subprocess
 import sys
-import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import models
 import numpy as np
+from latency import on_one_device
+from other_runtimes import time_others
+from platforms import gpu_alone, install_fake_compiler, platforms
+from small_network import small_input, small_network
+from timing import Row, timed
 
+import tvm_sphinx
+from tvm_sphinx.cost.choose.costing import cost_kernels
+from tvm_sphinx.cost.measure.kernel_timing import MeasureConfig
+from tvm_sphinx.cost.records.store import RecordStore, record_path
+from tvm_sphinx.cost.table import build_problem
+from tvm_sphinx.errors import UnsupportedError
+from tvm_sphinx.frontend.extract import extract_task_graph
+from tvm_sphinx.frontend.lower import lower_to_kernels
+from tvm_sphinx.platform import Platform
+from tvm_sphinx.platform.targets import device_target
+from tvm_sphinx.program.kinds import LaneProgramFile, build_stock_program, flatten_outputs
+from tvm_sphinx.relax_pass import annotate_schedule
+from tvm_sphinx.runtime.build import build_image
+
+_MEASURE = MeasureConfig(sample_ms=1.0)
 MODELS = (
     "googlenet bilstm nasnet inception_v3 lxmert clip bert_base resnet50 mobilenet_v2 vit_b16".split()
 )
-Row = dict[str, Any]
 
 
 class Results:
@@ -58,146 +76,21 @@ class Results:
             file.write(json.dumps(row) + "\n")
 
 
-@contextlib.contextmanager
-def alone() -> Iterator[None]:
-    """Keep other processes of this benchmark from timing at the same time."""
-    with open(Path(tempfile.gettempdir()) / "tvm-sphinx-bench.lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def timed(call: Callable[[], Any], seconds: float = 0.7, most: int = 500) -> Row:
-    """Return the median, and the 10th and 90th percentile, of calls after five, in us."""
-    with alone():
-        for _ in range(5):
-            call()
-        samples: list[float] = []
-        end = time.perf_counter() + seconds
-        while len(samples) < 5 or (len(samples) < most and time.perf_counter() < end):
-            begin = time.perf_counter()
-            call()
-            samples.append(time.perf_counter() - begin)
-    return quantiles(samples)
-
-
-def quantiles(seconds: Sequence[float]) -> Row:
-    low, middle, high = np.percentile(np.array(seconds) * 1e6, [10, 50, 90]).round(2).tolist()
-    return {"median_us": middle, "p10_us": low, "p90_us": high, "n": len(seconds)}
-
-
-def peers(model: Any, results: Results) -> None:
-    """Time ONNX Runtime on the CPU; torch on the GPU, eager and in a graph, with TF32 off and on."""
-    results.add("onnxruntime, cpu", lambda: onnxruntime_on_cpu(model))
-    if model.torch_module is None:
-        return
-    import torch
-
-    if not torch.cuda.is_available():
-        return
-    with torch.inference_mode():
-        on_gpu = TorchOnGpu(model)
-        for tf32 in (False, True):
-            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
-            torch.backends.cudnn.benchmark = True
-            suffix = ", tf32" if tf32 else ""
-            results.add(f"torch eager, gpu{suffix}", lambda: timed(on_gpu.eager))
-            results.add(f"torch cuda graph, gpu{suffix}", on_gpu.time_graph)
-
-
-def onnxruntime_on_cpu(model: Any) -> Row:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(model.onnx(), providers=["CPUExecutionProvider"])
-    names = [value.name for value in session.get_inputs()]
-    feed = dict(zip(names, model.numpy_inputs(), strict=True))
-    return timed(lambda: session.run(None, feed))
-
-
-class TorchOnGpu:
-    """A torch network on the GPU, its inputs and outputs in pinned memory."""
-
-    def __init__(self, model: Any) -> None:
-        import torch
-
-        self.torch = torch
-        self.network = model.torch_module.to("cuda").eval()
-        self.host = [tensor.pin_memory() for tensor in model.torch_inputs()]
-        self.inputs = [tensor.to("cuda") for tensor in self.host]
-
-    def outputs(self) -> list[Any]:
-        """Run the network; return its outputs, on the GPU."""
-        result = self.network(*self.inputs)
-        values = [result] if self.torch.is_tensor(result) else list(result)
-        return [value for value in values if self.torch.is_tensor(value)]
-
-    def bring_inputs(self) -> None:
-        """Issue the copies of the inputs."""
-        for to, source in zip(self.inputs, self.host, strict=True):
-            to.copy_(source, non_blocking=True)
-
-    def eager(self) -> list[Any]:
-        """Return the outputs on the host."""
-        self.bring_inputs()
-        return [value.cpu() for value in self.outputs()]
-
-    def time_graph(self) -> Row:
-        """Return the time of a call, and of the graph on the GPU alone."""
-        cuda = self.torch.cuda
-        stream = cuda.Stream()
-        stream.wait_stream(cuda.current_stream())
-        with cuda.stream(stream):
-            for _ in range(3):
-                self.outputs()
-        cuda.current_stream().wait_stream(stream)
-        graph = cuda.CUDAGraph()
-        with cuda.graph(graph):
-            kept = self.outputs()
-        back = [self.torch.empty(value.shape, dtype=value.dtype, pin_memory=True) for value in kept]
-
-        def call() -> None:
-            self.bring_inputs()
-            graph.replay()
-            for to, source in zip(back, kept, strict=True):
-                to.copy_(source, non_blocking=True)
-            cuda.synchronize()
-
-        row = timed(call)
-        begin, end = (cuda.Event(enable_timing=True) for _ in range(2))
-        times = []
-        with alone():
-            for _ in range(50):
-                begin.record()
-                graph.replay()
-                end.record()
-                cuda.synchronize()
-                times.append(begin.elapsed_time(end) * 1e-3)
-        return {**row, "on_gpu": quantiles(times)}
-
-
 def ours(model: Any, results: Results, work: Path) -> None:
     """Compile for each platform, and time what comes of it beside what was predicted."""
-    from platforms import install_fake_compiler, platforms
-
     install_fake_compiler()
     module, expected = model.relax(), torch_outputs(model)
-    for what, (platform, algorithm) in platforms().items():
-        results.add(what, lambda: compile_and_time(module, model, platform, algorithm, expected, work))  # noqa: B023
+    for what, platform in platforms().items():
+        results.add(what, partial(compile_and_time, module, model, platform, expected, work))
+    results.add("ours, gpu alone", partial(place_on_gpu, module, model, gpu_alone(), expected, work))
 
 
 def compile_and_time(
-    module: Any, model: Any, platform: Any, algorithm: str, expected: list[np.ndarray], work: Path
+    module: Any, model: Any, platform: Platform, expected: list[np.ndarray], work: Path
 ) -> Row:
-    import tvm_sphinx
-    from tvm_sphinx.cost.measure.kernel_timing import MeasureConfig
-
+    """Time what the package compiles for a platform."""
     begin = time.perf_counter()
-    compiled = tvm_sphinx.compile(
-        module,
-        platform,
-        algorithm=algorithm,
-        records=work / "records",
-        measure=MeasureConfig(sample_ms=1.0),
-    )
+    compiled = tvm_sphinx.compile(module, platform, records=work / "records", measure=_MEASURE)
     row: Row = {"compile_s": round(time.perf_counter() - begin, 1), "note": compiled.note}
     row["stages_s"] = {stage: round(seconds, 1) for stage, seconds in compiled.stages_s.items()}
     if compiled.report is not None:
@@ -206,11 +99,38 @@ def compile_and_time(
         row["predicted_single_us"] = report.best_single_device_ns / 1e3
         row["lower_bound_us"] = report.lower_bound_ns / 1e3
         row["devices"] = {device.name: [device.tasks, device.busy_ns] for device in report.devices}
+    return {**row, **check_and_time(compiled.run, model, expected)}
+
+
+def place_on_gpu(
+    module: Any, model: Any, platform: Platform, expected: list[np.ndarray], work: Path
+) -> Row:
+    """Time a schedule that puts every task on the platform's last device, be that best or not."""
+    store = RecordStore(record_path(work / "records"))
+    targets = [device_target(device) for device in platform.devices]
+    kernels = lower_to_kernels(module, targets[platform.host_index], targets=targets)
+    extraction = extract_task_graph(kernels)
+    costing = cost_kernels(extraction, platform, store, config=_MEASURE)
+    problem = build_problem(extraction.graph, platform, costing.table, loaded=False)
+    schedule = on_one_device(problem, len(platform.devices) - 1)
+    if schedule is None:
+        return {"ok": False, "error": "the GPU cannot run one of its tasks"}
+    annotated = annotate_schedule(extraction, schedule, platform, costing.choices.function)
+    try:
+        program: Any = LaneProgramFile(build_image(annotated, platform, schedule))
+    except UnsupportedError:
+        program = build_stock_program(annotated, platform, "main")
+    opened, predicted = program.open(), schedule.makespan_ns / 1e3
+    times = check_and_time(lambda given: flatten_outputs(opened(given)), model, expected)
+    return {"predicted_us": predicted, "program": type(program).__name__, **times}
+
+
+def check_and_time(run: Callable[..., Any], model: Any, expected: list[np.ndarray]) -> Row:
     inputs = model.numpy_inputs()
-    outputs = compiled.run(inputs)
+    row: Row = {}
     if expected:
-        row["error_to_torch"] = max(map(relative_error, outputs, expected))
-    return {**row, **timed(lambda: compiled.run(inputs))}
+        row["error_to_torch"] = max(map(relative_error, run(inputs), expected))
+    return {**row, **timed(lambda: run(inputs))}
 
 
 def torch_outputs(model: Any) -> list[np.ndarray]:
@@ -230,8 +150,6 @@ def relative_error(output: np.ndarray, expected: np.ndarray) -> float:
 
 def small_model() -> Any:
     """Return the small network in the form of the zoo's, for a run that has to be quick."""
-    import models
-    from small_network import small_input, small_network
 
     class Small(models.Model):
         def relax(self) -> Any:
@@ -245,12 +163,10 @@ def small_model() -> Any:
 
 def child(args: argparse.Namespace) -> None:
     """Run one stage of one model."""
-    import models
-
     model = small_model() if args.child == "small" else models.load(args.child)
     results = Results(args.out / "bench.jsonl", args.child)
     if args.stage == "peers":
-        peers(model, results)
+        time_others(model, results.add)
     else:
         ours(model, results, args.work)
 

@@ -25,7 +25,7 @@ import tvm_sphinx
 from tvm_sphinx.cost.measure.kernel_timing import MeasureConfig
 from tvm_sphinx.frontend.extract import extract_task_graph
 from tvm_sphinx.frontend.lower import lower_to_kernels
-from tvm_sphinx.platform import Platform
+from tvm_sphinx.platform import Platform, load_platform
 from tvm_sphinx.platform.targets import device_target
 from tvm_sphinx.program.kinds import LaneProgramFile, build_stock_program, flatten_outputs
 from tvm_sphinx.relax_pass import annotate_schedule
@@ -51,9 +51,12 @@ def runtime() -> dict[str, Any]:
 
 def devices() -> dict[str, Any]:
     """The package finds the GPU."""
-    assert gpu_devices(), "no device of a GPU in Platform.detect()"
+    assert gpu_devices(), "no device of a GPU in the platform detect"
     described = [f"{device.name}: {device.runtime} {device.target}" for device in gpu_devices()]
-    return {"devices": described, "detected": [device.name for device in Platform.detect().devices]}
+    return {
+        "devices": described,
+        "detected": [device.name for device in load_platform("detect").devices],
+    }
 
 
 def without_xgboost() -> dict[str, Any]:
@@ -104,10 +107,8 @@ def _placements(open_program: Callable[..., Any], most: int) -> dict[str, Any]:
 def compile_and_run() -> dict[str, Any]:
     """Each platform is measured, searched, built, and agrees with the CPU."""
     outputs, found = {}, {}
-    for name, (platform, algorithm) in platforms().items():
-        compiled = tvm_sphinx.compile(
-            small_network(), platform, algorithm=algorithm, records=None, measure=_QUICK
-        )
+    for name, platform in platforms().items():
+        compiled = tvm_sphinx.compile(small_network(), platform, records=None, measure=_QUICK)
         for _ in range(20):
             outputs[name] = compiled.run([small_input()])[0]
         found[name] = compiled.describe()[:1500]

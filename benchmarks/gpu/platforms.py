@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from tvm_sphinx.platform import Device, Platform
+from tvm_sphinx.platform import Device, Platform, load_platform
 from tvm_sphinx.platform.machine import usable_cores
 from tvm_sphinx.platform.targets import host_target
 
@@ -23,18 +23,22 @@ def cpu_devices() -> tuple[Device, ...]:
 
 def gpu_devices() -> tuple[Device, ...]:
     """Return the devices of the first GPU: all its streams, where the package has several."""
-    devices = Platform.detect().devices
+    devices = load_platform("detect").devices
     return tuple(device for device in devices if device.runtime == "cuda:0")
 
 
-def platforms() -> dict[str, tuple[Platform, str]]:
-    """Return platforms by what they stand for, each with the search algorithm to take."""
-    cpus, gpus = cpu_devices(), gpu_devices()
+def platforms() -> dict[str, Platform]:
+    """Return the platforms to compile for, by what they stand for."""
+    cpus = cpu_devices()
     return {
-        "ours, cpu + gpu": (Platform((*cpus, *gpus)), "cpga"),
-        "ours, gpu alone": (Platform((cpus[0], gpus[0])), "single"),
-        "ours, cpu alone": (Platform(cpus), "cpga"),
+        "ours, cpu + gpu": Platform((*cpus, *gpu_devices())),
+        "ours, cpu alone": Platform(cpus),
     }
+
+
+def gpu_alone() -> Platform:
+    """Return a platform of one core, which holds inputs and outputs, and one device of the GPU."""
+    return Platform((cpu_devices()[0], gpu_devices()[0]))
 
 
 def install_fake_compiler() -> None:

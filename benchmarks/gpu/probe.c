@@ -1,9 +1,11 @@
-/* What hand-overs between a host thread and an NVIDIA GPU cost: launches, graphs, events, flags in pinned
- * memory, copies, two streams side by side. Opens the driver at run time, so it builds without CUDA.
+/* What hand-overs between a host thread and an NVIDIA GPU cost: launches, graphs, events, flags in
+ * pinned memory, copies, two streams side by side. Opens the driver at run time, so it builds
+ * without CUDA.
  *
  * Usage: probe IMAGE [quick]     IMAGE: probe.cu as machine code
  * Prints one JSON object; times are in ns, each the median with the 10th and 90th percentile. */
 #define _GNU_SOURCE
+#include "probe_driver.h"
 #include <dlfcn.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -12,56 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-typedef int CUresult;
-typedef struct CUstream_st *CUstream;
-typedef struct CUevent_st *CUevent;
-typedef void *CUgraph, *CUgraphExec, *CUcontext, *CUmodule, *CUfunction;
-typedef uint64_t CUdeviceptr;
-
-#define DRIVER(X)                                                                                  \
-    X(cuInit, (unsigned))                                                                          \
-    X(cuDriverGetVersion, (int *))                                                                 \
-    X(cuDeviceGet, (int *, int))                                                                   \
-    X(cuDeviceGetName, (char *, int, int))                                                         \
-    X(cuDeviceGetAttribute, (int *, int, int))                                                     \
-    X(cuDevicePrimaryCtxRetain, (CUcontext *, int))                                                \
-    X(cuCtxSetCurrent, (CUcontext))                                                                \
-    X(cuModuleLoadData, (CUmodule *, const void *))                                                \
-    X(cuModuleGetFunction, (CUfunction *, CUmodule, const char *))                                 \
-    X(cuLaunchKernel, (CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,     \
-                       unsigned, CUstream, void **, void **))                                      \
-    X(cuStreamCreate, (CUstream *, unsigned))                                                      \
-    X(cuStreamSynchronize, (CUstream))                                                             \
-    X(cuStreamQuery, (CUstream))                                                                   \
-    X(cuEventCreate, (CUevent *, unsigned))                                                        \
-    X(cuEventRecord, (CUevent, CUstream))                                                          \
-    X(cuEventQuery, (CUevent))                                                                     \
-    X(cuEventSynchronize, (CUevent))                                                               \
-    X(cuEventElapsedTime, (float *, CUevent, CUevent))                                             \
-    X(cuStreamWaitEvent, (CUstream, CUevent, unsigned))                                            \
-    X(cuMemAlloc_v2, (CUdeviceptr *, size_t))                                                      \
-    X(cuMemFree_v2, (CUdeviceptr))                                                                 \
-    X(cuMemHostAlloc, (void **, size_t, unsigned))                                                 \
-    X(cuMemFreeHost, (void *))                                                                     \
-    X(cuMemHostRegister_v2, (void *, size_t, unsigned))                                            \
-    X(cuMemHostUnregister, (void *))                                                               \
-    X(cuMemcpyHtoDAsync_v2, (CUdeviceptr, const void *, size_t, CUstream))                         \
-    X(cuMemcpyDtoHAsync_v2, (void *, CUdeviceptr, size_t, CUstream))                               \
-    X(cuMemcpyDtoDAsync_v2, (CUdeviceptr, CUdeviceptr, size_t, CUstream))                          \
-    X(cuMemsetD32Async, (CUdeviceptr, unsigned, size_t, CUstream))                                 \
-    X(cuStreamWriteValue32_v2, (CUstream, CUdeviceptr, uint32_t, unsigned))                        \
-    X(cuStreamWaitValue32_v2, (CUstream, CUdeviceptr, uint32_t, unsigned))                         \
-    X(cuLaunchHostFunc, (CUstream, void (*)(void *), void *))                                      \
-    X(cuStreamBeginCapture_v2, (CUstream, int))                                                    \
-    X(cuStreamEndCapture, (CUstream, CUgraph *))                                                   \
-    X(cuGraphInstantiateWithFlags, (CUgraphExec *, CUgraph, unsigned long long))                   \
-    X(cuGraphUpload, (CUgraphExec, CUstream))                                                      \
-    X(cuGraphLaunch, (CUgraphExec, CUstream))
-#define FIELD(name, arguments) CUresult(*name) arguments;
-static struct {
-    DRIVER(FIELD)
-} cu;
 
 enum { MOST = 2000, NOT_READY = 600, RELAXED = 2, NON_BLOCKING = 1 };
 
@@ -123,7 +75,8 @@ static void write_flag(CUstream on) {
 /* Wait for the flag as a lane does. An error on the GPU never raises it. */
 static void spin_for_flag(void) {
     int64_t until = 0;
-    for (int64_t i = 0; atomic_load_explicit(probe.flag, memory_order_acquire) != probe.value; i++) {
+    for (int64_t i = 0; atomic_load_explicit(probe.flag, memory_order_acquire) != probe.value;
+         i++) {
         __builtin_ia32_pause();
         if (i % 4096 != 4095)
             continue;
@@ -336,7 +289,16 @@ typedef struct {
     CUdeviceptr memory, other_memory;
 } buffers;
 
-enum { TO_GPU, FROM_GPU, PAGEABLE_TO_GPU, PAGEABLE_FROM_GPU, BY_KERNEL, BOTH_WAYS, ON_GPU, NUM_COPIES };
+enum {
+    TO_GPU,
+    FROM_GPU,
+    PAGEABLE_TO_GPU,
+    PAGEABLE_FROM_GPU,
+    BY_KERNEL,
+    BOTH_WAYS,
+    ON_GPU,
+    NUM_COPIES
+};
 
 static void copy(const buffers *with, int kind, size_t size) {
     CUdeviceptr from = (CUdeviceptr)(uintptr_t)with->pinned, to = with->memory;
@@ -362,7 +324,7 @@ static void copy(const buffers *with, int kind, size_t size) {
 
 static void measure_copies(void) {
     static const char *const names[NUM_COPIES] = {
-        "pinned_to_gpu",   "gpu_to_pinned",       "pageable_to_gpu", "gpu_to_pageable",
+        "pinned_to_gpu",       "gpu_to_pinned",    "pageable_to_gpu", "gpu_to_pageable",
         "kernel_reads_pinned", "pinned_both_ways", "gpu_to_gpu"};
     buffers with;
     size_t most = probe.most_bytes;
@@ -397,7 +359,8 @@ static void measure_copies(void) {
 
 /* What taking memory costs; not to be done while a model runs. */
 static void measure_allocations(void) {
-    static const char *const names[] = {"allocate_on_gpu", "allocate_pinned", "register_host_memory"};
+    static const char *const names[] = {"allocate_on_gpu", "allocate_pinned",
+                                        "register_host_memory"};
     size_t bytes = probe.most_bytes;
     for (int kind = 0; kind < 3; kind++) {
         int n = 5;
@@ -493,7 +456,8 @@ static void start(const char *image) {
     for (int i = 0; i < 50; i++)
         launch_empty(probe.first);
     OK(cu.cuStreamSynchronize(probe.first));
-    printf("{\n  \"device\": \"%s\", \"driver\": %d, \"capability\": \"%d.%d\", \"multiprocessors\": %d",
+    printf("{\n  \"device\": \"%s\", \"driver\": %d, \"capability\": \"%d.%d\", "
+           "\"multiprocessors\": %d",
            name, version, major, minor, processors);
 }
 

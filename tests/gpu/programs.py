@@ -428,11 +428,13 @@ def host_function(bench: Bench, fault: bool) -> None:
     half, pinned, seen = bench.filled(), bench.cuda.pinned([0.0] * N), []
     call = kind(lambda _: seen.append(pinned[0]))
     bench.add_one(bench.first, half, bench.ones)
+    if fault:  # before the host can know, by that function, how far the stream is
+        bench.add_one(bench.second, half, half)
     bench.copy(ctypes.addressof(pinned), half, bench.first)
     bench.cuda.call("LaunchHostFunc", bench.first, call, None)
     if not fault:
         bench.order(bench.first, bench.second)
-    bench.add_one(bench.second, half, half)
+        bench.add_one(bench.second, half, half)
     bench.cuda.call("CtxSynchronize")
     assert seen == [2.0]
 

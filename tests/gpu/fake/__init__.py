@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 _HERE = Path(__file__).resolve().parent
-_C_FLAGS = "-std=c11 -O1 -g -Wall -Wextra -Wconversion -Werror -fvisibility=hidden -pthread".split()
+_C_FLAGS = "-std=c11 -O2 -g -Wall -Wextra -Wconversion -Werror -fvisibility=hidden -pthread".split()
 _SANITIZE = (
     "-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer".split()
 )

@@ -7,8 +7,8 @@
 
 /* Our own large mappings lie far from where the program under test has memory that it may register.
  */
-#define WRITERS_AT 0x300000000000ull
-#define READERS_AT 0x380000000000ull
+#define SHADOW_BYTES_AT 0x300000000000ull
+#define SHADOW_BLOCKS_AT 0x380000000000ull
 #define STACKS_AT 0x400000000000ull
 
 /* A vector clock: for each chain (a stream, or a path of a graph) how much of it lies before. */

@@ -5,14 +5,12 @@
  * or the host (vector clocks, as FastTrack, Flanagan and Freund 2009). What is found does not
  * depend on which of the two happened to run first. */
 #define _GNU_SOURCE
-#include "gpu.h"
+#include "gpu_shadow.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
-/* States of a byte's writer. Larger numbers are accesses. */
-enum { NOWHERE = 0, UNWRITTEN = 1, HOST = 2, FIRST_ACCESS = 3 };
 #define IS_SET 0x80000000u
 
 typedef struct {
@@ -27,7 +25,6 @@ typedef struct {
 } reader_set; /* of one more reader than base, which is an access or a set */
 
 static struct {
-    uint32_t *writer, *reader; /* one each per byte of the window */
     access *accesses;
     size_t num_accesses, room;
     reader_set *sets;
@@ -47,16 +44,6 @@ static struct {
     uint32_t reported_with;
 } current;
 
-static void *map_large(uint64_t address, size_t bytes) {
-    void *at = mmap((void *)address, bytes, PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (at == MAP_FAILED) {
-        perror("fake gpu: shadow memory");
-        exit(97);
-    }
-    return at;
-}
-
 void map_memory(void) {
     void *at = mmap((void *)WINDOW_BASE, WINDOW_BYTES, PROT_READ | PROT_WRITE,
                     MAP_SHARED | MAP_NORESERVE | MAP_FIXED_NOREPLACE, FD_WINDOW, 0);
@@ -64,42 +51,21 @@ void map_memory(void) {
         perror("fake gpu: device memory");
         exit(97);
     }
-    memory.writer = map_large(WRITERS_AT, WINDOW_BYTES * sizeof(uint32_t));
-    memory.reader = map_large(READERS_AT, WINDOW_BYTES * sizeof(uint32_t));
+    map_shadow();
     memory.num_accesses = FIRST_ACCESS;
-}
-
-static void fill(uint32_t *cells, uint64_t count, uint32_t value) {
-    for (uint64_t i = 0; i < count; i++)
-        cells[i] = value;
 }
 
 void allocate_memory(uint64_t address, uint64_t bytes, uint64_t red_zone) {
     uint64_t at = address - WINDOW_BASE;
     bool pinned = at / SPAN_BYTES == PINNED;
-    fill(memory.writer + at, bytes, pinned ? HOST : UNWRITTEN);
-    fill(memory.writer + at + bytes, red_zone, NOWHERE);
+    set_shadow(at, at + bytes, pinned ? HOST : UNWRITTEN);
+    set_shadow(at + bytes, at + bytes + red_zone, NOWHERE);
     if (!pinned) /* the driver has poisoned pinned memory, before the host could write to it */
         memset((void *)address, 0xFF, bytes);
 }
 
-/* Give whole pages back, and clear what is left at both ends. */
-static void forget(uint32_t *cells, uint64_t count) {
-    uintptr_t begin = (uintptr_t)cells, end = begin + count * sizeof *cells;
-    uintptr_t first = (begin + 4095) & ~(uintptr_t)4095, last = end & ~(uintptr_t)4095;
-    if (first >= last) {
-        memset(cells, 0, end - begin);
-        return;
-    }
-    memset(cells, 0, first - begin);
-    memset((void *)last, 0, end - last);
-    madvise((void *)first, last - first, MADV_DONTNEED);
-}
-
 void free_memory(uint64_t address, uint64_t bytes) {
-    uint64_t at = address - WINDOW_BASE;
-    forget(memory.writer + at, bytes);
-    forget(memory.reader + at, bytes);
+    clear_shadow(address - WINDOW_BASE, address - WINDOW_BASE + bytes);
     uint64_t first = (address + 4095) & ~4095ull, last = (address + bytes) & ~4095ull;
     if (first < last)
         madvise((void *)first, last - first, MADV_REMOVE);
@@ -230,32 +196,44 @@ static bool has_read(uint32_t readers) {
            ((readers & IS_SET) && memory.sets[readers & ~IS_SET].added == current.id);
 }
 
-static __attribute__((noinline)) void read_byte(uint64_t at) {
-    uint32_t writer = memory.writer[at], readers = memory.reader[at];
-    if (writer == NOWHERE)
+static cell read_cell(uint64_t at, cell now) {
+    if (now.writer == NOWHERE)
         report_place(at, "reads", "which is not allocated");
-    if (writer == UNWRITTEN && current.node->command->kind == COMMAND_KERNEL) {
+    if (now.writer == UNWRITTEN && current.node->command->kind == COMMAND_KERNEL) {
         char mine[300];
         fail(current.node->device, 719, "%s reads 0x%llx, which nothing has written",
              describe(current.id, mine, sizeof mine), (unsigned long long)(WINDOW_BASE + at));
         leave_command(-719);
     }
-    if (!is_before(writer))
-        report_race(at, "reads", writer, "writes");
-    if (writer != current.id && !has_read(readers))
-        memory.reader[at] = unordered_reader(readers) ? with_reader(readers) : current.id;
+    if (!is_before(now.writer))
+        report_race(at, "reads", now.writer, "writes");
+    if (now.writer != current.id && !has_read(now.readers))
+        now.readers = unordered_reader(now.readers) ? with_reader(now.readers) : current.id;
+    return now;
 }
 
-static __attribute__((noinline)) void write_byte(uint64_t at) {
-    uint32_t writer = memory.writer[at], readers = memory.reader[at], other;
-    if (writer == NOWHERE)
+static cell write_cell(uint64_t at, cell now) {
+    if (now.writer == NOWHERE)
         report_place(at, "writes", "which is not allocated");
-    if (!is_before(writer))
-        report_race(at, "writes", writer, "writes");
-    if (readers && (other = unordered_reader(readers)))
+    if (!is_before(now.writer))
+        report_race(at, "writes", now.writer, "writes");
+    uint32_t other = now.readers ? unordered_reader(now.readers) : 0;
+    if (other)
         report_race(at, "writes", other, "reads");
-    memory.writer[at] = current.id;
-    memory.reader[at] = 0;
+    return (cell){current.id, 0};
+}
+
+/* A flag is ordered by who waits for it, so never a race. */
+static cell write_flag(uint64_t at, cell now) {
+    if (now.writer == NOWHERE)
+        report_place(at, "writes", "which is not allocated");
+    return (cell){HOST, now.readers};
+}
+
+static cell read_flag(uint64_t at, cell now) {
+    if (now.writer == NOWHERE)
+        report_place(at, "reads", "which is not allocated");
+    return now;
 }
 
 /* Return the offset of a range that the command may touch. */
@@ -270,18 +248,22 @@ void check_read(uint64_t address, uint64_t bytes) {
     uint64_t at = current.on ? place_of(address, "reads") : WINDOW_BYTES;
     if (at >= WINDOW_BYTES)
         return; /* shared memory, a stack; what is mapped nowhere faults by itself */
-    for (uint64_t i = at; i < at + bytes; i++)
-        if (memory.writer[i] != current.id && memory.reader[i] != current.id)
-            read_byte(i);
+    uint64_t end = at + bytes;
+    while (at < end && (shadow_at(at).readers == current.id || shadow_at(at).writer == current.id))
+        at++;
+    if (at < end)
+        update_shadow(at, end, read_cell);
 }
 
 void check_write(uint64_t address, uint64_t bytes) {
     uint64_t at = current.on ? place_of(address, "writes") : WINDOW_BYTES;
     if (at >= WINDOW_BYTES)
         return;
-    for (uint64_t i = at; i < at + bytes; i++)
-        if (memory.writer[i] != current.id || memory.reader[i])
-            write_byte(i);
+    uint64_t end = at + bytes;
+    while (at < end && shadow_at(at).writer == current.id && !shadow_at(at).readers)
+        at++;
+    if (at < end)
+        update_shadow(at, end, write_cell);
 }
 
 /* A copy may take along what nothing has written, as when only its time is asked for; where it
@@ -290,23 +272,14 @@ void check_copy(uint64_t to, uint64_t from, uint64_t bytes) {
     check_read(from, bytes);
     check_write(to, bytes);
     uint64_t at = offset_of(to), source = offset_of(from);
-    if (!current.on || at / SPAN_BYTES >= PINNED || source >= WINDOW_BYTES)
-        return;
-    for (uint64_t i = 0; i < bytes; i++)
-        if (memory.writer[source + i] == UNWRITTEN)
-            memory.writer[at + i] = UNWRITTEN;
+    if (current.on && at / SPAN_BYTES < PINNED && source < WINDOW_BYTES)
+        copy_unwritten(at, source, bytes);
 }
 
 void check_flag(uint64_t address, uint64_t bytes, bool writes) {
     uint64_t at = offset_of(address);
-    if (!current.on || at >= WINDOW_BYTES)
-        return;
-    for (uint64_t i = at; i < at + bytes; i++) {
-        if (memory.writer[i] == NOWHERE)
-            report_place(i, writes ? "writes" : "reads", "which is not allocated");
-        if (writes)
-            memory.writer[i] = HOST; /* ordered by who waits for it, so never a race */
-    }
+    if (current.on && at < WINDOW_BYTES)
+        update_shadow(at, at + bytes, writes ? write_flag : read_flag);
 }
 
 /* What g++ calls before each access of a kernel that it compiles with -fsanitize=thread. */

@@ -1,0 +1,100 @@
+"""What else runs a model: ONNX Runtime on the CPU, torch on the GPU, eager and in a CUDA graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from timing import Row, alone, quantiles, timed
+
+#: Called with what is timed and a function that times it.
+Add = Callable[[str, Callable[[], Row]], None]
+
+
+def time_others(model: Any, add: Add) -> None:
+    """Time ONNX Runtime on the CPU; torch on the GPU, eager and in a graph, with TF32 off and on."""
+    add("onnxruntime, cpu", lambda: onnxruntime_on_cpu(model))
+    if model.torch_module is None:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        return
+    with torch.inference_mode():
+        on_gpu = TorchOnGpu(model)
+        for tf32 in (False, True):
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
+            torch.backends.cudnn.benchmark = True
+            suffix = ", tf32" if tf32 else ""
+            add(f"torch eager, gpu{suffix}", lambda: timed(on_gpu.eager))
+            add(f"torch cuda graph, gpu{suffix}", on_gpu.time_graph)
+
+
+def onnxruntime_on_cpu(model: Any) -> Row:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model.onnx(), providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_inputs()]
+    feed = dict(zip(names, model.numpy_inputs(), strict=True))
+    return timed(lambda: session.run(None, feed))
+
+
+class TorchOnGpu:
+    """A torch network on the GPU, its inputs and outputs in pinned memory."""
+
+    def __init__(self, model: Any) -> None:
+        import torch
+
+        self.torch = torch
+        self.network = model.torch_module.to("cuda").eval()
+        self.host = [tensor.pin_memory() for tensor in model.torch_inputs()]
+        self.inputs = [tensor.to("cuda") for tensor in self.host]
+
+    def outputs(self) -> list[Any]:
+        """Run the network; return its outputs, on the GPU."""
+        result = self.network(*self.inputs)
+        values = [result] if self.torch.is_tensor(result) else list(result)
+        return [value for value in values if self.torch.is_tensor(value)]
+
+    def bring_inputs(self) -> None:
+        """Issue the copies of the inputs."""
+        for to, source in zip(self.inputs, self.host, strict=True):
+            to.copy_(source, non_blocking=True)
+
+    def eager(self) -> list[Any]:
+        """Return the outputs on the host."""
+        self.bring_inputs()
+        return [value.cpu() for value in self.outputs()]
+
+    def time_graph(self) -> Row:
+        """Return the time of a call, and of the graph on the GPU alone."""
+        cuda = self.torch.cuda
+        stream = cuda.Stream()
+        stream.wait_stream(cuda.current_stream())
+        with cuda.stream(stream):
+            for _ in range(3):
+                self.outputs()
+        cuda.current_stream().wait_stream(stream)
+        graph = cuda.CUDAGraph()
+        with cuda.graph(graph):
+            kept = self.outputs()
+        back = [self.torch.empty(value.shape, dtype=value.dtype, pin_memory=True) for value in kept]
+
+        def call() -> None:
+            self.bring_inputs()
+            graph.replay()
+            for to, source in zip(back, kept, strict=True):
+                to.copy_(source, non_blocking=True)
+            cuda.synchronize()
+
+        row = timed(call)
+        begin, end = (cuda.Event(enable_timing=True) for _ in range(2))
+        times = []
+        with alone():
+            for _ in range(50):
+                begin.record()
+                graph.replay()
+                end.record()
+                cuda.synchronize()
+                times.append(begin.elapsed_time(end) * 1e-3)
+        return {**row, "on_gpu": quantiles(times)}
