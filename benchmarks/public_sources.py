@@ -128,7 +128,7 @@ def _image(size: int, batch: int = 1) -> Any:
 
 @functools.cache
 def _torchvision_operators() -> Any:
-    """Define the operators that a torchvision wheel for another torch lacks; they live as long as this."""
+    """Define the operators that a torchvision wheel for another torch lacks, for good."""
     import torch
 
     library = torch.library.Library("torchvision", "DEF")
@@ -177,7 +177,6 @@ def _transformers(
         torch.manual_seed(0)
         settings = getattr(transformers, config)(**options)
         settings.use_cache = False
-        settings.return_dict = False
         module = getattr(transformers, model)(settings)
         tokens = torch.randint(0, 900, (1, 16), generator=torch.Generator().manual_seed(1))
         rng = torch.Generator().manual_seed(2)
@@ -266,8 +265,8 @@ _SILERO = "silero_vad/data"
 
 #: What timm and transformers import, beside torch and numpy.
 DEPENDENCIES = (
-    "huggingface-hub httpx2 httpcore2 truststore anyio h11 idna sniffio hf-xet tokenizers safetensors regex "
-    "pyyaml tqdm pillow typer click filelock fsspec packaging"
+    "huggingface-hub httpx2 httpcore2 truststore anyio h11 idna sniffio hf-xet tokenizers safetensors "
+    "regex pyyaml tqdm pillow typer click filelock fsspec packaging"
 ).split()
 
 PUBLIC_MODELS: tuple[PublicModel, ...] = (

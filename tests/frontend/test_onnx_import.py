@@ -100,3 +100,19 @@ def test_other_floats(dtype: str) -> None:
     (got,) = evaluate(model, {"x": x})
     assert got.dtype == x.dtype
     np.testing.assert_allclose(got, np.where(x > 0, x, np.expm1(x)), rtol=2e-3)
+
+
+def test_pools_that_round_up_have_the_shape_that_onnx_runtime_gives_them() -> None:
+    """ONNX's own inference counts a window that begins behind the data."""
+    x = np.arange(28, dtype=np.float32).reshape(1, 1, 7, 4)
+    node = _node("AveragePool", ["x"], ceil_mode=1, kernel_shape=[2, 1], strides=[2, 2])
+    model = make_model([node], {"x": x}, ["y0"])
+    (got,), (want,) = evaluate(model, {"x": x}), onnx_runtime(model, {"x": x})
+    np.testing.assert_allclose(got, want)
+
+
+def test_rows_above_a_diagonal_of_whole_numbers() -> None:
+    """Indices of two widths meet in a vector: the kernel has to be built before it is counted on."""
+    x = np.arange(12, dtype=np.int64).reshape(4, 3)
+    model = make_model([_node("Trilu", ["x", "k"], upper=0)], {"x": x}, ["y0"], {"k": np.array(1)})
+    np.testing.assert_array_equal(evaluate(model, {"x": x})[0], np.tril(x, 1))

@@ -359,12 +359,13 @@ def _activations(
     given = [name.decode() for name in node.attributes.get("activations", ())] or [
         *defaults
     ] * directions
-    if len(given) != len(defaults) * directions:
+    # RNN declares two by default, whatever its directions are.
+    if len(given) < len(defaults) * directions:
         raise node.error(f"expected {len(defaults) * directions} activations; got {len(given)}")
     alphas = list(node.attributes.get("activation_alpha", ()))
     betas = list(node.attributes.get("activation_beta", ()))
     functions = []
-    for name in given:
+    for name in given[: len(defaults) * directions]:
         if name.lower() not in _ACTIVATIONS:
             raise node.error(f"unknown activation {name!r}; known: {', '.join(sorted(_ACTIVATIONS))}")
         function, parameters = _ACTIVATIONS[name.lower()]
