@@ -90,5 +90,5 @@ def test_an_operator_of_another_domain_is_refused():
     value = helper.make_tensor_value_info
     graph = helper.make_graph([node], "g", [value("x", 1, [2])], [value("y", 1, [2])])
     sets = [helper.make_opsetid("", 18), helper.make_opsetid("com.example", 1)]
-    with pytest.raises(ModelError, match=r"Relu of domain 'com.example'"):
+    with pytest.raises(ModelError, match=r"com\.example\.Relu"):
         load_model(helper.make_model(graph, opset_imports=sets, ir_version=9))

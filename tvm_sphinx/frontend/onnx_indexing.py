@@ -95,6 +95,15 @@ def _conv_transpose(node: Node) -> Any:
     return NotImplemented
 
 
+def _constant(node: Node) -> Any:
+    """Return numbers that stand in the node itself; TVM knows those of tensors."""
+    for name, dtype in (("value_float", "float32"), ("value_int", "int64")):
+        for written in (name, f"{name}s"):
+            if written in node.attributes:
+                return const(node.attributes[written], dtype)
+    return NotImplemented
+
+
 def _range(node: Node) -> Any:
     """Count between numbers that are known, be they constants or extents."""
     bounds = [_number(each) for each in node.inputs]
@@ -112,6 +121,7 @@ def _number(expr: Any) -> Any:
 
 
 CONVERTERS: dict[tuple[str, str], Converter] = {
+    (STANDARD, "Constant"): _constant,
     (STANDARD, "OneHot"): _one_hot,
     (STANDARD, "Dropout"): _dropout,
     (STANDARD, "Pow"): _pow,
