@@ -46,8 +46,8 @@ class ScheduleForVM:
     def __init__(
         self, platform: Platform | str | None = None, *, records: str | None = None, seed: int = 0
     ) -> None:
-        self.platform = None if platform is None else load_platform(platform)
         self.asked = CompileOptions(records=records, seed=seed)
+        self.platform = None if platform is None else load_platform(platform)
 
     def transform_module(self, mod: Any, _ctx: Any) -> Any:
         """Return the lowered module."""

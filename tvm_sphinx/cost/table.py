@@ -41,6 +41,8 @@ class CostTable:
         Root mean square of the relative errors of the fit of a link; 0 by default.
     most_bytes : (D, D) float64
         Bytes of a tensor that are moved at most; infinite by default.
+    num_estimated_links
+        Kinds of link that nobody measured.
 
     Raises
     ------
@@ -57,6 +59,7 @@ class CostTable:
     slowdown: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     link_error: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     most_bytes: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    num_estimated_links: int = 0
 
     def __post_init__(self) -> None:
         num_devices = self.exec_ns.shape[1]

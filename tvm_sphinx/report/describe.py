@@ -59,7 +59,9 @@ def _format_costs(report: PlacementReport) -> str:
     """Return the share of costs that are measured, and where there was no model to predict them."""
     names = ", ".join(report.always_measured)
     outside = f"; all of {names}, which no model predicts" if names else ""
-    return f"{report.measured_share:.0%} measured{outside}"
+    links = report.num_estimated_links
+    guessed = f"; {links} kinds of link between devices estimated, not measured" if links else ""
+    return f"{report.measured_share:.0%} measured{outside}{guessed}"
 
 
 def _format_kernels(report: PlacementReport) -> str:

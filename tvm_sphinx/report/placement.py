@@ -57,6 +57,7 @@ class PlacementReport:
     ``implementations`` counts the distinct kernels that run, each once on each device, by where their
     code comes from: ``rule``, ``tuned``, ``default``. ``always_measured`` names the devices whose
     kernels were measured although others were predicted, because no model knows them.
+    ``num_estimated_links`` counts the kinds of link that there was no time to measure.
     """
 
     devices: tuple[DeviceRow, ...]
@@ -73,6 +74,7 @@ class PlacementReport:
     default_kernels: tuple[str, ...] = ()
     implementations: dict[str, int] = field(default_factory=dict)
     always_measured: tuple[str, ...] = ()
+    num_estimated_links: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-serialisable form."""
@@ -102,6 +104,7 @@ class CostSummary:
     measured_share: float = 1.0
     origin: Callable[[str, Device], str] = lambda _kernel, _device: ""
     always_measured: tuple[str, ...] = ()
+    num_estimated_links: int = 0
 
 
 def placement_report(
@@ -150,6 +153,7 @@ def placement_report(
         default_kernels=_default_kernels(graph, platform, schedule, costs),
         implementations=_count_origins(graph, platform, schedule, costs),
         always_measured=costs.always_measured,
+        num_estimated_links=costs.num_estimated_links,
     )
 
 

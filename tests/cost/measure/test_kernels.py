@@ -288,6 +288,27 @@ def test_links_are_measured_once_for_each_kind_of_pair(monkeypatch: pytest.Monke
         np.testing.assert_array_equal(left, right)
 
 
+def test_links_that_there_is_no_time_for_are_estimated_and_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    devices = [Device(f"core{core}", host_target(), "cpu:0", (core,)) for core in (0, 1)]
+    platform = Platform((*devices, Device("gpu", '{"kind": "cuda"}', "cuda:0")))
+    store = RecordStore(None)
+    version, pair = VERSION, class_of_pair(*devices)
+    monkeypatch.setattr(links, "_measure", lambda *_: pytest.fail("there was no time"))
+    found = measure_links(platform, store, end_s=0.0)
+    # Between cores, to the GPU, and back; the errors say that nothing is known.
+    assert found.num_estimated == 3
+    assert store.num_added == 0
+    assert (found.error[~np.eye(3, dtype=bool)] == 1.0).all()
+    assert 0 < found.latency_ns[0, 1] < found.latency_ns[0, 2]
+    # What is on record is taken from there all the same.
+    for name, ns in (("hand-over", 300.0), (f"fetch of {1 << 18} bytes", 9000.0)):
+        store.add(Record(name, pair, version, (ns,) * 9, kind="copy"))
+    again = measure_links(platform, store, end_s=0.0)
+    assert (again.num_estimated, again.latency_ns[0, 1], again.error[0, 1]) == (2, 300, 0.0)
+
+
 @pytest.mark.skipif(len(usable_cores()) < 2, reason="a hand-over has two ends")
 @pytest.mark.parametrize(
     ("kind", "warning"), [("copy", "1 torn or malformed"), ("kernel", None), ("load", None)]

@@ -74,7 +74,7 @@ def test_tasks_are_classed_by_what_they_need_most() -> None:
 def test_only_devices_that_work_side_by_side_are_expected_to_be_slower(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(slowdown, "measure_pair", lambda *_: LOAD)
+    monkeypatch.setattr(slowdown, "measure_pair", lambda *_, **__: LOAD)
     records = RecordStore(None)
     side_by_side = expected_slowdown(_graph(chain=False), PLATFORM, EXEC_NS, records)
     # Half of what the neighbour does is bound by memory, the other half by arithmetic.
@@ -103,7 +103,10 @@ def test_what_a_pair_loses_is_measured_once() -> None:
     first, second = sorted(os.sched_getaffinity(0))[:2]
     one, other = (Device(f"core{c}", host_target(), "cpu:0", (c,)) for c in (first, second))
     records = RecordStore(None)
+    assert measure_pair(one, other, records, may_measure=False) is None
+    assert records.num_added == 0
     measured = measure_pair(one, other, records)
+    assert measured is not None
     assert measured.slowdown.shape == (2, 3)
     assert (measured.slowdown >= 1).all()
     assert measured.flops_per_ns > 0 < measured.bytes_per_ns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -47,6 +48,7 @@ def assemble_costs(graph: TaskGraph, platform: Platform, time_of: TimeOf, links:
         graph.fingerprint,
         link_error=links.error,
         most_bytes=links.most_bytes,
+        num_estimated_links=links.num_estimated,
     )
 
 
@@ -57,8 +59,13 @@ def under_load(
     records: RecordStore,
     config: MeasureConfig,
     progress: Progress | None = None,
+    end_s: float = math.inf,
 ) -> CostTable:
-    """Return costs with what tasks lose beside busy devices, unless the configuration leaves it out."""
+    """Return costs with what tasks lose beside busy devices, unless the configuration leaves it out.
+
+    What is not on record is measured as long as ``time.monotonic()`` has not reached ``end_s``.
+    """
     if not config.under_load:
         return costs
-    return replace(costs, slowdown=expected_slowdown(graph, platform, costs.exec_ns, records, progress))
+    slowdown = expected_slowdown(graph, platform, costs.exec_ns, records, progress, end_s)
+    return replace(costs, slowdown=slowdown)

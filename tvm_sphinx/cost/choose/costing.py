@@ -7,6 +7,7 @@ it by default; within a budget what matters most is, and the rest is predicted.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -40,6 +41,9 @@ from .kernel_costs import (
 )
 from .predictor import Predictor
 
+# Of what is left of a budget once copies are measured; the rest is for what kernels lose side by side.
+_KERNELS_SHARE = 0.8
+
 
 @dataclass(frozen=True)
 class Costing:
@@ -56,7 +60,12 @@ class Costing:
     @property
     def summary(self) -> CostSummary:
         """What a report tells of it."""
-        return CostSummary(self.table.measured_share, self.choices.origin, self.always_measured)
+        return CostSummary(
+            self.table.measured_share,
+            self.choices.origin,
+            self.always_measured,
+            self.table.num_estimated_links,
+        )
 
 
 def cost_kernels(
@@ -91,9 +100,10 @@ def cost_kernels(
     sources
         Of further implementations.
     budget_s
-        Seconds to measure kernels that can be predicted; 0 measures none, None all of them. Copies
-        between devices and what a predictor has to know of a device are measured in any case where they
-        are not on record.
+        Seconds to measure copies between devices, kernels that can be predicted, what is run to check
+        them, and what kernels lose beside each other; 0 measures none of it, None all. Copies that
+        there is no time for are estimated. What a predictor has to know of a device is measured in any
+        case where it is not on record, and counts.
     predictor
         Of the times that are not measured; not asked without a budget.
     config
@@ -109,6 +119,7 @@ def cost_kernels(
         If the budget is negative or not finite, or there is one without a predictor.
     """
     check_budget(budget_s, predictor)
+    end_s = math.inf if budget_s is None else time.monotonic() + budget_s
     platform.check_machine()
     config = config or MeasureConfig()
     graph = extraction.graph
@@ -123,15 +134,16 @@ def cost_kernels(
         config=config,
         progress=progress,
     )
-    links = measure_links(platform, records, progress)
-    if budget_s:
+    links = measure_links(platform, records, progress, end_s)
+    left_s = end_s - time.monotonic()
+    if budget_s and left_s > 0:
         expected = assemble_costs(graph, platform, times_of(costs), links)
         order = by_urgency(costs, graph, platform, expected)
-        measure_within(budget_s, order, costs, records, config, progress)
+        measure_within(_KERNELS_SHARE * left_s, order, costs, records, config, progress)
     table = assemble_costs(graph, platform, times_of(costs), links)
     return Costing(
         choose_kernels(costs),
-        under_load(table, graph, platform, records, config, progress),
+        under_load(table, graph, platform, records, config, progress, end_s),
         () if asked is None else always_measured(platform, asked),
     )
 

@@ -38,21 +38,35 @@ _MOST_FETCHED_BYTES = 1 << 20
 class Links(NamedTuple):
     """What a copy or a hand-over costs for each ordered pair of devices, shape (D, D) each.
 
-    Latency (ns), bandwidth (bytes/s), the relative error of both, and the bytes that are moved at most.
+    Latency (ns), bandwidth (bytes/s), the relative error of both, and the bytes that are moved at most;
+    and how many kinds of pair were estimated because there was no time to measure them.
     """
 
     latency_ns: Int64Array
     bandwidth_bytes_per_s: npt.NDArray[np.float64]
     error: npt.NDArray[np.float64]
     most_bytes: npt.NDArray[np.float64]
+    num_estimated: int = 0
 
 
-def measure_links(platform: Platform, records: RecordStore, progress: Progress | None = None) -> Links:
+#: What a hand-over between cores and a copy between memories take where nobody measured them: an error
+#: of their own size, which says that they are known no better.
+ESTIMATED_HANDOVER = LinkFit(1_000, 1e10, 1.0)
+ESTIMATED_COPY = LinkFit(20_000, 1e10, 1.0)
+
+
+def measure_links(
+    platform: Platform,
+    records: RecordStore,
+    progress: Progress | None = None,
+    end_s: float = math.inf,
+) -> Links:
     """Return what copies and hand-overs between every ordered pair of devices cost.
 
     Links that the platform gives are taken from it, others from the records; what is on neither is
     measured, once for each kind of pair, and recorded. CPU devices share their memory: handing a tensor
     over takes the time to wake the lane that waits for it, and to fetch what is in another core's cache.
+    No kind of pair is begun once ``time.monotonic()`` has reached ``end_s``: the rest is estimated.
 
     Raises
     ------
@@ -66,6 +80,7 @@ def measure_links(platform: Platform, records: RecordStore, progress: Progress |
     most = np.full((num_devices, num_devices), math.inf)
     given = {(link.src, link.dst): link for link in platform.links}
     fits: dict[str, LinkFit] = {}
+    estimated = 0
     pairs = [(i, j) for i in range(num_devices) for j in range(num_devices) if i != j]
     for done, (i, j) in enumerate(pairs):
         src, dst = platform.devices[i], platform.devices[j]
@@ -74,15 +89,37 @@ def measure_links(platform: Platform, records: RecordStore, progress: Progress |
             fit = LinkFit(link.latency_ns, link.bandwidth_bytes_per_s, 0.0)
         else:
             kind = str(class_of_pair(src, dst))
-            if kind not in fits:
+            if kind not in fits and (time.monotonic() < end_s or _is_on_record(src, dst, records)):
                 fits[kind] = _fit(src, dst, records)
+            elif kind not in fits:
+                fits[kind] = ESTIMATED_HANDOVER if _share_memory(src, dst) else ESTIMATED_COPY
+                estimated += 1
             fit = fits[kind]
         latency[i, j], bandwidth[i, j], error[i, j] = fit
         if link is None and _share_memory(src, dst):
             most[i, j] = _MOST_FETCHED_BYTES
         if progress:
             progress("measure copies", done + 1, len(pairs))
-    return Links(latency, bandwidth, error, most)
+    return Links(latency, bandwidth, error, most, estimated)
+
+
+def _is_on_record(src: Device, dst: Device, records: RecordStore) -> bool:
+    """Return whether all is on record that `_fit` would measure of a kind of pair."""
+    if _share_memory(src, dst) and src.rpc_key is not None:
+        return False  # what stands for it is found out when it is measured
+    names = _measured_names(src, dst)
+    where, version = str(class_of_pair(src, dst)), str(tvm.__version__)
+    return all(records.get(name, where, version, "copy") is not None for name in names)
+
+
+def _measured_names(src: Device, dst: Device) -> list[str]:
+    """Return the names of the records that a kind of pair is known by."""
+    if _share_memory(src, dst):
+        return [_HANDOVER, _FETCH]
+    if src.runtime == dst.runtime and _is_cuda(src):
+        return [_HANDOVER]
+    name = _CROSSING if _is_cuda(src) or _is_cuda(dst) else _COPY
+    return [name.format(size) for size in _COPY_BYTES]
 
 
 def _fit(src: Device, dst: Device, records: RecordStore) -> LinkFit:
@@ -97,8 +134,8 @@ def _fit(src: Device, dst: Device, records: RecordStore) -> LinkFit:
     if src.runtime == dst.runtime and _is_cuda(src):
         middle, spread = median_and_spread(_record(_HANDOVER, src, dst, records))
         return LinkFit(middle, math.inf, spread / max(1, middle))
-    name = _CROSSING if _is_cuda(src) or _is_cuda(dst) else _COPY
-    times = [median_and_spread(_record(name.format(size), src, dst, records))[0] for size in _COPY_BYTES]
+    names = _measured_names(src, dst)
+    times = [median_and_spread(_record(name, src, dst, records))[0] for name in names]
     return fit_link(_COPY_BYTES, times)
 
 

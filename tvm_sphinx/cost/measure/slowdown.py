@@ -7,6 +7,7 @@ stands for kernels of their class: bound by memory, by arithmetic, or by neither
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +70,7 @@ def expected_slowdown(
     exec_ns: Int64Array,
     records: RecordStore,
     progress: Progress | None = None,
+    end_s: float = math.inf,
 ) -> FloatArray:
     """Return how many times longer each task is expected to take than alone, shape (N, D), at least 1.
 
@@ -76,18 +78,21 @@ def expected_slowdown(
     fit beside each other: a device of all cores has none, and its times stay as they are. Each neighbour
     is taken to work for the share of time that the graph's average parallelism on the device and its
     neighbours (total work over the critical path; Brent, JACM 21(2), 1974) lets it, on what the graph
-    consists of; what the neighbours cost adds up.
+    consists of; what the neighbours cost adds up. No pair is measured once
+    ``time.monotonic()`` has reached ``end_s``: those that are not on record are taken to cost nothing.
     """
     factors = np.ones(exec_ns.shape)
     measured = [neighbours(platform, index) for index in range(len(platform.devices))]
     pairs = [(index, other) for index, others in enumerate(measured) for other in others]
-    loads: dict[str, PairLoad] = {}
+    loads: dict[str, PairLoad | None] = {}
     for done, (index, other) in enumerate(pairs):
         first, second = platform.devices[index], platform.devices[other]
         kind = str(class_of_pair(first, second))
         if kind not in loads:
-            loads[kind] = measure_pair(first, second, records)
+            loads[kind] = measure_pair(first, second, records, may_measure=time.monotonic() < end_s)
         load = loads[kind]
+        if load is None:
+            continue
         parallelism = average_parallelism(graph, exec_ns[:, [index, *measured[index]]])
         classes = task_classes(graph, load)
         busy = min(1.0, (parallelism - 1.0) / len(measured[index]))
@@ -162,14 +167,21 @@ def neighbour_shares(classes: npt.NDArray[np.int64], times_ns: Int64Array) -> Fl
     return np.array([memory + mixed / 2, compute + mixed / 2])
 
 
-def measure_pair(device: Device, neighbour: Device, records: RecordStore) -> PairLoad:
-    """Return what a device loses beside another one, from the records or measured and recorded now."""
+def measure_pair(
+    device: Device, neighbour: Device, records: RecordStore, *, may_measure: bool = True
+) -> PairLoad | None:
+    """Return what a device loses beside another one, from the records or measured and recorded now.
+
+    None where it is not on record and may not be measured.
+    """
     version = str(tvm.__version__)
     where = class_of_pair(device, neighbour)
     mine = {name: _probe(name, device) for name in CLASSES}
     wanted = [(name, beside) for name in CLASSES for beside in ("nothing", *NEIGHBOURS)]
     keys = {(name, beside): f"{mine[name].id} beside {beside}" for name, beside in wanted}
     missing = [pair for pair in wanted if records.get(keys[pair], str(where), version, "load") is None]
+    if missing and not may_measure:
+        return None
     if missing:
         calls = _calls(mine, device)
         others = _calls({name: _probe(name, neighbour) for name in NEIGHBOURS}, neighbour)
