@@ -75,7 +75,21 @@ def lower_to_kernels(
     except SphinxError:
         raise
     except Exception as error:  # TVM's passes raise many types
-        raise UnsupportedError(f"TVM cannot lower function {entry!r}: {cause_of(error)}") from error
+        cause = _without_elements(module[entry]) or cause_of(error)
+        raise UnsupportedError(f"TVM cannot lower function {entry!r}: {cause}") from error
+
+
+def _without_elements(function: Any) -> str:
+    """Return a clause on the first tensor of a function that has no elements, empty if all have some."""
+    variables = [
+        *function.params,
+        *(binding.var for block in function.body.blocks for binding in block.bindings),
+    ]
+    for var in variables:
+        extents = getattr(getattr(var.ty, "shape", None), "values", None) or []
+        if any(isinstance(extent, tirx.IntImm) and int(extent) == 0 for extent in extents):
+            return f"its kernels need tensors of one element or more, and {var.name!r} is a {var.ty}."
+    return ""
 
 
 def lower_for_platform(module: Any, platform: Platform, function: str | None = None) -> Any:

@@ -35,7 +35,7 @@ def inferred_types(model: Any) -> dict[str, Any]:
 
 
 def _rounds_up(node: Any) -> bool:
-    """Whether a node is a pool that onnx counts a window too many for: one that begins behind the data."""
+    """Whether a node is a pool for which onnx counts a window that begins behind the data."""
     return any(attribute.name == "ceil_mode" and attribute.i for attribute in node.attribute)
 
 
