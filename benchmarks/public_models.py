@@ -45,7 +45,7 @@ def run_model(
         outputs = _run(source, entry, platform, compile_ms)
     except SphinxError as error:
         return {**entry, "outcome": "refused", "why": str(error)[:600]}
-    entry["difference"], wrong = differences(outputs, source.reference())
+    entry["difference"], wrong = differences(outputs, source.reference(), source.tolerance)
     entry["stages_s"] = {stage: round(seconds, 2) for stage, seconds in entry["stages_s"].items()}
     entry["outcome"] = "wrong" if wrong else "verified"
     return {**entry, "why": wrong} if wrong else entry
@@ -122,7 +122,9 @@ def _run_on_one_core(source: Source, entry: dict[str, Any]) -> list[Any]:
         return flatten_outputs(executable.run(feeds))
 
 
-def differences(got: Sequence[Any], want: Sequence[Any]) -> tuple[float, str]:
+def differences(
+    got: Sequence[Any], want: Sequence[Any], tolerance: float | None = None
+) -> tuple[float, str]:
     """Return the largest difference as a share of an output's largest value, and what is wrong."""
     if len(got) != len(want):
         return float("inf"), f"{len(got)} outputs, expected {len(want)}"
@@ -139,7 +141,7 @@ def differences(got: Sequence[Any], want: Sequence[Any]) -> tuple[float, str]:
         scale = float(np.abs(y[np.isfinite(y)]).max(initial=0.0)) or 1.0
         share = float(np.nan_to_num(apart, nan=np.inf).max(initial=0.0)) / scale
         largest = max(largest, share)
-        if not share <= TOLERANCES.get(dtype, 0.0):
+        if not share <= (TOLERANCES.get(dtype, 0.0) if tolerance is None else tolerance):
             wrong = wrong or f"output {number} ({dtype}) differs by {share:.2g} of its largest value"
     return largest, wrong
 

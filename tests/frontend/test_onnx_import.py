@@ -102,10 +102,13 @@ def test_other_floats(dtype: str) -> None:
     np.testing.assert_allclose(got, np.where(x > 0, x, np.expm1(x)), rtol=2e-3)
 
 
-def test_pools_that_round_up_have_the_shape_that_onnx_runtime_gives_them() -> None:
-    """ONNX's own inference counts a window that begins behind the data."""
-    x = np.arange(28, dtype=np.float32).reshape(1, 1, 7, 4)
-    node = _node("AveragePool", ["x"], ceil_mode=1, kernel_shape=[2, 1], strides=[2, 2])
+@pytest.mark.parametrize("op", ["AveragePool", "MaxPool"])
+@pytest.mark.parametrize(("kernel", "stride", "pads"), [(1, 2, [0, 0]), (2, 3, [1, 1]), (2, 3, [0, 1])])
+@pytest.mark.parametrize("extent", [4, 6, 7])
+def test_pools_that_round_up(op: str, extent: int, kernel: int, stride: int, pads: list[int]) -> None:
+    """ONNX's own inference counts windows that begin behind the data, and so does TVM's importer."""
+    x = np.arange(2 * extent, dtype=np.float32).reshape(1, 2, extent)
+    node = _node(op, ["x"], ceil_mode=1, kernel_shape=[kernel], strides=[stride], pads=pads)
     model = make_model([node], {"x": x}, ["y0"])
     (got,), (want,) = evaluate(model, {"x": x}), onnx_runtime(model, {"x": x})
     np.testing.assert_allclose(got, want)

@@ -20,7 +20,8 @@ def _window(g: Graph, rank: int, extents: list[int], *, dilated: bool) -> dict[s
         attributes["auto_pad"] = g.pick(["SAME_UPPER", "SAME_LOWER", "VALID", "NOTSET"])
     elif how < 0.8:
         attributes["pads"] = [g.number(0, k - 1) for k in kernel] + [g.number(0, k - 1) for k in kernel]
-    if dilated and g.chance(0.3):
+    # ONNX Runtime pads a dilated window as if it were not dilated.
+    if dilated and "SAME" not in attributes.get("auto_pad", "") and g.chance(0.3):
         attributes["dilations"] = [
             g.number(1, 2) if k > 1 and e > 4 else 1 for k, e in zip(kernel, extents, strict=True)
         ]

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+from tvm.relax.frontend.onnx import onnx_frontend
 
 from .._tvm import relax, tirx
 from .onnx_node import STANDARD, Array, Converter, Node, const, dtype_of, rank_of, shape_of
@@ -199,6 +200,40 @@ def _clipped(part: slice, extent: int) -> tuple[int, int, int]:
     return begin, end if end >= 0 else -extent - 1, step
 
 
+def _pool(node: Node) -> Any:
+    """Pool with ``ceil_mode``: without the windows that begin behind the data and its padding."""
+    data = node.required(0)
+    if not int(node.attributes.get("ceil_mode", 0)) or node.text("auto_pad", "NOTSET") != "NOTSET":
+        return NotImplemented
+    extents = shape_of(node, data, "data")[2:]
+    rank = len(extents)
+    kernel = [int(size) for size in node.attributes["kernel_shape"]]
+    strides = node.attributes.get("strides", [1] * rank)
+    dilations = node.attributes.get("dilations", [1] * rank)
+    pads = node.attributes.get("pads", [0] * 2 * rank)
+    inputs = onnx_frontend.onnx_input()
+    inputs.append(data)
+    converter = onnx_frontend._get_convert_map()[node.op].get_converter(node.opset)
+    made = node.emit(node.builder.normalize(converter(node.builder, inputs, dict(node.attributes), [])))
+    wanted = []
+    for axis, extent in enumerate(extents):
+        covered = extent + pads[axis] + pads[rank + axis] - (kernel[axis] - 1) * dilations[axis] - 1
+        count = -(-covered // strides[axis]) + 1
+        wanted.append(count - ((count - 1) * strides[axis] >= extent + pads[axis]))
+    if shape_of(node, made, "a pool")[2:] == wanted:
+        return made
+    axes = list(range(2, 2 + rank))
+    return node.emit(_op.strided_slice(made, axes, [0] * rank, wanted))
+
+
+def _sign(node: Node) -> Any:
+    data = node.required(0)
+    if not dtype_of(data).startswith("uint"):
+        return NotImplemented
+    above = node.emit(_op.greater(data, const(0, dtype_of(data))))
+    return node.emit(_op.astype(above, dtype_of(data)))
+
+
 def _of_floats(node: Node) -> Any:
     """Refuse whole numbers, whose roots and logarithms no runtime rounds like another."""
     dtype = dtype_of(node.required(0))
@@ -219,6 +254,9 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     (STANDARD, "Hardmax"): _hardmax,
     (STANDARD, "RoiAlign"): _roi_align,
     (STANDARD, "Slice"): _slice,
+    (STANDARD, "MaxPool"): _pool,
+    (STANDARD, "AveragePool"): _pool,
+    (STANDARD, "Sign"): _sign,
     (STANDARD, "ReduceL2"): _of_floats,
     (STANDARD, "ReduceLogSum"): _of_floats,
     (STANDARD, "ReduceLogSumExp"): _of_floats,
