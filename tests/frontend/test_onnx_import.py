@@ -65,6 +65,15 @@ def test_operator(
         assert got.shape == want.shape
 
 
+@pytest.mark.parametrize(
+    "op", ["L1", "L2", "LogSum", "LogSumExp", "SumSquare", "Sum", "Mean", "Prod", "Max"]
+)
+def test_reductions_over_no_axes(op: str) -> None:
+    x = np.abs(X) + np.float32(0.5) if "Log" in op else X
+    model = make_model([_node(f"Reduce{op}", ["x"], noop_with_empty_axes=1)], {"x": x}, ["y0"], opset=18)
+    np.testing.assert_allclose(evaluate(model, {"x": x})[0], onnx_runtime(model, {"x": x})[0], rtol=1e-6)
+
+
 @pytest.mark.parametrize(("negative", "positive"), [(1, 0), (0, 1), (0, 0), (1, 1)])
 def test_infinities_of_one_sign(negative: int, positive: int) -> None:
     x = np.array([np.inf, -np.inf, np.nan, 1], np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -234,12 +235,34 @@ def _sign(node: Node) -> Any:
     return node.emit(_op.astype(above, dtype_of(data)))
 
 
-def _of_floats(node: Node) -> Any:
-    """Refuse whole numbers, whose roots and logarithms no runtime rounds like another."""
-    dtype = dtype_of(node.required(0))
-    if not dtype.startswith(("float", "bfloat")):
+# What is left of a reduction over no axes: the function that it applies to each element.
+_ALONE: dict[str, Callable[[Any], Any]] = {
+    "ReduceL1": _op.abs,
+    "ReduceL2": _op.abs,
+    "ReduceLogSum": _op.log,
+    "ReduceSumSquare": lambda data: _op.multiply(data, data),
+}
+
+
+def _reduction(node: Node) -> Any:
+    """Reduce over no axes where ``noop_with_empty_axes`` says so; else leave it to TVM."""
+    data = node.required(0)
+    dtype = dtype_of(data)
+    if node.op in _OF_FLOATS and not dtype.startswith(("float", "bfloat")):
+        # No runtime rounds the roots and logarithms of whole numbers like another.
         raise node.error(f"expected floats; got {dtype}")
-    return NotImplemented
+    axes = node.constant(1)
+    is_empty = node.optional(1) is None or (axes is not None and not axes.size)
+    if not is_empty or not int(node.attributes.get("noop_with_empty_axes", 0)):
+        return NotImplemented
+    return node.emit(_ALONE[node.op](data)) if node.op in _ALONE else data
+
+
+_OF_FLOATS = ("ReduceL2", "ReduceLogSum", "ReduceLogSumExp")
+_REDUCTIONS = (
+    "ReduceSum ReduceMean ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp "
+    "ReduceSumSquare"
+).split()
 
 
 CONVERTERS: dict[tuple[str, str], Converter] = {
@@ -257,7 +280,5 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     (STANDARD, "MaxPool"): _pool,
     (STANDARD, "AveragePool"): _pool,
     (STANDARD, "Sign"): _sign,
-    (STANDARD, "ReduceL2"): _of_floats,
-    (STANDARD, "ReduceLogSum"): _of_floats,
-    (STANDARD, "ReduceLogSumExp"): _of_floats,
+    **{(STANDARD, op): _reduction for op in _REDUCTIONS},
 }
