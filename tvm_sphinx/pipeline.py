@@ -59,9 +59,9 @@ def compile(model: Any, platform: Platform | str | Path = "detect", **options: A
         interface = read_interface(source, module[entry], asked.input_shapes)
         asked.check_verify_inputs(interface)
         subject = Subject(source, module[entry], interface, devices)
-    with clock("lower"):
-        lowered = lower_for_platform(module, devices, entry)
     try:
+        with clock("lower"):
+            lowered = lower_for_platform(module, devices, entry)
         with clock("extract"):
             extraction = extract_task_graph(lowered, entry)
     except UnsupportedError as error:

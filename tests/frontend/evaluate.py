@@ -1,4 +1,4 @@
-"""Run a model on one CPU device of this machine, with the rules' kernels on a lane; nothing is measured."""
+"""Run a model on one CPU device of this machine, with the rules' kernels on a lane, unmeasured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lowering: sorts and scans become kernels, those that call TVM's runtime for the host's kind of device."""
+"""Lowering: sorts and scans become kernels, of the host if they call TVM's runtime."""
 
 from __future__ import annotations
 

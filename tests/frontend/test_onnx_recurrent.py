@@ -135,3 +135,31 @@ def test_unknown_activation_is_refused_by_name() -> None:
         ModelError, match=r"RNN \(node 'cell'\): unknown activation 'Swish'; known: affine"
     ):
         load_model(model)
+
+
+@pytest.mark.parametrize("per_column", [False, True])
+def test_weights_that_are_quantised(per_column: bool) -> None:
+    """ONNX Runtime quantises the inputs, and the state at each step, by their range."""
+    rng = np.random.default_rng(3)
+    shape = (2, 4 * HIDDEN) if per_column else (2,)
+    weights = {
+        "W": rng.integers(-100, 100, (2, FEATURES, 4 * HIDDEN)).astype(np.int8),
+        "R": rng.integers(-100, 100, (2, HIDDEN, 4 * HIDDEN)).astype(np.int8),
+        "B": rng.uniform(-1, 1, (2, 8 * HIDDEN)).astype(np.float32),
+        "Ws": rng.uniform(0.005, 0.01, shape).astype(np.float32),
+        "Wz": np.zeros(shape, np.int8),
+        "Rs": rng.uniform(0.005, 0.01, shape).astype(np.float32),
+        "Rz": np.zeros(shape, np.int8),
+    }
+    feeds = {"X": rng.uniform(-1, 1, (STEPS, BATCH, FEATURES)).astype(np.float32)}
+    node = onnx.helper.make_node(
+        "DynamicQuantizeLSTM",
+        ["X", "W", "R", "B", "", "", "", "", "Ws", "Wz", "Rs", "Rz"],
+        ["Y", "Y_h", "Y_c"],
+        domain="com.microsoft",
+        hidden_size=HIDDEN,
+        direction="bidirectional",
+    )
+    model = make_model([node], feeds, ["Y", "Y_h", "Y_c"], weights)
+    for got, want in zip(evaluate(model, feeds), onnx_runtime(model, feeds), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ Array = npt.NDArray[Any]
 
 FLOATS = ("float32", "float32", "float32", "float16", "float64")
 INTEGERS = ("int32", "int64", "int8", "uint8", "int16", "uint16", "uint32", "uint64")
+NUMBERS = (*FLOATS, "int32", "int64")
+ALL = (*FLOATS, *INTEGERS, "bool")
 _EXTENTS = (1, 1, 2, 3, 4, 5, 7, 16)
 _SPECIAL_FLOATS = (np.nan, np.inf, -np.inf, -0.0, 1e-40, 1e30, -1e30)
 # A share of graphs has tensors without elements, and one values such as NaN.
@@ -82,10 +84,22 @@ class Graph:
         low, high = max(int(np.ceil(least)), bounds.min), min(int(most), bounds.max)
         return self.rng.integers(low, high, shape, dtype, endpoint=True)
 
+    def spatial(self, rank: int) -> list[int]:
+        """Return extents that a window fits in."""
+        return [self.number(3, 9) for _ in range(rank)]
+
     def broadcastable(self, shape: Sequence[int]) -> list[int]:
         """Return a shape that broadcasts with another."""
         kept = list(shape)[self.number(0, len(shape)) :] if self.chance(0.5) else list(shape)
         return [1 if self.chance(0.25) else extent for extent in kept]
+
+    def axis(self, rank: int) -> int:
+        """Return an axis, counted from either end."""
+        return self.number(-rank, rank - 1) if rank else 0
+
+    def some_axes(self, rank: int) -> list[int]:
+        axes = [axis for axis in range(rank) if self.chance(0.5)]
+        return [axis - rank if self.chance(0.3) else axis for axis in axes]
 
     # What the graph is made of.
 
@@ -171,6 +185,10 @@ class Graph:
 
     def expected(self) -> list[Array]:
         return [self.values[name] for name in self.outputs()]
+
+
+#: Appends one node, with what it reads, to a graph.
+Draw = Callable[[Graph], Any]
 
 
 def _info(name: str, value: Array) -> Any:

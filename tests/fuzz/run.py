@@ -2,7 +2,8 @@
 
     python -m tests.fuzz.run --count 5000
 
-prints one JSON line for each graph that is neither equal nor refused in one line, and a summary by outcome.
+prints one JSON line for each graph that is neither equal nor refused in one line, and how many had which
+outcome.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ def difference(got: Sequence[Any], want: Sequence[Any]) -> str:
             equal = (ours == theirs) | near | (np.isnan(ours) & np.isnan(theirs))
         if not equal.all():
             at = tuple(int(i) for i in np.argwhere(~equal)[0])
-            return f"output {number} at {at}: {ours[at]}, expected {theirs[at]}; {int((~equal).sum())} differ"
+            count = int((~equal).sum())
+            return f"output {number} at {at}: {ours[at]}, expected {theirs[at]}; {count} differ"
     return ""
 
 
@@ -145,7 +147,7 @@ def run_in_child(seeds: Sequence[int], only: str | None, report: Any) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit code is 1 where a graph is wrong, ends in a traceback or kills a process."""
+    """Run the command; the exit code is 1 where a graph is wrong, has a traceback or kills a process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0, help="the first of them")
@@ -163,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def report(entry: dict[str, Any]) -> None:
         with lock:
             outcomes[entry["outcome"]] += 1
-            if args.verbose and entry["outcome"] == "refused" or entry["outcome"] in BAD:
+            if (args.verbose and entry["outcome"] == "refused") or entry["outcome"] in BAD:
                 print(json.dumps(entry), flush=True)
 
     seeds = range(args.seed, args.seed + args.count)

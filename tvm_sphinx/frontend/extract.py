@@ -227,7 +227,8 @@ def op_kinds(function: Any) -> tuple[str, ...]:
 def kernel_flops(function: Any) -> int:
     """Return TVM's count of arithmetic operations of a PrimFunc; 0 where it has none."""
     try:
-        return int(tvm.s_tir.analysis.estimate_tir_flops(tvm.IRModule({"main": function})))
+        # Loops that run one time less than a tensor without elements has count as -1.
+        return max(0, int(tvm.s_tir.analysis.estimate_tir_flops(tvm.IRModule({"main": function}))))
     except Exception:  # the estimator raises InternalError on loops and calls that it does not know
         return 0
 

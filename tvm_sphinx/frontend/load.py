@@ -14,6 +14,7 @@ from .._tvm import relax, tvm
 from ..errors import EnvironmentMismatchError, ModelError, SphinxError, known_choices
 from .model_source import ModelSource
 from .record_origins import recording_torch
+from .tensor_outputs import with_tensor_outputs
 
 #: Models that need no file, by name.
 DEMO_MODELS = ("inception-v1",)
@@ -31,7 +32,7 @@ def is_model(name: str) -> bool:
 
 
 def load_model(model: Any, *, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Any:
-    """Return the Relax IRModule of a model.
+    """Return the Relax IRModule of a model, whose outputs are tensors (see `with_tensor_outputs`).
 
     Parameters
     ----------
@@ -48,7 +49,10 @@ def load_model(model: Any, *, input_shapes: Mapping[str, Sequence[int]] | None =
     EnvironmentMismatchError
         If the package that reads this form is not installed.
     """
-    source = read_source(model)
+    return with_tensor_outputs(_import(read_source(model), input_shapes))
+
+
+def _import(source: ModelSource, input_shapes: Mapping[str, Sequence[int]] | None) -> Any:
     if source.kind == "onnx":
         return _from_onnx(source.model, source.where, input_shapes)
     return _from_torch(source.model, source.where) if source.kind == "torch" else source.model

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .._tvm import relax, tirx, tvm
+from ..errors import SphinxError, UnsupportedError, cause_of
 from ..kernels import calls_runtime, prepare_layouts, sink_reshapes
 from ..platform import Platform
 from ..platform.targets import device_target
@@ -31,6 +32,11 @@ def lower_to_kernels(
     targets
         The targets of all devices, for which the layouts of convolutions and matrix products are chosen
         and weights are packed ahead of time; none leaves the layouts as they are.
+
+    Raises
+    ------
+    UnsupportedError
+        If TVM has no kernel for an operator, or none for its types or shapes.
     """
     entry = entry_function(module, function)
     public = [entry, *public_functions(module)]
@@ -51,6 +57,8 @@ def lower_to_kernels(
         relax.backend.DispatchSortScan(),
         relax.backend.DispatchSampling(),
         transform.LegalizeOps(),
+        # What legalising takes out of a tuple would otherwise be lost between fused groups.
+        transform.CanonicalizeBindings(),
         BindHostKernels(target),
         transform.AnnotateTIROpPattern(),
         FuseNamedOps(entry),
@@ -61,8 +69,27 @@ def lower_to_kernels(
         transform.DeadCodeElimination(list(dict.fromkeys(public))),
     ]
     module = make_safe(module)
-    with target:
-        return tvm.transform.Sequential(passes)(module)
+    try:
+        with target:
+            return tvm.transform.Sequential(passes)(module)
+    except SphinxError:
+        raise
+    except Exception as error:  # TVM's passes raise many types
+        cause = _without_elements(module[entry]) or cause_of(error)
+        raise UnsupportedError(f"TVM cannot lower function {entry!r}: {cause}") from error
+
+
+def _without_elements(function: Any) -> str:
+    """Return a clause on the first tensor of a function that has no elements, empty if all have some."""
+    variables = [
+        *function.params,
+        *(binding.var for block in function.body.blocks for binding in block.bindings),
+    ]
+    for var in variables:
+        extents = getattr(getattr(var.ty, "shape", None), "values", None) or []
+        if any(isinstance(extent, tirx.IntImm) and int(extent) == 0 for extent in extents):
+            return f"its kernels need tensors of one element or more, and {var.name!r} is a {var.ty}."
+    return ""
 
 
 def lower_for_platform(module: Any, platform: Platform, function: str | None = None) -> Any:

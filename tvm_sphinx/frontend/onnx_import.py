@@ -33,7 +33,8 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
 
 # What TVM's importer knows of ONNX Runtime's operators; it has all others of its map from ONNX itself.
 _MICROSOFT_IN_TVM = frozenset(
-    "Attention FastGelu BiasGelu Gelu SkipLayerNormalization EmbedLayerNormalization MatMulInteger16".split()
+    "Attention FastGelu BiasGelu Gelu SkipLayerNormalization EmbedLayerNormalization "
+    "MatMulInteger16".split()
 )
 # Of these only ONNX Runtime's form is known to TVM: ONNX's own operator of the name is another one.
 _MICROSOFT_ONLY = _MICROSOFT_IN_TVM - {"Gelu"}
@@ -161,7 +162,7 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
                 self._log.note(name, self._nodes.get(name))
 
     def _convert_operator(self, op_name: str, inputs: Any, attrs: Any, opset: int) -> Any:
-        """Convert a node of TVM's walk, which knows no domains: of a branch of an ``If``, or TVM's own."""
+        """Convert a node of TVM's walk, which knows no domains; so are those of branches."""
         key = (STANDARD, op_name) if (STANDARD, op_name) in CONVERTERS else (MICROSOFT, op_name)
         custom = attrs["tvm_custom"]
         outputs = self._apply(key, custom["name"], list(inputs), attrs, custom["num_outputs"])
@@ -177,7 +178,7 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         attributes: Mapping[str, Any],
         num_outputs: int,
     ) -> tuple[Any, ...] | None:
-        """Return the outputs that a converter of ours makes of a node, None where it is left to TVM's."""
+        """Return the outputs that a converter of ours makes, None where a node is left to TVM's."""
         converter = CONVERTERS.get(key)
         if converter is None:
             return None

@@ -25,7 +25,7 @@ class Node:
     Parameters
     ----------
     op, name
-        The operator, with its domain where that is not ONNX's own, and what to call the node in an error.
+        The operator, with its domain where that is not ONNX's own, and the node's name for errors.
     builder
         ``relax.BlockBuilder``, inside a function.
     inputs

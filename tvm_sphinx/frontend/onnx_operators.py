@@ -1,11 +1,13 @@
-"""Converters of ONNX operators that TVM's importer gets wrong for some types, shapes or attributes. [TVM]"""
+"""Converters of ONNX operators that TVM gets wrong for some types, shapes or attributes. [TVM]"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from tvm.relax.frontend.onnx import onnx_frontend
 
 from .._tvm import relax, tirx
 from .onnx_node import STANDARD, Array, Converter, Node, const, dtype_of, rank_of, shape_of
@@ -95,6 +97,7 @@ def _flatten(node: Node) -> Any:
     axis += rank_of(data) if axis < 0 else 0
     if extents is None:
         raise node.error(f"expected data of known rank; got {data.ty}")
+    extents = list(extents)
     rows, columns = math.prod(extents[:axis]), math.prod(extents[axis:])
     return node.emit(_op.reshape(data, [rows, columns]))
 
@@ -133,7 +136,7 @@ def _first_largest(node: Node, data: Any, axis: int) -> Any:
 
 
 def _roi_align(node: Node) -> Any:
-    """RoiAlign; ``half_pixel`` moves the regions by half a pixel of the data, whatever their own scale is."""
+    """RoiAlign; ``half_pixel`` moves regions by half a pixel of the data, whatever their own scale."""
     data, regions, batch = (node.required(number) for number in range(3))
     if node.text("mode", "avg") != "avg":
         raise node.error("expected mode 'avg'; runtimes do not agree on what 'max' means")
@@ -164,11 +167,11 @@ def _roi_align(node: Node) -> Any:
 
 
 def _slice(node: Node) -> Any:
-    """Slice between known bounds, as NumPy does: what is out of range is cut off, and may leave nothing."""
+    """Slice between known bounds as NumPy does: out of range is cut off, and may leave nothing."""
     data = node.required(0)
     if node.opset < 10:
         parts = [node.attributes.get(name) for name in ("starts", "ends", "axes")]
-        given = [None if part is None else np.asarray(part) for part in parts]
+        given: list[Any] = [None if part is None else np.asarray(part) for part in parts]
     else:
         given = [node.constant(position) for position in (1, 2, 3, 4)]
         if any(known is None and node.optional(at) is not None for at, known in enumerate(given, 1)):
@@ -178,7 +181,7 @@ def _slice(node: Node) -> Any:
         return NotImplemented
     starts, ends, axes, steps = (*given, None)[:4]
     count = len(starts)
-    axes = range(count) if axes is None else [int(axis) % rank_of(data) for axis in axes]
+    axes = list(range(count)) if axes is None else [int(axis) % rank_of(data) for axis in axes]
     steps = [1] * count if steps is None else steps
     bounds = []
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
@@ -186,7 +189,7 @@ def _slice(node: Node) -> Any:
             return NotImplemented
         bounds.append(_clipped(slice(int(start), int(end), int(step)), int(extents[axis])))
     begins, stops, strides = ([bound[place] for bound in bounds] for place in range(3))
-    return node.emit(_op.strided_slice(data, list(axes), begins, stops, strides))
+    return node.emit(_op.strided_slice(data, axes, begins, stops, strides))
 
 
 def _clipped(part: slice, extent: int) -> tuple[int, int, int]:
@@ -198,12 +201,68 @@ def _clipped(part: slice, extent: int) -> tuple[int, int, int]:
     return begin, end if end >= 0 else -extent - 1, step
 
 
-def _of_floats(node: Node) -> Any:
-    """Refuse whole numbers, whose roots and logarithms no runtime rounds like another."""
-    dtype = dtype_of(node.required(0))
-    if not dtype.startswith(("float", "bfloat")):
+def _pool(node: Node) -> Any:
+    """Pool with ``ceil_mode``: without the windows that begin behind the data and its padding."""
+    data = node.required(0)
+    if not int(node.attributes.get("ceil_mode", 0)) or node.text("auto_pad", "NOTSET") != "NOTSET":
+        return NotImplemented
+    extents = shape_of(node, data, "data")[2:]
+    rank = len(extents)
+    kernel = [int(size) for size in node.attributes["kernel_shape"]]
+    strides = node.attributes.get("strides", [1] * rank)
+    dilations = node.attributes.get("dilations", [1] * rank)
+    pads = node.attributes.get("pads", [0] * 2 * rank)
+    inputs = onnx_frontend.onnx_input()
+    inputs.append(data)
+    converter = onnx_frontend._get_convert_map()[node.op].get_converter(node.opset)
+    made = node.emit(node.builder.normalize(converter(node.builder, inputs, dict(node.attributes), [])))
+    wanted = []
+    for axis, extent in enumerate(extents):
+        covered = extent + pads[axis] + pads[rank + axis] - (kernel[axis] - 1) * dilations[axis] - 1
+        count = -(-covered // strides[axis]) + 1
+        wanted.append(count - ((count - 1) * strides[axis] >= extent + pads[axis]))
+    if shape_of(node, made, "a pool")[2:] == wanted:
+        return made
+    axes = list(range(2, 2 + rank))
+    return node.emit(_op.strided_slice(made, axes, [0] * rank, wanted))
+
+
+def _sign(node: Node) -> Any:
+    data = node.required(0)
+    if not dtype_of(data).startswith("uint"):
+        return NotImplemented
+    above = node.emit(_op.greater(data, const(0, dtype_of(data))))
+    return node.emit(_op.astype(above, dtype_of(data)))
+
+
+# What is left of a reduction over no axes: the function that it applies to each element.
+_ALONE: dict[str, Callable[[Any], Any]] = {
+    "ReduceL1": _op.abs,
+    "ReduceL2": _op.abs,
+    "ReduceLogSum": _op.log,
+    "ReduceSumSquare": lambda data: _op.multiply(data, data),
+}
+
+
+def _reduction(node: Node) -> Any:
+    """Reduce over no axes where ``noop_with_empty_axes`` says so; else leave it to TVM."""
+    data = node.required(0)
+    dtype = dtype_of(data)
+    if node.op in _OF_FLOATS and not dtype.startswith(("float", "bfloat")):
+        # No runtime rounds the roots and logarithms of whole numbers like another.
         raise node.error(f"expected floats; got {dtype}")
-    return NotImplemented
+    axes = node.constant(1)
+    is_empty = node.optional(1) is None or (axes is not None and not axes.size)
+    if not is_empty or not int(node.attributes.get("noop_with_empty_axes", 0)):
+        return NotImplemented
+    return node.emit(_ALONE[node.op](data)) if node.op in _ALONE else data
+
+
+_OF_FLOATS = ("ReduceL2", "ReduceLogSum", "ReduceLogSumExp")
+_REDUCTIONS = (
+    "ReduceSum ReduceMean ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp "
+    "ReduceSumSquare"
+).split()
 
 
 CONVERTERS: dict[tuple[str, str], Converter] = {
@@ -218,7 +277,8 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     (STANDARD, "Hardmax"): _hardmax,
     (STANDARD, "RoiAlign"): _roi_align,
     (STANDARD, "Slice"): _slice,
-    (STANDARD, "ReduceL2"): _of_floats,
-    (STANDARD, "ReduceLogSum"): _of_floats,
-    (STANDARD, "ReduceLogSumExp"): _of_floats,
+    (STANDARD, "MaxPool"): _pool,
+    (STANDARD, "AveragePool"): _pool,
+    (STANDARD, "Sign"): _sign,
+    **{(STANDARD, op): _reduction for op in _REDUCTIONS},
 }

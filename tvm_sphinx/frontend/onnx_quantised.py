@@ -65,7 +65,7 @@ def _scaled(node: Node, data: Any, scale: Any, axis: int) -> Any:
 def _saturate(
     node: Node, real: Any, zero: Any, dtype: str, bounds: tuple[int, int] | None = None
 ) -> Any:
-    """Return real numbers, rounded half to even and moved by a zero point, within the range of a type."""
+    """Return real numbers rounded half to even, moved by a zero point, within the range of a type."""
     least, most = bounds or _range(node, dtype)
     whole = node.emit(_op.round(real))
     if zero is not None:
@@ -170,11 +170,11 @@ def _blocked(node: Node, parameter: Any, data: Any, axis: int) -> Any:
 
 def _dynamic_quantize_linear(node: Node) -> tuple[Any, Any, Any]:
     data = node.required(0)
-    scale, zero = _dynamic_parameters(node, data)
+    scale, zero = dynamic_parameters(node, data)
     return quantize(node, data, scale, zero, "uint8"), scale, zero
 
 
-def _dynamic_parameters(node: Node, data: Any) -> tuple[Any, Any]:
+def dynamic_parameters(node: Node, data: Any) -> tuple[Any, Any]:
     """Return the scale and zero point of uint8 values that cover a tensor and 0."""
     none = const(0, "float32")
     least = node.emit(_op.minimum(node.emit(_op.min(data)), none))
@@ -246,7 +246,7 @@ def _sums_of_conv(node: Node, data: Any, data_zero: Any, weights: Any, weights_z
     return node.emit(node.builder.normalize(convert(node.builder, inputs, attributes, [])))
 
 
-def _sums_of_matmul(node: Node, left: Any, left_zero: Any, right: Any, right_zero: Any) -> Any:
+def sums_of_matmul(node: Node, left: Any, left_zero: Any, right: Any, right_zero: Any) -> Any:
     """Return the product of integers less their zero points, as int32 or as exact float32."""
     known = _centred_weights(right, right_zero, rank_of(right) - 1)
     summed = (rank_of(right) - 2,) if rank_of(right) > 1 else (0,)
@@ -292,7 +292,7 @@ def _aligned_to_channels(node: Node, bias: Any, data: Any) -> Any:
 
 def _qlinear_matmul(node: Node) -> Any:
     left, a_scale, a_zero, right, b_scale, b_zero, y_scale, y_zero = node.inputs[:8]
-    sums = _sums_of_matmul(node, left, a_zero, right, b_zero)
+    sums = sums_of_matmul(node, left, a_zero, right, b_zero)
     rank = rank_of(sums)
     scale = _joint_scale(
         node,
@@ -305,7 +305,7 @@ def _qlinear_matmul(node: Node) -> Any:
 
 def _matmul_integer(node: Node) -> Any:
     inputs = node.required(0), node.optional(2), node.required(1), node.optional(3)
-    return cast(node, _sums_of_matmul(node, *inputs), "int32")
+    return cast(node, sums_of_matmul(node, *inputs), "int32")
 
 
 def _conv_integer(node: Node) -> Any:
@@ -315,7 +315,7 @@ def _conv_integer(node: Node) -> Any:
 
 def _matmul_integer_to_float(node: Node) -> Any:
     left, right, a_scale, b_scale = (node.required(number) for number in range(4))
-    sums = _sums_of_matmul(node, left, node.optional(4), right, node.optional(5))
+    sums = sums_of_matmul(node, left, node.optional(4), right, node.optional(5))
     return _scaled_sums(node, sums, a_scale, b_scale, node.optional(6))
 
 
@@ -328,12 +328,22 @@ def _scaled_sums(node: Node, sums: Any, a_scale: Any, b_scale: Any, bias: Any) -
     return real if bias is None else node.emit(_op.add(real, bias))
 
 
+def dynamic_product(node: Node, data: Any, weights: Any, scale: Any, zero: Any) -> Any:
+    """Return the product of floats, quantised to uint8 by their range, with quantised weights.
+
+    ``scale`` and ``zero`` are those of the weights: of all, or of each column.
+    """
+    data_scale, data_zero = dynamic_parameters(node, data)
+    left = quantize(node, data, data_scale, data_zero, "uint8")
+    sums = sums_of_matmul(node, left, data_zero, weights, zero)
+    return _scaled_sums(node, sums, data_scale, scale, None)
+
+
 def _dynamic_quantize_matmul(node: Node) -> Any:
-    data, right, b_scale = (node.required(number) for number in range(3))
-    scale, zero = _dynamic_parameters(node, data)
-    left = quantize(node, data, scale, zero, "uint8")
-    sums = _sums_of_matmul(node, left, zero, right, node.optional(3))
-    return _scaled_sums(node, sums, scale, b_scale, node.optional(4))
+    data, right, scale = (node.required(number) for number in range(3))
+    real = dynamic_product(node, data, right, scale, node.optional(3))
+    bias = node.optional(4)
+    return real if bias is None else node.emit(_op.add(real, bias))
 
 
 def _qlinear_binary(combine: Callable[[Any, Any], Any]) -> Converter:
@@ -422,7 +432,7 @@ def _qgemm(node: Node) -> Any:
     if int(node.attributes.get("transB", 0)):
         value = constant_value(right)
         right = node.emit(_op.permute_dims(right)) if value is None else const(value.T, dtype_of(right))
-    sums = cast(node, _sums_of_matmul(node, left, a_zero, right, b_zero), "int32")
+    sums = cast(node, sums_of_matmul(node, left, a_zero, right, b_zero), "int32")
     if (bias := node.optional(6)) is not None:
         sums = node.emit(_op.add(sums, bias))
     alpha = const(float(node.attributes.get("alpha", 1.0)), "float32")

@@ -8,13 +8,23 @@ end on, and its outputs are zero there.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from .._tvm import relax
-from .onnx_node import STANDARD, Converter, Node, const, dtype_of, shape_of
+from .onnx_node import (
+    MICROSOFT,
+    STANDARD,
+    Converter,
+    Node,
+    const,
+    constant_value,
+    dtype_of,
+    shape_of,
+)
+from .onnx_quantised import dynamic_product
 
 _op = relax.op
 
@@ -32,11 +42,13 @@ class Cell:
     hidden
         Size of the state.
     recurrent, recurrent_bias
-        Transposed weights of the state, (hidden, gates x hidden), and their bias, None where there is none.
+        Transposed weights of the state, (hidden, gates x hidden), and their bias or None.
     peepholes
         (3 x hidden,), or None.
     activations
         Functions of tensors, in ONNX's order.
+    product
+        Gives the product of a state with the weights of all gates, in place of ``recurrent``.
     """
 
     node: Node
@@ -46,6 +58,7 @@ class Cell:
     recurrent_bias: Any
     peepholes: Any
     activations: tuple[Callable[[Any], Any], ...]
+    product: Callable[[Any], Any] | None = None
 
     def emit(self, expr: Any) -> Any:
         """Bind an expression to a variable, and return that."""
@@ -66,6 +79,8 @@ class Cell:
 
     def times_state(self, state: Any, first: int = 0, count: int = 0) -> Any:
         """Return the product of a state with the recurrent weights of some gates, all by default."""
+        if self.product is not None:
+            return self.product(state)
         weights = self.gate(self.recurrent, first, count) if count else self.recurrent
         return self.emit(_op.matmul(state, weights))
 
@@ -138,6 +153,8 @@ def _converter(kind: _Kind) -> Converter:
 class _Recurrence:
     """Converts one node; axes are (step, batch, feature) inside."""
 
+    _hidden_axis = 2
+
     def __init__(self, node: Node, kind: _Kind) -> None:
         self.node, self.kind = node, kind
         self.is_batch_first = bool(node.attributes.get("layout", 0))
@@ -147,7 +164,7 @@ class _Recurrence:
             self.data = node.emit(_op.permute_dims(self.data, [1, 0, 2]))
         self.steps, self.batch, self.features = shape_of(node, self.data, "an input")
         self.directions = shape_of(node, node.required(2), "recurrent weights")[0]
-        self.hidden = shape_of(node, node.required(2), "recurrent weights")[2]
+        self.hidden = shape_of(node, node.required(2), "recurrent weights")[self._hidden_axis]
         self.direction = node.text("direction", "forward")
         expected = 2 if self.direction == "bidirectional" else 1
         if self.direction not in ("forward", "reverse", "bidirectional") or self.directions != expected:
@@ -237,9 +254,8 @@ class _Recurrence:
     def _project(self, number: int) -> Any:
         """Return the inputs of the gates, biases included: (step, batch, gates x hidden)."""
         node = self.node
-        weights = node.emit(_op.permute_dims(self._of_direction(node.required(1), number)))
         rows = node.emit(_op.reshape(self.data, [self.steps * self.batch, self.features]))
-        projected = node.emit(_op.matmul(rows, weights))
+        projected = self._times_weights(rows, number)
         if node.optional(3) is not None:
             bias, recurrent = self._biases(number)
             if not self._keeps_recurrent_bias():
@@ -247,6 +263,10 @@ class _Recurrence:
             projected = node.emit(_op.add(projected, bias))
         shape = [self.steps, self.batch, self.kind.num_gates * self.hidden]
         return node.emit(_op.reshape(projected, shape))
+
+    def _times_weights(self, rows: Any, number: int) -> Any:
+        weights = self._of_direction(self.node.required(1), number)
+        return self.node.emit(_op.matmul(rows, self.node.emit(_op.permute_dims(weights))))
 
     def _keeps_recurrent_bias(self) -> bool:
         return self.kind is _GRU and bool(self.node.attributes.get("linear_before_reset", 0))
@@ -270,6 +290,30 @@ class _Recurrence:
             peepholes = self._of_direction(node.required(7), number)
         activations = _activations(node, self.kind.activations, self.directions)[number]
         return Cell(node, self.hidden, self.dtype, recurrent, bias, peepholes, activations)
+
+
+class _QuantisedRecurrence(_Recurrence):
+    """Converts ONNX Runtime's ``DynamicQuantizeLSTM``, whose weights stand (feature, gates x hidden)."""
+
+    _hidden_axis = 1
+
+    def _times_weights(self, rows: Any, number: int) -> Any:
+        return self._product(rows, 1, 8, number)
+
+    def _cell(self, number: int) -> Cell:
+        return replace(super()._cell(number), product=lambda state: self._product(state, 2, 10, number))
+
+    def _product(self, data: Any, weights: int, scale: int, number: int) -> Any:
+        """Return a product with the weights of a direction; scale and zero point follow each other."""
+        inputs = (self.node.optional(place) for place in (weights, scale, scale + 1))
+        parts = [None if tensor is None else self._of_direction(tensor, number) for tensor in inputs]
+        return dynamic_product(self.node, data, *parts)
+
+    def _of_direction(self, tensor: Any, number: int, axis: int = 0) -> Any:
+        value = constant_value(tensor)
+        if value is None:
+            return super()._of_direction(tensor, number, axis)
+        return const(value.take(number, axis), dtype_of(tensor))
 
 
 # Functions of a tensor and the parameters alpha and beta, with the defaults of these.
@@ -315,12 +359,13 @@ def _activations(
     given = [name.decode() for name in node.attributes.get("activations", ())] or [
         *defaults
     ] * directions
-    if len(given) != len(defaults) * directions:
+    # RNN declares two by default, whatever its directions are.
+    if len(given) < len(defaults) * directions:
         raise node.error(f"expected {len(defaults) * directions} activations; got {len(given)}")
     alphas = list(node.attributes.get("activation_alpha", ()))
     betas = list(node.attributes.get("activation_beta", ()))
     functions = []
-    for name in given:
+    for name in given[: len(defaults) * directions]:
         if name.lower() not in _ACTIVATIONS:
             raise node.error(f"unknown activation {name!r}; known: {', '.join(sorted(_ACTIVATIONS))}")
         function, parameters = _ACTIVATIONS[name.lower()]
@@ -338,6 +383,7 @@ def _with(function: Callable[..., Any], values: Sequence[float]) -> Callable[[An
 
 
 CONVERTERS: dict[tuple[str, str], Converter] = {
+    (MICROSOFT, "DynamicQuantizeLSTM"): lambda node: _QuantisedRecurrence(node, _LSTM).outputs(),
     (STANDARD, "LSTM"): _converter(_LSTM),
     (STANDARD, "GRU"): _converter(_GRU),
     (STANDARD, "RNN"): _converter(_RNN),

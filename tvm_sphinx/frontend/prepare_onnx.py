@@ -1,4 +1,4 @@
-"""Make an ONNX model one of fixed shapes: give its inputs shapes, inline functions, fold shape arithmetic.
+"""Prepare an ONNX model: give its inputs shapes, inline functions, fold shape arithmetic.
 
 TVM's importer takes shapes that are written down, while exporters leave them to be computed by nodes
 (``Shape``, ``Gather``, ``Concat``, ...). ONNX Runtime's basic optimisation folds these, and onnxscript's
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnx.inliner
 
 from ..errors import ModelError, cause_of, known_choices
 
@@ -40,7 +41,7 @@ _MOST_BYTES = 1 << 26
 
 @dataclass(frozen=True)
 class Prepared:
-    """A model, the shapes of its inputs by name where all extents are known, and what was not done, if so.
+    """A model, the shapes of its inputs by name where all extents are known, and what is open.
 
     ``hint`` is a sentence for the error that the model may end in.
     """
@@ -78,7 +79,8 @@ def prepare_onnx(model: Any, shapes: Mapping[str, Sequence[int]] | None, where: 
     if opened := _open_inputs(fixed.graph):
         name, extents = next(iter(opened.items()))
         shown = ",".join(str(extent) for extent in extents)
-        hint = f"Its input {name!r} has open extents, [{shown}]: --input-shapes settles them. {hint}".strip()
+        open_ = f"Its input {name!r} has open extents, [{shown}]: --input-shapes settles them."
+        hint = f"{open_} {hint}".rstrip()
     return Prepared(fixed, _known_shapes(fixed.graph), hint)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from .._tvm import relax, tvm
-from . import bounded_indices, bounded_scatters, whole_numbers
+from . import bounded_indices, bounded_scatters, half_functions, whole_numbers
 
 #: Returns what takes the place of a call, or None where it may stay.
 Rewrite = Callable[[bounded_indices.Emit, Any], Any]
@@ -43,6 +43,7 @@ REWRITES: dict[str, Rewrite] = {
     "floor_divide": whole_numbers.divide,
     "mod": whole_numbers.remainder,
     "floor_mod": whole_numbers.remainder,
+    **dict.fromkeys(half_functions.FUNCTIONS, half_functions.through_single),
 }
 
 

@@ -24,6 +24,8 @@ _KNOWN_CALLS = frozenset(
 _NARROW_FLOATS = ("float16", "bfloat16")
 _MOST_CACHED = 4096
 _DIVISIONS = (tirx.FloorMod, tirx.FloorDiv, tirx.Mod, tirx.Div)
+# Of whole numbers that are computed, or of an index of one number of bits with one of another.
+_COMPARISONS = (tirx.EQ, tirx.NE, tirx.LT, tirx.LE, tirx.GT, tirx.GE)
 
 _CACHE: dict[tuple[int, str], bool] = {}
 
@@ -68,7 +70,7 @@ def _builds(function: Any, target: Any) -> bool:
 
 def _is_doubtful(function: Any) -> bool:
     found: list[bool] = []
-    kinds = (tvm.ir.Call, tirx.FloorMod, tirx.FloorDiv, tirx.Mod, tirx.Div, TensorLoad, tirx.BufferStore)
+    kinds = (tvm.ir.Call, *_DIVISIONS, *_COMPARISONS, TensorLoad, tirx.BufferStore)
     for kind in kinds:
         tvm_ffi.structural_walk(
             function.body, (kind, lambda node: found.append(_is_doubtful_node(node)))
@@ -82,6 +84,10 @@ def _is_doubtful_node(node: Any) -> bool:
         return name not in _KNOWN_CALLS or str(node.ty).startswith(_NARROW_FLOATS)
     if isinstance(node, (TensorLoad, tirx.BufferStore)):
         return any(_reads_wide(index) for index in node.indices)
+    if isinstance(node, _COMPARISONS):
+        sides = (node.a, node.b)
+        is_whole = not str(node.a.ty).startswith(("float", "bfloat"))
+        return is_whole and not any(isinstance(side, (tirx.IntImm, tirx.FloatImm)) for side in sides)
     return not isinstance(node.b, (tirx.IntImm, tirx.FloatImm)) and not str(node.ty).startswith("float")
 
 

@@ -1,4 +1,4 @@
-"""Kernels that no rule schedules: what they do is hidden in a call, or in loops that no block describes."""
+"""Kernels whose work is hidden in a call of TVM's runtime, so that no rule can schedule them."""
 
 from __future__ import annotations
 

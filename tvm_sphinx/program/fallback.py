@@ -7,7 +7,7 @@ from typing import Any
 from .._tvm import relax, tvm
 from ..cost.measure.kernels import MeasureConfig, measure_kernels
 from ..cost.records.store import RecordStore, median_and_spread
-from ..errors import PlatformError
+from ..errors import PlatformError, UnsupportedError, cause_of
 from ..frontend.default_pipeline import compile_default
 from ..frontend.extract import Kernel
 from ..frontend.signature import Interface
@@ -38,10 +38,17 @@ def build_fallback(
     ------
     PlatformError
         If no device of the platform is at hand.
+    UnsupportedError
+        If TVM cannot compile it.
     """
     device = fastest_device(platform, config)
     target = device_target(device)
-    executable = compile_default(module, target)
+    try:
+        executable = compile_default(module, target)
+    except Exception as error:  # TVM raises many types
+        raise UnsupportedError(
+            f"{reason} Nor can TVM compile the whole model for {device.name!r}: {cause_of(error)}"
+        ) from error
     return CompiledModel(
         inputs=interface.inputs,
         outputs=interface.outputs,

@@ -1,0 +1,130 @@
+"""Preparation: shapes are fixed, shape arithmetic is folded, and what is missing is said in one line."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+
+from tests.frontend.evaluate import evaluate, onnx_runtime
+from tvm_sphinx.errors import ModelError
+from tvm_sphinx.frontend.load import load_model
+from tvm_sphinx.frontend.prepare_onnx import needs_folding, prepare_onnx
+
+HEADER = '<ir_version: 8, opset_import: ["" : 17]>'
+#: What exporters write to flatten all but the batch.
+FLATTEN = """flatten ({kind}[N, 3, W] data, {kind}[N, 2] other) => ({kind}[N, K] y, {kind}[N, 2] z) {{
+    s = Shape(data)
+    zero = Constant<value = int64 {{0}}>()
+    n = Gather(s, zero)
+    axes = Constant<value = int64[1] {{0}}>()
+    lead = Unsqueeze(n, axes)
+    rest = Constant<value = int64[1] {{-1}}>()
+    shape = Concat<axis = 0>(lead, rest)
+    y = Reshape(data, shape)
+    z = Identity(other)
+}}"""
+
+
+def _parsed(text: str) -> onnx.ModelProto:
+    return onnx.parser.parse_model(f"{HEADER} {text}")
+
+
+def _flatten(kind: str = "float") -> onnx.ModelProto:
+    model = _parsed(FLATTEN.format(kind=kind))
+    # Names that the text form does not take.
+    model.graph.input[0].name = "in:0"
+    for node in model.graph.node:
+        for place, name in enumerate(node.input):
+            node.input[place] = "in:0" if name == "data" else name
+    return model
+
+
+@pytest.mark.parametrize("kind", ["float", "float16"])
+def test_shape_arithmetic_is_folded(kind: str) -> None:
+    """Half floats stay what they are, where ONNX Runtime would compute in single precision."""
+    prepared = prepare_onnx(_flatten(kind), {"in:0": [2, 3, 4]}, "the model")
+    assert prepared.shapes == {"in:0": [2, 3, 4], "other": [2, 2]}
+    assert not prepared.hint
+    assert "Shape" not in [node.op_type for node in prepared.model.graph.node]
+    assert "Cast" not in [node.op_type for node in prepared.model.graph.node]
+    module = load_model(_flatten(kind), input_shapes={"in:0": [2, 3, 4]})
+    assert [str(param.name) for param in module["main"].params] == ["in:0", "other"]
+
+
+def test_constants_decide_branches() -> None:
+    model = _parsed("""branches (float[2] x) => (float[2] y) {
+        c = Constant<value = bool {1}>()
+        y = If(c) <
+            then_branch = yes () => (float[2] a) { a = Neg(x) },
+            else_branch = no () => (float[2] b) { b = Abs(x) }
+        >
+    }""")
+    x = np.array([1, -2], np.float32)
+    np.testing.assert_array_equal(evaluate(model, {"x": x})[0], -x)
+
+
+def test_functions_are_inlined() -> None:
+    model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 17, "mine" : 1]>
+        calls (float[3] x) => (float[3] y) { y = mine.twice(x) }
+        <opset_import: ["" : 17], domain: "mine"> twice (a) => (b) { b = Add(a, a) }""")
+    x = np.arange(3, dtype=np.float32)
+    np.testing.assert_array_equal(evaluate(model, {"x": x})[0], 2 * x)
+
+
+def test_a_model_of_known_shapes_is_left_as_it_is() -> None:
+    model = _parsed("plain (float[2, 3] x) => (float[6] y) <int64[1] s = {6}> { y = Reshape(x, s) }")
+    assert not needs_folding(model.graph)
+    assert prepare_onnx(model, None, "the model").model == model
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        ({"x": [1]}, r"Unknown input of the model 'x'; known: in:0, other"),
+        (
+            {"in:0": [2, 4, 4]},
+            r"Expected input 'in:0' of the model of shape \[N, 3, W\]; got \[2, 4, 4\]",
+        ),
+        ({"in:0": [2, 3]}, r"Expected input 'in:0' of the model of shape \[N, 3, W\]; got \[2, 3\]"),
+        (
+            {"in:0": [2, 3, 4], "other": [5, 2]},
+            r"Expected input 'other' of the model of shape \[2, 2\]; got \[5, 2\]",
+        ),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(shapes: dict[str, list[int]], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        prepare_onnx(_flatten(), shapes, "the model")
+
+
+def test_open_extents_are_named() -> None:
+    prepared = prepare_onnx(_flatten(), None, "the model")
+    assert "Its input 'in:0' has open extents, [N,3,W]: --input-shapes settles them." in prepared.hint
+
+
+@pytest.mark.parametrize(("kind", "package"), [("float", "onnxruntime"), ("float16", "onnxscript")])
+def test_a_missing_package_is_named(monkeypatch: Any, kind: str, package: str) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == package else found(name)
+    )
+    prepared = prepare_onnx(_flatten(kind), {"in:0": [2, 3, 4]}, "the model")
+    assert prepared.hint == (
+        f"It computes shapes, which {package} would fold: pip install 'tvm-sphinx[onnx]'."
+    )
+
+
+def test_folded_model_computes_what_onnx_runtime_computes() -> None:
+    model = _flatten()
+    for value in model.graph.input:
+        extents = (2, 3, 4) if value.name == "in:0" else (2, 2)
+        for dim, extent in zip(value.type.tensor_type.shape.dim, extents, strict=True):
+            dim.dim_value = extent
+    feeds = {"in:0": np.random.rand(2, 3, 4).astype("f"), "other": np.ones((2, 2), np.float32)}
+    for got, want in zip(evaluate(model, feeds), onnx_runtime(model, feeds), strict=True):
+        np.testing.assert_array_equal(got, want)
