@@ -8,7 +8,6 @@ from .._tvm import tirx, tvm, tvm_ffi
 from .compilable import is_compilable
 from .schedule import schedule_kernel
 
-
 # A kernel is asked for to be timed and for each placement of a model; scheduling it takes some tenths of
 # a second, and writing it down a few thousandths.
 _MOST_REMEMBERED = 4096
