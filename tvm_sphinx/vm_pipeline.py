@@ -14,11 +14,11 @@ from .errors import UnsupportedError
 from .frontend.default_pipeline import run_default_pipeline
 from .frontend.extract import extract_task_graph
 from .frontend.lower import lower_for_platform
-from .pipeline import find_schedule
 from .platform import Device, Platform
 from .platform.detect import detect_platform
 from .platform.platform_file import load_platform
 from .platform.targets import device_target
+from .program.decide import find_schedule
 from .program.options import CompileOptions
 from .program.stock_vm import lower_scheduled
 from .relax_pass import annotate_schedule, is_scheduled

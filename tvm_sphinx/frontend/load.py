@@ -52,6 +52,11 @@ class ModelSource:
     where: str
     path: Path | None = None
 
+    @property
+    def name(self) -> str:
+        """What reports call it: the name of its file, or of a demo model, or its kind."""
+        return self.path.name if self.path else self.where.removeprefix("demo model ").strip("'")
+
     def signature(self, function: Any) -> Signature:
         """Return the names and types that it declares; ``function`` is what TVM made of it."""
         if self.kind == "onnx":
