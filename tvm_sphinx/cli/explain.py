@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 _DRAWINGS = (".svg", ".html", ".dot")
 
 
-def add_parser(subparsers: Any) -> None:
+def add_parser(subparsers: Any, help_line: str) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
         "explain",
-        help="show what runs where in a compiled model, what its critical path waits for, what recurs",
+        help=help_line,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description=(
             "Print the placement that 'tvm-sphinx compile' found, and the subgraphs that recur as a\n"

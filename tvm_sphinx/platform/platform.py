@@ -96,7 +96,7 @@ class Platform:
         return replace(self, devices=tuple(devices))
 
     def without(self, names: Sequence[str]) -> Platform:
-        """Return the platform without these devices and their links; the host, if it goes, is the next CPU.
+        """Return the platform without these devices; if the host goes, the next CPU is it.
 
         Raises
         ------

@@ -99,7 +99,7 @@ def choose_faster(
         f"The schedule, predicted at {format_ns(build.found.best.makespan_ns)}, measured {ratio:.2f}x "
         f"as fast as the best single device alone, so the model runs on that device."
     )
-    return Build(reference.found, reference.program, note)
+    return Build(reference.found, reference.program, f"{note} {build.note}".rstrip())
 
 
 def compare_programs(

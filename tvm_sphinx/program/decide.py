@@ -90,7 +90,9 @@ def _fixed_schedule(problem: SchedulingProblem, asked: CompileOptions) -> Search
     try:
         played = replay_schedule(problem, schedule.device, schedule.order)
     except ProblemError as error:
-        raise ProblemError(f"The fixed schedule does not fit this model and platform: {error}") from error
+        raise ProblemError(
+            f"The fixed schedule does not fit this model and platform: {error}"
+        ) from error
     best = played.with_lower_bound(lower_bound_ns(problem))
     return SearchResult(best, "fixed", asked.seed, (), 1, 0.0, "fixed")
 

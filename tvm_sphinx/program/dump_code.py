@@ -47,7 +47,7 @@ def write_script(folder: str | Path, phase: str, module: Any) -> None:
 
 
 def write_code(module: Any, forms: Sequence[str], begin: str | Path) -> list[Path]:
-    """Write a placed module in these forms, and return the files: ``BEGIN.relax.py``, ``BEGIN.0.ll``, ...
+    """Write a placed module in these forms, and return the files, such as ``BEGIN.0.ll``.
 
     Kernels are written for each target that runs them, numbered in the order of their first kernels.
 
@@ -67,7 +67,8 @@ def write_code(module: Any, forms: Sequence[str], begin: str | Path) -> list[Pat
     if "relax" in wanted:
         write("relax.py", module.script(show_meta=False))
     if set(wanted) - {"relax"}:
-        scheduled = ImplementKernels()(module)
+        implement: Any = ImplementKernels()
+        scheduled = implement(module)
         for number, (target, functions) in enumerate(_by_target(scheduled)):
             _write_kernels(number, target, functions, wanted, write)
     return written

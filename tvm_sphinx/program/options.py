@@ -135,9 +135,7 @@ class CompileOptions:
         PlatformError
             If it cannot be read, or a limit names a device that it lacks.
         """
-        return (
-            load_platform(platform).with_memory(self.memory_bytes or {}).without(self.exclude_devices)
-        )
+        return load_platform(platform).with_memory(self.memory_bytes or {}).without(self.exclude_devices)
 
     def constrain(self, problem: SchedulingProblem, graph: TaskGraph) -> SchedulingProblem:
         """Return the problem with the pins in it; see `pin_tasks`."""

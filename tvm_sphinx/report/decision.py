@@ -1,4 +1,4 @@
-"""What was decided, and on which grounds: the problem, the schedule, the costs, and what else was weighed."""
+"""What was decided, and on which grounds: problem, schedule, costs, and what else was weighed."""
 
 from __future__ import annotations
 

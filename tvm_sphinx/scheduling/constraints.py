@@ -53,7 +53,7 @@ def parse_pin(text: str) -> Pin:
 
 
 def read_pins(path: str | Path) -> tuple[Pin, ...]:
-    """Read a file of pins, one in a line; what follows a ``#`` at the begin or after a blank is not read.
+    """Read a file of pins, one in a line; a ``#`` at its begin or after a blank begins a comment.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def find_tasks(graph: TaskGraph, pattern: str) -> list[int]:
 
 
 def pin_tasks(problem: SchedulingProblem, graph: TaskGraph, pins: Iterable[Pin]) -> SchedulingProblem:
-    """Return the problem with pinned tasks unable to run elsewhere; of two pins of a task the later counts.
+    """Return the problem with pinned tasks unable to run elsewhere; the last pin of a task counts.
 
     Raises
     ------
@@ -140,4 +140,3 @@ def pin_tasks(problem: SchedulingProblem, graph: TaskGraph, pins: Iterable[Pin])
                 f"{', '.join(can)}."
             )
     return replace(problem, exec_ns=exec_ns)
-

@@ -24,4 +24,3 @@ def weigh_alternatives(problem: SchedulingProblem, alone: SchedulingProblem) -> 
     if (problem.exec_ns != CANNOT_RUN).any(axis=1).all() and problem.num_tasks:
         found |= {name: native_problem(problem).heuristic(kind)[0] for name, kind in KINDS.items()}
     return found
-

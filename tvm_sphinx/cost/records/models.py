@@ -1,4 +1,4 @@
-"""Which models and devices the lines of a record file belong to: a file beside it, one line a compilation."""
+"""Which models and devices the lines of a record file belong to, in a file beside it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class ModelLine:
-    """A model as it was costed: the ids of its kernels in the records, and its devices by their class."""
+    """A model as it was costed: its kernels by their ids in the records, its devices by class."""
 
     model: str
     kernels: tuple[str, ...]
@@ -29,7 +29,9 @@ def models_path(records: Path) -> Path:
     return records.with_name(f"{records.stem}.models.jsonl")
 
 
-def note_model(records: Path | None, model: str, kernels: Iterable[str], devices: Mapping[str, str]) -> None:
+def note_model(
+    records: Path | None, model: str, kernels: Iterable[str], devices: Mapping[str, str]
+) -> None:
     """Append a line for a model unless there is one that says the same.
 
     Parameters
@@ -73,8 +75,8 @@ def parse_model(line: bytes) -> ModelLine | None:
     return ModelLine(model, tuple(kernels), devices)
 
 
-def _are_texts(value: Any, kind: type) -> bool:
+def _are_texts(value: Any, kind: type[list[Any]] | type[dict[Any, Any]]) -> bool:
     if not isinstance(value, kind):
         return False
-    parts = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+    parts: list[Any] = [*value, *value.values()] if isinstance(value, dict) else list(value)
     return all(isinstance(part, str) for part in parts)
