@@ -31,11 +31,13 @@ class Decided:
     """What is to be built.
 
     ``found`` is the schedule, ``single`` that of the best single device, whatever the limits are;
-    ``may_be_single`` tells whether the limits allow that in place of the schedule.
+    ``alone`` and ``alone_limited`` are the problem with the times of a device that works alone, without
+    and with pins. ``may_be_single`` tells whether the limits allow that in place of the schedule.
     """
 
     problem: SchedulingProblem
     alone: SchedulingProblem
+    alone_limited: SchedulingProblem
     found: SearchResult
     searched: SearchResult
     single: SearchResult
@@ -71,7 +73,7 @@ def decide_schedule(
         free_asked = replace(asked, fixed_schedule=None, output=None)
         free_ns = find_schedule(free, free_asked).best.makespan_ns
         note = note or _price(searched.best.makespan_ns, free_ns, asked)
-    return Decided(problem, alone, found, searched, single, may_be_single, note, free_ns)
+    return Decided(problem, alone, limited, found, searched, single, may_be_single, note, free_ns)
 
 
 def find_schedule(problem: SchedulingProblem, asked: CompileOptions) -> SearchResult:
@@ -118,7 +120,7 @@ def record_decision(
     """Return the grounds of the schedule that was kept, for `tvm-sphinx explain`."""
     is_alone = kept is decided.single
     table = costs.table
-    problem = decided.alone if is_alone else decided.problem
+    problem = decided.alone_limited if is_alone else decided.problem
     origins = tuple(
         tuple(costs.summary.origin(task.kernel, device) for device in platform.devices)
         for task in graph.tasks

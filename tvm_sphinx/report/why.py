@@ -23,8 +23,8 @@ _MOST_TASKS = 12
 class Wait(NamedTuple):
     """What the start of a task waited for.
 
-    ``cause`` is ``"start"`` (nothing), ``"input"`` (the copy of a model input), ``"data"`` (the result of
-    task ``after``, of which ``copy_ns`` is on the way) or ``"core"`` (which ``after`` held).
+    ``cause`` is ``"start"`` (nothing), ``"input"`` (the copy of a model input), ``"data"`` (the result
+    of task ``after``, of which ``copy_ns`` is on the way) or ``"core"`` (which ``after`` held).
     """
 
     cause: str
@@ -147,6 +147,9 @@ class Analysis:
         self.path = critical_path(decision.problem, decision.schedule, self.waits)
         self.slack_ns = slack_ns(decision.problem, decision.schedule)
         self.moved_ns = moved_makespans_ns(decision.problem, decision.schedule)
+        self._on_path = set(self.path)
+        self._copies_ns = _copies_ns(decision.problem, decision.schedule)
+        self._peaks = peak_memory_bytes(decision.problem, decision.schedule)
 
     def wait_text(self, task: int) -> str:
         """Return what a task waited for as a clause."""
@@ -184,14 +187,14 @@ class Analysis:
             start_ns=int(schedule.start_ns[task]),
             finish_ns=int(schedule.finish_ns[task]),
             slack_ns=int(self.slack_ns[task]),
-            is_critical=task in self.path,
+            is_critical=task in self._on_path,
             alternatives=alternatives,
             waited_for=self.wait_text(task),
             binds=tuple(self._binds(task, here)),
         )
 
     def _binds(self, task: int, here: int) -> Iterator[str]:
-        problem, schedule = self.decision.problem, self.decision.schedule
+        problem = self.decision.problem
         names = problem.devices
         free, held = self.decision.exec_ns[task], problem.exec_ns[task]
         forbidden = [n for n, a, b in zip(names, free, held, strict=True) if a >= 0 and b == CANNOT_RUN]
@@ -200,11 +203,12 @@ class Analysis:
         cannot = [name for name, time in zip(names, free, strict=True) if time < 0]
         if cannot:
             yield f"its kernel cannot run on {', '.join(cannot)}"
-        if task in self.path:
+        if task in self._on_path:
             yield "it is on the critical path: whatever it takes longer, all takes longer"
         elif self.slack_ns[task] > 0:
-            yield f"it is off the critical path: it could end {format_ns(int(self.slack_ns[task]))} later"
-        yield from self._copies(task, here)
+            slack = format_ns(int(self.slack_ns[task]))
+            yield f"it is off the critical path: it could end {slack} later"
+        yield from self._copies(task)
         shared = [
             names[other]
             for other in range(problem.num_devices)
@@ -214,25 +218,27 @@ class Analysis:
             yield f"{names[here]} shares cores with {', '.join(shared)}: while it runs, they wait"
         limit = int(problem.memory_bytes[here])
         if limit != UNLIMITED:
-            peak = int(peak_memory_bytes(problem, schedule)[here])
-            yield f"{names[here]} holds {format_bytes(peak)} at its peak, of {format_bytes(limit)}"
+            peak = format_bytes(int(self._peaks[here]))
+            yield f"{names[here]} holds {peak} at its peak, of {format_bytes(limit)}"
 
-    def _copies(self, task: int, here: int) -> Iterator[str]:
+    def _copies(self, task: int) -> Iterator[str]:
         """Yield how long its operands and results are on the way from and to other devices."""
-        problem, schedule = self.decision.problem, self.decision.schedule
-        arriving = leaving = 0
-        for (src, dst), row in zip(problem.edges.tolist(), problem.copy_class.tolist(), strict=True):
-            if dst == task:
-                arriving += int(problem.copy_ns[row, schedule.device[src], here])
-            elif src == task:
-                leaving += int(problem.copy_ns[row, here, schedule.device[dst]])
-        if arriving or leaving:
-            told = " and ".join(
-                f"{format_ns(time)} {word}"
-                for time, word in ((arriving, "to fetch its operands"), (leaving, "to hand its results on"))
-                if time
-            )
-            yield f"it takes {told} between devices"
+        arriving, leaving = self._copies_ns[task].tolist()
+        parts = ((arriving, "to fetch its operands"), (leaving, "to hand its results on"))
+        told = [f"{format_ns(time)} {word}" for time, word in parts if time]
+        if told:
+            yield f"it takes {' and '.join(told)} between devices"
+
+
+def _copies_ns(problem: SchedulingProblem, schedule: Schedule) -> Int64Array:
+    """Return the copies to and from each task, shape (N, 2), ns."""
+    copies = np.zeros((problem.num_tasks, 2), dtype=np.int64)
+    if problem.num_edges:
+        src, dst = problem.edges.T
+        times = problem.copy_ns[problem.copy_class, schedule.device[src], schedule.device[dst]]
+        np.add.at(copies[:, 0], dst, times)
+        np.add.at(copies[:, 1], src, times)
+    return copies
 
 
 def explain_tasks(decision: Decision, graph: TaskGraph, wanted: str) -> list[Reasons]:
@@ -250,7 +256,7 @@ def explain_tasks(decision: Decision, graph: TaskGraph, wanted: str) -> list[Rea
     if len(tasks) > _MOST_TASKS:
         names = ", ".join(graph.tasks[task].name for task in tasks[:_MOST_TASKS])
         raise SphinxError(
-            f"{wanted!r} names {len(tasks)} tasks; expected at most {_MOST_TASKS}. Some of them: {names}."
+            f"{wanted!r} names {len(tasks)} tasks; expected at most {_MOST_TASKS}. Some are: {names}."
         )
     analysis = Analysis(decision, graph)
     return [analysis.reasons(task) for task in tasks]

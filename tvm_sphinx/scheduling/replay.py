@@ -39,9 +39,9 @@ def replay_schedule(problem: SchedulingProblem, device: Int64Array, order: Seque
     """
     place = np.asarray(device, dtype=np.int64)
     _check(problem, place, order)
-    played = _play(problem, place[None], order)
-    makespan = int(played.makespan_ns[0])
-    return Schedule(place, played.start_ns[0], played.finish_ns[0], makespan, 0, problem.fingerprint)
+    played = _play(problem, place[:, None], order)
+    start, finish = played.start_ns[:, 0], played.finish_ns[:, 0]
+    return Schedule(place, start, finish, int(played.makespan_ns[0]), 0, problem.fingerprint)
 
 
 def moved_makespans_ns(problem: SchedulingProblem, schedule: Schedule) -> Int64Array:
@@ -58,8 +58,8 @@ def moved_makespans_ns(problem: SchedulingProblem, schedule: Schedule) -> Int64A
     moves = np.argwhere(problem.exec_ns != CANNOT_RUN)
     for begin in range(0, len(moves), _BLOCK):
         task, device = moves[begin : begin + _BLOCK].T
-        places = np.repeat(schedule.device[None], len(task), axis=0)
-        places[np.arange(len(task)), task] = device
+        places = np.repeat(schedule.device[:, None], len(task), axis=1)
+        places[task, np.arange(len(task))] = device
         result[task, device] = _play(problem, places, order).makespan_ns
     return result
 
@@ -86,35 +86,34 @@ def _check(problem: SchedulingProblem, place: Int64Array, order: Sequence[int]) 
 
 
 def _play(problem: SchedulingProblem, places: Int64Array, order: Sequence[int]) -> _Played:
-    """Play V placements, shape (V, N), side by side."""
+    """Play V placements, shape (N, V), side by side."""
     start = np.zeros(places.shape, dtype=np.int64)
     finish = np.zeros_like(start)
     uses = _device_uses(problem)
-    free = np.zeros((len(places), uses.shape[1]), dtype=np.int64)
+    free = np.zeros((uses.shape[0], places.shape[1]), dtype=np.int64)
     incoming: list[list[tuple[int, int]]] = [[] for _ in range(problem.num_tasks)]
     for (src, dst), row in zip(problem.edges.tolist(), problem.copy_class.tolist(), strict=True):
         incoming[dst].append((src, row))
     for task in order:
-        here = places[:, task]
+        here = places[task]
         length = problem.exec_ns[task, here]
         begin = problem.release_ns[task, here]
         for src, row in incoming[task]:
-            arrival = finish[:, src] + problem.copy_ns[row, places[:, src], here]
+            arrival = finish[src] + problem.copy_ns[row, places[src], here]
             begin = np.maximum(begin, arrival)
         # A task of no duration needs no core.
-        taken = uses[here] & (length > 0)[:, None]
-        begin = np.maximum(begin, np.where(taken, free, 0).max(axis=1, initial=0))
-        start[:, task], finish[:, task] = begin, begin + length
-        free = np.where(taken, finish[:, task, None], free)
-    tasks = np.arange(problem.num_tasks)
-    delivered = finish + problem.delivery_ns[tasks[None], places]
-    return _Played(start, finish, delivered.max(axis=1, initial=0))
+        taken = uses[:, here] & (length > 0)
+        begin = np.maximum(begin, (free * taken).max(axis=0, initial=0))
+        start[task], finish[task] = begin, begin + length
+        free = np.where(taken, finish[task], free)
+    delivered = finish + problem.delivery_ns[np.arange(problem.num_tasks)[:, None], places]
+    return _Played(start, finish, delivered.max(axis=0, initial=0))
 
 
 def _device_uses(problem: SchedulingProblem) -> npt.NDArray[np.bool_]:
-    """Return which exclusive resources each device occupies, shape (D, R)."""
+    """Return which exclusive resources each device occupies, shape (R, D)."""
     groups = problem.core_groups
-    uses = np.zeros((problem.num_devices, 1 + max(max(group) for group in groups)), dtype=np.bool_)
+    uses = np.zeros((1 + max(max(group) for group in groups), problem.num_devices), dtype=np.bool_)
     for device, group in enumerate(groups):
-        uses[device, list(group)] = True
+        uses[list(group), device] = True
     return uses
