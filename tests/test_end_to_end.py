@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -184,12 +183,11 @@ def test_every_door_gives_the_schedule_of_the_one_search(
 
     monkeypatch.setattr(portfolio, "_cpga", recorded)
     alone = replace(QUICK, under_load=False)
-    monkeypatch.setattr(vm_pipeline, "cost_kernels", partial(vm_pipeline.cost_kernels, config=alone))
     platform, records, net = unlike_devices_of_one_core(), str(tmp_path / "records"), recurrent_net(2)
     stop = Stop(max_evaluations=2_000)
     given = {"measure": alone, "seed": 7, "stop": stop, "with_reference": False}
     tvm_sphinx.compile(net, platform, records=records, **given)
-    vm_pipeline.ScheduleForVM(platform, records=records, seed=7)(net)
+    vm_pipeline.ScheduleForVM(platform, records=records, seed=7, measure=alone)(net)
     assert len(seen) == 2
     for (problem, found), budget in zip(list(seen), (["--max-evaluations", "2000"], []), strict=True):
         path, out = tmp_path / "problem.json", tmp_path / "schedule.json"

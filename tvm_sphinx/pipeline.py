@@ -7,26 +7,25 @@ from typing import Any
 
 from .cost.choose.costing import Costing, cost_kernels
 from .cost.model.predictor import KernelPredictor
-from .cost.table import build_problem
 from .errors import UnsupportedError
 from .frontend.extract import Extraction, extract_task_graph
 from .frontend.load import entry_function, load_model, read_source
 from .frontend.lower import lower_for_platform
 from .frontend.signature import read_interface
 from .platform import Platform
-from .platform.platform_file import load_platform
-from .program.compare_builds import Build, choose_promising, race_with_single
+from .program.compare_builds import Build, race_with_single
 from .program.compiled import CompiledModel
+from .program.decide import decide_schedule, record_decision
 from .program.fallback import build_fallback
 from .program.kinds import build_program
 from .program.options import CompileOptions, shows_options
+from .program.variants import build_variants
 from .program.verify.check import Subject
 from .progress import StageClock
 from .relax_pass import annotate_schedule
 from .report.placement import placement_report
-from .scheduling.problem import SchedulingProblem
-from .search import SearchResult, search_schedule
-from .tune.apply import open_records
+from .search import SearchResult
+from .tune.apply import note_costs, open_records
 
 
 @shows_options
@@ -50,7 +49,7 @@ def compile(model: Any, platform: Platform | str | Path = "detect", **options: A
     """
     asked, clock = CompileOptions(**options), StageClock()
     cost_model = asked.read_cost_model()
-    devices = load_platform(platform)
+    devices = asked.platform(platform)
     records, sources = open_records(asked.records)
     with clock("load"):
         source = read_source(model)
@@ -59,9 +58,11 @@ def compile(model: Any, platform: Platform | str | Path = "detect", **options: A
         interface = read_interface(source, module[entry], asked.input_shapes)
         asked.check_verify_inputs(interface)
         subject = Subject(source, module[entry], interface, devices)
+    asked.dump("1-imported", module)
     try:
         with clock("lower"):
             lowered = lower_for_platform(module, devices, entry)
+        asked.dump("2-lowered", lowered)
         with clock("extract"):
             extraction = extract_task_graph(lowered, entry)
     except UnsupportedError as error:
@@ -80,22 +81,23 @@ def compile(model: Any, platform: Platform | str | Path = "detect", **options: A
             config=asked.measure,
             progress=asked.progress,
         )
+    note_costs(records, source.name, costs, devices)
     with clock("search"):
-        problem = build_problem(graph, devices, costs.table)
-        # A device that works alone is not slowed by others: its times are those that were measured.
-        alone = build_problem(graph, devices, costs.table, loaded=False)
-        single = search_schedule(alone, algorithm="single")
-        searched = find_schedule(problem, asked)
-        found, promise = choose_promising(searched, single)
-    build = _build(extraction, found, devices, costs, entry, clock, promise)
+        decided = decide_schedule(graph, devices, costs, asked)
+
+    def build(found: SearchResult) -> Build:
+        return _build(extraction, found, devices, costs, entry, StageClock())
+
+    first = _build(extraction, decided.found, devices, costs, entry, clock, decided.note, asked)
     kept, reference = race_with_single(
-        build,
-        single if asked.with_reference else None,
-        lambda: _build(extraction, single, devices, costs, entry, StageClock()),
+        first,
+        decided.single if asked.with_reference else None,
+        lambda: build(decided.single),
         devices,
         interface.inputs,
         clock,
         asked.progress,
+        may_be_single=decided.may_be_single,
     )
     twin = reference.program if reference else None
     return asked.deliver(
@@ -105,20 +107,17 @@ def compile(model: Any, platform: Platform | str | Path = "detect", **options: A
             platform=devices,
             program=kept.program,
             reference=twin,
-            report=placement_report(graph, devices, kept.found, single.best, costs.summary),
+            report=placement_report(graph, devices, kept.found, decided.single.best, costs.summary),
             note=kept.note,
             stages_s=clock.stages_s,
             graph=graph,
-            pruning=searched.pruning,
+            pruning=decided.searched.pruning,
+            decision=record_decision(decided, kept.found, graph, devices, costs, asked),
+            variants=build_variants(decided, kept, build, extraction, devices, costs, entry)
+            if asked.variants
+            else {},
             verification=asked.verify_program(subject, kept.program, twin, clock),
         )
-    )
-
-
-def find_schedule(problem: SchedulingProblem, asked: CompileOptions) -> SearchResult:
-    """Return the best schedule that a search finds: the one door from a compilation to a search."""
-    return search_schedule(
-        problem, algorithm=asked.algorithm, seed=asked.seed, stop=asked.stop, prune=asked.prune
     )
 
 
@@ -130,10 +129,13 @@ def _build(
     entry: str,
     clock: StageClock,
     note: str = "",
+    asked: CompileOptions | None = None,
 ) -> Build:
     """Write a schedule into the module, and compile that; its own note comes before the given one."""
     with clock("annotate"):
         annotated = annotate_schedule(extraction, found.best, platform, costs.choices.function)
+    if asked is not None:
+        asked.dump_placed(annotated)
     with clock("build"):
         program, reason = build_program(annotated, platform, found.best, entry)
     return Build(found, program, reason or note)

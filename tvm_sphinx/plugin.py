@@ -19,19 +19,26 @@ def register() -> None:
         relax.register_pipeline(PIPELINE)(sphinx_pipeline)
 
 
-def sphinx_pipeline(platform: Any = None, records: str | None = "default", seed: int = 0) -> Any:
+def sphinx_pipeline(platform: Any = None, **options: Any) -> Any:
     """Return the pass behind ``tvm.compile(mod, target, relax_pipeline="sphinx")``.
+
+    ``relax.get_pipeline("sphinx", platform="unlike-cpus", pins=["conv2d=native"])`` gives it options.
 
     Parameters
     ----------
     platform : Platform or str, optional
         By default the platform of this machine, with the target that `tvm.compile` is given for its CPU
         devices (for a GPU target, that device beside them).
-    records
-        File of measured times to use and to extend; None keeps them in memory.
-    seed
-        Seed of the search.
+    options
+        Those of `tvm_sphinx.compile`, see `tvm_sphinx.program.options.CompileOptions`. A pass returns a
+        module: what concerns the program that `compile` makes of one (``with_reference``, ``verify``,
+        ``input_shapes``) changes nothing, and what would write it (``output``, ``variants``) is refused.
+
+    Raises
+    ------
+    SphinxError
+        If an option is unknown or out of range.
     """
     from .vm_pipeline import ScheduleForVM
 
-    return ScheduleForVM(platform, records=records, seed=seed)
+    return ScheduleForVM(platform, **options)

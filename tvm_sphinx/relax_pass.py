@@ -10,9 +10,10 @@ from typing import Any
 
 from ._tvm import relax, tvm
 from .errors import InvalidScheduleError
-from .frontend.dataflow import Dataflow
+from .frontend.dataflow import Dataflow, is_lowered
 from .frontend.extract import Extraction, Implement, Kernel, extract_task_graph
-from .frontend.load import public_functions
+from .frontend.load import entry_function, public_functions
+from .frontend.lower import lower_for_platform
 from .platform import Device, Platform
 from .platform.targets import device_target
 from .scheduling.graph import FROM_INPUT, Operand, TaskGraph
@@ -28,7 +29,10 @@ Scheduler = Callable[[TaskGraph], Schedule]
 
 @tvm.transform.module_pass(opt_level=0, name="HeterogeneousSchedule")
 class HeterogeneousSchedule:
-    """Place each kernel of a lowered function on the device that a scheduler gives it.
+    """Place each kernel of a function on the device that a scheduler gives it.
+
+    A module straight from an importer, or from a user's own passes, is lowered first
+    (`tvm_sphinx.frontend.lower.lower_for_platform`); one that calls kernels already stays as it is.
 
     Parameters
     ----------
@@ -57,7 +61,10 @@ class HeterogeneousSchedule:
         """Return the annotated module; a module that is scheduled already is returned as it is."""
         if is_scheduled(mod):
             return mod
-        extraction = extract_task_graph(mod, self.function)
+        name = entry_function(mod, self.function)
+        if not is_lowered(mod, name):
+            mod = lower_for_platform(mod, self.platform, name)
+        extraction = extract_task_graph(mod, name)
         return annotate_schedule(extraction, self.scheduler(extraction.graph), self.platform)
 
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 import warnings
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from ._tvm import tvm
 from .cost.choose.costing import cost_kernels
+from .cost.model.predictor import KernelPredictor
 from .cost.table import build_problem
-from .errors import UnsupportedError
+from .errors import SphinxError, UnsupportedError, known_choices
 from .frontend.default_pipeline import run_default_pipeline
 from .frontend.extract import extract_task_graph
+from .frontend.load import entry_function
 from .frontend.lower import lower_for_platform
-from .pipeline import find_schedule
 from .platform import Device, Platform
 from .platform.detect import detect_platform
-from .platform.platform_file import load_platform
 from .platform.targets import device_target
+from .program.decide import find_schedule
 from .program.options import CompileOptions
 from .program.stock_vm import lower_scheduled
 from .relax_pass import annotate_schedule, is_scheduled
@@ -37,36 +38,63 @@ class ScheduleForVM:
     ----------
     platform : Platform or str, optional
         See `tvm_sphinx.plugin.sphinx_pipeline`.
-    records
-        File of measured times, ``"default"``, or None.
-    seed
-        Seed of the search.
+    options
+        Those of `tvm_sphinx.compile`, see `tvm_sphinx.plugin.sphinx_pipeline`.
+
+    Raises
+    ------
+    SphinxError
+        If an option is unknown, out of range, or one that a pass has no use for.
     """
 
-    def __init__(
-        self, platform: Platform | str | None = None, *, records: str | None = None, seed: int = 0
-    ) -> None:
-        self.asked = CompileOptions(records=records, seed=seed)
-        self.platform = None if platform is None else load_platform(platform)
+    def __init__(self, platform: Platform | str | None = None, **options: Any) -> None:
+        known = [field.name for field in fields(CompileOptions)]
+        for name, value in options.items():
+            if name not in known:
+                raise SphinxError(known_choices("option of the pipeline", name, known))
+            if name in ("output", "variants") and value:
+                raise SphinxError(
+                    f"The pipeline returns a module and writes no program: expected no {name}; got "
+                    f"{value!r}. Use tvm_sphinx.compile."
+                )
+        self.asked = CompileOptions(**options)
+        self.cost_model = self.asked.read_cost_model()
+        self.given = None if platform is None else self.asked.platform(platform)
 
     def transform_module(self, mod: Any, _ctx: Any) -> Any:
         """Return the lowered module."""
         if is_scheduled(mod):
             return lower_scheduled()(mod)
         target = tvm.target.Target.current(allow_none=True)
-        platform = self.platform or platform_for_target(target)
+        asked = self.asked
+        platform = self.given or asked.platform(platform_for_target(target))
+        records, sources = open_records(asked.records)
         try:
-            extraction = extract_task_graph(lower_for_platform(mod, platform))
-            records, sources = open_records(self.asked.records)
-            costs = cost_kernels(extraction, platform, records, sources)
+            entry = entry_function(mod, asked.function)
+            lowered = lower_for_platform(mod, platform, entry)
+            asked.dump("2-lowered", lowered)
+            extraction = extract_task_graph(lowered, entry)
+            costs = cost_kernels(
+                extraction,
+                platform,
+                records,
+                sources,
+                budget_s=asked.measure_budget_s,
+                predictor=KernelPredictor(self.cost_model, records, asked.measure)
+                if self.cost_model
+                else None,
+                config=asked.measure,
+                progress=asked.progress,
+            )
         except UnsupportedError as error:
             warnings.warn(f"tvm-sphinx leaves the module to TVM's pipeline: {error}", stacklevel=2)
             return run_default_pipeline(
                 mod, target or device_target(platform.devices[platform.host_index])
             )
         problem = build_problem(extraction.graph, platform, costs.table, concurrent=False)
-        found = find_schedule(problem, self.asked)
+        found = find_schedule(asked.constrain(problem, extraction.graph), asked)
         annotated = annotate_schedule(extraction, found.best, platform, costs.choices.function)
+        asked.dump_placed(annotated)
         return lower_scheduled()(annotated)
 
 

@@ -9,35 +9,68 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import sys
 from collections.abc import Sequence
 
+from ..cost.records.home import HOME_VARIABLE, data_home
 from ..errors import EnvironmentMismatchError, SphinxError, cause_of
-from . import bench, check, compile, explain, records, run, search, train, tune
+from .config_file import expand_config
 from .terminal import import_tvm_without_torch, is_debugging, prepared_terminal, silence_stdout
 
+#: Every subcommand, with its line in the help. Its module is imported when it is asked for.
+COMMANDS = {
+    "compile": "schedule a model and write a program that runs it on all devices",
+    "run": "run a compiled model, compare it with a single device, time it",
+    "perf": "time a model beside every single device, the stock VM and ONNX Runtime",
+    "explain": "show what runs where in a compiled model and why, and what recurs",
+    "tune": "search for faster kernels of a model, and keep them for 'compile'",
+    "train": "make a cost model of this machine's CPU devices",
+    "bench": "measure the kernels of a model beside the machine's peak",
+    "search": "schedule a problem file",
+    "check": "check a schedule against its problem",
+    "records": "list, merge, prune or export measured times",
+    "versions": "print what a report of a fault needs: versions, machine, devices",
+}
 # Commands that work with TVM, and with torch only for a torch program.
-_WITH_TVM = ("tune", "train", "compile", "run", "explain", "bench")
-_COMMANDS = (tune, train, compile, run, explain, bench, search, check, records)
+_WITH_TVM = ("tune", "train", "compile", "run", "perf", "explain", "bench", "versions")
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of all subcommands."""
+def make_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of all subcommands; of one, if it is named, the others are names only."""
     parser = argparse.ArgumentParser(
         prog="tvm-sphinx",
         description="Schedule one neural-network inference over several unlike compute devices.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=(
+            "examples:\n"
+            "  tvm-sphinx compile model.onnx -o model.sphinx   schedule it over this machine's cores\n"
+            "  tvm-sphinx run model.sphinx --print-time        run it, beside the best single device\n"
+            "  tvm-sphinx explain model.sphinx --html a.html   see what runs where, and why\n"
+            "  tvm-sphinx COMMAND --help                       more examples of each command\n\n"
+            f"Measured times and the cost model lie in {data_home()}; set {HOME_VARIABLE}, or\n"
+            "XDG_CACHE_HOME, to move them, or name a file with --records. NO_COLOR turns colours off."
+        ),
     )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for command in _COMMANDS:
-        command.add_parser(subparsers)
+    for name, help_line in COMMANDS.items():
+        if command is None or command == name:
+            importlib.import_module(f".{name}", __name__).add_parser(subparsers, help_line)
+        else:
+            subparsers.add_parser(name, help=help_line)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; errors are one line on stderr."""
-    parser = make_parser()
-    args = parser.parse_args(argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    command = next((word for word in given if not word.startswith("-")), "")
+    parser = make_parser(command)
+    try:
+        args = parser.parse_args(expand_config(parser, given))
+    except SphinxError as error:  # a file of options that cannot be read
+        return _fail(str(error), 4)
     if args.version:
         from .. import __version__
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -11,16 +10,16 @@ from ..errors import PlatformError
 from ..platform import Device, Platform
 from ..platform.device import one_of_each_class
 from ..platform.machine import group_name, usable_cores
-from ..report.files import check_writable, write_text
 from .compile import add_model_arguments, chosen_platform, parse_input_shapes
+from .output import add_json_argument, print_json
 from .progress import ProgressLine
 
 
-def add_parser(subparsers: Any) -> None:
+def add_parser(subparsers: Any, help_line: str) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
         "bench",
-        help="measure the kernels of a model beside the machine's peak",
+        help=help_line,
         description="Measure parts of a model on this machine.",
     )
     parts = parser.add_subparsers(title="parts", metavar="PART", required=True)
@@ -34,13 +33,18 @@ def add_parser(subparsers: Any) -> None:
             "that would choose: tuned, by a rule, or TVM's default."
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=(
+            "examples:\n"
+            "  tvm-sphinx bench kernels model.onnx --cores 1 --limit 10\n"
+            "  tvm-sphinx bench kernels model.onnx --json > kernels.json"
+        ),
     )
     add_model_arguments(kernels)
     kernels.add_argument(
         "--cores", type=int, metavar="N", help="take the first N cores, in place of the platform's own"
     )
     kernels.add_argument("--limit", type=int, metavar="ROWS", help="kernels to print; default: all")
-    kernels.add_argument("--json", metavar="OUT", help="write all rows to this file")
+    add_json_argument(kernels)
     kernels.add_argument("-q", "--quiet", action="store_true", help="print no progress")
     kernels.set_defaults(run=run)
 
@@ -48,7 +52,6 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the subcommand."""
     input_shapes = parse_input_shapes(args.input_shapes)
-    check_writable(args.json)
     devices = bench_devices(chosen_platform(args), args.cores)
     from ..cost.bench import bench_kernels, format_rows, measure_peak, to_json
     from ..frontend.extract import extract_task_graph
@@ -69,12 +72,11 @@ def run(args: argparse.Namespace) -> int:
         progress = ProgressLine(quiet=args.quiet)
         rows = bench_kernels(extraction, device, store, peak, sources, progress=progress)
         results.append(to_json(rows, device, peak))
-        print(f"{args.FILE} on {device.name}, {device.target}\n")
-        print(format_rows(rows, peak, args.limit), "\n")
+        if not args.json:
+            print(f"{args.FILE} on {device.name}, {device.target}\n")
+            print(format_rows(rows, peak, args.limit), "\n")
     if args.json:
-        content = {"model": str(args.FILE), "devices": results}
-        write_text(args.json, json.dumps(content, indent=1) + "\n")
-        print(f"wrote                {args.json}")
+        print_json({"model": str(args.FILE), "devices": results})
     return 0
 
 

@@ -6,27 +6,41 @@ import argparse
 import re
 from typing import TYPE_CHECKING, Any
 
+from ..cost.records.home import data_home
 from ..errors import SphinxError
 from ..platform import NAMED_PLATFORMS
-from ..report.files import check_writable
+from ..report.files import check_writable, write_text
+from ..report.text import format_table
+from .config_file import add_config_argument
 from .durations import parse_duration
+from .limits import add_limit_arguments, limit_options
+from .output import add_json_argument, print_json
+from .passes import add_pass_arguments, check_dumps, chosen_passes, dump_options
 from .progress import ProgressLine
+from .targets import add_target_options, given_targets
 
 if TYPE_CHECKING:
     from ..platform import Platform
     from ..program.compiled import CompiledModel
 
 
-def add_parser(subparsers: Any) -> None:
+def add_parser(subparsers: Any, help_line: str) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
         "compile",
-        help="schedule a model and write a program that runs it on all devices",
+        help=help_line,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description=(
             "Schedule a model over the devices of a platform by measured costs, and compile it.\n"
             "Each device, and each --target, is a candidate for placing kernels on (in tvmc a second\n"
             "target was the host)."
+        ),
+        epilog=(
+            "examples:\n"
+            "  tvm-sphinx compile model.onnx -o model.sphinx\n"
+            "  tvm-sphinx compile model.onnx --platform unlike-cpus --pin 'conv*=native' -v\n"
+            "  tvm-sphinx compile model.onnx --target 'llvm -mcpu=znver4' --target 'cuda -arch=sm_90'\n"
+            "  tvm-sphinx compile model.onnx --measure-budget 30s --json > report.json"
         ),
     )
     add_model_arguments(parser)
@@ -61,6 +75,14 @@ def add_parser(subparsers: Any) -> None:
         default=True,
         help="search segments that recur once, and blocks of tasks first; default: yes",
     )
+    add_limit_arguments(parser)
+    add_pass_arguments(parser)
+    add_config_argument(parser)
+    parser.add_argument(
+        "--variants",
+        action="store_true",
+        help="also build it for every single device and for the stock VM, for 'tvm-sphinx perf OUT'",
+    )
     parser.add_argument(
         "--no-reference", action="store_true", help="leave out the build for the best single device"
     )
@@ -75,8 +97,11 @@ def add_parser(subparsers: Any) -> None:
         metavar="FILE.npz",
         help="inputs by the names of the model file to verify with; default: drawn",
     )
-    parser.add_argument("-v", "--verbose", action="store_true", help="also print where each task runs")
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="print the whole report, and where each task runs"
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="print no progress")
+    add_json_argument(parser)
     parser.set_defaults(run=run)
 
 
@@ -98,20 +123,29 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     place.add_argument(
         "--target",
         action="append",
-        help="a TVM target, such as 'llvm -mcpu=znver4'; repeat it for more. The n-th CPU target owns "
-        "the n-th core of this machine",
+        help="a TVM target: 'llvm -mcpu=znver4', JSON, or a .json file; repeat it for more, or give "
+        "several with commas. The n-th CPU target owns the n-th core of this machine",
     )
+    add_target_options(parser)
     parser.add_argument(
         "--input-shapes", help="shapes of ONNX inputs that the file leaves open: 'x:[1,3],y:0:[1]'"
     )
     parser.add_argument("--entry", help="Relax function to schedule; default: main, or the only one")
-    parser.add_argument("--records", default="default", help="file of measured times to use and extend")
+    parser.add_argument(
+        "--records",
+        "--tuning-records",
+        default="default",
+        metavar="FILE",
+        help=f"measured times to use and extend; default: {data_home() / 'records.jsonl'}",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the subcommand."""
     input_shapes = parse_input_shapes(args.input_shapes)
     check_writable(args.output, besides=args.FILE)
+    check_dumps(args)
+    limits = limit_options(args)
     budget_s = None
     if args.measure_budget is not None:
         budget_s = parse_duration(args.measure_budget, "--measure-budget")
@@ -125,32 +159,65 @@ def run(args: argparse.Namespace) -> int:
     if args.rpc_key is None:
         platform = chosen_platform(args)
     else:
-        platform = remote_platform(args.platform, args.target, args.rpc_key, args.rpc_tracker)
-    compiled = compile(
-        args.FILE,
-        platform,
-        input_shapes=input_shapes,
-        function=args.entry,
-        records=args.records,
-        algorithm=args.algorithm,
-        seed=args.seed,
-        stop=None if args.time_limit is None else Stop(time_limit_s=args.time_limit),
-        prune=args.prune,
-        measure=MeasureConfig(rpc_tracker=args.rpc_tracker),
-        measure_budget_s=budget_s,
-        cost_model=args.cost_model,
-        with_reference=not args.no_reference,
-        verify=args.verify,
-        verify_inputs=verify_inputs,
-        output=args.output,
-        progress=ProgressLine(quiet=args.quiet),
-    )
-    print(f"{args.FILE} on {', '.join(device.name for device in platform.devices)}\n")
-    print(compiled.describe(verbose=args.verbose))
-    print(f"\nstages               {format_stages(compiled)}")
+        platform = remote_platform(args.platform, given_targets(args), args.rpc_key, args.rpc_tracker)
+    with chosen_passes(args):
+        compiled = compile(
+            args.FILE,
+            platform,
+            input_shapes=input_shapes,
+            function=args.entry,
+            records=args.records,
+            algorithm=args.algorithm,
+            seed=args.seed,
+            stop=None if args.time_limit is None else Stop(time_limit_s=args.time_limit),
+            prune=args.prune,
+            measure=MeasureConfig(rpc_tracker=args.rpc_tracker),
+            measure_budget_s=budget_s,
+            cost_model=args.cost_model,
+            with_reference=not args.no_reference,
+            verify=args.verify,
+            verify_inputs=verify_inputs,
+            variants=args.variants,
+            output=args.output,
+            progress=ProgressLine(quiet=args.quiet),
+            **limits,
+            **dump_options(args),
+        )
+    _report(args, compiled)
+    return 0
+
+
+def _report(args: argparse.Namespace, compiled: CompiledModel) -> None:
+    """Print what was decided: in a line, as a whole, or for machines."""
+    if args.dump_offloads:
+        table = offload_table(compiled)
+        if args.dump_offloads == "-":
+            print(table)
+        else:
+            write_text(args.dump_offloads, table + "\n")
+    if args.json:
+        print_json({"model": args.FILE, "output": args.output, **compiled.to_json()})
+        return
+    if args.verbose:
+        names = ", ".join(device.name for device in compiled.platform.devices)
+        print(f"{args.FILE} on {names}\n\n{compiled.describe(verbose=True)}")
+        print(f"\nstages               {format_stages(compiled)}")
+    else:
+        print(compiled.summary())
+        if compiled.note and compiled.report is not None:
+            print(compiled.note)
     if args.output:
         print(f"wrote                {args.output}")
-    return 0
+
+
+def offload_table(compiled: CompiledModel) -> str:
+    """Return which device runs which operators, one task a line, in the order of the schedule."""
+    if compiled.report is None:
+        return compiled.note
+    rows = [("device", "task", "kernel", "source")]
+    for task in compiled.report.tasks:
+        rows.append((task.device, task.name, task.kernel, ", ".join(task.origin) or "-"))
+    return format_table(rows)
 
 
 def format_stages(compiled: CompiledModel) -> str:
@@ -182,4 +249,5 @@ def chosen_platform(args: argparse.Namespace) -> Platform:
     """Return the platform that the arguments of `add_model_arguments` name."""
     from ..platform import load_platform, platform_of_targets
 
-    return platform_of_targets(args.target) if args.target else load_platform(args.platform)
+    targets = given_targets(args)
+    return platform_of_targets(targets) if targets else load_platform(args.platform)

@@ -12,8 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import SphinxError
+from ..cost.records.home import HOME_VARIABLE, data_home
+from ..cost.records.models import ModelLine, read_models
+from ..errors import SphinxError, known_choices
 from ..report.files import check_writable, write_text
+from .output import add_json_argument, print_json
 
 if TYPE_CHECKING:
     from ..cost.records.files import Selection
@@ -22,17 +25,30 @@ if TYPE_CHECKING:
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
-def add_parser(subparsers: Any) -> None:
+def add_parser(subparsers: Any, help_line: str) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
         "records",
-        help="list, merge, prune or export measured times",
-        description="Work on files of measured times (JSON lines; see tvm_sphinx.cost.records.store).",
+        help=help_line,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=(
+            "Work on files of measured times (JSON lines; see tvm_sphinx.cost.records.store).\n"
+            f"Where no FILE is given: {data_home() / 'records.jsonl'}. {HOME_VARIABLE} moves it."
+        ),
+        epilog=(
+            "examples:\n"
+            "  tvm-sphinx records list --limit 20\n"
+            "  tvm-sphinx records list model.jsonl --model resnet\n"
+            "  tvm-sphinx records merge board.jsonl laptop.jsonl -o all.jsonl\n"
+            "  tvm-sphinx records prune --older-than 30d --dry-run"
+        ),
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="print one line for each kernel, device and TVM version")
     _add_file_and_filters(listing)
+    _add_model(listing)
     listing.add_argument("--limit", type=int, metavar="N", help="print the newest N only")
+    add_json_argument(listing)
     listing.set_defaults(run=run_list)
     merge = actions.add_parser(
         "merge",
@@ -58,6 +74,7 @@ def add_parser(subparsers: Any) -> None:
     prune.set_defaults(run=run_prune)
     export = actions.add_parser("export", help="write records as CSV or JSON")
     _add_file_and_filters(export)
+    _add_model(export)
     export.add_argument("-o", "--output", metavar="OUT", help="default: the terminal")
     export.add_argument("--format", choices=("csv", "json"), help="default: by the name of OUT, or csv")
     export.set_defaults(run=run_export)
@@ -74,6 +91,10 @@ def _add_file_and_filters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--older-than", metavar="AGE", help="such as 12h, 30d or 8w")
 
 
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", metavar="TEXT", help="of models whose name contains this")
+
+
 def run_list(args: argparse.Namespace) -> int:
     """Print a table of records, newest last."""
     from ..cost.records.store import keep_newest
@@ -81,21 +102,48 @@ def run_list(args: argparse.Namespace) -> int:
     selection = _selection(args)
     newest: dict[RecordKey, Record] = {}
     counts: Counter[RecordKey] = Counter()
-    for record in _selected(args.FILE, selection):
+    for record in _selected(args.FILE, selection, args.model):
         keep_newest(newest, record)
         counts[record.key] += 1
     rows = sorted(newest.values(), key=lambda record: record.time)
     if args.limit is not None:
         rows = rows[-args.limit :] if args.limit > 0 else []
-    print(format_table([(record, counts[record.key]) for record in rows], time.time()))
+    noted = read_models(_path(args.FILE))
+    counted = [(record, counts[record.key]) for record in rows]
+    if args.json:
+        print_json({"records": [_as_json(record, count, noted) for record, count in counted]})
+    else:
+        print(format_table(counted, time.time(), noted))
     return 0
 
 
-def format_table(rows: Sequence[tuple[Record, int]], now: float) -> str:
-    """Return a table with one row for each key: its newest record, and how many records it has."""
+def _as_json(record: Record, count: int, noted: Sequence[ModelLine]) -> dict[str, Any]:
+    told = {**json.loads(record.to_line()), "records": count}
+    return {**told, "models": _models(record, noted), "devices": _devices(record, noted)}
+
+
+def _models(record: Record, noted: Sequence[ModelLine]) -> list[str]:
+    """Return the models that a record's kernel belongs to; a copy belongs to none alone."""
+    return list(dict.fromkeys(line.model for line in noted if record.kernel in line.kernels))
+
+
+def _devices(record: Record, noted: Sequence[ModelLine]) -> list[str]:
+    """Return what platforms call the device of a record."""
+    names = (line.devices.get(record.device_class) for line in noted)
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def format_table(rows: Sequence[tuple[Record, int]], now: float, noted: Sequence[ModelLine] = ()) -> str:
+    """Return a table with one row for each key: its newest record, and how many records it has.
+
+    ``noted`` says which models and devices they belong to.
+    """
     from ..cost.records.store import median_and_spread
 
-    head = ("kind", "kernel", "records", "samples", "median", "spread", "load", "age", "tvm", "device")
+    head = (
+        *("kind", "kernel", "models", "records", "samples", "median", "spread", "load", "age", "tvm"),
+        "device",
+    )
     table = [head]
     for newest, count in rows:
         times = ("cannot run", "")
@@ -106,13 +154,16 @@ def format_table(rows: Sequence[tuple[Record, int]], now: float) -> str:
             (
                 newest.kind,
                 newest.kernel,
+                ", ".join(_models(newest, noted)) or "-",
                 str(count),
                 str(len(newest.samples_ns)),
                 *times,
                 f"{newest.host_load:.1f}",
                 format_age(now - newest.time),
                 newest.tvm,
-                f"{_short_target(newest.where.target)}, {newest.where.device}, {newest.where.machine}",
+                "/".join(_devices(newest, noted))
+                + (": " if _devices(newest, noted) else "")
+                + f"{_short_target(newest.where.target)}, {newest.where.device}, {newest.where.machine}",
             )
         )
     widths = [max(len(row[column]) for row in table) for column in range(len(head))]
@@ -165,7 +216,7 @@ def _short_target(target: str) -> str:
 
 def run_merge(args: argparse.Namespace) -> int:
     """Merge files, and the kernels beside them, and print what came of each line."""
-    from ..cost.records.files import merge_files, merge_kernels
+    from ..cost.records.files import merge_files, merge_kernels, merge_models
     from ..cost.records.kernel_lines import archive_path
 
     output = _path(args.output)
@@ -173,6 +224,7 @@ def run_merge(args: argparse.Namespace) -> int:
     # Kernels without times are harmless, if the records cannot be written; times without kernels are
     # nothing to learn from.
     kernels = merge_kernels(sources, output)
+    merge_models(sources, output)
     records = merge_files(sources, output)
     _print_merged("records", output, records)
     if kernels.total():
@@ -229,7 +281,7 @@ def run_export(args: argparse.Namespace) -> int:
 
     check_writable(args.output)
     form = args.format or ("json" if str(args.output).endswith(".json") else "csv")
-    text = export_records(_selected(args.FILE, _selection(args)), form)
+    text = export_records(_selected(args.FILE, _selection(args), args.model), form)
     if args.output is None:
         sys.stdout.write(text)
     else:
@@ -246,7 +298,6 @@ def _path(name: str) -> Path:
 def _selection(args: argparse.Namespace, **extra: Any) -> Selection:
     from ..cost.records.files import Selection
     from ..cost.records.store import KINDS
-    from ..errors import known_choices
 
     if args.kind is not None and args.kind not in KINDS:
         raise SphinxError(known_choices("kind of record", args.kind, KINDS))
@@ -260,11 +311,22 @@ def _selection(args: argparse.Namespace, **extra: Any) -> Selection:
     )
 
 
-def _selected(name: str, selection: Selection) -> list[Record]:
+def _selected(name: str, selection: Selection, model: str | None = None) -> list[Record]:
     from ..cost.records.store import read_records
 
     path, now = _path(name), time.time()
+    wanted = None
+    if model is not None:
+        lines = [line for line in read_models(path) if model in line.model]
+        if not lines:
+            names = dict.fromkeys(line.model for line in read_models(path))
+            raise SphinxError(known_choices("model of these records", model, names))
+        wanted = {kernel for line in lines for kernel in line.kernels}
     try:
-        return [record for record in read_records(path) if selection.meets(record, now)]
+        return [
+            record
+            for record in read_records(path)
+            if selection.meets(record, now) and (wanted is None or record.kernel in wanted)
+        ]
     except OSError as error:
         raise SphinxError(f"Cannot read record file {str(path)!r}: {error.strerror}.") from error

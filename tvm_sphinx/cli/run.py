@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import statistics
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SphinxError
 from ..interrupt import raise_if_interrupted
 from ..report.files import check_writable, write_text
+from .output import add_json_argument, print_json
 
 if TYPE_CHECKING:
     from ..program.compiled import CompiledModel
@@ -16,12 +19,19 @@ if TYPE_CHECKING:
 _FILL_MODES = ("random", "zeros", "ones")
 
 
-def add_parser(subparsers: Any) -> None:
+def add_parser(subparsers: Any, help_line: str) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
         "run",
-        help="run a compiled model, compare it with a single device, time it",
+        help=help_line,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Run a program that 'tvm-sphinx compile -o' wrote.",
+        epilog=(
+            "examples:\n"
+            "  tvm-sphinx run model.sphinx --print-time\n"
+            "  tvm-sphinx run model.sphinx -i in.npz -o out.npz\n"
+            "  tvm-sphinx run model.sphinx --trace trace.json      open it at ui.perfetto.dev"
+        ),
     )
     parser.add_argument("FILE", help="the program")
     parser.add_argument(
@@ -38,6 +48,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="OUT.json",
         help="write a run's events, measured beside predicted, for Perfetto",
     )
+    add_json_argument(parser)
     parser.set_defaults(run=run)
 
 
@@ -57,23 +68,27 @@ def run(args: argparse.Namespace) -> int:
     raise_if_interrupted()
     if args.outputs:
         write_outputs(args.outputs, dict(zip(compiled.output_names, outputs, strict=True)))
-    for name, output in zip(compiled.output_names, outputs, strict=True):
-        print(f"{name:<20} {output.dtype} {list(output.shape)}")
-    if compiled.note:
-        print(f"note                 {compiled.note}")
+    told: dict[str, Any] = {
+        "outputs": [
+            {"name": name, "dtype": str(output.dtype), "shape": list(output.shape)}
+            for name, output in zip(compiled.output_names, outputs, strict=True)
+        ],
+        "note": compiled.note,
+    }
     if compiled.reference is not None:
         absolute, relative = largest_difference(outputs, compiled.run_reference(inputs))
         device = compiled.report.best_single_device if compiled.report else "one device"
-        print(
-            f"largest difference   {absolute:.3g} from the build for {device} alone "
-            f"({relative:.3g} of the largest value)"
-        )
+        told["difference"] = {"absolute": absolute, "relative": relative, "from": device}
     if args.print_time:
-        _print_times(compiled, inputs, args.repeat, args.number)
+        told["seconds"] = _times(compiled, inputs, args.repeat, args.number)
     if args.trace:
         _, trace = compiled.run_traced(inputs)
         write_text(args.trace, trace.to_chrome())
-        print(f"wrote                {args.trace}")
+        told["trace"] = args.trace
+    if args.json:
+        print_json(told)
+    else:
+        print("\n".join(_lines(told, args.repeat, args.number)))
     return 0
 
 
@@ -99,10 +114,10 @@ def _inputs(args: argparse.Namespace, compiled: CompiledModel) -> dict[str, Any]
     }
 
 
-def _print_times(compiled: CompiledModel, inputs: dict[str, Any], repeat: int, number: int) -> None:
-    """Time the program and its single-device reference in turn, and print medians and ratios."""
-    import numpy as np
-
+def _times(
+    compiled: CompiledModel, inputs: dict[str, Any], repeat: int, number: int
+) -> dict[str, list[float]]:
+    """Time the program and its single-device reference in turn; return seconds of each round."""
     calls = {"program": compiled.run}
     if compiled.reference is not None:
         calls["single device"] = compiled.run_reference
@@ -113,12 +128,32 @@ def _print_times(compiled: CompiledModel, inputs: dict[str, Any], repeat: int, n
             for _ in range(number):
                 call(inputs)
             samples[name].append((time.perf_counter() - begin) / number)
-    for name, values in samples.items():
-        low, middle, high = np.percentile(values, [0, 50, 100]) * 1e3
-        print(f"{name:<20} {middle:.3f} ms (min {low:.3f}, max {high:.3f}, {repeat} x {number})")
-    if "single device" in samples:
-        ratios = np.array(samples["single device"]) / np.array(samples["program"])
-        low, middle, high = np.percentile(ratios, [0, 50, 100])
-        print(
-            f"speed-up             {middle:.2f}x over the single device (min {low:.2f}, max {high:.2f})"
+    return samples
+
+
+def _lines(told: dict[str, Any], repeat: int, number: int) -> Iterator[str]:
+    """Yield what a run has to tell as text."""
+    for output in told["outputs"]:
+        yield f"{output['name']:<20} {output['dtype']} {output['shape']}"
+    if told["note"]:
+        yield f"note                 {told['note']}"
+    if difference := told.get("difference"):
+        yield (
+            f"largest difference   {difference['absolute']:.3g} from the build for {difference['from']} "
+            f"alone ({difference['relative']:.3g} of the largest value)"
         )
+    samples = told.get("seconds", {})
+    for name, values in samples.items():
+        low, middle, high = _spread([value * 1e3 for value in values])
+        yield f"{name:<20} {middle:.3f} ms (min {low:.3f}, max {high:.3f}, {repeat} x {number})"
+    if "single device" in samples:
+        pairs = zip(samples["single device"], samples["program"], strict=True)
+        low, middle, high = _spread([other / own for other, own in pairs])
+        told_ratio = f"{middle:.2f}x over the single device (min {low:.2f}, max {high:.2f})"
+        yield f"speed-up             {told_ratio}"
+    if trace := told.get("trace"):
+        yield f"wrote                {trace}"
+
+
+def _spread(values: list[float]) -> tuple[float, float, float]:
+    return min(values), statistics.median(values), max(values)

@@ -11,14 +11,22 @@ from ..report.files import check_writable, write_text
 from ..scheduling.problem_file import read_problem
 from ..search import ALGORITHMS, ParamsError, SearchResult, Stop, check_search, search_schedule
 from ..search.exact import ExactParams
+from .output import add_json_argument, print_json
 
 
-def add_parser(subparsers: Any) -> None:
+def add_parser(subparsers: Any, help_line: str) -> None:
     """Add the command and its arguments."""
     parser = subparsers.add_parser(
         "search",
-        help="schedule a problem file",
+        help=help_line,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Search for a short schedule of a problem file.",
+        epilog=(
+            "examples:\n"
+            "  tvm-sphinx search problem.json -o schedule.json\n"
+            "  tvm-sphinx search problem.json --algorithm exact --time-limit 60\n"
+            "  tvm-sphinx explain model.sphinx --problem problem.json     writes one of a model"
+        ),
     )
     parser.add_argument(
         "problem", metavar="PROBLEM.json", help="form: see tvm_sphinx.scheduling.problem_file"
@@ -50,6 +58,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="schedule.json",
         help="'-' writes to stdout; form: see tvm_sphinx.scheduling.schedule_file",
     )
+    add_json_argument(parser)
     parser.set_defaults(run=run)
 
 
@@ -73,6 +82,11 @@ def run(args: argparse.Namespace) -> int:
     problem = read_problem(args.problem)
     result = search_schedule(problem, algorithm=algorithm, seed=args.seed, params=params, stop=stop)
     best = result.best
+    if args.json:
+        if args.output is not None and args.output != "-":
+            write_text(args.output, json.dumps(schedule_file(result)) + "\n")
+        print_json({**schedule_file(result), **_how(result), "gap": best.gap})
+        return 0
     summary = (
         f"{problem.name}: {problem.num_tasks} tasks, {problem.num_edges} edges, "
         f"{problem.num_devices} devices\n"
@@ -91,6 +105,16 @@ def run(args: argparse.Namespace) -> int:
     if args.output is not None:
         write_text(args.output, json.dumps(schedule_file(result)) + "\n")
     return 0
+
+
+def _how(result: SearchResult) -> dict[str, Any]:
+    """Return how a schedule was found, for machines."""
+    return {
+        "evaluations": result.evaluations,
+        "runtime_s": result.runtime_s,
+        "stop_reason": result.stop_reason,
+        "pruning": None if result.pruning is None else result.pruning.to_json(),
+    }
 
 
 def schedule_file(result: SearchResult) -> dict[str, Any]:

@@ -5,23 +5,31 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ..cost.records.home import data_home
 from ..errors import SphinxError
 from ..platform import NAMED_PLATFORMS
 from ..report.files import check_writable
 from .durations import parse_duration
+from .output import add_json_argument, print_json
 from .progress import ProgressLine
 
 
-def add_parser(subparsers: Any) -> None:
+def add_parser(subparsers: Any, help_line: str) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
         "train",
-        help="make a cost model of this machine's CPU devices",
+        help=help_line,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description=(
             "Draw kernels as networks have them, measure them, and learn to predict times from all\n"
             "that is on record. What is on record is not measured again: a stopped run goes on where\n"
             "it was, and models that were compiled before are training data too."
+        ),
+        epilog=(
+            "examples:\n"
+            "  tvm-sphinx train --budget 20m\n"
+            "  tvm-sphinx train --platform unlike-cpus --samples 300 -o small-model.json\n"
+            "  tvm-sphinx compile model.onnx --measure-budget 30s       uses the model"
         ),
     )
     parser.add_argument(
@@ -38,9 +46,13 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws; default: 0")
     parser.add_argument(
-        "-o", "--output", metavar="MODEL.json", help="default: where compile looks for it"
+        "-o",
+        "--output",
+        metavar="MODEL.json",
+        help=f"default: {data_home() / 'cpu-model.json'}, where compile looks for it",
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="print no progress")
+    add_json_argument(parser)
     parser.set_defaults(run=run)
 
 
@@ -67,6 +79,10 @@ def run(args: argparse.Namespace) -> int:
     )
     path = args.output or default_model_path()
     save_cost_model(model, path)
+    if args.json:
+        error = {"median": model.heldout.median_error, "within_quarter": model.heldout.within_quarter}
+        print_json({"measurements": model.num_rows, "heldout": error, "model": str(path)})
+        return 0
     print(
         f"learned from         {model.num_rows} measurements\n"
         f"held-out error       {model.heldout.median_error:.1%} median, "

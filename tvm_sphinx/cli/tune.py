@@ -10,6 +10,7 @@ from ..errors import SphinxError
 from ..platform import NAMED_PLATFORMS
 from ..report.text import format_ns, format_table
 from .compile import parse_input_shapes
+from .output import add_json_argument, print_json
 from .progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -18,15 +19,22 @@ if TYPE_CHECKING:
 _MOST_ROWS = 12
 
 
-def add_parser(subparsers: Any) -> None:
+def add_parser(subparsers: Any, help_line: str) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
         "tune",
-        help="search for faster kernels of a model, and keep them for 'compile'",
+        help=help_line,
         description=(
-            "Tune the kernels of a model with TVM's MetaSchedule for each kind of CPU device of a "
-            "platform. Every result is on disk at once: stop it at any time, and run it again to go on. "
-            "'compile' with the same --records then takes, for each kernel, what measures the fastest."
+            "Tune the kernels of a model with TVM's MetaSchedule for each kind of CPU device of a\n"
+            "platform. Every result is on disk at once: stop it at any time, and run it again to go\n"
+            "on. 'compile' with the same --records then takes, for each kernel, what measures the\n"
+            "fastest."
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=(
+            "examples:\n"
+            "  tvm-sphinx tune model.onnx --time-limit 600\n"
+            "  tvm-sphinx tune model.onnx --tasks conv2d --trials 500 --platform unlike-cpus"
         ),
     )
     parser.add_argument("FILE", help="what 'tvm-sphinx compile' takes")
@@ -57,6 +65,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--entry", help="Relax function to tune; default: main, or the only one")
     parser.add_argument("--seed", type=int, default=0, help="seed of the search; default: 0")
     parser.add_argument("-q", "--quiet", action="store_true", help="print no progress")
+    add_json_argument(parser)
     parser.set_defaults(run=run)
 
 
@@ -83,7 +92,10 @@ def run(args: argparse.Namespace) -> int:
     )
     if not args.quiet and sys.stderr.isatty():
         print(file=sys.stderr)
-    print(format_result(result))
+    if args.json:
+        print_json(result_json(result))
+    else:
+        print(format_result(result))
     return 130 if result.stop_reason == "interrupted" else 0
 
 
@@ -117,6 +129,23 @@ def _print_progress(result: TuneResult, seconds_left: float | None) -> None:
         print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
     else:
         print(line, file=sys.stderr, flush=True)
+
+
+def result_json(result: TuneResult) -> dict[str, Any]:
+    """Return each kernel with its times in ns before and now, for machines."""
+    kernels = [
+        {
+            "kernel": "+".join(kernel.op_kinds),
+            "device": kernel.device.name,
+            "calls": kernel.calls,
+            "rule_ns": kernel.rule_ns,
+            "best_ns": kernel.best_ns,
+            "trials": kernel.trials,
+            "failed": kernel.failed,
+        }
+        for kernel in result.kernels
+    ]
+    return {"kernels": kernels, "new_trials": result.new_trials, "stop_reason": result.stop_reason}
 
 
 def format_result(result: TuneResult) -> str:

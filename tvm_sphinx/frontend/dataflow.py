@@ -11,6 +11,8 @@ from .._tvm import relax, tirx, tvm
 from ..errors import UnsupportedError
 from ..scheduling.graph import FROM_CONSTANT, FROM_INPUT, Operand
 
+#: What a lowered function calls kernels with.
+KERNEL_CALLS = ("relax.call_tir", "relax.call_dps_packed")
 _VIEW_OPS = ("relax.reshape", "relax.memory.view", "relax.memory.ensure_zero_offset")
 
 
@@ -106,7 +108,7 @@ class Dataflow:
         if operator in _VIEW_OPS:
             _require_static_tensor(call.ty, where)
             return None
-        if operator not in ("relax.call_tir", "relax.call_dps_packed"):
+        if operator not in KERNEL_CALLS:
             shown = (
                 operator
                 or getattr(call.op, "name_hint", None)
@@ -161,6 +163,18 @@ class Dataflow:
             (operand,) = self.tensors(value.fields[index])
             return operand
         return self.tensors(value)[index]
+
+
+def is_lowered(module: Any, name: str) -> bool:
+    """Return whether a function calls nothing but kernels and views; others are not looked into."""
+    body = module[name].body
+    if not isinstance(body, relax.SeqExpr):
+        return False
+    values = [getattr(binding, "value", None) for block in body.blocks for binding in block.bindings]
+    calls = [value for value in values if isinstance(value, relax.Call)]
+    return all(
+        isinstance(call.op, tvm.ir.Op) and call.op.name in (*KERNEL_CALLS, *_VIEW_OPS) for call in calls
+    )
 
 
 def tensor_bytes(ty: Any) -> int:

@@ -27,3 +27,8 @@ class ModelSource:
     model: Any
     where: str
     path: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """What reports call it: the name of its file, or of a demo model, or its kind."""
+        return self.path.name if self.path else self.where.removeprefix("demo model ").strip("'")

@@ -12,10 +12,13 @@ from .hierarchy import PatternHierarchy, check_same_graph
 _FILLS = ("#fbb4ae", "#b3cde3", "#ccebc5", "#decbe4", "#fed9a6", "#ffffcc", "#e5d8bd", "#fddaec")
 
 
-def patterns_dot(graph: TaskGraph, hierarchy: PatternHierarchy) -> str:
+def patterns_dot(
+    graph: TaskGraph, hierarchy: PatternHierarchy, fills: Sequence[str] | None = None
+) -> str:
     """Return a drawing in Graphviz's DOT language: tasks, with a box round each occurrence.
 
-    Boxes of one pattern have one colour; boxes nest as the patterns do.
+    Boxes of one pattern have one colour; boxes nest as the patterns do. ``fills`` are colours of the
+    tasks, such as those of their devices.
 
     Raises
     ------
@@ -31,6 +34,7 @@ def patterns_dot(graph: TaskGraph, hierarchy: PatternHierarchy) -> str:
         lines += _box(graph, hierarchy, index, hierarchy.patterns[index].occurrences[number], 1)
     lines += [_node(graph, task, 1) for task in hierarchy.tasks_outside]
     lines += [f"  t{edge.src} -> t{edge.dst};" for edge in graph.edges]
+    lines += [f'  t{task} [fillcolor="{fill}"];' for task, fill in enumerate(fills or ())]
     return "\n".join([*lines, "}", ""])
 
 

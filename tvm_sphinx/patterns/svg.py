@@ -28,12 +28,15 @@ class _Box:
     y: float = 0.0
 
 
-def patterns_svg(graph: TaskGraph, hierarchy: PatternHierarchy) -> str:
+def patterns_svg(
+    graph: TaskGraph, hierarchy: PatternHierarchy, fills: Sequence[str] | None = None
+) -> str:
     """Return the task graph as SVG, with a box round each occurrence of each pattern.
 
     Boxes of one pattern have one colour and nest as the patterns do. Each box is laid out by itself, in
     layers by the longest path from its first tasks (Sugiyama, Tagawa and Toda, 1981, with one sweep of
-    barycentres), so that like occurrences look alike. Hovering over a task gives its name.
+    barycentres), so that like occurrences look alike. Hovering over a task gives its name. ``fills``
+    are colours of the tasks, such as those of their devices; the boxes are then grey.
 
     Raises
     ------
@@ -45,7 +48,7 @@ def patterns_svg(graph: TaskGraph, hierarchy: PatternHierarchy) -> str:
     shapes: list[str] = []
     places: dict[int, tuple[float, float]] = {}
     for box in root.inner:
-        _draw(graph, box, 0.0, 0.0, shapes, places)
+        _draw(graph, box, 0.0, 0.0, shapes, places, fills)
     lines = [
         f'<path d="M{x:.1f} {y + _NODE_HEIGHT:.1f}L{u:.1f} {v:.1f}"/>'
         for (x, y), (u, v) in ((places[edge.src], places[edge.dst]) for edge in graph.edges)
@@ -154,10 +157,14 @@ def _draw(
     top: float,
     shapes: list[str],
     places: dict[int, tuple[float, float]],
+    fills: Sequence[str] | None,
 ) -> None:
     """Append the shapes of a box, outer ones first; note the top centre of each task."""
     x, y = left + box.x, top + box.y
-    fill = "#fff" if box.pattern is None else pattern_fill(box.pattern)
+    if box.pattern is None:
+        fill = "#fff" if fills is None else fills[box.tasks[0]]
+    else:
+        fill = pattern_fill(box.pattern) if fills is None else "#f2f2f2"
     rectangle = (
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{box.width:.1f}" height="{box.height:.1f}" rx="4" '
         f'fill="{fill}" stroke="#888"/>'
@@ -177,4 +184,4 @@ def _draw(
         f'<text x="{x + 4:.1f}" y="{y + 11:.1f}">P{box.pattern}</text></g>'
     )
     for inner in box.inner:
-        _draw(graph, inner, x, y, shapes, places)
+        _draw(graph, inner, x, y, shapes, places, fills)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -93,6 +93,39 @@ class Platform:
     def with_rpc_key(self, rpc_key: str) -> Platform:
         """Return the platform with this RPC key for every device that has none of its own."""
         devices = [d if d.rpc_key is not None else replace(d, rpc_key=rpc_key) for d in self.devices]
+        return replace(self, devices=tuple(devices))
+
+    def without(self, names: Sequence[str]) -> Platform:
+        """Return the platform without these devices; if the host goes, the next CPU is it.
+
+        Raises
+        ------
+        PlatformError
+            If there is no device of such a name, or no CPU device is left.
+        """
+        gone = {self.device(name).name for name in names}
+        kept = tuple(device for device in self.devices if device.name not in gone)
+        if not any(device.is_cpu for device in kept):
+            raise PlatformError(
+                f"Expected to keep a CPU device, which holds inputs and outputs; without "
+                f"{', '.join(sorted(gone))} there is none."
+            )
+        links = tuple(link for link in self.links if not {link.src, link.dst} & gone)
+        return Platform(kept, "" if self.host in gone else self.host, links)
+
+    def with_memory(self, limits: Mapping[str, int]) -> Platform:
+        """Return the platform with these capacities in bytes, by the names of devices.
+
+        Raises
+        ------
+        PlatformError
+            If there is no device of such a name.
+        """
+        for name in limits:
+            self.device(name)
+        devices = (
+            replace(d, memory_bytes=limits[d.name]) if d.name in limits else d for d in self.devices
+        )
         return replace(self, devices=tuple(devices))
 
     def check_machine(self) -> None:

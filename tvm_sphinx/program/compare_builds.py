@@ -67,10 +67,13 @@ def race_with_single(
     inputs: Sequence[TensorSpec],
     clock: StageClock,
     progress: Progress | None = None,
+    *,
+    may_be_single: bool = True,
 ) -> tuple[Build, Build | None]:
     """Return the build that is to run, the faster of both, and that for the best single device.
 
-    Devices of another machine cannot be raced: then it is the first. So it is without a ``single``.
+    Devices of another machine cannot be raced: then it is the first. So it is without a ``single``, and
+    where that may not take its place.
     """
     if single is None:
         return build, None
@@ -78,7 +81,7 @@ def race_with_single(
         return build, build
     with clock("build reference"):
         reference = build_single()
-    if platform.is_remote:
+    if platform.is_remote or not may_be_single:
         return build, reference
     with clock("race"):
         drawn = list(random_inputs(inputs).values())
@@ -96,7 +99,7 @@ def choose_faster(
         f"The schedule, predicted at {format_ns(build.found.best.makespan_ns)}, measured {ratio:.2f}x "
         f"as fast as the best single device alone, so the model runs on that device."
     )
-    return Build(reference.found, reference.program, note)
+    return Build(reference.found, reference.program, f"{note} {build.note}".rstrip())
 
 
 def compare_programs(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,8 @@ from ..frontend.signature import TensorSpec
 from ..patterns import PatternHierarchy, find_patterns
 from ..platform import Platform
 from ..platform.targets import check_targets
-from ..report.describe import format_report
+from ..report.decision import Decision
+from ..report.describe import format_report, format_summary
 from ..report.placement import PlacementReport
 from ..report.text import format_ns
 from ..runtime.artifact import read_artifact, write_artifact
@@ -28,6 +30,10 @@ from .verify.verification import Verification
 
 #: Member of an artifact that holds the task graph.
 _GRAPH = "graph.json"
+#: Member with the grounds of the schedule.
+_DECISION = "decision.json.gz"
+# Names of programs that are there to compare with begin so.
+_VARIANT = "variant "
 
 #: Arrays by input name, or in the order of the model's inputs.
 Inputs = Mapping[str, Any] | Sequence[Any]
@@ -55,6 +61,10 @@ class CompiledModel:
         What the search decided once because it recurs; None where it did not look for that.
     verification
         How its outputs compare with those of the source; None where that was left out.
+    decision
+        The grounds of the schedule, see `tvm_sphinx.report.decision.Decision`; None like ``graph``.
+    variants
+        Programs to compare with by name, where they were asked for: ``on core0``, ``stock VM``.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -68,6 +78,8 @@ class CompiledModel:
     pruning: PruningReport | None = None
     outputs: tuple[TensorSpec, ...] = ()
     verification: Verification | None = None
+    decision: Decision | None = None
+    variants: dict[str, Program] = field(default_factory=dict)
     _opened: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __repr__(self) -> str:
@@ -144,6 +156,27 @@ class CompiledModel:
         verified = [f"{heading:<20} {text}" for heading, text in rows]
         return "\n".join(report + verified + space + note)
 
+    def summary(self) -> str:
+        """Return what was decided, and how sure it is, in one line."""
+        if self.report is None:
+            return self.note
+        verified = "" if self.verification is None else f"; {self.verification.summary}"
+        return format_summary(self.report) + verified
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what is known of the model, for machines; programs and weights are left out."""
+        return {
+            "inputs": [[spec.name, list(spec.shape), spec.dtype] for spec in self.inputs],
+            "outputs": [[spec.name, list(spec.shape), spec.dtype] for spec in self.outputs],
+            "platform": self.platform.to_json(),
+            "summary": self.summary(),
+            "report": None if self.report is None else self.report.to_json(),
+            "verification": None if self.verification is None else self.verification.to_json(),
+            "pruning": None if self.pruning is None else self.pruning.to_json(),
+            "note": self.note,
+            "stages_s": self.stages_s,
+        }
+
     def patterns(self) -> PatternHierarchy | None:
         """Return the recurring subgraphs of the task graph; None where there is no ``graph``."""
         return None if self.graph is None else find_patterns(self.graph)
@@ -159,6 +192,7 @@ class CompiledModel:
         programs = {"program": self.program}
         if self.reference is not None:
             programs["reference"] = self.reference
+        programs |= {f"{_VARIANT}{name}": program for name, program in self.variants.items()}
         manifest = {
             "inputs": [[spec.name, list(spec.shape), spec.dtype] for spec in self.inputs],
             "outputs": [[spec.name, list(spec.shape), spec.dtype] for spec in self.outputs],
@@ -177,6 +211,9 @@ class CompiledModel:
         }
         if self.graph is not None:
             members[_GRAPH] = json.dumps(self.graph.to_json(), separators=(",", ":")).encode()
+        if self.decision is not None:
+            told = json.dumps(self.decision.to_json(), separators=(",", ":")).encode()
+            members[_DECISION] = gzip.compress(told, mtime=0)
         write_artifact(path, manifest, members)
 
     @classmethod
@@ -204,6 +241,12 @@ class CompiledModel:
             same = parts["reference"] == parts["program"]
             reference = program if same else restore_program(*parts["reference"], where)
         report = manifest["report"]
+        variants = {
+            name.removeprefix(_VARIANT): restore_program(*part, where)
+            for name, part in parts.items()
+            if name.startswith(_VARIANT)
+        }
+        decision = members.get(_DECISION)
         graph, pruning = members.get(_GRAPH), manifest["pruning"]
         verification = manifest.get("verification")
         return cls(
@@ -217,6 +260,10 @@ class CompiledModel:
             note=manifest["note"],
             stages_s=manifest["stages_s"],
             graph=None if graph is None else TaskGraph.from_json(json.loads(graph)),
+            decision=None
+            if decision is None
+            else Decision.from_json(json.loads(gzip.decompress(decision))),
+            variants=variants,
             pruning=None if pruning is None else PruningReport.from_json(pruning),
         )
 

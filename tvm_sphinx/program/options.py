@@ -15,10 +15,17 @@ from ..cost.model.model_file import CostModel, default_model_path, load_cost_mod
 from ..errors import SphinxError
 from ..frontend.signature import Interface
 from ..interrupt import finish, raise_if_interrupted
+from ..platform import Platform
+from ..platform.platform_file import load_platform
 from ..progress import Progress, StageClock
 from ..report.files import check_writable
+from ..scheduling.constraints import Pin, parse_pin, pin_tasks
+from ..scheduling.graph import TaskGraph
+from ..scheduling.problem import SchedulingProblem
+from ..scheduling.schedule import Schedule
 from ..search import Stop, check_search
 from .compiled import CompiledModel, check_inputs
+from .dump_code import check_forms, write_code, write_script
 from .kinds import Program
 from .verify.check import Subject, verify_program
 from .verify.verification import Verification
@@ -56,6 +63,24 @@ class CompileOptions:
         torch) on the same inputs and compare; see `tvm_sphinx.program.verify.check`.
     verify_inputs
         Inputs by name to verify with; by default some are drawn.
+    pins
+        Tasks that have to run on given devices: `tvm_sphinx.scheduling.constraints.Pin`, or their text,
+        ``"conv*=core0"``. Of two pins of a task the later one counts.
+    exclude_devices
+        Names of devices that are left out.
+    memory_bytes
+        Capacities by the names of devices.
+    fixed_schedule
+        A schedule, or a file of one, that is taken in place of a search: its devices and its order. The
+        times are those of the costs at hand.
+    variants
+        Also build the model for every single device, and the schedule for the stock VM, to compare
+        with (`CompiledModel.variants`).
+    dump_ir
+        Folder to write the module to after each phase, as TVMScript; it is made if it is not there.
+    dump_code, dump_code_to
+        Forms of the generated code to write (`tvm_sphinx.program.dump_code.FORMS`), and the beginning of
+        the names of their files.
     output
         File to save the compiled model to.
     progress
@@ -80,6 +105,14 @@ class CompileOptions:
     with_reference: bool = True
     verify: bool = True
     verify_inputs: Mapping[str, Any] | None = None
+    pins: Sequence[Pin | str] = ()
+    exclude_devices: Sequence[str] = ()
+    memory_bytes: Mapping[str, int] | None = None
+    fixed_schedule: Schedule | str | Path | None = None
+    variants: bool = False
+    dump_ir: str | Path | None = None
+    dump_code: Sequence[str] = ()
+    dump_code_to: str | Path = "kernels"
     output: str | Path | None = None
     progress: Progress | None = None
 
@@ -90,7 +123,34 @@ class CompileOptions:
         budget_s = self.measure_budget_s
         if budget_s is not None and not 0 <= budget_s < math.inf:
             raise SphinxError(f"Expected a measuring budget of 0 s or more; got {budget_s} s.")
+        check_forms(self.dump_code)
+        object.__setattr__(self, "pins", tuple(map(_to_pin, self.pins)))
         check_writable(self.output)
+
+    def platform(self, platform: Platform | str | Path) -> Platform:
+        """Return the platform that is meant, within the limits.
+
+        Raises
+        ------
+        PlatformError
+            If it cannot be read, or a limit names a device that it lacks.
+        """
+        return load_platform(platform).with_memory(self.memory_bytes or {}).without(self.exclude_devices)
+
+    def constrain(self, problem: SchedulingProblem, graph: TaskGraph) -> SchedulingProblem:
+        """Return the problem with the pins in it; see `pin_tasks`."""
+        return pin_tasks(problem, graph, map(_to_pin, self.pins))
+
+    def dump(self, phase: str, module: Any) -> None:
+        """Write a module for `dump_ir`, if that was asked for."""
+        if self.dump_ir is not None:
+            write_script(self.dump_ir, phase, module)
+
+    def dump_placed(self, module: Any) -> None:
+        """Write a placed module, and its code, if that was asked for."""
+        self.dump("3-placed", module)
+        if self.dump_code:
+            write_code(module, self.dump_code, self.dump_code_to)
 
     def deliver(self, compiled: CompiledModel) -> CompiledModel:
         """Return the compiled model, saved first if that was asked for."""
@@ -138,6 +198,10 @@ class CompileOptions:
             return None
         path = default_model_path() if self.cost_model == "default" else self.cost_model
         return load_cost_model(path, str(tvm.__version__))
+
+
+def _to_pin(pin: Pin | str) -> Pin:
+    return parse_pin(pin) if isinstance(pin, str) else pin
 
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])

@@ -11,6 +11,24 @@ _MOST_NAMED = 8  # kernels that the report names in a line
 _MOST_ORIGINS = 3  # operators of the source that it names for a task
 
 
+def format_summary(report: PlacementReport) -> str:
+    """Return what was decided in one line: where tasks run, the prediction, and how good it can be."""
+    used = sorted((row for row in report.devices if row.tasks), key=lambda row: -row.tasks)
+    placed = ", ".join(f"{row.tasks} on {row.name}" for row in used) or "none"
+    single = f"{format_ns(report.best_single_device_ns)} ({report.best_single_device})"
+    predicted = f"predicted {format_ns(report.makespan_ns)}"
+    if len(used) == 1 and used[0].name == report.best_single_device:
+        return f"{len(report.tasks)} tasks: all on {used[0].name}, the best single device; {predicted}"
+    if report.lower_bound_ns == report.makespan_ns > 0:
+        proof = "optimal for these costs"
+    elif report.lower_bound_ns:
+        gap = report.makespan_ns / report.lower_bound_ns - 1
+        proof = f"at most {gap:.1%} above the optimum for these costs"
+    else:
+        proof = "no bound known"
+    return f"{len(report.tasks)} tasks: {placed}; {predicted}, best single device {single}; {proof}"
+
+
 def format_report(report: PlacementReport, *, verbose: bool = False) -> str:
     """Return the report as text; ``verbose`` adds a line for each task."""
     rows = [("device", "tasks", "busy", "of makespan", "copies in", "bytes", "hand-overs in")]

@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..runtime.trace import Trace, TracedStep
+    from ..runtime.trace import Link, Trace, TracedStep
 
 _WIDTH, _LEFT, _RIGHT = 1600, 150, 20
 _ROW, _BAR, _TOP = 54, 20, 34
@@ -111,17 +111,21 @@ def _path_rows(trace: Trace) -> list[list[str]]:
     rows = [["step", "device", "begin us", "measured us", "predicted us", "waited for", "gap us"]]
     for link in trace.critical_path():
         step = trace.steps[link.step]
-        if link.after is None:
-            reason = "the start of the run"
-        elif link.cause == "data":
-            reason = f"the result of {trace.steps[link.after].name}"
-            if trace.steps[link.after].device != step.device:
-                reason += f" from {trace.devices[trace.steps[link.after].device]}"
-        else:
-            reason = f"its core, taken by {trace.steps[link.after].name}"
+        reason = wait_reason(trace, link)
         times = [f"{step.begin_ns / 1e3:.1f}", f"{step.duration_ns / 1e3:.1f}", _predicted(step)]
         rows.append([step.name, trace.devices[step.device], *times, reason, f"{link.gap_ns / 1e3:.1f}"])
     return rows
+
+
+def wait_reason(trace: Trace, link: Link) -> str:
+    """Return what a step of the critical path waited for."""
+    if link.after is None:
+        return "the start of the run"
+    other = trace.steps[link.after]
+    if link.cause != "data":
+        return f"its core, taken by {other.name}"
+    is_here = other.device == trace.steps[link.step].device
+    return f"the result of {other.name}" + ("" if is_here else f" from {trace.devices[other.device]}")
 
 
 def _task_rows(trace: Trace) -> list[list[str]]:

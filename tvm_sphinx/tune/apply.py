@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..cost.choose.candidates import Candidate, CandidateSource
+from ..cost.choose.costing import Costing
+from ..cost.records.classes import class_of
+from ..cost.records.models import note_model
 from ..cost.records.store import RecordStore, record_path
 from ..frontend.extract import Kernel
-from ..platform import Device
+from ..platform import Device, Platform
 from ..platform.device import CostClass
 from .paths import tuning_root
 from .space import scheduled_function, workload_module
@@ -29,6 +32,15 @@ def open_records(records: str | Path | None) -> tuple[RecordStore, list[Candidat
     """
     path = record_path(records)
     return RecordStore(path), [] if path is None else [TunedKernels(tuning_root(path))]
+
+
+def note_costs(records: RecordStore, model: str, costs: Costing, platform: Platform) -> None:
+    """Note beside the records which model and devices they belong to."""
+    devices: dict[str, str] = {}
+    for device in platform.devices:
+        name = str(class_of(device))
+        devices[name] = f"{devices[name]}, {device.name}" if name in devices else device.name
+    note_model(records.path, model, costs.keys, devices)
 
 
 class TunedKernels:

@@ -50,12 +50,15 @@ class Costing:
     """What was decided: the implementation of each kernel, and what each task costs with it.
 
     ``always_measured`` names the devices whose kernels were measured although others were predicted,
-    because the predictor does not know them.
+    because the predictor does not know them. ``keys`` are what the kernels are on record by, and
+    ``measured_at`` tells when the oldest and the newest of these times were measured.
     """
 
     choices: KernelChoices
     table: CostTable
     always_measured: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    measured_at: tuple[float, float] | None = None
 
     @property
     def summary(self) -> CostSummary:
@@ -141,10 +144,14 @@ def cost_kernels(
         order = by_urgency(costs, graph, platform, expected)
         measure_within(_KERNELS_SHARE * left_s, order, costs, records, config, progress)
     table = assemble_costs(graph, platform, times_of(costs), links)
+    best = [cost.best for cost in costs.values()]
+    times = [record.time for one in best if (record := one.record(records)) is not None]
     return Costing(
         choose_kernels(costs),
         under_load(table, graph, platform, records, config, progress, end_s),
         () if asked is None else always_measured(platform, asked),
+        tuple({one.key: None for cost in costs.values() for one in (cost.rule, *cost.others)}),
+        (min(times), max(times)) if times else None,
     )
 
 

@@ -15,7 +15,7 @@ from ...platform.targets import device_target
 from ..measure.kernels import implement_for, implementation_id
 from ..measure.roofline import needs_estimate
 from ..records.classes import class_of
-from ..records.store import RecordStore, median_and_spread
+from ..records.store import Record, RecordStore, median_and_spread
 from .assemble import TimeOf
 from .candidates import (
     Candidate,
@@ -61,9 +61,13 @@ class Implementation:
         """Whether it runs, and has run: what never did may compute other numbers."""
         return self.time_ns >= 0 and (self.is_measured or self.candidate.found_ns > 0)
 
+    def record(self, records: RecordStore) -> Record | None:
+        """Return what is on record of it, None if nothing is."""
+        return records.get(self.key, str(class_of(self.device)), str(tvm.__version__))
+
     def look_up(self, records: RecordStore) -> None:
         """Take time and spread from the records, if it is there."""
-        record = records.get(self.key, str(class_of(self.device)), str(tvm.__version__))
+        record = self.record(records)
         if record is None:
             return
         self.is_measured, self.time_ns, self.spread_ns = True, -1, 0

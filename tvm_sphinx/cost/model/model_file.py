@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ArtifactError
+from ..records.home import data_home
 from .features import FEATURE_NAMES, FEATURE_VERSION, FloatArray
 from .regression import HeldOut, predict_ns, predict_spread
 
@@ -52,9 +53,8 @@ class CostModel:
 
 
 def default_model_path() -> Path:
-    """Return where the model is kept by default: ``$XDG_CACHE_HOME/tvm-sphinx/cpu-model.json``."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "tvm-sphinx" / f"{_KIND}-model.json"
+    """Return where the model is kept by default: ``cpu-model.json`` in `data_home`."""
+    return data_home() / f"{_KIND}-model.json"
 
 
 def save_cost_model(model: CostModel, path: str | Path) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from ...errors import SphinxError
 from .json_lines import locked, split_lines
 from .kernel_lines import archive_path, parse_kernel
+from .models import models_path, parse_model
 from .store import (
     Record,
     RecordKey,
@@ -110,6 +111,12 @@ def merge_kernels(sources: Sequence[Path], output: Path) -> Counter[str]:
     return _merge(files, archive_path(output), _kernel_entry) if files else Counter(added=0)
 
 
+def merge_models(sources: Sequence[Path], output: Path) -> Counter[str]:
+    """Append to the models noted beside a record file those beside others; as `merge_kernels`."""
+    files = [path for path in map(models_path, sources) if path.is_file()]
+    return _merge(files, models_path(output), _model_entry) if files else Counter(added=0)
+
+
 # What a line is the same as another by, and the line.
 _Entry = tuple[Hashable, str]
 
@@ -126,6 +133,13 @@ def _record_entry(line: str | bytes) -> _Entry | str:
 def _kernel_entry(line: bytes) -> _Entry | str:
     kept = parse_kernel(line)
     return "torn, or of another schema" if kept is None else ((kept.kernel, kept.tvm), kept.to_line())
+
+
+def _model_entry(line: bytes) -> _Entry | str:
+    noted = parse_model(line)
+    if noted is None:
+        return "torn, or of another schema"
+    return (noted.model, noted.kernels, tuple(sorted(noted.devices.items()))), line.decode()
 
 
 def _merge(

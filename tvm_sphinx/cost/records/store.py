@@ -29,7 +29,6 @@ A line, of schema 2, is an object with these keys:
 from __future__ import annotations
 
 import math
-import os
 import time
 import warnings
 from collections import Counter
@@ -39,6 +38,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import SphinxError
+from .home import data_home
 from .json_lines import append_line, check_is_ours, parse_object, split_lines, to_line
 
 #: Version of the line format. A line of another version is left alone and not used.
@@ -271,9 +271,8 @@ def record_path(records: str | Path | None) -> Path | None:
 
 
 def default_record_path() -> Path:
-    """Return where records are kept by default: ``$XDG_CACHE_HOME/tvm-sphinx/records.jsonl``."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "tvm-sphinx" / "records.jsonl"
+    """Return where records are kept by default: ``records.jsonl`` in `data_home`."""
+    return data_home() / "records.jsonl"
 
 
 def median_and_spread(samples_ns: Sequence[float]) -> tuple[int, int]:

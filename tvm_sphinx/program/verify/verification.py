@@ -44,6 +44,13 @@ class Verification:
             max((check.difference for check in self.outputs), default=0.0) if not self.reason else None
         )
 
+    @property
+    def summary(self) -> str:
+        """The answer in a few words."""
+        if self.reason:
+            return f"not verified: {self.reason}"
+        return f"verified: largest difference {self.difference:.1g}"
+
     def describe(self) -> list[tuple[str, str]]:
         """Return headings and texts for a report."""
         farthest = worst(self.outputs)

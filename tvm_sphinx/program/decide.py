@@ -1,0 +1,146 @@
+"""From costs to the schedule that is to be built, and the grounds for it. [TVM]"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .._tvm import tvm
+from ..cost.choose.costing import Costing
+from ..cost.table import build_problem
+from ..errors import ProblemError
+from ..platform import Platform
+from ..platform.machine import machine_id
+from ..report.decision import Decision
+from ..report.text import format_ns
+from ..scheduling.graph import TaskGraph
+from ..scheduling.problem import UNLIMITED, SchedulingProblem
+from ..scheduling.replay import replay_schedule
+from ..scheduling.schedule import Schedule, violations
+from ..scheduling.schedule_file import read_schedule
+from ..search import SearchResult, search_schedule
+from ..search.alternatives import weigh_alternatives
+from ..search.bounds import lower_bound_ns
+from .compare_builds import choose_promising
+from .options import CompileOptions
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What is to be built.
+
+    ``found`` is the schedule, ``single`` that of the best single device, whatever the limits are;
+    ``alone`` and ``alone_limited`` are the problem with the times of a device that works alone, without
+    and with pins. ``may_be_single`` tells whether the limits allow that in place of the schedule.
+    """
+
+    problem: SchedulingProblem
+    alone: SchedulingProblem
+    alone_limited: SchedulingProblem
+    found: SearchResult
+    searched: SearchResult
+    single: SearchResult
+    may_be_single: bool
+    note: str
+    free_ns: int | None
+
+
+def decide_schedule(
+    graph: TaskGraph, platform: Platform, costs: Costing, asked: CompileOptions
+) -> Decided:
+    """Return the schedule to build: that of a search, of the best single device, or a given one.
+
+    Raises
+    ------
+    SphinxError
+        If a pin names no task or no device, or a fixed schedule does not fit.
+    """
+    free = build_problem(graph, platform, costs.table)
+    problem = asked.constrain(free, graph)
+    # A device that works alone is not slowed by others: its times are those that were measured.
+    alone = build_problem(graph, platform, costs.table, loaded=False)
+    roomy = replace(alone, memory_bytes=np.full(alone.num_devices, UNLIMITED))
+    single = search_schedule(roomy, algorithm="single")
+    searched = find_schedule(problem, asked)
+    limited = asked.constrain(alone, graph)
+    may_be_single = asked.fixed_schedule is None and not any(
+        violations(limited, replace(single.best, problem_fingerprint=limited.fingerprint))
+    )
+    found, note = choose_promising(searched, single) if may_be_single else (searched, "")
+    free_ns = None
+    if asked.pins or asked.fixed_schedule is not None:
+        free_asked = replace(asked, fixed_schedule=None, output=None)
+        free_ns = find_schedule(free, free_asked).best.makespan_ns
+        note = note or _price(searched.best.makespan_ns, free_ns, asked)
+    return Decided(problem, alone, limited, found, searched, single, may_be_single, note, free_ns)
+
+
+def find_schedule(problem: SchedulingProblem, asked: CompileOptions) -> SearchResult:
+    """Return the best schedule that a search finds: the one door from a compilation to a search."""
+    if asked.fixed_schedule is not None:
+        return _fixed_schedule(problem, asked)
+    return search_schedule(
+        problem, algorithm=asked.algorithm, seed=asked.seed, stop=asked.stop, prune=asked.prune
+    )
+
+
+def _fixed_schedule(problem: SchedulingProblem, asked: CompileOptions) -> SearchResult:
+    """Return a given schedule with the times of the costs at hand."""
+    given = asked.fixed_schedule
+    schedule = given if isinstance(given, Schedule) else read_schedule(str(given), problem)
+    try:
+        played = replay_schedule(problem, schedule.device, schedule.order)
+    except ProblemError as error:
+        raise ProblemError(
+            f"The fixed schedule does not fit this model and platform: {error}"
+        ) from error
+    best = played.with_lower_bound(lower_bound_ns(problem))
+    return SearchResult(best, "fixed", asked.seed, (), 1, 0.0, "fixed")
+
+
+def _price(bound_ns: int, free_ns: int, asked: CompileOptions) -> str:
+    """Return what pins or a fixed schedule cost, by the predicted times."""
+    what = "With the fixed schedule" if asked.fixed_schedule is not None else "With the pins"
+    ratio = bound_ns / free_ns if free_ns else 1.0
+    return (
+        f"{what} the schedule is predicted at {format_ns(bound_ns)}, without at {format_ns(free_ns)}: "
+        f"{ratio:.2f} times as long."
+    )
+
+
+def record_decision(
+    decided: Decided,
+    kept: SearchResult,
+    graph: TaskGraph,
+    platform: Platform,
+    costs: Costing,
+    asked: CompileOptions,
+) -> Decision:
+    """Return the grounds of the schedule that was kept, for `tvm-sphinx explain`."""
+    is_alone = kept is decided.single
+    table = costs.table
+    problem = decided.alone_limited if is_alone else decided.problem
+    origins = tuple(
+        tuple(costs.summary.origin(task.kernel, device) for device in platform.devices)
+        for task in graph.tasks
+    )
+    return Decision(
+        problem=problem,
+        schedule=replace(kept.best, problem_fingerprint=problem.fingerprint),
+        exec_ns=table.exec_ns if is_alone else table.loaded_ns,
+        spread_ns=table.spread_ns,
+        measured=table.measured,
+        origins=origins,
+        weighed={
+            **weigh_alternatives(decided.problem, decided.alone),
+            decided.searched.algorithm: decided.searched.best.makespan_ns,
+        },
+        algorithm=kept.algorithm,
+        stop_reason=kept.stop_reason,
+        pins=tuple(map(str, asked.pins)),
+        free_ns=decided.free_ns,
+        measured_at=costs.measured_at,
+        machine=machine_id(),
+        tvm=str(tvm.__version__),
+    )
