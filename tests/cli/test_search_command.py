@@ -21,7 +21,7 @@ def command(*argv: str) -> int:
     parser = argparse.ArgumentParser()
     subparsers = parser.add_subparsers()
     for module in (search, check):
-        module.add_parser(subparsers)
+        module.add_parser(subparsers, "")
     args = parser.parse_args(argv)
     return int(args.run(args))
 

@@ -211,11 +211,17 @@ def entry_function(module: Any, name: str | None = None) -> str:
 
 
 def public_functions(module: Any) -> list[str]:
-    """Return the names of the Relax functions that a module exports."""
+    """Return the names of the Relax functions that a module exports.
+
+    What an external code generator takes (BYOC) is no function any more once that has run.
+    """
     return [
         str(var.name_hint)
         for var, function in module.functions.items()
-        if isinstance(function, relax.Function) and function.attrs and "global_symbol" in function.attrs
+        if isinstance(function, relax.Function)
+        and function.attrs
+        and "global_symbol" in function.attrs
+        and "Codegen" not in function.attrs
     ]
 
 

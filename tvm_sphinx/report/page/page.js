@@ -91,7 +91,7 @@ class View {
 }
 
 // -- timeline
-const LEFT = 130, TOP = 26, ROW = Math.max(44, Math.min(70, 250 / devices.length));
+const LEFT = 160, TOP = 26, ROW = Math.max(44, Math.min(70, 250 / devices.length));
 const span = Math.max(data.makespan_ns, data.measured ? data.measured.makespan_ns : 0, 1);
 byId("time-canvas").style.height = TOP + ROW * devices.length + 14 + "px";
 const bars = [];
@@ -122,8 +122,8 @@ function drawTimeline(pen, view) {
   for (const bar of bars) {
     const x0 = timeX(view, bar.begin), x1 = timeX(view, bar.end);
     if (x1 < LEFT || x0 > view.width) continue;
-    const key = bar.device * 4 + (bar.predicted ? 1 : 0);
-    if (x1 - x0 < 0.5 && !bar.critical && bar.task !== selected) {
+    const key = bar.device * 4 + (bar.predicted ? 1 : 0) + (bar.critical ? 2 : 0);
+    if (x1 - x0 < 0.5 && bar.task !== selected) {
       if (drawn.get(key) === Math.round(x0)) continue;
       drawn.set(key, Math.round(x0));
     }
