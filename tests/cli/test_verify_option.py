@@ -14,7 +14,7 @@ from tvm_sphinx.cli import main
 from tvm_sphinx.cli.compile import parse_input_shapes
 from tvm_sphinx.cost.measure.kernels import MeasureConfig
 from tvm_sphinx.errors import ModelError, SphinxError
-from tvm_sphinx.frontend.load import ModelSource
+from tvm_sphinx.frontend.model_source import ModelSource
 from tvm_sphinx.platform import Device, Platform
 from tvm_sphinx.platform.targets import host_target
 from tvm_sphinx.program.array_files import write_outputs

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ import numpy as np
 
 from .._tvm import relax, tvm
 from ..errors import EnvironmentMismatchError, ModelError, SphinxError, known_choices
+from .model_source import ModelSource
 from .record_origins import recording_torch
-from .signature import Signature, function_signature, onnx_signature, torch_signature
 from .tensor_outputs import with_tensor_outputs
 
 #: Models that need no file, by name.
@@ -30,34 +29,6 @@ _FORMATS = {
 def is_model(name: str) -> bool:
     """Return whether a file, by its suffix, or a demo model is meant; the file need not exist."""
     return name in DEMO_MODELS or Path(name).suffix in _FORMATS
-
-
-@dataclass(frozen=True)
-class ModelSource:
-    """A model as it was given, before TVM sees it.
-
-    Parameters
-    ----------
-    kind
-        ``onnx``, ``torch`` or ``relax``.
-    model
-        An ``onnx.ModelProto``, a ``torch.export.ExportedProgram`` or an IRModule.
-    where
-        What messages call it, such as ``model file 'net.onnx'``.
-    path
-        The file that it was read from, if any.
-    """
-
-    kind: str
-    model: Any
-    where: str
-    path: Path | None = None
-
-    def signature(self, function: Any) -> Signature:
-        """Return the names and types that it declares; ``function`` is what TVM made of it."""
-        if self.kind == "onnx":
-            return onnx_signature(self.model)
-        return torch_signature(self.model) if self.kind == "torch" else function_signature(function)
 
 
 def load_model(model: Any, *, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Any:

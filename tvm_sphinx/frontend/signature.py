@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .._tvm import relax, tirx
 from ..errors import ModelError
-
-if TYPE_CHECKING:
-    from .load import ModelSource
+from .model_source import ModelSource
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,13 @@ class Signature:
     def output_names(self) -> list[str]:
         """Names of the outputs."""
         return [declared.name for declared in self.outputs]
+
+
+def source_signature(source: ModelSource, function: Any) -> Signature:
+    """Return the names and types that a source declares; ``function`` is what TVM made of it."""
+    if source.kind == "onnx":
+        return onnx_signature(source.model)
+    return torch_signature(source.model) if source.kind == "torch" else function_signature(function)
 
 
 def onnx_signature(model: Any) -> Signature:
@@ -146,7 +151,7 @@ def read_interface(
     ModelError
         As `input_specs` and `check_declared` do.
     """
-    signature = source.signature(function)
+    signature = source_signature(source, function)
     check_declared(function, signature, source.where, given_shapes)
     return Interface(input_specs(function, signature), output_specs(function, signature))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import PlatformError, UnsupportedError, VerificationError, cause_of
-from ...frontend.load import ModelSource
+from ...frontend.model_source import ModelSource
 from ...frontend.signature import Interface
 from ...platform import Platform
 from ...platform.targets import device_target
@@ -20,7 +20,8 @@ from ..compiled import check_inputs, random_inputs
 from ..kinds import Program, flatten_outputs
 from .draw import Example, draw_example, nudged
 from .locate import find_culprit
-from .source import NotVerifiedError, RunnableSource, open_source
+from .open_source import open_source
+from .source import NotVerifiedError, RunnableSource
 from .tolerance import Array, OutputCheck, compare, worst
 from .verification import Verification
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ...errors import SphinxError
-from ...frontend.load import ModelSource
 from .tolerance import Array
 
 #: Threads that a source may run with: it is not what this machine is for.
@@ -56,22 +55,3 @@ class RunnableSource(Protocol):
 
     def known_values(self) -> frozenset[str]:
         """Return the names that `values` knows."""
-
-
-def open_source(source: ModelSource) -> RunnableSource:
-    """Return a source that runs.
-
-    Raises
-    ------
-    NotVerifiedError
-        If nothing here can run it.
-    """
-    if source.kind == "onnx":
-        from .onnx_source import OnnxSource
-
-        return OnnxSource(source.model, source.path)
-    if source.kind == "torch":
-        from .torch_source import TorchSource
-
-        return TorchSource(source.model)
-    raise NotVerifiedError("an IRModule has no source framework to compare with")
