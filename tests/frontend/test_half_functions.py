@@ -32,3 +32,20 @@ def test_functions(dtype: str) -> None:
         want = getattr(np, NAMES.get(name, name))(operand.astype(np.float64))
         np.testing.assert_allclose(got, want, rtol=2e-3 if dtype == "float16" else 1e-5)
         assert got.dtype == x.dtype
+
+
+def test_norms_of_bfloat16() -> None:
+    x = np.random.default_rng(0).normal(size=(3, 16)).astype(np.float32)
+    builder = relax.BlockBuilder()
+    var = relax.Var("x", relax.TensorType(x.shape, "float32"))
+    with builder.function("main", [var]):
+        with builder.dataflow():
+            narrow = builder.emit(relax.op.astype(var, "bfloat16"))
+            ones, zeros = (
+                builder.emit(make([16], "bfloat16")) for make in (relax.op.ones, relax.op.zeros)
+            )
+            normal = builder.emit(relax.op.nn.layer_norm(narrow, ones, zeros, [-1], 1e-5))
+            output = builder.emit_output(relax.op.astype(normal, "float32"))
+        builder.emit_func_output(output)
+    want = (x - x.mean(1, keepdims=True)) / x.std(1, keepdims=True)
+    np.testing.assert_allclose(evaluate(builder.get(), {"x": x})[0], want, atol=3e-2)

@@ -1,4 +1,4 @@
-"""Elementary functions of half floats, in single precision: TVM has no code for others. [TVM]"""
+"""Functions and norms of half floats that TVM has no code for, in single precision. [TVM]"""
 
 from __future__ import annotations
 
@@ -13,11 +13,26 @@ _HALVES = ("float16", "bfloat16")
 FUNCTIONS = ("sinh", "cosh", "asinh", "acosh", "atanh", "asin", "acos", "atan", "tan")
 
 
+#: Norms, of which TVM knows those of float32 and float16.
+NORMS = ("nn.layer_norm", "nn.group_norm", "nn.instance_norm", "nn.rms_norm")
+
+
 def through_single(emit: Emit, call: Any) -> Any:
-    """Rewrite a function of one operand that is of half floats."""
-    (operand,) = call.args
-    dtype = str(operand.ty.dtype)
-    if dtype not in _HALVES:
-        return None
-    wide = emit(relax.op.astype(operand, "float32"))
-    return relax.op.astype(emit(relax.Call(call.op, [wide], call.attrs)), dtype)
+    """Rewrite a function of half floats."""
+    return _widened(emit, call) if str(call.args[0].ty.dtype) in _HALVES else None
+
+
+def norm_through_single(emit: Emit, call: Any) -> Any:
+    """Rewrite a norm of bfloat16."""
+    return _widened(emit, call) if str(call.args[0].ty.dtype) == "bfloat16" else None
+
+
+def _widened(emit: Emit, call: Any) -> Any:
+    dtype = str(call.args[0].ty.dtype)
+    wide = [
+        emit(relax.op.astype(operand, "float32"))
+        if isinstance(operand.ty, relax.TensorType)
+        else operand
+        for operand in call.args
+    ]
+    return relax.op.astype(emit(relax.Call(call.op, wide, call.attrs)), dtype)

@@ -44,6 +44,7 @@ REWRITES: dict[str, Rewrite] = {
     "mod": whole_numbers.remainder,
     "floor_mod": whole_numbers.remainder,
     **dict.fromkeys(half_functions.FUNCTIONS, half_functions.through_single),
+    **dict.fromkeys(half_functions.NORMS, half_functions.norm_through_single),
 }
 
 
