@@ -110,11 +110,11 @@ def test_check_reports_the_gap_to_a_bound_that_it_computed(
 def test_check_takes_the_schedule_of_another_tool(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The two files of the README, which hold nothing but what is required."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    """The two files of the documents, which hold nothing but what is required."""
+    text = (Path(__file__).parents[2] / "docs" / "files.md").read_text(encoding="utf-8")
     paths = [tmp_path / "problem.json", tmp_path / "schedule.json"]
-    for path, text in zip(paths, re.findall(r"```json\n(.*?)```", readme, re.DOTALL), strict=True):
-        path.write_text(text)
+    for path, content in zip(paths, re.findall(r"```json\n(.*?)```", text, re.DOTALL), strict=True):
+        path.write_text(content)
     assert command("check", *map(str, paths)) == 0
     assert "valid  makespan_ns 29  lower_bound_ns" in capsys.readouterr().out
     schedule = json.loads(paths[1].read_text())
