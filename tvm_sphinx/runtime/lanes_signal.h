@@ -9,8 +9,8 @@
 #define LANES_ALIGN 128
 
 typedef struct {
-  _Alignas(LANES_ALIGN) _Atomic uint32_t value;
-  _Atomic uint32_t sleepers;
+    _Alignas(LANES_ALIGN) _Atomic uint32_t value;
+    _Atomic uint32_t sleepers;
 } lanes_signal;
 
 /* Counters wrap; `a` is at or past `b` when their difference, taken as signed, is not negative. */
@@ -28,8 +28,8 @@ void lanes_signal_wait(lanes_signal *self, uint32_t target, int64_t spin_ns);
 void lanes_signal_wait_equal(lanes_signal *self, uint32_t target, int64_t spin_ns);
 /* Sleep until the counter differs from `seen`, a signal handler ran, or `timeout_ns` is over. */
 void lanes_signal_sleep(lanes_signal *self, uint32_t seen, int64_t timeout_ns);
-/* Look at a counter for some 50 us, without a system call if `spin` and with a pause if not; return whether
- * it has reached `target`. For counters that nobody wakes anybody for. */
+/* Look at a counter for some 50 us, without a system call if `spin` and with a pause if not; return
+ * whether it has reached `target`. For counters that nobody wakes anybody for. */
 int lanes_poll(_Atomic uint32_t *value, uint32_t target, int spin);
 /* Tell the processor that this is a spin loop. */
 void lanes_pause(void);

@@ -9,9 +9,9 @@
 enum { WORDS_MOST = 1 << 24 };
 
 typedef struct {
-  const int64_t *next, *end;
-  void **blocks; /* list of all memory that was taken */
-  int status;    /* the first thing that went wrong, see lanes_status */
+    const int64_t *next, *end;
+    void **blocks; /* list of all memory that was taken */
+    int status;    /* the first thing that went wrong, see lanes_status */
 } words_reader;
 
 /* Zeroed memory that lives until words_free; NULL and a bad status where there is none. */
