@@ -1,4 +1,4 @@
-"""The pass as users of TVM expect it: in a Sequential, under instruments, after BYOC and their own passes."""
+"""The pass as users of TVM expect it: in a Sequential, under instruments, after other passes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ def from_nn() -> tvm.IRModule:
 def from_onnx() -> tvm.IRModule:
     model = onnx.parser.parse_model(
         '<ir_version: 8, opset_import: ["": 17]> net (float[2,8] x) => (float[2,6] y) '
-        "<float two = {2}> { d = Gemm<transB=1>(x, w) t = Tanh(d) r = Relu(t) m = Mul(r, two) y = Add(t, m) }"
+        "<float two = {2}> { d = Gemm<transB=1>(x, w) t = Tanh(d) "
+        "r = Relu(t) m = Mul(r, two) y = Add(t, m) }"
     )
     model.graph.initializer.append(onnx.numpy_helper.from_array(WEIGHT, "w"))
     return load_model(model)
@@ -68,7 +69,7 @@ def from_torch() -> tvm.IRModule:
             super().__init__()
             self.dense = torch.nn.Linear(8, 6, bias=False)
 
-        def forward(self, x):  # noqa: ANN001, ANN202
+        def forward(self, x):
             y = torch.tanh(self.dense(x))
             return y + 2 * torch.relu(y)
 
@@ -144,7 +145,10 @@ def test_after_a_users_own_pass_and_lowering() -> None:
     dense = 1 / (1 + np.exp(-(X @ WEIGHT.T)))
     wanted = dense + 2 * np.maximum(dense, 0)
     lowering = [relax.transform.LegalizeOps(), relax.transform.AnnotateTIROpPattern()]
-    for passes in ([swap, schedule], [swap, *lowering, relax.transform.FuseOps(), relax.transform.FuseTIR(), schedule]):
+    for passes in (
+        [swap, schedule],
+        [swap, *lowering, relax.transform.FuseOps(), relax.transform.FuseTIR(), schedule],
+    ):
         after = tvm.transform.Sequential(passes)(from_onnx())
         np.testing.assert_allclose(run(after, "main"), wanted, rtol=1e-5, atol=1e-6)
 

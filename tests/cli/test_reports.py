@@ -127,7 +127,7 @@ def test_a_verdict_is_by_rounds_and_knows_noise() -> None:
     """A contender that always takes twice as long, and one that is as often behind as ahead."""
     slept = {"a": iter([0.002] * 99), "b": iter([0.005] * 99)}
 
-    def runner(name: str):  # noqa: ANN202
+    def runner(name: str):
         def run(_arrays: list) -> list:
             time.sleep(next(slept[name]))
             return [np.ones(3)]

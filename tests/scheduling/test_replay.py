@@ -83,7 +83,11 @@ def test_over_all_orders_and_places_it_reaches_the_proven_optimum() -> None:
 @pytest.mark.parametrize(
     ("place", "order", "message"),
     [
-        ([0, 0, 0, 1], [0, 1, 2, 3], "Task 3 cannot run on 'b', by its kernel or by a pin; it can on: a, ab"),
+        (
+            [0, 0, 0, 1],
+            [0, 1, 2, 3],
+            "Task 3 cannot run on 'b', by its kernel or by a pin; it can on: a, ab",
+        ),
         ([0, 0, 0, 0], [1, 0, 2, 3], "Expected task 0 before task 1"),
         ([0, 0, 0, 3], [0, 1, 2, 3], r"Expected devices 0\.\.2; got 3"),
         ([0, 0, 0], [0, 1, 2], "of 4 tasks; got 3 places"),
