@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .scheduling.schedule import Schedule
     from .search import search_schedule
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Names that import more than Python's own modules, when they are first asked for.
 _LAZY = {

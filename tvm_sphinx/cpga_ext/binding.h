@@ -1,12 +1,15 @@
 /* What the files of the binding share: the two objects, and how values pass from and to Python.
  *
  * Only the files that include this one know Python; they parse, convert, call the core, and raise.
+ * They keep to Python's limited API, so that one build serves CPython 3.11 and all later ones.
  */
 #ifndef CPGA_BINDING_H
 #define CPGA_BINDING_H
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "search.h"
 #include "series.h"
@@ -28,6 +31,9 @@ typedef struct {
 
 extern PyType_Spec cpga_problem_spec;
 extern PyType_Spec cpga_search_spec;
+
+/* Free an object of a type of ours, and let go of the type. */
+void free_object(PyObject *object);
 
 /* Set the exception that a status of the core stands for; NULL. */
 PyObject *raise_status(int status);

@@ -88,7 +88,7 @@ static PyObject *problem_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
         return NULL;
     problem_object *self = NULL;
     if (fill_problem_data(objects, views, &data) == 0)
-        self = (problem_object *)type->tp_alloc(type, 0);
+        self = (problem_object *)PyType_GenericAlloc(type, 0);
     if (self != NULL) {
         int status = cpga_problem_init(&self->core, &data);
         if (status != CPGA_OK) {
@@ -104,10 +104,8 @@ static PyObject *problem_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
 }
 
 static void problem_dealloc(problem_object *self) {
-    PyTypeObject *type = Py_TYPE(self);
     cpga_problem_free(&self->core);
-    type->tp_free(self);
-    Py_DECREF(type);
+    free_object((PyObject *)self);
 }
 
 static PyObject *problem_heuristic(problem_object *self, PyObject *args) {

@@ -55,7 +55,7 @@ static PyObject *search_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     unsigned long long seed = PyLong_AsUnsignedLongLong(seed_object);
     if (PyErr_Occurred())
         return NULL;
-    search_object *self = (search_object *)type->tp_alloc(type, 0);
+    search_object *self = (search_object *)PyType_GenericAlloc(type, 0);
     if (self == NULL)
         return NULL;
     self->problem = (problem_object *)Py_NewRef(problem);
@@ -68,11 +68,9 @@ static PyObject *search_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 }
 
 static void search_dealloc(search_object *self) {
-    PyTypeObject *type = Py_TYPE(self);
     cpga_search_free(&self->core);
-    Py_XDECREF(self->problem);
-    type->tp_free(self);
-    Py_DECREF(type);
+    Py_XDECREF((PyObject *)self->problem);
+    free_object((PyObject *)self);
 }
 
 static int check_idle(search_object *self) {

@@ -1,6 +1,12 @@
 /* Values from and to Python. */
 #include "binding.h"
 
+void free_object(PyObject *object) {
+    PyTypeObject *type = Py_TYPE(object);
+    PyObject_Free(object);
+    Py_DECREF((PyObject *)type);
+}
+
 PyObject *raise_status(int status) {
     if (status == CPGA_ERR_MEMORY)
         return PyErr_NoMemory();
@@ -39,7 +45,7 @@ PyObject *widened(const int32_t *values, Py_ssize_t count) {
     PyObject *bytes = PyBytes_FromStringAndSize(NULL, count * (Py_ssize_t)sizeof(int64_t));
     if (bytes == NULL)
         return NULL;
-    char *out = PyBytes_AS_STRING(bytes);
+    char *out = PyBytes_AsString(bytes);
     for (Py_ssize_t i = 0; i < count; i++) {
         int64_t value = values[i];
         memcpy(out + i * (Py_ssize_t)sizeof value, &value, sizeof value);
