@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import tvm_sphinx
+from tests.public_api import describe_api, documented_names
 from tvm_sphinx._tvm import check_versions
 from tvm_sphinx.errors import EnvironmentMismatchError
 
@@ -40,6 +41,17 @@ def test_public_names_are_frozen() -> None:
         assert callable(getattr(tvm_sphinx, name))
 
 
+def test_the_documented_interface_is_frozen() -> None:
+    """A change that is meant: python -m tests.public_api > tests/data/public_api.txt."""
+    assert describe_api() == (_ROOT / "tests" / "data" / "public_api.txt").read_text("utf-8")
+
+
+def test_all_public_names_are_documented() -> None:
+    documented = {name.rpartition(".")[2] for name in documented_names()}
+    errors = {"SphinxError"}  # of which the page has the whole module
+    assert set(tvm_sphinx.__all__) - errors <= documented
+
+
 def test_import_is_light() -> None:
     loaded = _python(
         "import sys, tvm_sphinx, tvm_sphinx.cli; tvm_sphinx.cli.make_parser(); "
@@ -51,6 +63,8 @@ def test_import_is_light() -> None:
 def test_version_is_that_of_the_package() -> None:
     project = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
     assert tvm_sphinx.__version__ == project["version"]
+    assert f"\nversion: {project['version']}\n" in (_ROOT / "CITATION.cff").read_text()
+    assert f"\n## {project['version']}\n" in (_ROOT / "CHANGELOG.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,11 @@ def test_what_a_pin_costs_is_said(job: Job, tmp_path: Path, capsys: pytest.Captu
     printed = capsys.readouterr().out
     assert "With the pins the schedule is predicted at" in printed
     assert "times as long" in printed
+    pinned = CompiledModel.load(out)
+    assert pinned.decision is not None
+    assert pinned.report is not None
+    assert pinned.decision.free_ns is not None
+    assert pinned.decision.free_ns <= pinned.report.best_single_device_ns
     assert main(["explain", str(out), "--why", "left"]) == 0
     assert "a pin keeps it off native (Conv*=baseline" in capsys.readouterr().out
 

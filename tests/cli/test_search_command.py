@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,10 @@ import pytest
 from tests.strategies import draw_problem
 from tvm_sphinx.cli import check, search
 from tvm_sphinx.errors import InvalidScheduleError, ProblemError, SphinxError
+from tvm_sphinx.report.timeline import schedule_svg
 from tvm_sphinx.scheduling.problem_file import write_problem
 from tvm_sphinx.scheduling.schedule import Schedule, validate
+from tvm_sphinx.search import search_schedule
 
 
 def command(*argv: str) -> int:
@@ -174,3 +178,18 @@ def test_windows_are_polished_exactly(tmp_path: Path, capsys: pytest.CaptureFixt
     for wrong in (("--window", "1"), ("--window", "20", "--algorithm", "cpga")):
         with pytest.raises(SphinxError, match="Expected --window of 2 tasks or more"):
             command("search", str(path), *wrong)
+
+
+def test_a_schedule_is_drawn(problem_path: Path, tmp_path: Path) -> None:
+    """Each task is one bar on its device; a schedule that is not valid is not drawn."""
+    drawn = tmp_path / "schedule.svg"
+    words = ("--algorithm", "heft", "-o", "-", "--timeline", str(drawn))
+    assert command("search", str(problem_path), *words) == 0
+    problem = draw_problem(1, 20, special=True)
+    root = ElementTree.parse(drawn).getroot()
+    titles = [text for text in root.itertext() if text.startswith("task ")]
+    assert sorted(int(title.split()[1]) for title in titles) == list(range(20))
+    assert all(any(f" on {name}: " in title for name in problem.devices) for title in titles)
+    best = search_schedule(problem, algorithm="heft").best
+    with pytest.raises(InvalidScheduleError):
+        schedule_svg(problem, replace(best, makespan_ns=best.makespan_ns - 1))

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from ..report.files import check_writable, write_text
+from ..report.timeline import schedule_svg
 from ..scheduling.problem_file import read_problem
 from ..search import ALGORITHMS, ParamsError, SearchResult, Stop, check_search, search_schedule
 from ..search.exact import ExactParams
@@ -23,7 +24,7 @@ def add_parser(subparsers: Any, help_line: str) -> None:
         description="Search for a short schedule of a problem file.",
         epilog=(
             "examples:\n"
-            "  tvm-sphinx search problem.json -o schedule.json\n"
+            "  tvm-sphinx search problem.json -o schedule.json --timeline schedule.svg\n"
             "  tvm-sphinx search problem.json --algorithm exact --time-limit 60\n"
             "  tvm-sphinx explain model.sphinx --problem problem.json     writes one of a model"
         ),
@@ -58,6 +59,7 @@ def add_parser(subparsers: Any, help_line: str) -> None:
         metavar="schedule.json",
         help="'-' writes to stdout; form: see tvm_sphinx.scheduling.schedule_file",
     )
+    parser.add_argument("--timeline", metavar="OUT.svg", help="draw when what runs where")
     add_json_argument(parser)
     parser.set_defaults(run=run)
 
@@ -66,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     """Search, print a summary, and write the schedule file."""
     if args.output != "-":
         check_writable(args.output, besides=args.problem)
+    check_writable(args.timeline, besides=args.problem)
     stop = None
     if args.time_limit is not None or args.max_evaluations is not None:
         stop = Stop(max_evaluations=args.max_evaluations, time_limit_s=args.time_limit)
@@ -82,6 +85,8 @@ def run(args: argparse.Namespace) -> int:
     problem = read_problem(args.problem)
     result = search_schedule(problem, algorithm=algorithm, seed=args.seed, params=params, stop=stop)
     best = result.best
+    if args.timeline:
+        write_text(args.timeline, schedule_svg(problem, best))
     if args.json:
         if args.output is not None and args.output != "-":
             write_text(args.output, json.dumps(schedule_file(result)) + "\n")

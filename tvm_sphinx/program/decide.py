@@ -64,16 +64,21 @@ def decide_schedule(
     single = search_schedule(roomy, algorithm="single")
     searched = find_schedule(problem, asked)
     limited = asked.constrain(alone, graph)
-    may_be_single = asked.fixed_schedule is None and not any(
-        violations(limited, replace(single.best, problem_fingerprint=limited.fingerprint))
-    )
+    may_be_single = asked.fixed_schedule is None and _is_valid(limited, single.best)
     found, note = choose_promising(searched, single) if may_be_single else (searched, "")
     free_ns = None
     if asked.pins or asked.fixed_schedule is not None:
         free_asked = replace(asked, fixed_schedule=None, output=None)
         free_ns = find_schedule(free, free_asked).best.makespan_ns
+        if _is_valid(alone, single.best):
+            free_ns = min(free_ns, single.best.makespan_ns)
         note = note or _price(searched.best.makespan_ns, free_ns, asked)
     return Decided(problem, alone, limited, found, searched, single, may_be_single, note, free_ns)
+
+
+def _is_valid(problem: SchedulingProblem, schedule: Schedule) -> bool:
+    """Return whether a schedule of a problem like this one is one of this problem, too."""
+    return not any(violations(problem, replace(schedule, problem_fingerprint=problem.fingerprint)))
 
 
 def find_schedule(problem: SchedulingProblem, asked: CompileOptions) -> SearchResult:

@@ -6,6 +6,10 @@ from collections.abc import Iterator
 from html import escape
 from typing import TYPE_CHECKING
 
+from ..scheduling.problem import SchedulingProblem
+from ..scheduling.schedule import Schedule, validate
+from .why import find_waits
+
 if TYPE_CHECKING:
     from ..runtime.trace import Link, Trace, TracedStep
 
@@ -55,6 +59,43 @@ def timeline_svg(trace: Trace) -> str:
         x1, x2 = _x(source.end_ns, span), _x(target.begin_ns, span)
         parts.append(f'<path class="flow" d="M{x1:.2f} {y1}L{x2:.2f} {y2}"/>')
     return "".join([*parts, "</svg>"])
+
+
+def schedule_svg(problem: SchedulingProblem, schedule: Schedule) -> str:
+    """Return the timeline of a schedule of any problem, with its critical path.
+
+    Raises
+    ------
+    InvalidScheduleError
+        If the schedule is not valid for the problem.
+    """
+    from ..runtime.trace import Trace, TracedStep
+
+    validate(problem, schedule)
+    place = {task: step for step, task in enumerate(schedule.order)}
+    sources: dict[int, list[int]] = {}
+    for source, target in problem.edges.tolist():
+        sources.setdefault(target, []).append(place[source])
+    waits = find_waits(problem, schedule)
+    steps = []
+    for task in schedule.order:
+        times = int(schedule.start_ns[task]), int(schedule.finish_ns[task])
+        after = waits[task].after if waits[task].cause == "core" else None
+        steps.append(
+            TracedStep(
+                name=f"task {task}",
+                kind="call",
+                function="",
+                device=int(schedule.device[task]),
+                begin_ns=times[0],
+                end_ns=times[1],
+                task=task,
+                predicted_ns=None,
+                producers=tuple(sources.get(task, ())),
+                previous=() if after is None else (place[after],),
+            )
+        )
+    return timeline_svg(Trace(problem.devices, problem.device_cores, tuple(steps), None))
 
 
 def timeline_html(trace: Trace, title: str) -> str:
@@ -194,7 +235,7 @@ def _round_step(raw: float) -> int:
 def _bars(trace: Trace, number: int, step: TracedStep, span: int, critical: bool) -> Iterator[str]:
     colour = _COLOURS[step.device % len(_COLOURS)] if step.kind != "copy" else "#555"
     top = _bar_top(step.device)
-    told = f"{step.name} on {trace.devices[step.device]}: measured {step.duration_ns / 1e3:.1f} us"
+    told = f"{step.name} on {trace.devices[step.device]}: {step.duration_ns / 1e3:.1f} us"
     if step.predicted_ns is not None:
         told += f", predicted {_predicted(step)} us"
         begin, end = step.predicted_ns

@@ -91,7 +91,9 @@ def read_artifact(path: str | Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     except OSError as error:
         raise ArtifactError(f"Cannot read {where}: {error.strerror}.") from error
     except (zipfile.BadZipFile, KeyError, ValueError, EOFError, NotImplementedError) as error:
-        raise ArtifactError(f"Truncated or altered {where}: {error}") from error
+        raise ArtifactError(
+            f"Truncated or altered {where}, or no program that 'tvm-sphinx compile -o' wrote: {error}"
+        ) from error
     for name, digest in digests.items():
         if hashlib.sha256(stored[digest]).hexdigest() != digest:
             raise ArtifactError(f"Altered {where}: member {name!r} does not match its digest.")
