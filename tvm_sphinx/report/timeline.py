@@ -216,10 +216,11 @@ def _table(rows: list[list[str]]) -> str:
 
 def _axis(span: int, height: int) -> Iterator[str]:
     step = _round_step(span / 10)
+    unit, scale = ("ms", 1e6) if step >= 1e6 else ("us", 1e3)
     for tick in range(0, span + 1, step):
         x = _x(tick, span)
         yield f'<path d="M{x:.2f} {_TOP - 8}V{height - 20}" stroke="#ddd"/>'
-        yield f'<text class="tick" x="{x + 3:.2f}" y="{_TOP - 12}">{tick / 1e3:g} us</text>'
+        yield f'<text class="tick" x="{x + 3:.2f}" y="{_TOP - 12}">{tick / scale:g} {unit}</text>'
 
 
 def _round_step(raw: float) -> int:

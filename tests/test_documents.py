@@ -1,0 +1,47 @@
+"""The documents: every link leads somewhere, and they build without a warning where Sphinx is installed."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parent.parent
+_PAGES = [_ROOT / "README.md", _ROOT / "CONTRIBUTING.md", *sorted((_ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.S)
+    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+        made_by_the_gallery = page.parent.name == "docs" and link == "tutorials/index"
+        assert made_by_the_gallery or (page.parent / link).exists(), link
+
+
+def test_the_readme_is_short() -> None:
+    text = (_ROOT / "README.md").read_text("utf-8")
+    assert len(text.splitlines()) < 120
+    assert not re.search(r"^[A-Z]{5,}$", text, re.M)  # a place that something is to be put into
+
+
+def test_every_page_is_in_the_contents() -> None:
+    index = (_ROOT / "docs" / "index.md").read_text("utf-8")
+    listed = {line.strip() for line in index.splitlines()}
+    assert {page.stem for page in (_ROOT / "docs").glob("*.md")} - {"index"} <= listed
+
+
+def test_they_build_without_a_warning() -> None:
+    for package in ("sphinx", "myst_parser", "numpydoc", "sphinx_gallery", "furo"):
+        pytest.importorskip(package, reason="of the docs extra")
+    found = subprocess.run(
+        [_ROOT / "scripts" / "docs.sh"],
+        env={**os.environ, "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr[-3000:]
