@@ -1,4 +1,4 @@
-"""The documents: every link leads somewhere, and they build without a warning where Sphinx is installed."""
+"""The documents: every link leads somewhere; they build without a warning where Sphinx is there."""
 
 from __future__ import annotations
 

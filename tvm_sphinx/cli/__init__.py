@@ -24,6 +24,7 @@ COMMANDS = {
     "run": "run a compiled model, compare it with a single device, time it",
     "perf": "time a model beside every single device, the stock VM and ONNX Runtime",
     "explain": "show what runs where in a compiled model and why, and what recurs",
+    "devices": "print the devices of this machine or of a platform file",
     "tune": "search for faster kernels of a model, and keep them for 'compile'",
     "train": "make a cost model of this machine's CPU devices",
     "bench": "measure the kernels of a model beside the machine's peak",
@@ -33,7 +34,7 @@ COMMANDS = {
     "versions": "print what a report of a fault needs: versions, machine, devices",
 }
 # Commands that work with TVM, and with torch only for a torch program.
-_WITH_TVM = ("tune", "train", "compile", "run", "perf", "explain", "bench", "versions")
+_WITH_TVM = ("tune", "train", "compile", "run", "perf", "explain", "devices", "bench", "versions")
 
 
 def make_parser(command: str | None = None) -> argparse.ArgumentParser:
