@@ -38,9 +38,10 @@ def test_devices_that_share_cores_are_named(tmp_path: Path, capsys: pytest.Captu
 
 def test_a_file_keeps_all_that_a_platform_says(tmp_path: Path) -> None:
     target = json.dumps({"kind": "llvm", "mattr": ["+avx2", "+fma"], "mcpu": "x86-64"})
+    gpu = '{"arch": "sm_90", "kind": "cuda"}'
     devices = (
         Device("a", target, "cpu:0", (0,), memory_bytes=5, cache_bytes=(1, 2, 3)),
-        Device("b", '{"arch": "sm_90", "kind": "cuda"}', "cuda:0", peak_gflop_per_s=2.5, rpc_key="board"),
+        Device("b", gpu, "cuda:0", peak_gflop_per_s=2.5, rpc_key="board"),
     )
     platform = Platform(devices, "a", (Link("a", "b", 9000, 12e9),))
     path = tmp_path / "platform.toml"
