@@ -36,6 +36,7 @@ autosummary_generate = True
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
 exclude_patterns = ["_build"]
+smartquotes = False  # or options lose a dash
 html_theme = "furo"
 html_title = f"tvm-sphinx {release}"
 
@@ -55,4 +56,5 @@ sphinx_gallery_conf: dict[str, Any] = {
     "reset_modules": (),
     "download_all_examples": False,
     "show_memory": False,
+    "capture_repr": (),
 }
