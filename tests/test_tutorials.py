@@ -27,7 +27,7 @@ def test_a_tutorial_runs_and_draws(path: Path, monkeypatch: pytest.MonkeyPatch, 
     runpy.run_path(str(path), run_name="__main__")
     drawn = ElementTree.parse(tmp_path / f"{path.stem}.svg").getroot()
     assert len(list(drawn.iter())) > 5
-    assert not (tmp_path / "home").exists()  # a tutorial leaves the user's own records alone
+    assert not (tmp_path / "home" / "records.jsonl").exists()  # it leaves the user's own records alone
 
 
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
