@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 import tvm_sphinx
-from tests.networks import branching_cnn
+from tests.networks import recurrent_net
+from tvm_sphinx.cost.measure.kernel_timing import MeasureConfig
 from tvm_sphinx.errors import SphinxError
 from tvm_sphinx.platform.machine import usable_cores
 from tvm_sphinx.program import refine as loop
 from tvm_sphinx.program.compare_builds import Build
 from tvm_sphinx.program.compiled import CompiledModel
-from tvm_sphinx.program.kinds import StockProgram
+from tvm_sphinx.program.kinds import LaneProgramFile, StockProgram
 from tvm_sphinx.scheduling.schedule import Schedule, validate
 from tvm_sphinx.search import SearchResult
 
@@ -54,21 +55,18 @@ def test_a_program_of_the_stock_vm_is_not_refined() -> None:
 
 
 @pytest.fixture(scope="module")
-def refined(tmp_path_factory: pytest.TempPathFactory) -> CompiledModel:
+def refined() -> CompiledModel:
     if len(usable_cores()) < 2:
         pytest.skip("needs two cores")
-    return tvm_sphinx.compile(
-        branching_cnn(), "unlike-cpus", records=tmp_path_factory.mktemp("r") / "r.jsonl", refine_s=3.0
-    )
+    quick = MeasureConfig(sample_ms=1.0, under_load=False)
+    return tvm_sphinx.compile(recurrent_net(3), "unlike-cpus", records=None, measure=quick, refine_s=3.0)
 
 
 def test_what_is_kept_computes_the_same(refined: CompiledModel) -> None:
     assert "Refined in " in refined.note
     assert "Measured in turn: " in refined.note
     inputs = refined.random_inputs()
-    assert refined.reference is not None
-    wanted = refined.reference.open()(list(inputs.values()))
-    for mine, right in zip(np.atleast_1d(refined.run(inputs)), np.atleast_1d(wanted), strict=True):
+    for mine, right in zip(refined.run(inputs), refined.run_reference(inputs), strict=True):
         np.testing.assert_allclose(mine, right, rtol=1e-4, atol=1e-5)
 
 
@@ -85,11 +83,6 @@ def test_the_report_has_the_times_that_were_seen(refined: CompiledModel, tmp_pat
     refined.save(tmp_path / "model.sphinx")
     loaded = CompiledModel.load(tmp_path / "model.sphinx")
     assert loaded.note == refined.note
-
-
-def test_no_time_leaves_the_race(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "refine", None)  # nobody calls it
-    assert "Refined" not in tvm_sphinx.compile(branching_cnn(), "detect", records=None).note
 
 
 @pytest.mark.parametrize("seconds", [-1.0, float("inf"), float("nan")])
