@@ -129,7 +129,7 @@ run() {
   export OUT PYTHONUNBUFFERED=1 TVM_FFI_DISABLE_TORCH_C_DLPACK=1 XDG_CACHE_HOME=$work/cache
   exec > >(tee "$OUT/log.txt") 2>&1
   keep_again > /dev/null 2>&1 &
-  local keeper=$!
+  keeper=$!
   trap 'kill "$keeper" 2> /dev/null; keep_files' EXIT
   cd "$tree"
   export PYTHONPATH=$tree:$site:$tree/benchmarks:${PYTHONPATH:-}
