@@ -269,6 +269,14 @@ def test_kernels_for_another_architecture_are_refused(fake_gpu: Any) -> None:
         ConcurrentExecutable(replace(made, gpu=replace(made.gpu, images=images)))
 
 
+def test_machine_code_that_the_driver_cannot_read_is_refused(fake_gpu: Any) -> None:
+    made = image(random_module(2, 6), platform(), device=1)
+    first, *others = made.gpu.images
+    images = (first[:64] + bytes(len(first) - 64), *others)  # the header alone
+    with pytest.raises(GpuError, match=r"which knows CUDA 13\.0, cannot read the kernels' machine code"):
+        ConcurrentExecutable(replace(made, gpu=replace(made.gpu, images=images)))
+
+
 def test_too_little_memory_names_what_it_is_for() -> None:
     builder = relax.BlockBuilder()
     x = relax.Var("x", relax.TensorType([1, 1], "float32"))
@@ -329,6 +337,9 @@ def test_gpus_are_described() -> None:
         ("fault", r"CUDA_ERROR_ILLEGAL_ADDRESS .* in one of the steps from copy_in.* to "),
         ("fault_then_run", r"lost since an error of its GPU: CUDA_ERROR_ILLEGAL_ADDRESS"),
         ("no_driver", "no NVIDIA driver is installed"),
+        ("old_driver", r"the NVIDIA driver knows CUDA 11\.4; 12\.0 or later is needed"),
+        ("two_processes", r"GPU cuda:0 is in use by another process, and its compute mode"),
+        ("too_little_memory", r"Expected \d+ bytes for the weights on cuda:0; \d+ of its \d+ are free"),
     ],
 )
 def test_what_ends_the_use_of_a_gpu_is_one_error(name: str, message: str, fake_gpu: Any) -> None:
