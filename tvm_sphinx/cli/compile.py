@@ -6,9 +6,9 @@ import argparse
 import re
 from typing import TYPE_CHECKING, Any
 
-from ..cost.records.home import data_home
 from ..errors import SphinxError
 from ..platform import NAMED_PLATFORMS
+from ..platform.home import data_home
 from ..report.files import check_writable, write_text
 from ..report.text import format_table
 from .config_file import add_config_argument
