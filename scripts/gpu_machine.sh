@@ -157,14 +157,13 @@ run() {
   rm -f "$work/quiet"
   timeout $(($(left) - 10)) python3 benchmarks/gpu/bench.py --out "$OUT" --work "$work" --after "$work/quiet" \
     --seconds $(($(left) - 20)) --turn-seconds "${TURN:-60}" ${MODELS+--models $MODELS} &
-  local bench_job=$! checks=$(($(left) / 3))
-  timeout "$checks" python3 -m pytest -m gpu --gpu "$mode" --continue-on-collection-errors ${TESTS:-tests/gpu} > "$OUT/pytest.txt" 2>&1 &
-  local tests_job=$!
+  local bench_job=$! checks=$(($(left) / 4))
   timeout "$checks" python3 benchmarks/gpu/check.py "$OUT/check.jsonl" ${CHECKS:-} || say "check: $?"
-  wait "$tests_job" || say "tests: $?"
+  say "checks done"
+  timeout "$checks" python3 -m pytest -m gpu --gpu "$mode" --continue-on-collection-errors ${TESTS:-tests/gpu} > "$OUT/pytest.txt" 2>&1 || say "tests: $?"
   tail -3 "$OUT/pytest.txt"
   touch "$work/quiet"
-  say checked
+  say tested
   wait "$bench_job" || say "bench: $?"
   say measured
   local latency=${LATENCY_MODELS-googlenet bilstm}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ Timings = list[tuple[str, Callable[[], Row]]]
 def prepare_others(model: Any) -> Timings:
     """Return how to time ONNX Runtime on the CPU, and torch on the GPU: eager, in a graph, with TF32.
 
-    All are ready to run; what cannot be made ready fails when it is timed.
+    What is made ready does not touch the GPU; what cannot be made ready fails when it is timed.
     """
     timings: Timings = [("onnxruntime, cpu", _or_fail(onnxruntime_on_cpu, model))]
     if model.torch_module is None:
@@ -24,12 +25,16 @@ def prepare_others(model: Any) -> Timings:
 
     if not torch.cuda.is_available():
         return timings
-    on_gpu = TorchOnGpu(model)
+    on_gpu = functools.cache(lambda: TorchOnGpu(model))
     for tf32 in (False, True):
         suffix = ", tf32" if tf32 else ""
         for kind in ("eager", "cuda graph"):
-            timings.append((f"torch {kind}, gpu{suffix}", partial(on_gpu.time, kind, tf32)))
+            timings.append((f"torch {kind}, gpu{suffix}", partial(_time, on_gpu, kind, tf32)))
     return timings
+
+
+def _time(on_gpu: Callable[[], TorchOnGpu], kind: str, tf32: bool) -> Row:
+    return on_gpu().time(kind, tf32)
 
 
 def _or_fail(prepare: Callable[[Any], Callable[[], Row]], model: Any) -> Callable[[], Row]:
