@@ -3,7 +3,8 @@
     python benchmarks/gpu/ship_records.py RECORDS.jsonl "NVIDIA H100 80GB HBM3" nvidia_h100
 
 Takes what does not depend on the machine around the card: kernels, hand-overs between its streams, and
-what these lose beside each other, of the present method of timing. Crossings from and to a CPU stay out.
+what these lose beside each other, of the present method of timing; what is shipped already stays where nothing
+newer is. Crossings from and to a CPU stay out.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _BETWEEN = "-between"
 
 def main(source: str, card: str, name: str) -> None:
     newest: dict[RecordKey, Record] = {}
-    for record in read_records(Path(source)):
+    for record in (*cards.shipped_records(card), *read_records(Path(source))):
         is_kernel = record.kind == "kernel"
         is_timed_alike = record.method == METHOD and (not is_kernel or _BETWEEN in record.kernel)
         if record.where.machine == card and is_timed_alike:
