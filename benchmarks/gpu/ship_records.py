@@ -3,8 +3,8 @@
     python benchmarks/gpu/ship_records.py RECORDS.jsonl "NVIDIA H100 80GB HBM3" nvidia_h100
 
 Takes what does not depend on the machine around the card: kernels, hand-overs between its streams, and
-what these lose beside each other, of the present method of timing; what is shipped already stays where nothing
-newer is. Crossings from and to a CPU stay out.
+what these lose beside each other, of the present method of timing. What is shipped already stays where
+nothing newer is; crossings from and to a CPU are left out.
 """
 
 from __future__ import annotations
