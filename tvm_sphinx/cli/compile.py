@@ -6,8 +6,8 @@ import argparse
 import re
 from typing import TYPE_CHECKING, Any
 
-from ..cost.records.home import data_home
 from ..errors import SphinxError
+from ..home import data_home
 from ..platform import NAMED_PLATFORMS
 from ..report.files import check_writable, write_text
 from ..report.text import format_table

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..cost.records.home import data_home
 from ..errors import SphinxError
+from ..home import data_home
 from ..platform import NAMED_PLATFORMS
 from ..report.files import check_writable
 from .durations import parse_duration

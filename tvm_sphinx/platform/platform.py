@@ -25,6 +25,8 @@ _DEVICE_KEYS = (
     "peak_gb_per_s",
     "rpc_key",
     "cache_bytes",
+    "core_kinds",
+    "core_speeds",
 )
 _LINK_KEYS = ("src", "dst", "latency_ns", "bandwidth_bytes_per_s")
 
@@ -156,6 +158,9 @@ class Platform:
             for key in ("memory_bytes", "peak_gflop_per_s", "peak_gb_per_s", "rpc_key", "cache_bytes"):
                 if getattr(device, key) is not None:
                     entry[key] = getattr(device, key)
+            for key in ("core_kinds", "core_speeds"):
+                if getattr(device, key):
+                    entry[key] = list(getattr(device, key))
             devices.append(entry)
         links = [{key: getattr(link, key) for key in _LINK_KEYS} for link in self.links]
         return {"host": self.host, "device": devices, "link": links}
@@ -208,14 +213,20 @@ def _device_from_json(entry: Mapping[str, Any], source: str) -> Device:
         **limits,
         rpc_key=entry.get("rpc_key"),
         cache_bytes=_ints(entry, "cache_bytes") if "cache_bytes" in entry else None,
+        core_kinds=_list(entry, "core_kinds", (str,), "names"),
+        core_speeds=_list(entry, "core_speeds", (int, float), "numbers"),
     )
 
 
 def _ints(entry: Mapping[str, Any], key: str) -> tuple[int, ...]:
+    return _list(entry, key, (int,), "ints")
+
+
+def _list(entry: Mapping[str, Any], key: str, types: tuple[type, ...], what: str) -> tuple[Any, ...]:
     values = entry.get(key, ())
-    if not isinstance(values, (list, tuple)) or not all(type(value) is int for value in values):
+    if not isinstance(values, (list, tuple)) or not all(type(value) in types for value in values):
         raise PlatformError(
-            f"Expected {key} of device {entry['name']!r} as a list of ints; got {values!r}."
+            f"Expected {key} of device {entry['name']!r} as a list of {what}; got {values!r}."
         )
     return tuple(values)
 
