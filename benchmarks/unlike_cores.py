@@ -11,8 +11,8 @@ measured and run. For each model, all in turn in one process:
     even dealing      the team of all cores with equal shares of each loop, corrected by stealing alone
     one cost class    the schedule that is found where both cores are taken for equally fast
 
-What is printed are medians of the ratios of neighbouring runs, with quartiles. A model whose packages are
-missing is left out. A benchmark never fails on a time.
+What is printed are medians of the ratios of neighbouring runs, with quartiles. A model whose packages
+are missing is left out. A benchmark never fails on a time.
 """
 
 from __future__ import annotations

@@ -288,6 +288,7 @@ def test_records_lie_where_the_variable_says(monkeypatch: pytest.MonkeyPatch, tm
     from tvm_sphinx.cost.model.model_file import default_model_path
     from tvm_sphinx.cost.records.store import default_record_path
 
+    monkeypatch.delenv("TVM_SPHINX_HOME", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert default_record_path() == tmp_path / "xdg" / "tvm-sphinx" / "records.jsonl"
     monkeypatch.setenv("TVM_SPHINX_HOME", str(tmp_path / "home"))

@@ -30,10 +30,11 @@ COMMANDS = {
     "search": "schedule a problem file",
     "check": "check a schedule against its problem",
     "records": "list, merge, prune or export measured times",
+    "devices": "show the cores and GPUs of this machine, and write its platform file",
     "versions": "print what a report of a fault needs: versions, machine, devices",
 }
 # Commands that work with TVM, and with torch only for a torch program.
-_WITH_TVM = ("tune", "train", "compile", "run", "perf", "explain", "bench", "versions")
+_WITH_TVM = ("tune", "train", "compile", "run", "perf", "explain", "bench", "devices", "versions")
 
 
 def make_parser(command: str | None = None) -> argparse.ArgumentParser:
