@@ -36,6 +36,7 @@ def write_machine(
         "proc/thread-self/status",
         f"Name:\tpython\nCpus_allowed_list:\t{allowed or f'0-{len(cpus) - 1}'}",
     )
+    write(root, f"{_CPU}/online", f"0-{len(cpus) - 1}")
     for make, members in (makes or {}).items():
         write(root, f"sys/devices/{make}/cpus", members)
     nodes: dict[int, list[int]] = {}

@@ -23,20 +23,36 @@ def allowed_cores() -> tuple[int, ...]:
     return tuple(sorted(os.sched_getaffinity(0)))
 
 
+def why_not_allowed(core: int) -> str:
+    """Return what keeps this process from a core that is not among `allowed_cores`."""
+    online = read_list(f"{_CPU}/online") or tuple(range(os.cpu_count() or 1))
+    cpuset = read_limits().cpuset
+    if core not in online:
+        return f"which this machine lacks (its processors: {list_text(online)})"
+    if cpuset is not None and core not in cpuset:
+        return f"which the cpuset of this process's control group leaves out ({list_text(cpuset)})"
+    return "which this process's affinity leaves out (see taskset)"
+
+
 def usable_cores() -> tuple[int, ...]:
     """Return the cores that this process may use, one logical processor for each physical core.
 
     Under a quota of processor time they are as many as it keeps busy, at least one: threads on more
     of them would be stopped for the rest of each period, all at once.
     """
+    cores, quota = physical_cores(), read_limits().quota
+    return cores if quota is None else cores[: max(1, math.floor(quota))]
+
+
+def physical_cores() -> tuple[int, ...]:
+    """Return the first logical processor of each physical core that this process may use."""
     seen: set[int] = set()
     cores = []
     for core in allowed_cores():
         if core not in seen:
             cores.append(core)
             seen.update(read_list(f"{_CPU}/cpu{core}/topology/thread_siblings_list") or (core,))
-    quota = read_limits().quota
-    return tuple(cores if quota is None else cores[: max(1, math.floor(quota))])
+    return tuple(cores)
 
 
 def group_name(cores: tuple[int, ...]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import PlatformError, known_choices
 from .device import Device as Device
 from .device import Link as Link
-from .machine import allowed_cores
+from .machine import allowed_cores, why_not_allowed
 from .target_text import default_runtime, parse_target
 
 #: Platforms that `tvm_sphinx.platform.load_platform` makes for the machine at hand.
@@ -131,19 +131,20 @@ class Platform:
         return replace(self, devices=tuple(devices))
 
     def check_machine(self) -> None:
-        """Check that this machine has every core that the platform names, but for remote devices.
+        """Check that this process may use every core that the platform names, but for remote devices.
 
         Raises
         ------
         PlatformError
-            With the first device that claims a core that is not there, and the cores that are.
+            With the first device that claims another core, what leaves it out, and the cores that may be
+            used.
         """
         present = allowed_cores()
         for device in self.devices:
             missing = sorted(set(device.cores) - set(present))
             if missing and device.rpc_key is None:
                 raise PlatformError(
-                    f"Device {device.name!r} claims core {missing[0]}, which this machine lacks; "
+                    f"Device {device.name!r} claims core {missing[0]}, {why_not_allowed(missing[0])}; "
                     f"known: {', '.join(map(str, present))}."
                 )
 
