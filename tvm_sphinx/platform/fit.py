@@ -25,19 +25,21 @@ def fit_machine(platform: Platform, used: Collection[int] | None = None) -> Plat
     ----------
     platform
     used
-        Positions of the devices that a program runs on, by default all. Only their cores have to be
-        there.
+        Positions of the devices that a program runs on, by default all; the others stay as they are.
 
     Raises
     ------
     PlatformError
         If there are not enough such cores; the message says what leaves them out, such as a cpuset.
     """
-    mine = [device for device in platform.devices if device.is_cpu and device.rpc_key is None]
+    mine = [
+        device
+        for number, device in enumerate(platform.devices)
+        if device.is_cpu and device.rpc_key is None and (used is None or number in used)
+    ]
     kind_of = {
         core: kind
-        for number, device in enumerate(platform.devices)
-        if device in mine and (used is None or number in used)
+        for device in mine
         for core, kind in zip(device.cores, device.core_kinds or [""] * len(device.cores), strict=True)
     }
     _warn_of_quota(len(kind_of))
