@@ -116,7 +116,7 @@ run() {
   if [ -n "${FAKE:-}" ]; then
     mode=fake
     LD_LIBRARY_PATH=$(python3 -c "from tests.gpu import fake; print(fake.build())"):${LD_LIBRARY_PATH:-}
-    export TVM_SPHINX_NVCC=$tree/tests/gpu/fake/nvcc TVM_SPHINX_CUBINS=
+    export TVM_SPHINX_NVCC=$tree/tests/gpu/fake/nvcc TVM_SPHINX_CODE=
   else
     LD_LIBRARY_PATH=$(cudart_folder):/usr/local/nvidia/lib64:/usr/local/nvidia/lib:${LD_LIBRARY_PATH:-}
     command -v nvcc > /dev/null || PATH=$PATH:/usr/local/cuda/bin

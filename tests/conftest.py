@@ -1,7 +1,8 @@
 """What all tests share: those marked gpu run on the fake GPU, or on a card (tests/gpu/plugin.py).
 
-Property tests never fail on a time, and draw the same examples every time. What is kept about this
-machine lies in a folder of the tests' own.
+Property tests never fail on a time, and draw the same examples every time. Code of kernels is shared by
+the tests of a run, and by the processes that they start; so is what is kept about this machine. Nothing
+is left in the user's own folder.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ from tests.gpu.plugin import (  # noqa: F401 - pytest finds hooks and fixtures h
     pytest_runtest_protocol,
 )
 
-if "TVM_SPHINX_HOME" not in os.environ:
-    os.environ["TVM_SPHINX_HOME"] = tempfile.mkdtemp(prefix="tvm-sphinx-tests-")
-    atexit.register(shutil.rmtree, os.environ["TVM_SPHINX_HOME"], ignore_errors=True)
-
 settings.register_profile("house", deadline=None, derandomize=True)
 settings.load_profile("house")
+
+# Set by the first process of a run, for the workers that it starts.
+for name in ("TVM_SPHINX_CODE", "TVM_SPHINX_HOME"):
+    if name not in os.environ:
+        os.environ[name] = tempfile.mkdtemp(prefix=f"{name.lower().replace('_', '-')}-")
+        atexit.register(shutil.rmtree, os.environ[name], ignore_errors=True)

@@ -16,5 +16,5 @@ def test_there_are_tutorials() -> None:
 
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
 def test_tutorial_runs(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("TVM_SPHINX_HOME", str(tmp_path))
     runpy.run_path(str(path), run_name="__main__")

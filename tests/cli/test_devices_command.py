@@ -9,8 +9,8 @@ import pytest
 
 from tests.platform import machines
 from tvm_sphinx.cli import main
-from tvm_sphinx.home import HOME_VARIABLE
 from tvm_sphinx.platform import core_kinds, detect_platform, read_platform, sysfs
+from tvm_sphinx.platform.home import HOME_VARIABLE
 from tvm_sphinx.platform.machine import usable_cores
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from tvm_sphinx.errors import PlatformError
-from tvm_sphinx.home import HOME_VARIABLE
 from tvm_sphinx.platform import core_kinds, detect_platform
 from tvm_sphinx.platform.core_probe import (
     CoreTimes,
@@ -16,6 +15,7 @@ from tvm_sphinx.platform.core_probe import (
     record_path,
     write_probe,
 )
+from tvm_sphinx.platform.home import HOME_VARIABLE
 from tvm_sphinx.platform.machine import machine_id, usable_cores
 from tvm_sphinx.platform.slow_cores import SLOW_VARIABLE, slow_cores
 from tvm_sphinx.platform.topology import read_cores

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import EnvironmentMismatchError, SphinxError, cause_of
-from ..home import HOME_VARIABLE, data_home
+from ..platform.home import HOME_VARIABLE, data_home
 from .config_file import expand_config
 from .terminal import import_tvm_without_torch, is_debugging, prepared_terminal, silence_stdout
 

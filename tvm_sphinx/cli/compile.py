@@ -7,8 +7,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SphinxError
-from ..home import data_home
 from ..platform import NAMED_PLATFORMS
+from ..platform.home import data_home
 from ..report.files import check_writable, write_text
 from ..report.text import format_table
 from .config_file import add_config_argument

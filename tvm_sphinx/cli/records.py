@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..cost.records.models import ModelLine, read_models
 from ..errors import SphinxError, known_choices
-from ..home import HOME_VARIABLE, data_home
+from ..platform.home import HOME_VARIABLE, data_home
 from ..report.files import check_writable, write_text
 from .output import add_json_argument, print_json
 

@@ -6,8 +6,8 @@ import argparse
 from typing import Any
 
 from ..errors import SphinxError
-from ..home import data_home
 from ..platform import NAMED_PLATFORMS
+from ..platform.home import data_home
 from ..report.files import check_writable
 from .durations import parse_duration
 from .output import add_json_argument, print_json

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import EnvironmentMismatchError
-from ..home import data_home
+from .home import data_home
 from .machine import machine_id
 from .slow_cores import slow_cores
 
@@ -83,7 +83,7 @@ def write_probe(times: Mapping[int, CoreTimes]) -> None:
 
 
 def record_path() -> Path:
-    """Return the file of what cores reach: ``cores.json`` in `tvm_sphinx.home.data_home`."""
+    """Return the file of what cores reach: ``cores.json`` in `data_home`."""
     return data_home() / "cores.json"
 
 

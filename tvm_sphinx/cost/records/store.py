@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import SphinxError
-from ...home import data_home
+from ...platform.home import data_home
 from .json_lines import append_line, check_is_ours, parse_object, split_lines, to_line
 
 #: Version of the line format. A line of another version is left alone and not used.
