@@ -136,6 +136,13 @@ def test_a_quota_leaves_as_many_cores_as_it_keeps_busy(
     assert _groups(_offered()[1]) == [(0,)]
 
 
+def test_a_quota_leaves_the_fastest_cores(on_machine: Callable[[Describe], Path]) -> None:
+    root = on_machine(machines.phone_board)
+    machines.write(root, "proc/self/cgroup", "0::/")
+    machines.write(root, "sys/fs/cgroup/cpu.max", "250000 100000")
+    assert [kind.cores for kind in _offered()[0]] == [(7,), (4,)]
+
+
 @pytest.mark.parametrize(
     ("files", "quota", "cpuset"),
     [

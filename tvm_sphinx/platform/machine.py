@@ -40,8 +40,13 @@ def usable_cores() -> tuple[int, ...]:
     Under a quota of processor time they are as many as it keeps busy, at least one: threads on more
     of them would be stopped for the rest of each period, all at once.
     """
-    cores, quota = physical_cores(), read_limits().quota
-    return cores if quota is None else cores[: max(1, math.floor(quota))]
+    return physical_cores()[: quota_cores()]
+
+
+def quota_cores() -> int | None:
+    """Return how many cores a quota of processor time keeps busy, at least one; None without a quota."""
+    quota = read_limits().quota
+    return None if quota is None else max(1, math.floor(quota))
 
 
 def physical_cores() -> tuple[int, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .machine import cache_bytes, usable_cores
+from .machine import cache_bytes, physical_cores, quota_cores
 from .sysfs import read_int, read_list, read_text, system_path
 
 # The lists of an Intel processor's unlike cores, the fastest first.
@@ -69,9 +69,14 @@ class Core:
 
 
 def read_cores() -> tuple[Core, ...]:
-    """Return the cores that this process may use, see `usable_cores`."""
+    """Return the cores that this process may use, ascending; under a quota the fastest of them.
+
+    They are as many as `usable_cores` returns.
+    """
     makes = {core: make for make in _MAKES for core in read_list(f"sys/devices/{make}/cpus")}
-    return tuple(_read_core(core, makes.get(core, "")) for core in usable_cores())
+    cores = [_read_core(core, makes.get(core, "")) for core in physical_cores()]
+    fastest = sorted(cores, key=lambda core: -core.told_speed)[: quota_cores()]
+    return tuple(sorted(fastest, key=lambda core: core.number))
 
 
 def _read_core(core: int, make: str) -> Core:
