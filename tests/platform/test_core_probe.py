@@ -6,8 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from tvm_sphinx.cli.bench import bench_devices
 from tvm_sphinx.errors import PlatformError
-from tvm_sphinx.platform import core_kinds, detect_platform
+from tvm_sphinx.platform import (
+    Device,
+    Platform,
+    core_kinds,
+    detect_platform,
+    platform_of_targets,
+    read_platform,
+)
 from tvm_sphinx.platform.core_probe import (
     CoreTimes,
     probe_cores,
@@ -15,6 +23,7 @@ from tvm_sphinx.platform.core_probe import (
     record_path,
     write_probe,
 )
+from tvm_sphinx.platform.detect import with_kinds
 from tvm_sphinx.platform.home import HOME_VARIABLE
 from tvm_sphinx.platform.machine import machine_id, usable_cores
 from tvm_sphinx.platform.slow_cores import SLOW_VARIABLE, slow_cores
@@ -51,6 +60,29 @@ def test_a_slowed_core_is_another_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     assert both.core_kinds.count("P") == len(cores) - 1
     assert both.cores[-1] == cores[1]
     assert slow.cost_class != platform.device(f"core{cores[0]}").cost_class
+
+
+def test_kinds_are_found_for_platforms_that_give_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A platform file that names a fast and a slow core does not have to say so."""
+    cores = usable_cores()[:2]
+    if len(cores) < 2:
+        pytest.skip("a kind needs another")
+    monkeypatch.setenv(SLOW_VARIABLE, f"{cores[1]}:20")
+    text = "".join(
+        f'[[device]]\nname = "{name}"\ntarget = "host"\ncores = {list(owned)}\n'
+        for name, owned in (("fast", cores[:1]), ("slow", cores[1:]), ("both", cores))
+    )
+    path = tmp_path / "platform.toml"
+    path.write_text(text + 'core_kinds = ["big", "little"]\n')
+    platform = read_platform(path)
+    assert [d.core_kinds for d in platform.devices] == [("P",), ("E",), ("big", "little")]
+    assert platform.device("slow").core_speeds[0] < 0.25
+    assert [d.core_kinds for d in platform_of_targets(["host", "host"]).devices] == [("P",), ("E",)]
+    assert [d.core_kinds for d in bench_devices(platform, 2)] == [("P", "E")]
+    elsewhere = Device("far", platform.devices[0].target, "cpu:0", (77_777,))
+    assert with_kinds(Platform((elsewhere,))).devices == (elsewhere,)
 
 
 def test_slowed_cores_make_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:

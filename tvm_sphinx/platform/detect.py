@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 from .core_groups import core_groups
 from .core_kinds import CoreKind, find_kinds
@@ -77,12 +78,41 @@ def unlike_cpus() -> Platform:
     machine of one core they take turns.
     """
     cores = usable_cores()
-    return Platform(
-        (
-            Device("native", host_target(), "cpu:0", (cores[0],)),
-            Device("baseline", baseline_target(), "cpu:0", (cores[min(1, len(cores) - 1)],)),
+    return with_kinds(
+        Platform(
+            (
+                Device("native", host_target(), "cpu:0", (cores[0],)),
+                Device("baseline", baseline_target(), "cpu:0", (cores[min(1, len(cores) - 1)],)),
+            )
         )
     )
+
+
+def with_kinds(platform: Platform) -> Platform:
+    """Return a platform with the kinds and speeds of this machine's cores, for devices that give none.
+
+    On a machine of one kind it stays as it is, and so do devices of other machines or of other cores.
+    """
+    cores = read_cores()
+    kinds = find_kinds(cores)
+    if len(kinds) < 2:
+        return platform
+    of_core = {number: kind for kind in kinds for number in kind.cores}
+    kind_of = {thread: of_core[core.number] for core in cores for thread in core.siblings}
+    devices = tuple(
+        replace(
+            device,
+            core_kinds=tuple(kind_of[core].name for core in device.cores),
+            core_speeds=device.core_speeds or tuple(kind_of[core].speed for core in device.cores),
+        )
+        if device.is_cpu
+        and device.rpc_key is None
+        and not device.core_kinds
+        and set(device.cores) <= set(kind_of)
+        else device
+        for device in platform.devices
+    )
+    return replace(platform, devices=devices)
 
 
 def platform_of_targets(targets: Sequence[str]) -> Platform:
@@ -102,7 +132,7 @@ def platform_of_targets(targets: Sequence[str]) -> Platform:
         own = (cores[num_cpus % len(cores)],) if is_cpu else ()
         num_cpus += is_cpu
         devices.append(Device(f"device{number}", target, default_runtime(target), own))
-    return Platform(tuple(devices))
+    return with_kinds(Platform(tuple(devices)))
 
 
 def resolve_target(value: object, where: str = "target") -> str:
