@@ -27,6 +27,15 @@ _DEVICE_KEYS = (
     "cache_bytes",
     "core_kinds",
     "core_speeds",
+    "card",
+)
+_OPTIONAL_KEYS = (
+    "memory_bytes",
+    "peak_gflop_per_s",
+    "peak_gb_per_s",
+    "rpc_key",
+    "cache_bytes",
+    "card",
 )
 _LINK_KEYS = ("src", "dst", "latency_ns", "bandwidth_bytes_per_s")
 
@@ -156,7 +165,7 @@ class Platform:
             entry["runtime"] = device.runtime
             if device.cores:
                 entry["cores"] = list(device.cores)
-            for key in ("memory_bytes", "peak_gflop_per_s", "peak_gb_per_s", "rpc_key", "cache_bytes"):
+            for key in _OPTIONAL_KEYS:
                 if getattr(device, key) is not None:
                     entry[key] = getattr(device, key)
             for key in ("core_kinds", "core_speeds"):
@@ -216,6 +225,7 @@ def _device_from_json(entry: Mapping[str, Any], source: str) -> Device:
         cache_bytes=_ints(entry, "cache_bytes") if "cache_bytes" in entry else None,
         core_kinds=_list(entry, "core_kinds", (str,), "names"),
         core_speeds=_list(entry, "core_speeds", (int, float), "numbers"),
+        card=entry.get("card"),
     )
 
 

@@ -84,8 +84,8 @@ def load(folder: Path | None = None) -> Any:
     driver = ctypes.CDLL(str(folder / "libcuda.so.1"), mode=ctypes.RTLD_GLOBAL)
     ctypes.CDLL(str(folder / "libcudart.so.13"), mode=ctypes.RTLD_GLOBAL)
     driver.fake_cuda_report.restype = ctypes.c_char_p
-    for count in (driver.fake_cuda_launches, driver.fake_cuda_graph_launches, driver.fake_cuda_copies):
-        count.restype = ctypes.c_uint64
+    for count in ("launches", "graph_launches", "copies", "pinned_bytes"):
+        getattr(driver, f"fake_cuda_{count}").restype = ctypes.c_uint64
     return driver
 
 
