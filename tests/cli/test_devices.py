@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tvm_sphinx.cli import main
-from tvm_sphinx.cli.devices import platform_toml
 from tvm_sphinx.platform import Device, Link, Platform, detect_platform, load_platform, read_platform
+from tvm_sphinx.platform.platform_text import platform_text
 
 
 def test_the_machine_at_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,7 +45,7 @@ def test_a_file_keeps_all_that_a_platform_says(tmp_path: Path) -> None:
     )
     platform = Platform(devices, "a", (Link("a", "b", 9000, 12e9),))
     path = tmp_path / "platform.toml"
-    path.write_text(platform_toml(platform))
+    path.write_text(platform_text(platform))
     assert load_platform(path).to_json() == platform.to_json()
 
 

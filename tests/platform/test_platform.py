@@ -20,9 +20,10 @@ from tvm_sphinx.platform import (
     platform_of_targets,
     read_platform,
     remote_platform,
+    sysfs,
     unlike_cpus,
 )
-from tvm_sphinx.platform.machine import core_groups, group_name, usable_cores
+from tvm_sphinx.platform.machine import group_name, usable_cores
 from tvm_sphinx.platform.target_text import parse_target
 from tvm_sphinx.platform.targets import check_targets
 
@@ -110,57 +111,45 @@ def test_detect_offers_each_core_and_all_together() -> None:
     platform.check_machine()
 
 
-def test_groups_come_from_caches_and_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four cores: two last-level caches, one node; each group is offered once."""
-    for core in range(4):
-        cache = tmp_path / f"cpu{core}/cache/index3"
-        cache.mkdir(parents=True)
-        (cache / "shared_cpu_list").write_text("0-1\n" if core < 2 else "2-3\n")
-        node = tmp_path / f"cpu{core}/node0"
-        node.mkdir()
-        (node / "cpulist").write_text("0-3\n")
-    monkeypatch.setattr(machine, "_SYSFS_CPU", tmp_path)
-    assert core_groups((0, 1, 2, 3)) == ((0,), (1,), (2,), (3,), (0, 1), (2, 3), (0, 1, 2, 3))
-
-
-def test_clusters_come_from_capacities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An Arm system of two small and two large cores."""
-    for core in range(4):
-        (tmp_path / f"cpu{core}").mkdir()
-        (tmp_path / f"cpu{core}/cpu_capacity").write_text("446\n" if core < 2 else "1024\n")
-    monkeypatch.setattr(machine, "_SYSFS_CPU", tmp_path)
-    assert core_groups((0, 1, 2, 3))[4:] == ((0, 1), (2, 3), (0, 1, 2, 3))
-    assert core_groups((1, 2, 3))[3:] == ((2, 3), (1, 2, 3))
-
-
-def test_clusters_come_from_lists_of_a_make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An x86 system of cores of two makes, over two nodes."""
-    for make, members in {"cpu_core": "0-1", "cpu_atom": "2-5"}.items():
-        (tmp_path / make).mkdir()
-        (tmp_path / make / "cpus").write_text(members + "\n")
-    for core in range(6):
-        node = tmp_path / f"system/cpu/cpu{core}/node{core // 3}"
-        node.mkdir(parents=True)
-        (node / "cpulist").write_text("0-2\n" if core < 3 else "3-5\n")
-    monkeypatch.setattr(machine, "_SYSFS_CPU", tmp_path / "system/cpu")
-    groups = core_groups(tuple(range(6)))
-    assert groups[6:] == ((0, 1), (0, 1, 2), (3, 4, 5), (2, 3, 4, 5), (0, 1, 2, 3, 4, 5))
-
-
 def test_one_logical_processor_for_each_physical_core(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for core, siblings in {0: "0,2", 1: "1,3", 2: "0,2", 3: "1,3"}.items():
-        topology = tmp_path / f"cpu{core}/topology"
+        topology = tmp_path / f"sys/devices/system/cpu/cpu{core}/topology"
         topology.mkdir(parents=True)
         (topology / "thread_siblings_list").write_text(siblings + "\n")
-    monkeypatch.setattr(machine, "_SYSFS_CPU", tmp_path)
     monkeypatch.setattr(machine, "allowed_cores", lambda: (0, 1, 2, 3))
+    monkeypatch.setattr(sysfs, "ROOT", tmp_path)
     assert usable_cores() == (0, 1)
 
 
+def test_kinds_of_cores_are_part_of_the_cost_class_and_of_a_platform_file(tmp_path: Path) -> None:
+    text = GOOD.replace("cores = [0]", 'cores = [4, 5, 0]\ncore_kinds = ["E", "P", "E"]', 1)
+    platform = _read(tmp_path, text.replace("memory_bytes", "core_speeds = [0.5]\nmemory_bytes"))
+    assert platform.devices[0].cost_class.place == "1 P + 2 E cores"
+    assert platform.devices[1].cost_class.place == "1 cores"
+    assert platform.devices[1].core_speeds == (0.5,)
+    assert Platform.from_json(json.loads(json.dumps(platform.to_json()))) == platform
+
+
 @pytest.mark.parametrize(
-    ("cores", "name"), [((3,), "core3"), ((0, 1, 2), "cores0-2"), ((0, 2), "cores0,2")]
+    ("given", "message"),
+    [
+        ('core_kinds = ["P", "E"]', "core_kinds of device 'big' for each of its 1 cores"),
+        ("core_kinds = [1]", "core_kinds of device 'big' as a list of names"),
+        ('core_kinds = ["1 P"]', "names such as 'P' and 'E'; got '1 P'"),
+        ("core_speeds = [0.0]", r"core_speeds of device 'big' from 0.001 to 1000; got 0.0"),
+        ('core_speeds = ["fast"]', "core_speeds of device 'big' as a list of numbers"),
+    ],
+)
+def test_bad_kinds_of_cores(tmp_path: Path, given: str, message: str) -> None:
+    with pytest.raises(PlatformError, match=message):
+        _read(tmp_path, GOOD.replace("cores = [0]", f"cores = [0]\n{given}", 1))
+
+
+@pytest.mark.parametrize(
+    ("cores", "name"),
+    [((3,), "core3"), ((0, 1, 2), "cores0-2"), ((0, 2), "cores0,2"), ((7, 4, 5, 0), "cores0,4-5,7")],
 )
 def test_group_names(cores: tuple[int, ...], name: str) -> None:
     assert group_name(cores) == name

@@ -29,6 +29,7 @@ typedef struct {
     lanes_program program;
     int32_t cores[MOST_WORKERS], team_sizes[MOST_TEAMS], counts[MOST_WORKERS];
     int32_t members[MOST_TEAMS][MOST_WORKERS], *teams[MOST_TEAMS];
+    int32_t each_speed[MOST_TEAMS][MOST_WORKERS], *speeds[MOST_TEAMS];
     lanes_entry entries[MOST_WORKERS][MOST_STEPS], *lists[MOST_WORKERS];
     lanes_wait waits[MOST_STEPS][2 * MOST_WORKERS];
     int32_t team_of[MOST_STEPS], leader[MOST_STEPS], place[MOST_STEPS];
@@ -93,9 +94,12 @@ static scene *make_scene(uint64_t seed) {
     for (int32_t i = 0; i < program->num_teams; i++) {
         int32_t first = (int32_t)draw((uint32_t)program->num_workers);
         self->team_sizes[i] = 2 + (int32_t)draw((uint32_t)program->num_workers - 1);
-        for (int32_t k = 0; k < self->team_sizes[i]; k++)
+        for (int32_t k = 0; k < self->team_sizes[i]; k++) {
             self->members[i][k] = (first + k) % program->num_workers;
+            self->each_speed[i][k] = draw(3) ? 100 * (1 + (int32_t)draw(10)) : LANES_MOST_SPEED;
+        }
         self->teams[i] = self->members[i];
+        self->speeds[i] = self->each_speed[i];
     }
     for (int32_t step = 0; step < program->num_steps; step++) {
         self->num_sources[step] = step ? (int32_t)draw(3) : 0;
@@ -111,6 +115,7 @@ static scene *make_scene(uint64_t seed) {
     program->cores = self->cores;
     program->team_sizes = self->team_sizes;
     program->teams = self->teams;
+    program->speeds = self->speeds;
     program->num_entries = self->counts;
     program->entries = self->lists;
     self->failing_step = self->failing_part = -1;
@@ -177,6 +182,8 @@ static void start(scene *self) {
     lanes_hooks hooks = {
         .user = self, .run_step = run_step, .on_error = on_error, .poll = poll_stop};
     CHECK(lanes_alloc(&self->program, &hooks, &self->lanes) == LANES_OK);
+    if (draw(4) == 0)
+        lanes_set_slowdown(self->lanes, (int32_t)draw((uint32_t)self->program.num_workers), 2500);
 }
 
 static void end(scene *self) {
@@ -254,6 +261,8 @@ static scene *make_team_of_two(void) {
     self->members[0][0] = 0;
     self->members[0][1] = 1;
     self->teams[0] = self->members[0];
+    self->each_speed[0][0] = self->each_speed[0][1] = 1000;
+    self->speeds[0] = self->each_speed[0];
     self->num_sources[0] = 0;
     place_step(self, 0, 0, 0);
     return self;
@@ -296,6 +305,59 @@ static void test_many_parts(void) {
     lanes_hooks hooks = {.user = self, .run_step = run_many_parts, .on_error = on_error};
     CHECK(lanes_alloc(&self->program, &hooks, &self->lanes) == LANES_OK);
     CHECK(lanes_run(self->lanes, &(lanes_run_options){0}) == LANES_OK);
+    end(self);
+}
+
+typedef struct {
+    int64_t begin_ns, ran[MOST_PARTS]; /* number of parts, as each part sees it */
+} dealt;
+
+static int note_part(int id, lanes_group *group, void *argument) {
+    dealt *self = argument;
+    self->ran[id] += group->num_task;
+    return 0;
+}
+
+static int run_dealt(void *user, int32_t step) {
+    dealt *self = user;
+    (void)step;
+    memset(self, 0, sizeof *self);
+    self->begin_ns = lanes_now_ns();
+    return lanes_parallel_launch(note_part, self, 0);
+}
+
+/* A loop has as many parts as can be dealt out in the members' proportion; each runs once, however
+ * fast the members really are. */
+static void test_dealing(void) {
+    static const int32_t speeds[][3] = {
+        {1000, 1000, 16}, {1000, 400, 21}, {500, 1000, 18}, {LANES_MOST_SPEED, 1, 16}};
+    for (int i = 0; i < 8; i++) {
+        scene *self = make_team_of_two();
+        dealt found;
+        memcpy(self->each_speed[0], speeds[i / 2], 2 * sizeof **speeds);
+        lanes_hooks hooks = {.user = &found, .run_step = run_dealt, .on_error = on_error};
+        CHECK(lanes_alloc(&self->program, &hooks, &self->lanes) == LANES_OK);
+        lanes_set_slowdown(self->lanes, i % 2, 20000);
+        for (int k = 0; k < 20; k++) {
+            CHECK(lanes_run(self->lanes, &(lanes_run_options){0}) == LANES_OK);
+            for (int id = 0; id < MOST_PARTS; id++)
+                CHECK(found.ran[id] == (id < speeds[i / 2][2] ? speeds[i / 2][2] : 0));
+        }
+        end(self);
+    }
+}
+
+/* What a slowed worker runs takes so many times as long, in loops of its team and outside. */
+static void test_slowdown(void) {
+    scene *self = make_team_of_two();
+    dealt found;
+    lanes_hooks hooks = {.user = &found, .run_step = run_dealt, .on_error = on_error};
+    CHECK(lanes_alloc(&self->program, &hooks, &self->lanes) == LANES_OK);
+    lanes_set_slowdown(self->lanes, 0, 1000000);
+    int64_t stamps[2];
+    CHECK(lanes_run(self->lanes, &(lanes_run_options){.stamps = stamps}) == LANES_OK);
+    CHECK(stamps[0] <= found.begin_ns &&
+          stamps[1] - stamps[0] > 1000 * (found.begin_ns - stamps[0]));
     end(self);
 }
 
@@ -392,6 +454,13 @@ static void test_bad_programs(void) {
         CHECK(lanes_alloc(&self->program, &hooks, &made) == LANES_BAD_PROGRAM && made == NULL);
         free(self);
     }
+    static const int32_t bad_speeds[] = {0, -1, LANES_MOST_SPEED + 1};
+    for (int i = 0; i < 3; i++) {
+        scene *self = make_team_of_two();
+        self->each_speed[0][1] = bad_speeds[i];
+        CHECK(lanes_alloc(&self->program, &hooks, &made) == LANES_BAD_PROGRAM && made == NULL);
+        free(self);
+    }
 }
 
 int main(int argc, char **argv) {
@@ -401,6 +470,8 @@ int main(int argc, char **argv) {
     test_errors(12 * scale);
     test_failing_part();
     test_many_parts();
+    test_dealing();
+    test_slowdown();
     test_stop();
     test_callers_take_turns();
     test_trace();

@@ -31,6 +31,7 @@ COMMANDS = {
     "search": "schedule a problem file",
     "check": "check a schedule against its problem",
     "records": "list, merge, prune or export measured times",
+    "devices": "show the cores and GPUs of this machine, and write its platform file",
     "versions": "print what a report of a fault needs: versions, machine, devices",
 }
 # Commands that work with TVM, and with torch only for a torch program.

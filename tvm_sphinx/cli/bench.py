@@ -95,5 +95,12 @@ def bench_devices(platform: Platform, cores: int | None) -> list[Device]:
         if not 1 <= cores <= len(present):
             raise PlatformError(f"Expected --cores from 1 to {len(present)}; got {cores}.")
         taken = present[:cores]
-        cpus = [replace(device, name=group_name(taken), cores=taken) for device in cpus]
+        bare = [replace(device, core_kinds=(), core_speeds=(), cores=taken) for device in cpus]
+        cpus = [replace(device, name=group_name(taken)) for device in _with_kinds(bare)]
     return one_of_each_class(cpus)
+
+
+def _with_kinds(devices: list[Device]) -> tuple[Device, ...]:
+    from ..platform.detect import with_kinds
+
+    return with_kinds(Platform(tuple(devices))).devices

@@ -1,12 +1,18 @@
-"""``tvm-sphinx devices``: the devices of a platform, and a file of them to begin one's own with."""
+"""``tvm-sphinx devices``: what this machine can run a model on, and how fast that is."""
 
 from __future__ import annotations
 
 import argparse
-import json
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..platform import NAMED_PLATFORMS
+from ..platform.core_kinds import CoreKind, find_kinds
+from ..platform.limits import read_limits
+from ..platform.machine import allowed_cores, list_text, machine_id
+from ..platform.platform_text import platform_text
+from ..platform.slow_cores import slow_cores
+from ..platform.topology import Core, read_cores
 from ..report.files import check_writable, write_text
 from ..report.text import format_bytes, format_table
 from .output import add_json_argument, print_json
@@ -23,14 +29,16 @@ def add_parser(subparsers: Any, help_line: str) -> None:
         help=help_line,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description=(
-            "Print the devices that tasks can be placed on. Devices that share cores exclude each\n"
-            "other in time, so that one kernel per core and all cores on one kernel compete."
+            "Print the kinds of core of this machine, what each reaches, and the groups of cores and\n"
+            "the GPUs that a model is scheduled over. What cores reach is measured once, in some\n"
+            "tenths of a second, and kept. Of another --platform, or of targets, print its devices."
         ),
         epilog=(
             "examples:\n"
             "  tvm-sphinx devices\n"
-            "  tvm-sphinx devices --platform unlike-cpus --json\n"
-            "  tvm-sphinx devices -o platform.toml        a file to change, for compile --platform"
+            "  tvm-sphinx devices -o platform.toml     edit it, then: compile --platform platform.toml\n"
+            "  tvm-sphinx devices --probe --json > devices.json\n"
+            "  tvm-sphinx devices --platform unlike-cpus"
         ),
     )
     place = parser.add_mutually_exclusive_group()
@@ -41,7 +49,10 @@ def add_parser(subparsers: Any, help_line: str) -> None:
     )
     place.add_argument("--target", action="append", help="a TVM target, as for compile; repeat it")
     add_target_options(parser)
-    parser.add_argument("-o", "--output", metavar="OUT.toml", help="write them as a platform file")
+    parser.add_argument("-o", "--output", metavar="FILE.toml", help="write the platform file")
+    parser.add_argument(
+        "--probe", action="store_true", help="measure the cores anew, although they are on record"
+    )
     add_json_argument(parser)
     parser.set_defaults(run=run)
 
@@ -51,16 +62,105 @@ def run(args: argparse.Namespace) -> int:
     check_writable(args.output)
     from .compile import chosen_platform
 
+    of_machine = args.platform == "detect" and not args.target
+    cores = read_cores()
+    kinds = find_kinds(cores, again=args.probe) if of_machine else ()
     platform = chosen_platform(args)
     if args.output:
-        write_text(args.output, platform_toml(platform))
+        write_text(args.output, platform_text(platform))
     if args.json:
-        print_json(platform.to_json())
+        print_json(collect(cores, kinds, platform) if of_machine else platform.to_json())
         return 0
-    print(format_devices(platform))
+    lines = _lines(collect(cores, kinds, platform)) if of_machine else [format_devices(platform)]
+    print("\n".join(lines))
     if args.output:
-        print(f"wrote                {args.output}")
+        print(f"\nwrote {args.output}")
     return 0
+
+
+def collect(cores: Sequence[Core], kinds: Sequence[CoreKind], platform: Platform) -> dict[str, Any]:
+    """Return what is told of a machine, JSON-serialisable."""
+    limits = read_limits()
+    by_number = {core.number: core for core in cores}
+    return {
+        "machine": machine_id(),
+        "allowed": list(allowed_cores()),
+        "quota": limits.quota,
+        "cpuset": limits.cpuset,
+        "slowed": {str(core): factor for core, factor in slow_cores().items()},
+        "kinds": [_kind(kind, by_number[kind.cores[0]]) for kind in kinds],
+        "sockets": len({core.socket for core in cores}),
+        "nodes": len({core.node for core in cores}),
+        "cache_domains": len({core.domain for core in cores}),
+        "devices": [
+            {
+                "name": device.name,
+                "runtime": device.runtime,
+                "class": device.cost_class.place,
+                "cores": list(device.cores),
+                "speeds": list(device.core_speeds),
+            }
+            for device in platform.devices
+        ],
+    }
+
+
+def _kind(kind: CoreKind, core: Core) -> dict[str, Any]:
+    return {
+        "name": kind.name,
+        "cores": list(kind.cores),
+        "speed": kind.speed,
+        "memory_speed": kind.memory_speed,
+        "cache_bytes": list(core.cache_bytes),
+        "max_mhz": core.max_mhz,
+        "capacity": core.capacity,
+        "make": core.make,
+        "threads": len(core.siblings),
+    }
+
+
+def _lines(told: dict[str, Any]) -> Iterator[str]:
+    yield f"machine   {told['machine']}"
+    allowed = list_text(told["allowed"])
+    yield f"allowed   processors {allowed}"
+    if told["cpuset"] is not None:
+        yield f"cpuset    processors {list_text(told['cpuset'])}"
+    if told["quota"] is not None:
+        yield f"quota     the time of {told['quota']:g} processors: no more cores than that are used"
+    yield (
+        f"layout    {told['sockets']} socket(s), {told['nodes']} NUMA node(s), "
+        f"{told['cache_domains']} last-level cache(s)\n"
+    )
+    rows = [("kind", "cores", "computes", "reads memory", "caches", "rated", "told as")]
+    for kind in told["kinds"]:
+        rated = f"{kind['max_mhz'] / 1000:.2f} GHz" if kind["max_mhz"] else "-"
+        rows.append(
+            (
+                kind["name"] or "all equal",
+                list_text(kind["cores"]),
+                f"{kind['speed']:.2f}",
+                f"{kind['memory_speed']:.2f}",
+                " / ".join(map(format_bytes, kind["cache_bytes"])),
+                rated,
+                kind["make"] or (f"capacity {kind['capacity']}" if kind["capacity"] else "-"),
+            )
+        )
+    yield format_table(rows)
+    yield ""
+    by_class: dict[str, list[str]] = {}
+    for device in told["devices"]:
+        by_class.setdefault(device["class"], []).append(device["name"])
+    yield format_table(
+        [
+            ("devices of", "number", "names"),
+            *((place, str(len(names)), _shortened(names)) for place, names in by_class.items()),
+        ]
+    )
+
+
+def _shortened(names: Sequence[str]) -> str:
+    shown = list(names) if len(names) <= 6 else [*names[:4], "...", names[-1]]
+    return ", ".join(shown)
 
 
 def format_devices(platform: Platform) -> str:
@@ -88,22 +188,3 @@ def format_devices(platform: Platform) -> str:
 def _share(one: Device, other: Device) -> bool:
     same_machine = one.rpc_key == other.rpc_key
     return one is not other and same_machine and bool(set(one.cores) & set(other.cores))
-
-
-def platform_toml(platform: Platform) -> str:
-    """Return a platform as the text of a file that `tvm_sphinx.platform.read_platform` reads."""
-    content = platform.to_json()
-    lines = [f"host = {_toml(content['host'])}"]
-    for table in ("device", "link"):
-        for entry in content[table]:
-            lines += ["", f"[[{table}]]", *(f"{key} = {_toml(value)}" for key, value in entry.items())]
-    return "\n".join(lines) + "\n"
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, dict):
-        pairs = (f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items())
-        return f"{{ {', '.join(pairs)} }}"
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_toml, value))}]"
-    return json.dumps(value)  # strings, numbers, true and false are alike in both

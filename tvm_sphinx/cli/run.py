@@ -5,18 +5,22 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..errors import SphinxError
+from ..errors import SphinxError, UnsupportedError
 from ..interrupt import raise_if_interrupted
 from ..report.files import check_writable, write_text
 from .output import add_json_argument, print_json
 
 if TYPE_CHECKING:
     from ..program.compiled import CompiledModel
+    from ..runtime.trace import Trace
 
 _FILL_MODES = ("random", "zeros", "ones")
+# Runs of a program that seems to part ways with its prediction.
+_MOST_TRACES = 5
 
 
 def add_parser(subparsers: Any, help_line: str) -> None:
@@ -25,7 +29,10 @@ def add_parser(subparsers: Any, help_line: str) -> None:
         "run",
         help=help_line,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Run a program that 'tvm-sphinx compile -o' wrote.",
+        description=(
+            "Run a program that 'tvm-sphinx compile -o' wrote. A warning tells if it takes much longer\n"
+            "or shorter than predicted, and which device is late."
+        ),
         epilog=(
             "examples:\n"
             "  tvm-sphinx run model.sphinx --print-time\n"
@@ -81,6 +88,9 @@ def run(args: argparse.Namespace) -> int:
         told["difference"] = {"absolute": absolute, "relative": relative, "from": device}
     if args.print_time:
         told["seconds"] = _times(compiled, inputs, args.repeat, args.number)
+    if warning := _warning(compiled, inputs):
+        warnings.warn(warning, stacklevel=1)
+        told["warning"] = warning
     if args.trace:
         _, trace = compiled.run_traced(inputs)
         write_text(args.trace, trace.to_chrome())
@@ -129,6 +139,23 @@ def _times(
                 call(inputs)
             samples[name].append((time.perf_counter() - begin) / number)
     return samples
+
+
+def _warning(compiled: CompiledModel, inputs: dict[str, Any]) -> str:
+    """Return how a run parts ways with its prediction, "" if it does not, or nothing tells its times.
+
+    A run that does is repeated: the shortest counts.
+    """
+    from ..report.lateness import describe_lateness, fastest, parts_ways
+
+    traces: list[Trace] = []
+    while len(traces) < _MOST_TRACES and (not traces or parts_ways(fastest(traces))):
+        try:
+            traces.append(compiled.run_traced(inputs)[1])
+        except UnsupportedError:
+            return ""
+    trace = fastest(traces)
+    return describe_lateness(trace) if parts_ways(trace) else ""
 
 
 def _lines(told: dict[str, Any], repeat: int, number: int) -> Iterator[str]:

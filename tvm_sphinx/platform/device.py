@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,8 @@ class CostClass:
     target
         TVM target as canonical JSON.
     place
-        What of the machine it is: ``"2 cores"`` of a CPU, else the runtime device, ``"cuda:0"``.
+        What of the machine it is: ``"2 cores"`` of a CPU, ``"1 P + 1 E cores"`` where these are of
+        unlike kinds, else the runtime device, ``"cuda:0"``.
     cores
         How many cores; 0 if it is no CPU.
     rpc_key
@@ -69,6 +71,12 @@ class Device:
     cache_bytes
         Sizes of a core's first, second and third level data caches, for predicting times; None is what
         the operating system tells of a core of this machine, and unknown for one of another machine.
+    core_kinds
+        Of each core its kind, such as ``"P"``, on a machine whose cores are not equally fast. Devices
+        whose cores are of the same kinds cost the same.
+    core_speeds
+        What each core computes in comparison with the others; parallel loops are shared out in
+        proportion. None are given where all are equal.
     """
 
     name: str
@@ -80,6 +88,8 @@ class Device:
     peak_gb_per_s: float | None = None
     rpc_key: str | None = None
     cache_bytes: tuple[int, ...] | None = None
+    core_kinds: tuple[str, ...] = ()
+    core_speeds: tuple[float, ...] = ()
     card: str | None = None
 
     def __post_init__(self) -> None:
@@ -102,6 +112,7 @@ class Device:
             value = getattr(self, key)
             if value is not None and not 0 < value < float("inf"):
                 raise PlatformError(f"Expected {key} > 0 for {where}; got {value}.")
+        self._check_cores(where)
         if self.rpc_key is not None and (not self.rpc_key or not isinstance(self.rpc_key, str)):
             raise PlatformError(f"Expected rpc_key of {where} as a name; got {self.rpc_key!r}.")
         if self.card is not None and (not self.card or not isinstance(self.card, str) or self.is_cpu):
@@ -113,6 +124,22 @@ class Device:
                 f"Expected cache_bytes of {where} as three sizes > 0, those of the first, second and "
                 f"third level; got {self.cache_bytes}."
             )
+
+    def _check_cores(self, where: str) -> None:
+        for key in ("core_kinds", "core_speeds"):
+            values = getattr(self, key)
+            if values and len(values) != len(self.cores):
+                raise PlatformError(
+                    f"Expected {key} of {where} for each of its {len(self.cores)} cores; got {values}."
+                )
+        for kind in self.core_kinds:
+            if not isinstance(kind, str) or not re.fullmatch(r"[A-Za-z][\w-]*", kind):
+                raise PlatformError(
+                    f"Expected core_kinds of {where} as names such as 'P' and 'E'; got {kind!r}."
+                )
+        for speed in self.core_speeds:
+            if not 0.001 <= speed <= 1000:
+                raise PlatformError(f"Expected core_speeds of {where} from 0.001 to 1000; got {speed}.")
 
     def __repr__(self) -> str:
         found = re.search(r'"mcpu": ?"([^"]*)"|"arch": ?"([^"]*)"', self.target)
@@ -140,8 +167,17 @@ class Device:
     @property
     def cost_class(self) -> CostClass:
         """What it has in common with devices that run a kernel equally fast."""
-        place = f"{len(self.cores)} cores" if self.is_cpu else self.runtime
+        place = f"{_count_cores(self)} cores" if self.is_cpu else self.runtime
         return CostClass(self.target, place, len(self.cores), self.rpc_key)
+
+
+def _count_cores(device: Device) -> str:
+    """Return how many cores of which kinds a device has, such as ``"6 P + 8 E"``."""
+    if not device.core_kinds:
+        return str(len(device.cores))
+    counts = Counter(device.core_kinds)
+    names = sorted(counts, key=lambda kind: (kind != "P", kind))
+    return " + ".join(f"{counts[kind]} {kind}" for kind in names)
 
 
 def one_of_each_class(devices: Iterable[Device]) -> list[Device]:

@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import PlatformError, known_choices
 from .device import Device as Device
 from .device import Link as Link
-from .machine import allowed_cores
+from .machine import allowed_cores, why_not_allowed
 from .target_text import default_runtime, parse_target
 
 #: Platforms that `tvm_sphinx.platform.load_platform` makes for the machine at hand.
@@ -25,6 +25,8 @@ _DEVICE_KEYS = (
     "peak_gb_per_s",
     "rpc_key",
     "cache_bytes",
+    "core_kinds",
+    "core_speeds",
     "card",
 )
 _OPTIONAL_KEYS = (
@@ -138,19 +140,20 @@ class Platform:
         return replace(self, devices=tuple(devices))
 
     def check_machine(self) -> None:
-        """Check that this machine has every core that the platform names, but for remote devices.
+        """Check that this process may use every core that the platform names, but for remote devices.
 
         Raises
         ------
         PlatformError
-            With the first device that claims a core that is not there, and the cores that are.
+            With the first device that claims another core, what leaves it out, and the cores that may be
+            used.
         """
         present = allowed_cores()
         for device in self.devices:
             missing = sorted(set(device.cores) - set(present))
             if missing and device.rpc_key is None:
                 raise PlatformError(
-                    f"Device {device.name!r} claims core {missing[0]}, which this machine lacks; "
+                    f"Device {device.name!r} claims core {missing[0]}, {why_not_allowed(missing[0])}; "
                     f"known: {', '.join(map(str, present))}."
                 )
 
@@ -165,6 +168,9 @@ class Platform:
             for key in _OPTIONAL_KEYS:
                 if getattr(device, key) is not None:
                     entry[key] = getattr(device, key)
+            for key in ("core_kinds", "core_speeds"):
+                if getattr(device, key):
+                    entry[key] = list(getattr(device, key))
             devices.append(entry)
         links = [{key: getattr(link, key) for key in _LINK_KEYS} for link in self.links]
         return {"host": self.host, "device": devices, "link": links}
@@ -217,15 +223,21 @@ def _device_from_json(entry: Mapping[str, Any], source: str) -> Device:
         **limits,
         rpc_key=entry.get("rpc_key"),
         cache_bytes=_ints(entry, "cache_bytes") if "cache_bytes" in entry else None,
+        core_kinds=_list(entry, "core_kinds", (str,), "names"),
+        core_speeds=_list(entry, "core_speeds", (int, float), "numbers"),
         card=entry.get("card"),
     )
 
 
 def _ints(entry: Mapping[str, Any], key: str) -> tuple[int, ...]:
+    return _list(entry, key, (int,), "ints")
+
+
+def _list(entry: Mapping[str, Any], key: str, types: tuple[type, ...], what: str) -> tuple[Any, ...]:
     values = entry.get(key, ())
-    if not isinstance(values, (list, tuple)) or not all(type(value) is int for value in values):
+    if not isinstance(values, (list, tuple)) or not all(type(value) in types for value in values):
         raise PlatformError(
-            f"Expected {key} of device {entry['name']!r} as a list of ints; got {values!r}."
+            f"Expected {key} of device {entry['name']!r} as a list of {what}; got {values!r}."
         )
     return tuple(values)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PlatformError
-from .detect import detect_platform, platform_of_targets, resolve_target, unlike_cpus
+from .detect import detect_platform, platform_of_targets, resolve_target, unlike_cpus, with_kinds
 from .platform import NAMED_PLATFORMS, Platform
 
 _MAKERS = dict(zip(NAMED_PLATFORMS, (detect_platform, unlike_cpus), strict=True))
@@ -31,6 +31,8 @@ def load_platform(platform: Platform | str | Path = "detect") -> Platform:
 def read_platform(path: str | Path) -> Platform:
     """Read a platform from a TOML file, whose form is that of `Platform.to_json`.
 
+    Devices of this machine that give no kinds of core get those that are found (`with_kinds`).
+
     Raises
     ------
     PlatformError
@@ -47,7 +49,7 @@ def read_platform(path: str | Path) -> Platform:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PlatformError(f"Platform file {str(path)!r} is not valid TOML: {error}.") from error
-    return Platform.from_json(_with_targets(content), repr(str(path)))
+    return with_kinds(Platform.from_json(_with_targets(content), repr(str(path))))
 
 
 def remote_platform(

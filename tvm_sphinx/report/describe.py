@@ -8,6 +8,7 @@ from .placement import PlacementReport
 from .text import format_bytes, format_ns, format_table
 
 _MOST_NAMED = 8  # kernels that the report names in a line
+_MOST_IDLE = 8  # devices, from which on those that run nothing are only counted
 _MOST_ORIGINS = 3  # operators of the source that it names for a task
 
 
@@ -32,7 +33,10 @@ def format_summary(report: PlacementReport) -> str:
 def format_report(report: PlacementReport, *, verbose: bool = False) -> str:
     """Return the report as text; ``verbose`` adds a line for each task."""
     rows = [("device", "tasks", "busy", "of makespan", "copies in", "bytes", "hand-overs in")]
-    for row in report.devices:
+    shown = report.devices
+    if len(shown) > _MOST_IDLE:
+        shown = tuple(row for row in report.devices if row.tasks)
+    for row in shown:
         share = row.busy_ns / report.makespan_ns if report.makespan_ns else 0.0
         rows.append(
             (
@@ -45,7 +49,10 @@ def format_report(report: PlacementReport, *, verbose: bool = False) -> str:
                 str(row.handovers),
             )
         )
-    lines = [format_table(rows), ""]
+    lines = [format_table(rows)]
+    if idle := len(report.devices) - len(shown):
+        lines.append(f"{idle} other devices run nothing")
+    lines.append("")
     gap = report.makespan_ns / report.lower_bound_ns - 1 if report.lower_bound_ns else 0.0
     proof = ", proven optimal" if report.lower_bound_ns == report.makespan_ns > 0 else ""
     speedup = report.best_single_device_ns / report.makespan_ns if report.makespan_ns else 1.0

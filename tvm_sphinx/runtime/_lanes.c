@@ -22,6 +22,7 @@ enum opcode {
     OP_SET_DELAYS = 3, /* seed, longest delay in ns */
     OP_SET_SPIN = 4,   /* spin for another lane, spin for the next run, in ns */
     OP_TIME_GPUS = 5,  /* durations int64 (segments of feeders), slot tensors... */
+    OP_SLOW_DOWN = 6,  /* worker, how many times as long it takes in permille */
 };
 
 /* AffinityMode kSpecifyOneCorePerThread of TVM's thread pool. */
@@ -237,6 +238,14 @@ static int run_measured(executor *self, int64_t opcode, const TVMFFIAny *args, i
     return status;
 }
 
+static int slow_down(executor *self, int64_t worker, int64_t permille) {
+    if (worker < 0 || worker >= self->words.program.num_workers || permille < 1000 ||
+        permille > 1000000)
+        return raise_error("ValueError", "expected a worker, and 1000 to 1000000 permille");
+    lanes_set_slowdown(self->lanes, (int32_t)worker, permille);
+    return 0;
+}
+
 static int call_executor(void *handle, const TVMFFIAny *args, int32_t num_args, TVMFFIAny *result) {
     executor *self = handle;
     (void)result;
@@ -253,6 +262,7 @@ static int call_executor(void *handle, const TVMFFIAny *args, int32_t num_args, 
         return run_measured(self, args[0].v_int64, args, num_args);
     case OP_SET_DELAYS:
     case OP_SET_SPIN:
+    case OP_SLOW_DOWN:
         break;
     default:
         return raise_error("ValueError", "unknown opcode");
@@ -261,6 +271,8 @@ static int call_executor(void *handle, const TVMFFIAny *args, int32_t num_args, 
         return raise_error("TypeError", "expected two numbers");
     if (args[0].v_int64 == OP_SET_DELAYS)
         lanes_set_delays(self->lanes, (uint64_t)args[1].v_int64, args[2].v_int64);
+    else if (args[0].v_int64 == OP_SLOW_DOWN)
+        return slow_down(self, args[1].v_int64, args[2].v_int64);
     else
         lanes_set_spin(self->lanes, args[1].v_int64, args[2].v_int64);
     return 0;

@@ -18,6 +18,7 @@ import numpy as np
 from .._tvm import tvm_ffi
 from ..errors import EnvironmentMismatchError, GpuError
 from ..platform.machine import allowed_cores
+from ..platform.slow_cores import slow_cores
 from .gpu_encode import gpu_arguments
 from .gpu_parts import GpuParts
 from .gpu_plan import Feed, make_feeds
@@ -25,7 +26,9 @@ from .plan import LanePlan
 from .program import HOST, PINNED, TensorView
 from .tensors import aligned_bytes
 
-_VERSION = 2
+_VERSION = 3
+# Speeds of a team's workers are handed over as whole numbers.
+_SPEED_UNIT = 1000
 _NOTHING, _CALL, _COPY, _FEED = 0, 1, 2, 3
 
 
@@ -38,6 +41,7 @@ class Opcode(IntEnum):
     SET_DELAYS = 3
     SET_SPIN = 4
     TIME_GPUS = 5
+    SLOW_DOWN = 6
 
 
 @functools.cache
@@ -131,7 +135,11 @@ def make_lanes(
     core_lists += [tvm_ffi.convert([]) for _ in feeds]
     configure = tvm_ffi.get_global_func("runtime.config_threadpool")
     fixed = (words, arena, weights, configure, len(for_gpus), int(use_graphs))
-    return _library().lanes_create(*fixed, *for_gpus, *core_lists, *functions.values())
+    lanes = _library().lanes_create(*fixed, *for_gpus, *core_lists, *functions.values())
+    for core, factor in slow_cores().items():
+        if core in plan.cores:
+            lanes(int(Opcode.SLOW_DOWN), plan.cores.index(core), round(1000 * factor))
+    return lanes
 
 
 def encode(
@@ -166,8 +174,8 @@ def encode(
     words += [places.num_workers, len(plan.teams), len(places.gpus), len(places.streams)]
     feeder_cores = spare_cores(plan, len(places.gpus))
     words += [core if bind else -1 for core in (*plan.cores, *feeder_cores)]
-    for team in plan.teams:
-        words += [len(team), *team]
+    for team, speeds in zip(plan.teams, plan.team_speeds, strict=True):
+        words += [len(team), *team, len(speeds), *(round(_SPEED_UNIT * speed) for speed in speeds)]
     for entries in plan.entries:
         words.append(len(entries))
         for entry in entries:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from .._tvm import tvm, tvm_ffi
 from ..errors import UnsupportedError
 from ..platform import Platform
+from ..platform.fit import fit_machine
 from ..scheduling.schedule import Schedule
 from .build import build_image
 from .encode import Opcode, make_lanes
@@ -38,7 +40,8 @@ class ConcurrentExecutable:
     image
         What is executed; it is also what `save` writes.
     bind_cores
-        Whether to bind the threads to the cores of their devices.
+        Whether to bind the threads to the cores of their devices. Where these are not allowed, equal
+        ones take their place (`tvm_sphinx.platform.fit`).
     use_graphs
         Whether what a GPU does between two waits for the host is launched as one CUDA graph.
 
@@ -49,7 +52,8 @@ class ConcurrentExecutable:
     UnsupportedError
         If a packed function that the model calls is not registered.
     PlatformError
-        If this machine lacks a core of the platform, or instructions that its kernels use.
+        If this process may use too few cores of the kinds that the platform names, or this machine lacks
+        instructions that its kernels use.
     InvalidScheduleError
         If the schedule is not the one of the program.
     """
@@ -58,7 +62,8 @@ class ConcurrentExecutable:
         if image.schedule is not None:
             check_schedule(image.program, image.schedule)
         if bind_cores:
-            image.platform.check_machine()
+            used = {step.device for step in image.program.steps}
+            image = replace(image, platform=fit_machine(image.platform, used))
         self.image = image
         self.plan: LanePlan = make_plan(image.program, image.platform)
         for number, workers in enumerate(self.plan.device_workers):

@@ -41,6 +41,8 @@ class Places:
         Stream i goes through list ``num_workers + i``.
     device_workers
         For each device of the platform its CPU workers, the first of which leads.
+    device_speeds
+        What each of them can do in comparison with the others, see `Device.core_speeds`.
     of_step
         For each step its lists; the first one runs it.
     """
@@ -49,6 +51,7 @@ class Places:
     gpus: tuple[str, ...]
     streams: tuple[Stream, ...]
     device_workers: tuple[tuple[int, ...], ...]
+    device_speeds: tuple[tuple[float, ...], ...]
     of_step: tuple[tuple[int, ...], ...] = field(repr=False)
 
     @property
@@ -98,6 +101,10 @@ def find_places(program: LaneProgram, platform: Platform) -> Places:
         tuple(cores.index(core) for core in device.cores) if index in used else ()
         for index, device in enumerate(devices)
     )
+    device_speeds = tuple(
+        (device.core_speeds or (1.0,) * len(device.cores)) if index in used else ()
+        for index, device in enumerate(devices)
+    )
     keys = [_stream_key(program, platform, gpus, step) for step in program.steps]
     streams = tuple(sorted({key for key in keys if key is not None}, key=_by_role))
     num_workers = len(cores) + len(gpus)
@@ -109,7 +116,7 @@ def find_places(program: LaneProgram, platform: Platform) -> Places:
             of_step.append((len(cores) + gpus.index(devices[step.device].runtime),))
         else:
             of_step.append(device_workers[step.device])
-    return Places(cores, gpus, streams, device_workers, tuple(of_step))
+    return Places(cores, gpus, streams, device_workers, device_speeds, tuple(of_step))
 
 
 def _stream_key(

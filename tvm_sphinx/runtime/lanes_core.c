@@ -30,11 +30,14 @@ static void forget_threads(lanes *self) {
         *signals[i] = (lanes_signal){0};
     for (int32_t i = 0; i < program->num_teams; i++) {
         share *shares = self->teams[i].shares;
+        int64_t *before = self->teams[i].before;
         size_t size = (size_t)program->team_sizes[i];
         memset(&self->teams[i], 0, sizeof self->teams[i]);
         memset(shares, 0, size * sizeof *shares);
         self->teams[i].shares = shares;
+        self->teams[i].before = before;
         self->teams[i].num_helpers = (uint32_t)size - 1;
+        lanes_deal(&self->teams[i], (int32_t)size, program->speeds[i]);
         atomic_init(&self->teams[i].gate.value, LANES_CLOSED);
     }
     for (int32_t i = 0; i < program->num_workers; i++) {
@@ -100,6 +103,12 @@ void lanes_delay(worker *self) {
               NULL);
 }
 
+void lanes_slow_down(const worker *self, int64_t begin_ns, int64_t taken_ns) {
+    int64_t until = begin_ns + taken_ns * self->slow_permille / 1000;
+    while (lanes_now_ns() < until)
+        lanes_pause();
+}
+
 /* --- workers -----------------------------------------------------------------------------------
  */
 
@@ -113,12 +122,18 @@ static void run_entry(worker *self, const lanes_entry *entry) {
         self->leading = team;
         if (team)
             team->step = entry->step;
-        if (stamps)
-            stamps[0] = lanes_now_ns();
+        int64_t begin = stamps || self->slow_permille ? lanes_now_ns() : 0;
+        self->shared_ns = 0;
         if (lanes->hooks.run_step(lanes->hooks.user, entry->step) != 0)
             lanes_fail(lanes, entry->step);
-        if (stamps)
+        if (self->slow_permille) {
+            int64_t own_ns = lanes_now_ns() - begin - self->shared_ns;
+            lanes_slow_down(self, begin + self->shared_ns, own_ns);
+        }
+        if (stamps) {
+            stamps[0] = begin;
             stamps[1] = lanes_now_ns();
+        }
         self->leading = NULL;
     } else if (lanes->hooks.skip_step) {
         lanes->hooks.skip_step(lanes->hooks.user, entry->step);
@@ -286,7 +301,8 @@ static int check_program(const lanes_program *program) {
         if (program->team_sizes[i] < 2)
             return 0;
         for (int32_t k = 0; k < program->team_sizes[i]; k++)
-            if (program->teams[i][k] < 0 || program->teams[i][k] >= program->num_workers)
+            if (program->teams[i][k] < 0 || program->teams[i][k] >= program->num_workers ||
+                program->speeds[i][k] < 1 || program->speeds[i][k] > LANES_MOST_SPEED)
                 return 0;
     }
     for (int32_t i = 0; i < program->num_workers; i++)
@@ -338,7 +354,9 @@ int lanes_alloc(const lanes_program *program, const lanes_hooks *hooks, lanes **
     }
     for (int32_t i = 0; i < program->num_teams; i++) {
         self->teams[i].shares = alloc_zeroed((size_t)program->team_sizes[i], sizeof(share));
-        if (!self->teams[i].shares)
+        self->teams[i].before =
+            calloc((size_t)program->team_sizes[i] + 1, sizeof *self->teams[i].before);
+        if (!self->teams[i].shares || !self->teams[i].before)
             goto out;
     }
     forget_threads(self);
@@ -363,8 +381,10 @@ void lanes_free(lanes *self) {
         free(self->workers[i].helped);
         free(self->workers[i].last);
     }
-    for (int32_t i = 0; self->teams && i < self->program->num_teams; i++)
+    for (int32_t i = 0; self->teams && i < self->program->num_teams; i++) {
         free(self->teams[i].shares);
+        free(self->teams[i].before);
+    }
     if (self->link)
         pthread_mutex_destroy(&self->turn);
     free(self->workers);
@@ -425,6 +445,12 @@ void lanes_set_delays(lanes *self, uint64_t seed, int64_t max_ns) {
     pthread_mutex_lock(&self->turn);
     self->delay_seed = seed;
     self->max_delay_ns = max_ns;
+    pthread_mutex_unlock(&self->turn);
+}
+
+void lanes_set_slowdown(lanes *self, int32_t worker, int64_t permille) {
+    pthread_mutex_lock(&self->turn);
+    self->workers[worker].slow_permille = permille;
     pthread_mutex_unlock(&self->turn);
 }
 

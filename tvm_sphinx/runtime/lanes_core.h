@@ -39,6 +39,9 @@ typedef struct {
     lanes_wait *waits;
 } lanes_entry;
 
+/* Of `lanes_program.speeds`. */
+enum { LANES_MOST_SPEED = 1000000 };
+
 typedef struct {
     int32_t num_workers;
     int32_t num_steps;
@@ -49,6 +52,7 @@ typedef struct {
     int32_t *cores;        /* (num_workers) core of each worker, or -1 to leave it unbound */
     int32_t *team_sizes;   /* (num_teams) */
     int32_t **teams;       /* (num_teams) the workers of each team; the first leads */
+    int32_t **speeds;      /* (num_teams) of each of them, > 0: loops are dealt out in proportion */
     int32_t *num_entries;  /* (num_workers) */
     lanes_entry **entries; /* (num_workers) */
 } lanes_program;
@@ -102,6 +106,8 @@ int lanes_run(lanes *self, const lanes_run_options *options);
 
 /* For tests: delay lanes at random by up to `max_ns`; 0 turns it off. */
 void lanes_set_delays(lanes *self, uint64_t seed, int64_t max_ns);
+/* For tests: make all that a worker runs take `permille` / 1000 times as long, at least 1000. */
+void lanes_set_slowdown(lanes *self, int32_t worker, int64_t permille);
 /* How long to spin before sleeping: for another lane, and for the next run. */
 void lanes_set_spin(lanes *self, int64_t wait_ns, int64_t idle_ns);
 

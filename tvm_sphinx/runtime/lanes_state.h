@@ -26,10 +26,12 @@ typedef struct {
  * left. So a helper that the operating system has put aside holds nobody up, unless the parts need
  * one another.
  *
- * Parts are split evenly, in order. Each member takes its own from the front, and then, from the
- * back, those that others have not come to (affinity scheduling, Markatos and LeBlanc 1994): what a
- * core has written, it mostly reads itself in the next loop, and members seldom touch the same
- * counter. */
+ * Parts are split in proportion to what members are said to be able to do, in order. Each member
+ * takes its own from the front, and then, from the back, those that others have not come to
+ * (affinity scheduling, Markatos and LeBlanc 1994): what a core has written, it mostly reads itself
+ * in the next loop, and members seldom touch the same counter. A slow member leaves the last parts
+ * of a fast one alone, which ends sooner without its help. Who runs a part changes nothing in what
+ * it computes. */
 typedef struct {
     lanes_signal epoch; /* raised when a loop begins and when a step ends */
     lanes_signal gate; /* helpers inside the loop, plus LANES_CLOSED while there is none to enter */
@@ -38,7 +40,10 @@ typedef struct {
     _Atomic uint32_t arrived; /* at the barrier */
     _Atomic uint32_t steps_ended;
     _Atomic int part_failed;
-    share *shares; /* (num_helpers + 1) */
+    share *shares;         /* (num_helpers + 1) */
+    const int32_t *speeds; /* (num_helpers + 1) */
+    int64_t *before;       /* (num_helpers + 2) sum of the speeds of the members before each */
+    int most_parts;        /* of a loop that takes as many as suit */
     uint32_t num_helpers;
     /* Written by the leader while the gate is closed, read by helpers inside. */
     uint32_t number;    /* of the loop, over all runs */
@@ -60,6 +65,8 @@ typedef struct {
     team *leading;    /* team of the step that this worker runs */
     int in_part;      /* inside a part, where no further parallel loop may start */
     uint64_t rng;
+    int64_t slow_permille; /* 0: not slowed */
+    int64_t shared_ns;     /* of the step that it runs, spent in loops of its team */
     int start_status;
 } worker;
 
@@ -92,6 +99,10 @@ extern _Thread_local worker *lanes_current;
 /* On a worker's thread: note that a step has failed; pause at random, if that is asked for. */
 void lanes_fail(lanes *self, int32_t step);
 void lanes_delay(worker *self);
+/* Wait as long as a slowed worker takes longer for what began then and took so long up to now. */
+void lanes_slow_down(const worker *self, int64_t begin_ns, int64_t taken_ns);
+/* Decide how a team's loops are dealt out. */
+void lanes_deal(team *team, int32_t size, const int32_t *speeds);
 /* Help the leader with the loops of one step; for the leader: tell helpers that there are no more.
  */
 void lanes_help(worker *self, const lanes_entry *entry);

@@ -76,12 +76,18 @@ static void read_workers(reader *self) {
     program->entries = words_memory(&self->words, num_workers, sizeof *program->entries);
     program->team_sizes = words_memory(&self->words, num_teams, sizeof *program->team_sizes);
     program->teams = words_memory(&self->words, num_teams, sizeof *program->teams);
+    program->speeds = words_memory(&self->words, num_teams, sizeof *program->speeds);
     if (self->words.status != LANES_OK)
         return;
     for (size_t i = 0; i < num_workers; i++)
         program->cores[i] = words_int(&self->words, -1, WORDS_MOST);
-    for (size_t i = 0; i < num_teams; i++)
+    for (size_t i = 0; i < num_teams && self->words.status == LANES_OK; i++) {
+        int32_t num_speeds = 0;
         program->teams[i] = words_list(&self->words, &program->team_sizes[i], program->num_workers);
+        program->speeds[i] = words_list(&self->words, &num_speeds, LANES_MOST_SPEED + 1);
+        if (num_speeds != program->team_sizes[i])
+            self->words.status = LANES_BAD_PROGRAM;
+    }
     for (size_t i = 0; i < num_workers && self->words.status == LANES_OK; i++) {
         program->num_entries[i] = words_count(&self->words);
         program->entries[i] =

@@ -8,7 +8,7 @@
 #include "lanes_core.h"
 
 /* First word; to be raised with every change of the form. */
-#define LANES_WORDS_VERSION 2
+#define LANES_WORDS_VERSION 3
 
 /* Where a tensor lies: host memory, host memory that GPUs reach, and for each GPU its arena and its
  * weights. From `num_spaces` on they are slots, the inputs and outputs that are given with each

@@ -90,6 +90,12 @@ class LanePlan:
         return tuple(dict.fromkeys(workers for workers in self.device_workers if len(workers) > 1))
 
     @cached_property
+    def team_speeds(self) -> tuple[tuple[float, ...], ...]:
+        """What each worker of a team can do in comparison with the others."""
+        speeds = dict(zip(self.device_workers, self.places.device_speeds, strict=True))
+        return tuple(speeds[team] for team in self.teams)
+
+    @cached_property
     def awaited(self) -> frozenset[int]:
         """Steps that others wait for."""
         return frozenset(step for waits in self.waits for step in waits)

@@ -33,7 +33,7 @@ from tvm_sphinx.cost.records.store import Record, RecordStore, read_records
 from tvm_sphinx.errors import SphinxError, UnsupportedError
 from tvm_sphinx.frontend.extract import Kernel
 from tvm_sphinx.platform import Device, Link, Platform
-from tvm_sphinx.platform.machine import machine_id, usable_cores
+from tvm_sphinx.platform.machine import group_name, machine_id, usable_cores
 from tvm_sphinx.platform.targets import host_target
 from tvm_sphinx.program.compiled import CompiledModel
 from tvm_sphinx.runtime import kernels
@@ -289,6 +289,30 @@ def test_links_are_measured_once_for_each_kind_of_pair(monkeypatch: pytest.Monke
     again = measure_links(platform, store)
     for left, right in zip(found, again, strict=True):
         np.testing.assert_array_equal(left, right)
+
+
+def test_links_of_many_cores_are_of_no_more_kinds_than_those_of_two(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A team's leader waits for the tensor, whoever helps it: ends have two cores at most."""
+    groups = [(n,) for n in range(16)]
+    for size in (2, 4, 8, 16):
+        groups += [tuple(range(n, n + size)) for n in range(0, 16, size)]
+    devices = [Device(group_name(group), host_target(), "cpu:0", group) for group in groups]
+    ends: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+
+    def samples(_: str, src: Device, dst: Device) -> tuple[float, ...]:
+        ends.append((src.cores, dst.cores))
+        return (500.0,) * 9
+
+    monkeypatch.setattr(links, "_measure", samples)
+    found = measure_links(Platform(tuple(devices)), RecordStore(None))
+    assert (found.latency_ns[~np.eye(len(devices), dtype=bool)] == 500).all()
+    # One or two cores on each side, apart or with one in common, to wake and to fetch.
+    assert len(ends) == 2 * 7
+    assert max(max(len(src), len(dst)) for src, dst in ends) == 2
+    # Ends that share cores still do: a core with a pair around it, a pair with a larger team around it.
+    assert sum(bool(set(src) & set(dst)) for src, dst in ends) == 2 * 3
 
 
 def test_links_that_there_is_no_time_for_are_estimated_and_counted(

@@ -35,6 +35,12 @@ OLD_SCHEMA = {
 }
 
 
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept by default, if anything is, is this test's."""
+    monkeypatch.setenv("TVM_SPHINX_HOME", str(tmp_path / "home"))
+
+
 def _file(path: Path, *records: Record) -> Path:
     path.write_text("".join(record.to_line() for record in records))
     return path
@@ -230,10 +236,7 @@ def test_prune_and_merge_from_the_command_line(
 def test_bad_input_is_one_line(
     arguments: list[str],
     message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert main(["records", *arguments]) == 4
     assert message in capsys.readouterr().err

@@ -43,6 +43,7 @@ from .kernel_costs import (
     times_of,
 )
 from .predictor import Predictor
+from .scaling import Scaling
 
 # Of what is left of a budget once copies are measured; the rest is for what kernels lose side by side.
 _KERNELS_SHARE = 0.8
@@ -179,7 +180,8 @@ def decide_kernels(
 ) -> dict[CostKey, KernelCost]:
     """Return what kernels cost on each class of devices that are at hand, by each implementation.
 
-    Without a predictor all is measured that is not on record; with one, only what it cannot predict.
+    Without a predictor all is measured that is not on record, but for kernels on more cores than they
+    gain by, see `Scaling`; with one, only what it cannot predict.
     ``unseen`` tells whether candidates that never ran are to be measured yet, in the latter case.
     The others are as of `cost_kernels`.
     """
@@ -187,11 +189,14 @@ def decide_kernels(
     costs = read_kernel_costs(kernels, devices, records)
     rules = [cost.rule for cost in costs.values()]
     unknown = [rule for rule in rules if predictor is None or not _is_known(predictor, rule)]
-    _measure_rules(unknown, records, config, progress)
+    settled = _measure_rules(
+        unknown, records, config, progress, scaling=Scaling(costs) if predictor is None else None
+    )
     if predictor is not None:
         unmeasured = [rule for rule in rules if not rule.is_measured]
         _predict(predictor, [rule for rule in unmeasured if not needs_estimate(rule.device)])
-    missing = add_candidates(costs.values(), sources, records, unseen=unseen)
+    scaling_on = [cost for cost in costs.values() if id(cost.rule) not in settled]
+    missing = add_candidates(scaling_on, sources, records, unseen=unseen)
     if predictor is None:
         _measure_candidates(missing, costs, records, config, progress)
         return costs
@@ -270,15 +275,24 @@ def _measure_rules(
     config: MeasureConfig,
     progress: Progress | None,
     end_s: float = math.inf,
-) -> None:
+    scaling: Scaling | None = None,
+) -> set[int]:
     """Measure what is not on record, the kernels of each class of devices together.
 
-    Devices that are not at hand and that estimates do for are left out.
+    Devices that are not at hand and that estimates do for are left out. Return the ``id`` of each kernel
+    that was not measured because more cores do not help it.
     """
-    for device, same in _by_class(rules).items():
+    settled: set[int] = set()
+    classes = sorted(_by_class(rules).items(), key=lambda one: len(one[0].cores))
+    for device, same in classes:
         if needs_estimate(device):
             continue
-        _measure(same, f"measure on {device.name}", records, config, progress, end_s)
+        if scaling is not None:
+            settled |= {id(rule) for rule in same if scaling.settle(rule)}
+        wanted = [rule for rule in same if id(rule) not in settled]
+        if wanted:
+            _measure(wanted, f"measure on {device.name}", records, config, progress, end_s)
+    return settled
 
 
 def _measure_candidates(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -96,6 +97,7 @@ def measure_links(
         if link is not None:
             fit = LinkFit(link.latency_ns, link.bandwidth_bytes_per_s, 0.0)
         else:
+            src, dst = _without_helpers(src, dst)
             kind = str(class_of_pair(src, dst))
             if kind not in fits:
                 may_measure = time.monotonic() < end_s and not _is_guessed(src, dst)
@@ -113,6 +115,32 @@ def measure_links(
             progress("measure copies", done + 1, len(pairs))
     staging = np.array([_staging(device, records, end_s) for device in platform.devices])
     return Links(latency, bandwidth, error, most, estimated, staging)
+
+
+def _without_helpers(src: Device, dst: Device) -> tuple[Device, Device]:
+    """Return the ends of a hand-over between CPU devices with two cores of each at most.
+
+    It is the leader of a team that waits for a tensor, however many cores help it afterwards: so a
+    machine of many cores has no more kinds of pair than one of two. Ends that share cores still do.
+    """
+    if not _share_memory(src, dst) or src.rpc_key is not None:
+        return src, dst
+    shared = [core for core in src.cores if core in dst.cores]
+    return _shortened(src, shared[:1]), _shortened(dst, shared[:1])
+
+
+def _shortened(device: Device, kept: list[int]) -> Device:
+    """Return a device with two of its cores at most, its leader and one of those that are kept."""
+    if len(device.cores) <= 2:
+        return device
+    chosen = list(dict.fromkeys([device.cores[0], *kept, *device.cores]))[:2]
+    at = [device.cores.index(core) for core in chosen]
+    return replace(
+        device,
+        cores=tuple(chosen),
+        core_kinds=tuple(device.core_kinds[i] for i in at if device.core_kinds),
+        core_speeds=tuple(device.core_speeds[i] for i in at if device.core_speeds),
+    )
 
 
 def _staging(device: Device, records: RecordStore, end_s: float) -> float:

@@ -84,6 +84,10 @@ def expected_slowdown(
     factors = np.ones(exec_ns.shape)
     measured = [neighbours(platform, index) for index in range(len(platform.devices))]
     pairs = [(index, other) for index, others in enumerate(measured) for other in others]
+    parallelism = {
+        index: average_parallelism(graph, exec_ns[:, [index, *measured[index]]])
+        for index in dict.fromkeys(index for index, _ in pairs)
+    }
     loads: dict[str, PairLoad | None] = {}
     for done, (index, other) in enumerate(pairs):
         first, second = platform.devices[index], platform.devices[other]
@@ -93,9 +97,8 @@ def expected_slowdown(
         load = loads[kind]
         if load is None:
             continue
-        parallelism = average_parallelism(graph, exec_ns[:, [index, *measured[index]]])
         classes = task_classes(graph, load)
-        busy = min(1.0, (parallelism - 1.0) / len(measured[index]))
+        busy = min(1.0, (parallelism[index] - 1.0) / len(measured[index]))
         extra = neighbour_shares(classes, exec_ns[:, other]) @ (load.slowdown - 1.0)
         factors[:, index] += busy * extra[classes]
         if progress:
