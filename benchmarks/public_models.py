@@ -89,7 +89,7 @@ def _run_on_one_core(source: Source, entry: dict[str, Any]) -> list[Any]:
     from tvm_sphinx.program.kinds import flatten_outputs
     from tvm_sphinx.progress import StageClock
     from tvm_sphinx.relax_pass import annotate_schedule
-    from tvm_sphinx.runtime.executable import build_executable
+    from tvm_sphinx.runtime.build import build_executable
     from tvm_sphinx.scheduling.schedule import Schedule
 
     platform = Platform((Device("one", host_target(), "cpu:0", usable_cores()[:1]),))

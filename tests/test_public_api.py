@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import tvm_sphinx
-from tvm_sphinx._tvm import check_versions
+from tvm_sphinx._tvm_runtime import check_versions
 from tvm_sphinx.errors import EnvironmentMismatchError
 
 _ROOT = Path(__file__).parent.parent

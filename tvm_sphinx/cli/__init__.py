@@ -32,8 +32,9 @@ COMMANDS = {
     "records": "list, merge, prune or export measured times",
     "versions": "print what a report of a fault needs: versions, machine, devices",
 }
-# Commands that work with TVM, and with torch only for a torch program.
-_WITH_TVM = ("tune", "train", "compile", "run", "perf", "explain", "bench", "versions")
+# Commands that work with TVM, and with torch only for a torch program; the latter need no compiler.
+_WITH_TVM = ("tune", "train", "compile", "perf", "bench", "versions")
+_WITH_RUNTIME = ("run", "explain")
 
 
 def make_parser(command: str | None = None) -> argparse.ArgumentParser:
@@ -86,8 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _guarded(args: argparse.Namespace) -> int:
     """Run a subcommand; whatever goes wrong is one line."""
     try:
-        if args.run.__module__.rpartition(".")[2] in _WITH_TVM and not _is_torch(args):
-            import_tvm_without_torch()
+        command = args.run.__module__.rpartition(".")[2]
+        if command in (*_WITH_TVM, *_WITH_RUNTIME) and not _is_torch(args):
+            import_tvm_without_torch(only_runtime=command in _WITH_RUNTIME)
         code = int(args.run(args))
         sys.stdout.flush()
         return code

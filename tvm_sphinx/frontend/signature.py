@@ -9,18 +9,7 @@ from typing import Any
 from .._tvm import relax, tirx
 from ..errors import ModelError
 from .model_source import ModelSource
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """Name, shape and dtype of a model input or output; an extent that the model leaves open is -1."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-
-    def __str__(self) -> str:
-        return f"{self.name}: {_show(self.shape, self.dtype)}"
+from .tensor_spec import TensorSpec, show_type
 
 
 @dataclass(frozen=True)
@@ -220,8 +209,8 @@ def check_declared(
         wrong_shape = shape is not None and extents is not None and not _agrees(shape, extents)
         if wrong_dtype or wrong_shape:
             raise ModelError(
-                f"Expected output {declared.name!r} of {where} as {_show(shape, declared.dtype)}, as it "
-                f"declares; TVM imports it as {_show(extents, str(ty.dtype))}."
+                f"Expected output {declared.name!r} of {where} as {show_type(shape, declared.dtype)}, "
+                f"as it declares; TVM imports it as {show_type(extents, str(ty.dtype))}."
             )
 
 
@@ -229,13 +218,6 @@ def _agrees(declared: Sequence[int | None], extents: Sequence[int]) -> bool:
     return len(declared) == len(extents) and all(
         want is None or got < 0 or want == got for want, got in zip(declared, extents, strict=True)
     )
-
-
-def _show(shape: Sequence[int | None] | None, dtype: str | None) -> str:
-    if shape is None:
-        return f"{dtype or 'any type'}[...]"
-    inner = ", ".join("?" if extent is None or extent < 0 else str(extent) for extent in shape)
-    return f"{dtype or 'any type'}[{inner}]"
 
 
 def _tensor_types(ty: Any) -> list[Any]:

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModelError, UnsupportedError
-from ..frontend.signature import TensorSpec
+from ..frontend.tensor_spec import TensorSpec
 from ..patterns import PatternHierarchy, find_patterns
 from ..platform import Platform
-from ..platform.targets import check_targets
 from ..report.decision import Decision
 from ..report.describe import format_report, format_summary
 from ..report.placement import PlacementReport
@@ -253,7 +252,7 @@ class CompiledModel:
             inputs=_specs(manifest["inputs"]),
             outputs=_specs(manifest.get("outputs", [])),
             verification=None if verification is None else Verification.from_json(verification),
-            platform=check_targets(Platform.from_json(manifest["platform"], where)),
+            platform=Platform.from_json(manifest["platform"], where),
             program=program,
             reference=reference,
             report=None if report is None else PlacementReport.from_json(report),
