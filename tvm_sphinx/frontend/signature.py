@@ -8,6 +8,7 @@ from typing import Any
 
 from .._tvm import relax, tirx
 from ..errors import ModelError
+from .index_ranges import with_index_ranges
 from .model_source import ModelSource
 from .tensor_spec import TensorSpec, show_type
 
@@ -142,7 +143,8 @@ def read_interface(
     """
     signature = source_signature(source, function)
     check_declared(function, signature, source.where, given_shapes)
-    return Interface(input_specs(function, signature), output_specs(function, signature))
+    inputs = with_index_ranges(source, input_specs(function, signature))
+    return Interface(inputs, output_specs(function, signature))
 
 
 def input_specs(function: Any, signature: Signature | None = None) -> tuple[TensorSpec, ...]:
