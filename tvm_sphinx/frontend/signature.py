@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -142,9 +143,36 @@ def read_interface(
         As `input_specs` and `check_declared` do.
     """
     signature = source_signature(source, function)
-    check_declared(function, signature, source.where, given_shapes)
+    try:
+        check_declared(function, signature, source.where, given_shapes)
+    except ModelError:
+        if source.kind != "onnx":
+            raise
+        # Files exist whose outputs are not what they declare; what their operators make of them decides.
+        inferred = _with_inferred_outputs(source, signature, given_shapes)
+        check_declared(function, inferred, source.where, None)
+        warnings.warn(f"{_false_declaration(signature, inferred)} of {source.where}.", stacklevel=2)
     inputs = with_index_ranges(source, input_specs(function, signature))
     return Interface(inputs, output_specs(function, signature))
+
+
+def _with_inferred_outputs(
+    source: ModelSource, signature: Signature, shapes: Mapping[str, Sequence[int]] | None
+) -> Signature:
+    from .prepare_onnx import inferred_output_shapes
+
+    found = inferred_output_shapes(source.model, shapes, source.where)
+    outputs = [replace(each, shape=found.get(each.name, each.shape)) for each in signature.outputs]
+    return replace(signature, outputs=tuple(outputs))
+
+
+def _false_declaration(declared: Signature, inferred: Signature) -> str:
+    pairs = zip(declared.outputs, inferred.outputs, strict=True)
+    stated, made = next(pair for pair in pairs if pair[0] != pair[1])
+    return (
+        f"Output {stated.name!r} is {show_type(made.shape, made.dtype)}, and not "
+        f"{show_type(stated.shape, stated.dtype)}, by the operators"
+    )
 
 
 def input_specs(function: Any, signature: Signature | None = None) -> tuple[TensorSpec, ...]:
