@@ -9,10 +9,11 @@ import numpy as np
 import onnx
 import pytest
 import tvm
+from onnx.reference import ReferenceEvaluator
 from tvm import relax, tirx
 from tvm_ffi import structural_equal
 
-from tests.frontend.evaluate import evaluate, make_model, onnx_runtime
+from tests.frontend.evaluate import evaluate, make_model
 from tests.kernels.reference import TARGET, compare
 from tvm_sphinx.frontend.fold_constants import fold_constants
 from tvm_sphinx.frontend.lower import lower_to_kernels
@@ -182,6 +183,7 @@ def test_packed_weights_keep_their_type() -> None:
     weights = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
     feeds = {"x": rng.standard_normal((1, 6, 9, 7))}
     model = make_model(nodes, feeds, ["y"], weights)
-    (found,), (right,) = evaluate(model, feeds), onnx_runtime(model, feeds)
+    # ONNX Runtime has no convolution of 64 bits.
+    (found,), (right,) = evaluate(model, feeds), ReferenceEvaluator(model).run(None, feeds)
     assert found.dtype == np.float64
     np.testing.assert_allclose(found, right, rtol=1e-12)
