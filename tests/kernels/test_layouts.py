@@ -187,3 +187,23 @@ def test_packed_weights_keep_their_type() -> None:
     (found,), (right,) = evaluate(model, feeds), ReferenceEvaluator(model).run(None, feeds)
     assert found.dtype == np.float64
     np.testing.assert_allclose(found, right, rtol=1e-12)
+
+
+def test_a_number_that_is_computed_ahead_has_no_loop_to_vectorize() -> None:
+    """The scale of a whole tensor is fused into the product that it scales."""
+    rng = np.random.default_rng(0)
+    nodes = [
+        onnx.helper.make_node("Mul", ["s", "two"], ["t"]),
+        onnx.helper.make_node("Div", ["v", "t"], ["u"]),
+        onnx.helper.make_node("MatMul", ["x", "w"], ["p"]),
+        onnx.helper.make_node("Add", ["p", "u"], ["y"]),
+    ]
+    weights = {
+        "w": rng.standard_normal((9, 48)).astype("float32"),
+        "v": rng.standard_normal(48).astype("float32"),
+        "two": np.float32(2),
+    }
+    feeds = {"s": np.asarray(3, "float32"), "x": rng.standard_normal((5, 9)).astype("float32")}
+    model = make_model(nodes, feeds, ["y"], {name: np.asarray(w) for name, w in weights.items()})
+    right = feeds["x"] @ weights["w"] + weights["v"] / 6
+    np.testing.assert_allclose(evaluate(model, feeds)[0], right, rtol=1e-4, atol=1e-5)
