@@ -99,6 +99,10 @@ def _torch_source(module: Any, inputs: tuple[Any, ...], half: str = "") -> Sourc
     import torch
 
     module = module.eval()
+    for weight in module.parameters():
+        if weight.ndim > 1 and not weight.any():
+            # As the last layer of some is made: all outputs would be zero, and anything right.
+            torch.nn.init.normal_(weight, std=0.02, generator=torch.Generator().manual_seed(3))
     if half:
         dtype = getattr(torch, half)
         module = module.to(dtype)
