@@ -12,11 +12,14 @@
 # There: Python as in PYTHON, with numpy, psutil, cloudpickle, ml_dtypes, torch, onnx, onnxruntime, onnxscript,
 # torchvision, timm, transformers, pytest and hypothesis; nvcc, gcc, NVIDIA's driver.
 # Environment of run: KIT (gpu-kit), OUT (out/gpu), SITE (where to unpack), WORK (logs, records); TESTS, CHECKS,
-# MODELS, LATENCY_MODELS (which; the last two may be empty). FAKE=1 takes the fake GPU and, where there is no
-# KIT, the installed TVM.
+# MODELS, LATENCY_MODELS (which; the last two may be empty); TURN (seconds that a model is measured at most).
+# FAKE=1 takes the fake GPU and, where there is no KIT, the installed TVM.
 set -euo pipefail
 tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 tvm=0.27.0.post1 ffi=0.1.14.post1
+
+# Of the C that the kit's extensions were built from.
+sources_hash() { (cd "$1" && find tvm_sphinx -name '*.[ch]' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum) | sha256sum; }
 
 pack() {
   local out python cache work
@@ -30,6 +33,7 @@ pack() {
   # The extensions of the tree as it is, built outside of it.
   (cd "$tree" && git ls-files -z --cached --others --exclude-standard |
     tar -c --null --ignore-failed-read -T - 2> "$work/missing") | tar -x -C "$work/source"
+  sources_hash "$work/source" > "$out/sources.sha256"
   "$python" -m pip wheel -q --no-deps -w "$work/own" "$work/source"
   for wheel in "$cache"/wheels/apache_tvm-$tvm-*.whl "$cache"/wheels/apache_tvm_ffi-$ffi-cp*.whl; do
     "$python" -m zipfile -e "$wheel" "$work/site"
@@ -81,6 +85,14 @@ thread.join()
 P
   # The package is this tree; its extensions are of the kit.
   (cd "$site" && find tvm_sphinx -name '*.so' | tar -c -T -) | tar -x -C "$tree"
+  [ "$(sources_hash "$tree")" = "$(cat "$kit/sources.sha256")" ] && return
+  say "The kit's extensions are of other sources: pack it again. They are built here instead."
+  (cd "$tree" && python3 -c "from setuptools import setup; setup()" build_ext --inplace --force -q)
+}
+
+probe() {
+  build_probe > "$work/logs/build_probe.txt" 2>&1 || tail -3 "$work/logs/build_probe.txt"
+  timeout 60 "$work/probe" "$work/probe.image" ${FAKE:+quick} > "$OUT/probe.json"
 }
 
 build_probe() {
@@ -100,7 +112,13 @@ print(os.path.dirname(found[0]) if found else "")
 P
 }
 
-keep_files() { tar -czf "$OUT/more.tar.gz" -C "$work" records logs 2> /dev/null || true; }
+# What else comes back; what is being written may change meanwhile.
+keep_files() {
+  tar -czf "$work/more" -C "$work" records logs 2> /dev/null || true
+  mv "$work/more" "$OUT/more.tar.gz"
+}
+
+keep_again() { while sleep 20; do keep_files; done; }
 
 run() {
   begin=$SECONDS limit=${1:-540}
@@ -108,15 +126,17 @@ run() {
   OUT=${OUT:-$tree/out/gpu} mode=real
   mkdir -p "$OUT" "$work/records" "$work/logs"
   OUT=$(readlink -f "$OUT")
-  export OUT PYTHONUNBUFFERED=1 TVM_FFI_DISABLE_TORCH_C_DLPACK=1 XDG_CACHE_HOME=$work/records
+  export OUT PYTHONUNBUFFERED=1 TVM_FFI_DISABLE_TORCH_C_DLPACK=1 XDG_CACHE_HOME=$work/cache
   exec > >(tee "$OUT/log.txt") 2>&1
-  trap keep_files EXIT
+  keep_again > /dev/null 2>&1 &
+  keeper=$!
+  trap 'kill "$keeper" 2> /dev/null; keep_files' EXIT
   cd "$tree"
   export PYTHONPATH=$tree:$site:$tree/benchmarks:${PYTHONPATH:-}
   if [ -n "${FAKE:-}" ]; then
     mode=fake
     LD_LIBRARY_PATH=$(python3 -c "from tests.gpu import fake; print(fake.build())"):${LD_LIBRARY_PATH:-}
-    export TVM_SPHINX_NVCC=$tree/tests/gpu/fake/nvcc TVM_SPHINX_CUBINS=
+    export TVM_SPHINX_NVCC=$tree/tests/gpu/fake/nvcc TVM_SPHINX_CODE=
   else
     LD_LIBRARY_PATH=$(cudart_folder):/usr/local/nvidia/lib64:/usr/local/nvidia/lib:${LD_LIBRARY_PATH:-}
     command -v nvcc > /dev/null || PATH=$PATH:/usr/local/cuda/bin
@@ -126,28 +146,25 @@ run() {
   nvcc=${TVM_SPHINX_NVCC:-nvcc}
 
   facts > "$OUT/machine.txt" 2>&1 &
-  local facts_job=$! probe_job
-  build_probe > "$work/logs/build_probe.txt" 2>&1 &
-  probe_job=$!
+  probe &
+  local probe_job=$!
   if [ "$mode" = real ] || [ -e "$kit" ]; then unpack; fi
-  wait "$facts_job" || say "machine: $?"
-  wait "$probe_job" || say "building the probe: $? $(tail -3 "$work/logs/build_probe.txt")"
   say "unpacked; LD_LIBRARY_PATH=$LD_LIBRARY_PATH"
-
-  timeout 60 "$work/probe" "$work/probe.image" ${FAKE:+quick} > "$OUT/probe.json" || say "probe: $?"
+  wait "$probe_job" || say "probe: $?"
   say probe
-  # The tests only check, so they may run beside the checks.
-  local checks=$(($(left) / 4))
-  timeout "$checks" python3 -m pytest -m gpu --gpu "$mode" --continue-on-collection-errors ${TESTS:-tests} > "$OUT/pytest.txt" 2>&1 &
-  local tests_job=$!
+
+  # Models are made ready beside the tests and checks, which time nothing that counts, and measured after.
+  rm -f "$work/quiet"
+  timeout $(($(left) - 10)) python3 benchmarks/gpu/bench.py --out "$OUT" --work "$work" --after "$work/quiet" \
+    --seconds $(($(left) - 20)) --turn-seconds "${TURN:-60}" ${MODELS+--models $MODELS} &
+  local bench_job=$! checks=$(($(left) / 4))
   timeout "$checks" python3 benchmarks/gpu/check.py "$OUT/check.jsonl" ${CHECKS:-} || say "check: $?"
-  wait "$tests_job" || say "tests: $?"
+  say "checks done"
+  timeout "$checks" python3 -m pytest -m gpu --gpu "$mode" --continue-on-collection-errors ${TESTS:-tests/gpu} > "$OUT/pytest.txt" 2>&1 || say "tests: $?"
   tail -3 "$OUT/pytest.txt"
-  keep_files
-  say checked
-  timeout $(($(left) - 10)) python3 benchmarks/gpu/bench.py --out "$OUT" --work "$work" \
-    --seconds $(($(left) - 20)) ${MODELS+--models $MODELS} || say "bench: $?"
-  keep_files
+  touch "$work/quiet"
+  say tested
+  wait "$bench_job" || say "bench: $?"
   say measured
   local latency=${LATENCY_MODELS-googlenet bilstm}
   if [ -n "$latency" ] && [ "$(left)" -gt 60 ]; then

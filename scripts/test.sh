@@ -3,4 +3,5 @@
 source "$(dirname "$0")/setup.sh" test
 # Nothing of this folder comes before what is installed: neither for pytest nor for the processes that tests start.
 export PYTHONSAFEPATH=1
-.venv/bin/pytest --import-mode=append "$@"
+# One worker for each core; those that are done take tests from the others.
+.venv/bin/pytest --import-mode=append --numprocesses=auto --dist=worksteal "$@"

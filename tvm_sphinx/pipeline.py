@@ -14,11 +14,12 @@ from .frontend.lower import lower_for_platform
 from .frontend.signature import read_interface
 from .platform import Platform
 from .program.build import build_program
-from .program.compare_builds import Build, race_with_single
+from .program.compare_builds import Build
 from .program.compiled import CompiledModel
 from .program.decide import decide_schedule, record_decision
 from .program.fallback import build_fallback
 from .program.options import CompileOptions, shows_options
+from .program.refine import settle
 from .program.variants import build_variants
 from .program.verify.check import Subject
 from .progress import StageClock
@@ -89,17 +90,20 @@ def compile(model: Any, platform: Platform | str | Path = "detect", **options: A
         return _build(extraction, found, devices, costs, entry, StageClock())
 
     first = _build(extraction, decided.found, devices, costs, entry, clock, decided.note, asked)
-    kept, reference = race_with_single(
+    settled = settle(
         first,
-        decided.single if asked.with_reference else None,
-        lambda: build(decided.single),
+        decided,
+        costs,
+        graph,
         devices,
-        interface.inputs,
-        clock,
-        asked.progress,
-        may_be_single=decided.may_be_single,
+        interface,
+        asked,
+        decide=lambda costs: decide_schedule(graph, devices, costs, asked),
+        build=build,
+        clock=clock,
     )
-    twin = reference.program if reference else None
+    kept, decided, costs = settled.kept, settled.decided, settled.costs
+    twin = settled.reference.program if settled.reference else None
     return asked.deliver(
         CompiledModel(
             inputs=interface.inputs,

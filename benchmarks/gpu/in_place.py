@@ -40,6 +40,7 @@ from tvm_sphinx.cost.measure.gpu_timing import (
 )
 from tvm_sphinx.cost.measure.kernel_timing import MeasureConfig, kernel_symbol, random_operands
 from tvm_sphinx.cost.records.store import RecordStore, record_path
+from tvm_sphinx.errors import SphinxError
 from tvm_sphinx.frontend.extract import extract_task_graph
 from tvm_sphinx.frontend.lower import lower_to_kernels
 from tvm_sphinx.platform.targets import device_target, runtime_device
@@ -52,22 +53,28 @@ _MEASURE = MeasureConfig(sample_ms=1.0, under_load=False)
 _RUNS = 30
 
 
-def measure(name: str, records: str | None) -> list[dict[str, Any]]:
-    """Return a row for each kernel, and the last one for the whole."""
-    model = small_model() if name == "small" else models.load(name)
+def in_place(model: Any, extraction: Any, store: RecordStore) -> list[dict[str, Any]]:
+    """Return a row for each kernel, and the last one for the whole.
+
+    Parameters
+    ----------
+    model
+        Gives the inputs.
+    extraction
+        Its tasks, lowered for `platforms.gpu_alone`.
+    store
+        Records of what kernels take; what is not there is measured.
+    """
     platform = gpu_alone()
     gpu = len(platform.devices) - 1
-    targets = [device_target(device) for device in platform.devices]
-    kernels = lower_to_kernels(model.relax(), targets[platform.host_index], targets=targets)
-    extraction = extract_task_graph(kernels)
     begin = time.perf_counter()
-    store, device = RecordStore(record_path(records)), platform.devices[gpu]
+    device = platform.devices[gpu]
     costs = measure_rules(extraction.kernels.values(), [device], store, config=_MEASURE)
     costed_s = time.perf_counter() - begin
     rules = [costs[task.kernel, device.cost_class].rule for task in extraction.graph.tasks]
     predicted = np.array([rule.time_ns for rule in rules])
     if predicted.min() < 0:
-        raise SystemExit(f"the GPU cannot run a task of {name}")
+        raise SphinxError(f"the GPU cannot run a task of {model.name}")
     finish = np.cumsum(predicted)
     on_gpu, start = np.full(len(finish), gpu), finish - predicted
     schedule = Schedule(on_gpu, start, finish, int(finish[-1]), 0, "in place")
@@ -75,9 +82,8 @@ def measure(name: str, records: str | None) -> list[dict[str, Any]]:
     annotated = annotate_schedule(extraction, schedule, platform, function)
     executable = build_executable(annotated, platform, schedule)
     inputs = model.numpy_inputs()
-    in_place = task_times(executable, inputs)
-    rows = kernel_rows(extraction, device, predicted, in_place)
-    whole = {"model": name, "row": "whole", "tasks": extraction.graph.num_tasks, "costed_s": costed_s}
+    rows = kernel_rows(extraction, device, predicted, task_times(executable, inputs))
+    whole = {"row": "whole", "tasks": extraction.graph.num_tasks, "costed_s": costed_s}
     for column in ("warm_ns", "code_ns", "predicted_ns", "in_place_ns"):
         known = [row["count"] * row[column] for row in rows if row[column] is not None]
         whole[f"sum_of_{column}"] = round(sum(known))
@@ -208,7 +214,10 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 def main(name: str, out: str, records: str | None = None) -> None:
     install_fake_compiler()
-    rows = measure(name, records)
+    model = small_model() if name == "small" else models.load(name)
+    targets = [device_target(device) for device in gpu_alone().devices]
+    extraction = extract_task_graph(lower_to_kernels(model.relax(), targets[0], targets=targets))
+    rows = in_place(model, extraction, RecordStore(record_path(records)))
     with open(Path(out), "a") as file:
         file.writelines(json.dumps({"model": name, **row}) + "\n" for row in rows)
     show(rows)

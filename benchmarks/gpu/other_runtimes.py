@@ -2,41 +2,64 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from timing import Row, alone, quantiles, timed
 
-#: Called with what is timed and a function that times it.
-Add = Callable[[str, Callable[[], Row]], None]
+#: What is timed, and a function that times it.
+Timings = list[tuple[str, Callable[[], Row]]]
 
 
-def time_others(model: Any, add: Add) -> None:
-    """Time ONNX Runtime on the CPU; torch on the GPU, eager and in a graph, with TF32 off and on."""
-    add("onnxruntime, cpu", lambda: onnxruntime_on_cpu(model))
+def prepare_others(model: Any) -> Timings:
+    """Return how to time ONNX Runtime on the CPU, and torch on the GPU: eager, in a graph, with TF32.
+
+    What is made ready does not touch the GPU; what cannot be made ready fails when it is timed.
+    """
+    timings: Timings = [("onnxruntime, cpu", _or_fail(onnxruntime_on_cpu, model))]
     if model.torch_module is None:
-        return
+        return timings
     import torch
 
     if not torch.cuda.is_available():
-        return
-    with torch.inference_mode():
-        on_gpu = TorchOnGpu(model)
-        for tf32 in (False, True):
-            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
-            torch.backends.cudnn.benchmark = True
-            suffix = ", tf32" if tf32 else ""
-            add(f"torch eager, gpu{suffix}", lambda: timed(on_gpu.eager))
-            add(f"torch cuda graph, gpu{suffix}", on_gpu.time_graph)
+        return timings
+    on_gpu = functools.cache(lambda: TorchOnGpu(model))
+    for tf32 in (False, True):
+        suffix = ", tf32" if tf32 else ""
+        for kind in ("eager", "cuda graph"):
+            timings.append((f"torch {kind}, gpu{suffix}", partial(_time, on_gpu, kind, tf32)))
+    return timings
 
 
-def onnxruntime_on_cpu(model: Any) -> Row:
+def _time(on_gpu: Callable[[], TorchOnGpu], kind: str, tf32: bool) -> Row:
+    return on_gpu().time(kind, tf32)
+
+
+def _or_fail(prepare: Callable[[Any], Callable[[], Row]], model: Any) -> Callable[[], Row]:
+    """Return what ``prepare`` does, or a function that fails as it did."""
+    try:
+        return prepare(model)
+    except Exception as error:
+        failure = error
+
+        def fail() -> Row:
+            raise failure
+
+        return fail
+
+
+def onnxruntime_on_cpu(model: Any) -> Callable[[], Row]:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(model.onnx(), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    # Its threads would else work on between calls, beside what others time.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    session = onnxruntime.InferenceSession(model.onnx(), options, providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
     feed = dict(zip(names, model.numpy_inputs(), strict=True))
-    return timed(lambda: session.run(None, feed))
+    return lambda: timed(lambda: session.run(None, feed))
 
 
 class TorchOnGpu:
@@ -49,6 +72,14 @@ class TorchOnGpu:
         self.network = model.torch_module.to("cuda").eval()
         self.host = [tensor.pin_memory() for tensor in model.torch_inputs()]
         self.inputs = [tensor.to("cuda") for tensor in self.host]
+
+    def time(self, kind: str, tf32: bool) -> Row:
+        """Time the network, ``"eager"`` or in a ``"cuda graph"``."""
+        backends = self.torch.backends
+        backends.cudnn.allow_tf32 = backends.cuda.matmul.allow_tf32 = tf32
+        backends.cudnn.benchmark = True
+        with self.torch.inference_mode():
+            return timed(self.eager) if kind == "eager" else self.time_graph()
 
     def outputs(self) -> list[Any]:
         """Run the network; return its outputs, on the GPU."""

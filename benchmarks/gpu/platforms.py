@@ -44,6 +44,17 @@ def with_streams(platform: Platform, count: int) -> Platform:
     return Platform((*cpus, *(replace(gpu, name=f"stream{number}") for number in range(count))))
 
 
+def cpu_alone(count: int) -> Platform:
+    """Return so many cores as one device."""
+    return Platform((Device("cores", host_target(), "cpu:0", usable_cores()[:count]),))
+
+
+def cpu_alone_counts() -> tuple[int, ...]:
+    """Return on how many cores to time the CPU alone: as many as beside the GPU, and all but one."""
+    count = len(usable_cores())
+    return tuple(sorted({min(_SEVERAL, count), max(1, count - 1)}))
+
+
 def gpu_alone() -> Platform:
     """Return the CPU, which holds inputs and outputs, and one device of the GPU."""
     return Platform((cpu_devices()[-1], gpu_devices()[0]))

@@ -29,7 +29,7 @@ from tvm_sphinx.program.compiled import CompiledModel
 from tvm_sphinx.program.kinds import StockProgram
 from tvm_sphinx.report.files import check_writable
 from tvm_sphinx.runtime.artifact import write_artifact
-from tvm_sphinx.runtime.kernels import generate_code
+from tvm_sphinx.runtime.kernels import compile_kernels
 
 _ROOT = Path(__file__).parent.parent.parent
 
@@ -214,7 +214,9 @@ def test_ctrl_c_inside_tvm_stays_what_it_is() -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        generate_code({"f": function}, target, tvm.transform.Sequential([Interrupted()]))
+        compile_kernels(
+            {"f": function.with_attr("target", target)}, tvm.transform.Sequential([Interrupted()])
+        )
 
 
 def test_ctrl_c_while_kernels_are_linked_writes_nothing(

@@ -139,6 +139,56 @@ def no_driver() -> None:
 
 
 @program
+def old_driver() -> None:
+    """A program is opened on a driver of a CUDA that is too old."""
+    os.environ["FAKE_CUDA_VERSION"] = "11040"
+    _open()
+
+
+@program
+def two_processes() -> None:
+    """A second process opens a program on a GPU that takes one; the first goes on."""
+    import subprocess
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["FAKE_CUDA_EXCLUSIVE"] = f"{folder}/lock"
+        executable, inputs = _open()
+        executable.run(inputs)
+        command = [sys.executable, "-m", "tests.gpu.lane_programs", "opens"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        executable.run(inputs)
+    said = json.loads(done.stdout.splitlines()[-1])
+    raise getattr(__import__("tvm_sphinx.errors").errors, said["type"])(said["error"])
+
+
+@program
+def opens() -> None:
+    """A program is opened and run."""
+    executable, inputs = _open()
+    executable.run(inputs)
+
+
+@program
+def too_little_memory() -> None:
+    """A program is opened on a GPU that has less memory than its weights take."""
+    import numpy as np
+    from tvm import relax
+
+    from tests.gpu.modules import image, platform
+    from tvm_sphinx.runtime.executable import ConcurrentExecutable
+
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", relax.TensorType([1, 2048], "float32"))
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            weight = relax.const(np.ones((2048, 512), "float32"))
+            output = builder.emit_output(relax.op.matmul(x, weight))
+        builder.emit_func_output(output)
+    ConcurrentExecutable(image(builder.finalize(), platform(), device=1))
+
+
+@program
 def load(folder: str) -> None:
     """A saved program is loaded and run."""
     import numpy as np
@@ -154,6 +204,8 @@ def load(folder: str) -> None:
 
 def main(name: str, *arguments: str) -> None:
     driver = None
+    if name == "too_little_memory":
+        os.environ["FAKE_CUDA_MEMORY"] = str(2 << 20)
     if name == "no_driver":
         os.environ["TVM_SPHINX_NVCC"] = str(Path(fake.__file__).parent / "nvcc")
     elif os.environ.get("TVM_SPHINX_GPU") != "real":

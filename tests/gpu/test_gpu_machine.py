@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.gpu import fake
+from tests.scale import SCALE
 
 _ROOT = Path(__file__).parents[2]
-_IS_LONG = os.environ.get("TVM_SPHINX_TEST_SCALE", "1") != "1"
 # A part of each step; a long run takes all checks, and compiles and times a small network.
 _QUICK = {
     "CHECKS": "runtime devices without_xgboost",
@@ -29,8 +29,8 @@ def test_every_step_leaves_its_result(tmp_path: Path) -> None:
     out, work = tmp_path / "out", tmp_path / "work"
     settings = {"FAKE": "1", "OUT": str(out), "WORK": str(work), "KIT": str(tmp_path / "none")}
     subprocess.run(
-        ["bash", str(_ROOT / "scripts" / "gpu_machine.sh"), "run", "1200" if _IS_LONG else "400"],
-        env={**os.environ, **settings, **(_LONG if _IS_LONG else _QUICK)},
+        ["bash", str(_ROOT / "scripts" / "gpu_machine.sh"), "run", "1200" if (SCALE > 1) else "400"],
+        env={**os.environ, **settings, **(_LONG if SCALE > 1 else _QUICK)},
         check=True,
         capture_output=True,
     )
@@ -41,7 +41,7 @@ def test_every_step_leaves_its_result(tmp_path: Path) -> None:
     assert all(row["ok"] for row in checks), checks
     assert "passed" in (out / "pytest.txt").read_text(), log
     rows = [json.loads(line) for line in (out / "bench.jsonl").read_text().splitlines()]
-    assert any(row.get("median_us", 0) > 0 for row in rows) == _IS_LONG, log
+    assert any(row.get("median_us", 0) > 0 for row in rows) == (SCALE > 1), log
     with tarfile.open(out / "more.tar.gz") as archive:
         assert any(name.startswith("logs/") for name in archive.getnames())
     # What comes back from such a machine: few files, none in a folder.

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.scale import SCALE
+
 _RUNTIME = Path(__file__).parents[2] / "tvm_sphinx" / "runtime"
 _SOURCES = [_RUNTIME / f"lanes_{part}.c" for part in ("core", "teams", "signal")]
 _TEST = Path(__file__).parent / "lanes_core_test.c"
-#: How many times the programs of a quick run; the long run of a release sets it to 50.
-_SCALE = os.environ.get("TVM_SPHINX_TEST_SCALE", "1")
 
 
 def _compiler(name: str) -> str:
@@ -44,7 +43,7 @@ def test_core_under_sanitizer(sanitizer: str, arguments: list[str], name: str, t
     build = [compiler, *flags, f"-I{_RUNTIME}", str(_TEST), *map(str, _SOURCES), "-o", str(binary)]
     subprocess.run(build, check=True)
     done = subprocess.run(
-        [str(binary), _SCALE, *arguments], capture_output=True, text=True, timeout=120 * int(_SCALE)
+        [str(binary), str(SCALE), *arguments], capture_output=True, text=True, timeout=120 * SCALE
     )
     assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr
 

@@ -13,8 +13,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from ..cost.records.home import HOME_VARIABLE, data_home
 from ..errors import EnvironmentMismatchError, SphinxError, cause_of
+from ..platform.home import HOME_VARIABLE, data_home
 from .config_file import expand_config
 from .terminal import import_tvm_without_torch, is_debugging, prepared_terminal, silence_stdout
 

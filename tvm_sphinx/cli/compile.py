@@ -6,9 +6,9 @@ import argparse
 import re
 from typing import TYPE_CHECKING, Any
 
-from ..cost.records.home import data_home
 from ..errors import SphinxError
 from ..platform import NAMED_PLATFORMS
+from ..platform.home import data_home
 from ..report.files import check_writable, write_text
 from ..report.text import format_table
 from .config_file import add_config_argument
@@ -85,6 +85,12 @@ def add_parser(subparsers: Any, help_line: str) -> None:
     )
     parser.add_argument(
         "--no-reference", action="store_true", help="leave out the build for the best single device"
+    )
+    parser.add_argument(
+        "--refine",
+        metavar="TIME",
+        help="for this long (20s) run the program, search again with the times that kernels had in it, "
+        "and keep the fastest of all that were found; default: 0",
     )
     parser.add_argument(
         "--verify",
@@ -173,6 +179,7 @@ def run(args: argparse.Namespace) -> int:
             prune=args.prune,
             measure=MeasureConfig(rpc_tracker=args.rpc_tracker),
             measure_budget_s=budget_s,
+            refine_s=parse_duration(args.refine, "--refine") if args.refine else 0.0,
             cost_model=args.cost_model,
             with_reference=not args.no_reference,
             verify=args.verify,

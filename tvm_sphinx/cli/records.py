@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..cost.records.home import HOME_VARIABLE, data_home
 from ..cost.records.models import ModelLine, read_models
 from ..errors import SphinxError, known_choices
+from ..platform.home import HOME_VARIABLE, data_home
 from ..report.files import check_writable, write_text
 from .output import add_json_argument, print_json
 

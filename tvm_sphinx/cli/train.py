@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..cost.records.home import data_home
 from ..errors import SphinxError
 from ..platform import NAMED_PLATFORMS
+from ..platform.home import data_home
 from ..report.files import check_writable
 from .durations import parse_duration
 from .output import add_json_argument, print_json

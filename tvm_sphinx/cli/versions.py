@@ -10,7 +10,7 @@ import sys
 from importlib import metadata
 from typing import Any
 
-from ..cost.records.home import data_home
+from ..platform.home import data_home
 from .output import add_json_argument, print_json
 
 _PACKAGES = (

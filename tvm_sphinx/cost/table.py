@@ -15,6 +15,9 @@ from ..platform import Platform
 from ..scheduling.graph import TaskGraph
 from ..scheduling.problem import UNLIMITED, Int64Array, SchedulingProblem
 
+# Tensors begin at multiples of this in a GPU's memory.
+_MOST_BETWEEN_TENSORS = 256
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CostTable:
@@ -193,12 +196,34 @@ def build_problem(
         copy_ns=costs.copy_ns(sizes),
         release_ns=costs.arrival_ns(in_bytes, host),
         delivery_ns=costs.return_ns(out_bytes, host),
-        memory_bytes=np.array(
-            [UNLIMITED if d.memory_bytes is None else d.memory_bytes for d in platform.devices]
-        ),
+        memory_bytes=_capacities(graph, platform),
         weight_bytes=np.array([task.weight_bytes for task in graph.tasks], dtype=np.int64),
         output_bytes=np.array([sum(task.output_bytes) for task in graph.tasks], dtype=np.int64),
     )
+
+
+def _capacities(graph: TaskGraph, platform: Platform) -> Int64Array:
+    """Return what each device may hold of weights and tensors between tasks, shape (D,), int64.
+
+    A schedule counts what each device holds by itself, and the streams of a GPU share one memory. So
+    where not all of a model fits into that, the first of them gets it, and the others nothing. Model
+    inputs and what lies between tensors, which a schedule does not count, are taken off.
+    """
+    inputs = sum(entry.bytes for entry in graph.inputs)
+    around = inputs + _MOST_BETWEEN_TENSORS * 2 * graph.num_tasks
+    whole = around + sum(task.weight_bytes + sum(task.output_bytes) for task in graph.tasks)
+    seen: set[str] = set()
+    capacities = []
+    for device in platform.devices:
+        limit = device.memory_bytes
+        if limit is None:
+            capacities.append(UNLIMITED)
+        elif device.is_cpu or whole <= limit:
+            capacities.append(limit)
+        else:
+            capacities.append(0 if device.memory_space in seen else max(0, limit - around))
+            seen.add(device.memory_space)
+    return np.array(capacities, dtype=np.int64)
 
 
 def _check_runnable(graph: TaskGraph, platform: Platform, costs: CostTable) -> None:

@@ -53,8 +53,17 @@ def bind_once(func: tirx.PrimFunc) -> tirx.PrimFunc:
 
 
 def extent_of(sch: s_tir.Schedule, loop: LoopRV) -> int:
-    """Return a loop's extent; the rules only see static ones."""
-    return int(sch.get(loop).extent)
+    """Return a loop's extent.
+
+    Raises
+    ------
+    ValueError
+        If it depends on where the loops around it are, as where a tile is no box of what reads it.
+    """
+    extent = sch.get(loop).extent
+    if not isinstance(extent, tirx.IntImm):
+        raise ValueError(f"Expected a loop of constant extent; got {extent}.")
+    return int(extent)
 
 
 def is_reduction(sch: s_tir.Schedule, block: SBlockRV) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 from .._tvm import tirx, tvm, tvm_ffi
 from .compilable import is_compilable
+from .repack import repack
 from .schedule import schedule_kernel
 
 # A kernel is asked for to be timed and for each placement of a model; scheduling it takes some tenths of
@@ -18,7 +19,8 @@ def implement_kernel(function: Any, target: Any) -> Any:
     """Return a PrimFunc scheduled for a target, which it carries from then on.
 
     A CPU kernel takes our schedule rules (`tvm_sphinx.kernels`) for the target's ``num-cores`` threads,
-    a GPU kernel TVM's default schedules (dlight), which bind threads. A function that is scheduled
+    a GPU kernel TVM's default schedules (dlight), which bind threads. A CPU kernel over plain operands
+    packs them itself (`tvm_sphinx.kernels.repack`). A function that is scheduled
     already, that no rule fits, or of which TVM cannot generate code once it is scheduled, keeps the
     loops that it has.
     """
@@ -34,11 +36,13 @@ def _implement(function: Any, target: Any) -> Any:
     if "gpu" in [str(key) for key in target.keys]:
         return _schedule_for_gpu(function, target)
     cores = int(target.attrs.get("num-cores") or 1)
-    scheduled = schedule_kernel(function, target, cores)
-    if scheduled is None:
-        return function
-    scheduled = scheduled.with_attr("target", target)
-    return scheduled if is_compilable(scheduled, target) else function
+    for form in (repack(function), function):
+        scheduled = None if form is None else schedule_kernel(form, target, cores)
+        if scheduled is not None:
+            scheduled = scheduled.with_attr("target", target)
+            if is_compilable(scheduled, target):
+                return scheduled
+    return function
 
 
 def _schedule_for_gpu(function: Any, target: Any) -> Any:

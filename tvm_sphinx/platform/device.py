@@ -63,6 +63,9 @@ class Device:
     rpc_key
         Where given, the device is one of another machine: its kernels are measured on a server that
         TVM's RPC tracker lists under this key, and its cores are that machine's.
+    card
+        Name of a GPU as its driver tells it, such as ``"NVIDIA H100 80GB HBM3"``: where it is not at
+        hand, what is on record of such cards counts.
     cache_bytes
         Sizes of a core's first, second and third level data caches, for predicting times; None is what
         the operating system tells of a core of this machine, and unknown for one of another machine.
@@ -77,6 +80,7 @@ class Device:
     peak_gb_per_s: float | None = None
     rpc_key: str | None = None
     cache_bytes: tuple[int, ...] | None = None
+    card: str | None = None
 
     def __post_init__(self) -> None:
         where = f"device {self.name!r}"
@@ -100,7 +104,10 @@ class Device:
                 raise PlatformError(f"Expected {key} > 0 for {where}; got {value}.")
         if self.rpc_key is not None and (not self.rpc_key or not isinstance(self.rpc_key, str)):
             raise PlatformError(f"Expected rpc_key of {where} as a name; got {self.rpc_key!r}.")
-
+        if self.card is not None and (not self.card or not isinstance(self.card, str) or self.is_cpu):
+            raise PlatformError(
+                f"Expected card of {where} as the name of a GPU; got {self.card!r} ({self.runtime})."
+            )
         if self.cache_bytes is not None and (len(self.cache_bytes) != 3 or min(self.cache_bytes) <= 0):
             raise PlatformError(
                 f"Expected cache_bytes of {where} as three sizes > 0, those of the first, second and "

@@ -25,6 +25,15 @@ _DEVICE_KEYS = (
     "peak_gb_per_s",
     "rpc_key",
     "cache_bytes",
+    "card",
+)
+_OPTIONAL_KEYS = (
+    "memory_bytes",
+    "peak_gflop_per_s",
+    "peak_gb_per_s",
+    "rpc_key",
+    "cache_bytes",
+    "card",
 )
 _LINK_KEYS = ("src", "dst", "latency_ns", "bandwidth_bytes_per_s")
 
@@ -153,7 +162,7 @@ class Platform:
             entry["runtime"] = device.runtime
             if device.cores:
                 entry["cores"] = list(device.cores)
-            for key in ("memory_bytes", "peak_gflop_per_s", "peak_gb_per_s", "rpc_key", "cache_bytes"):
+            for key in _OPTIONAL_KEYS:
                 if getattr(device, key) is not None:
                     entry[key] = getattr(device, key)
             devices.append(entry)
@@ -208,6 +217,7 @@ def _device_from_json(entry: Mapping[str, Any], source: str) -> Device:
         **limits,
         rpc_key=entry.get("rpc_key"),
         cache_bytes=_ints(entry, "cache_bytes") if "cache_bytes" in entry else None,
+        card=entry.get("card"),
     )
 
 

@@ -55,6 +55,11 @@ def is_at_hand(device: Device) -> bool:
     return bool(runtime_device(device.runtime).exist)
 
 
+def is_absent(device: Device) -> bool:
+    """Return whether a device is one that this machine would have to have and has not."""
+    return device.rpc_key is None and not is_at_hand(device)
+
+
 @functools.lru_cache(maxsize=64)
 def make_target(target: str) -> Any:
     """Return the ``tvm.target.Target`` of a device target; a GPU target gets this host as its host."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..frontend.tensor_spec import TensorSpec
 from ..platform import Platform
+from ..platform.targets import is_absent
 from ..progress import Progress, StageClock
 from ..report.text import format_ns
 from ..runtime.executable import ConcurrentExecutable
@@ -72,8 +73,8 @@ def race_with_single(
 ) -> tuple[Build, Build | None]:
     """Return the build that is to run, the faster of both, and that for the best single device.
 
-    Devices of another machine cannot be raced: then it is the first. So it is without a ``single``, and
-    where that may not take its place.
+    Devices of another machine, or that are not at hand, cannot be raced: then it is the first. So it is
+    without a ``single``, and where that may not take its place.
     """
     if single is None:
         return build, None
@@ -81,7 +82,7 @@ def race_with_single(
         return build, build
     with clock("build reference"):
         reference = build_single()
-    if platform.is_remote or not may_be_single:
+    if platform.is_remote or any(map(is_absent, platform.devices)) or not may_be_single:
         return build, reference
     with clock("race"):
         drawn = list(random_inputs(inputs).values())

@@ -58,6 +58,10 @@ class CompileOptions:
         Also build the model for the best single device, and race the two: where the schedule turns out
         to be slower, the model runs on the single device. It does so, too, where the schedule promises
         less than 2 % (`tvm_sphinx.program.compare_builds.LEAST_GAIN`).
+    refine_s
+        Seconds to close the loop (`tvm_sphinx.program.refine.refine`): run the program, search again
+        with the times that kernels had in it, and keep the fastest of all that were found; 0 leaves it
+        at the race. It needs ``with_reference``.
     verify
         Run the program and the source of the model (an ONNX file by ONNX Runtime, a torch program by
         torch) on the same inputs and compare; see `tvm_sphinx.program.verify.check`.
@@ -103,6 +107,7 @@ class CompileOptions:
     measure_budget_s: float | None = None
     cost_model: str | Path = "default"
     with_reference: bool = True
+    refine_s: float = 0.0
     verify: bool = True
     verify_inputs: Mapping[str, Any] | None = None
     pins: Sequence[Pin | str] = ()
@@ -123,6 +128,8 @@ class CompileOptions:
         budget_s = self.measure_budget_s
         if budget_s is not None and not 0 <= budget_s < math.inf:
             raise SphinxError(f"Expected a measuring budget of 0 s or more; got {budget_s} s.")
+        if not 0 <= self.refine_s < math.inf:
+            raise SphinxError(f"Expected a time to refine of 0 s or more; got {self.refine_s} s.")
         check_forms(self.dump_code)
         object.__setattr__(self, "pins", tuple(map(_to_pin, self.pins)))
         check_writable(self.output)

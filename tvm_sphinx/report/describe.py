@@ -79,7 +79,12 @@ def _format_costs(report: PlacementReport) -> str:
     outside = f"; all of {names}, which no model predicts" if names else ""
     links = report.num_estimated_links
     guessed = f"; {links} kinds of link between devices estimated, not measured" if links else ""
-    return f"{report.measured_share:.0%} measured{outside}{guessed}"
+    total = len(report.tasks)
+    absent = "".join(
+        f"; {name} is not at hand: {count} of its {total} times are estimates, {total - count} on record"
+        for name, count in report.estimated.items()
+    )
+    return f"{report.measured_share:.0%} measured{outside}{absent}{guessed}"
 
 
 def _format_kernels(report: PlacementReport) -> str:

@@ -57,7 +57,9 @@ class PlacementReport:
     ``implementations`` counts the distinct kernels that run, each once on each device, by where their
     code comes from: ``rule``, ``tuned``, ``default``. ``always_measured`` names the devices whose
     kernels were measured although others were predicted, because no model knows them.
-    ``num_estimated_links`` counts the kinds of link that there was no time to measure.
+    ``num_estimated_links`` counts the kinds of link that could not be measured, or in no time that was
+    left. ``estimated`` tells for each device that is not at hand how many of its tasks' times are
+    estimates; the others are on record.
     """
 
     devices: tuple[DeviceRow, ...]
@@ -75,6 +77,7 @@ class PlacementReport:
     implementations: dict[str, int] = field(default_factory=dict)
     always_measured: tuple[str, ...] = ()
     num_estimated_links: int = 0
+    estimated: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-serialisable form."""
@@ -105,6 +108,7 @@ class CostSummary:
     origin: Callable[[str, Device], str] = lambda _kernel, _device: ""
     always_measured: tuple[str, ...] = ()
     num_estimated_links: int = 0
+    estimated: dict[str, int] = field(default_factory=dict)
 
 
 def placement_report(
@@ -154,6 +158,7 @@ def placement_report(
         implementations=_count_origins(graph, platform, schedule, costs),
         always_measured=costs.always_measured,
         num_estimated_links=costs.num_estimated_links,
+        estimated=costs.estimated,
     )
 
 

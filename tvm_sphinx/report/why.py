@@ -220,6 +220,21 @@ class Analysis:
         if limit != UNLIMITED:
             peak = format_bytes(int(self._peaks[here]))
             yield f"{names[here]} holds {peak} at its peak, of {format_bytes(limit)}"
+        yield from self._full(task, here)
+
+    def _full(self, task: int, here: int) -> Iterator[str]:
+        """Yield the devices that would be faster, but have no room left for a task."""
+        problem = self.decision.problem
+        need = int(problem.weight_bytes[task] + problem.output_bytes[task])
+        for other, limit in enumerate(problem.memory_bytes.tolist()):
+            time = int(problem.exec_ns[task, other])
+            is_faster = 0 <= time < problem.exec_ns[task, here]
+            peak = int(self._peaks[other])
+            if other != here and is_faster and limit != UNLIMITED and peak + need > limit:
+                held, most, needed = map(format_bytes, (peak, limit, need))
+                name = problem.devices[other]
+                already = f"{name} would take {format_ns(time)}, but holds {held} of {most} already"
+                yield f"{already}: the {needed} that it needs have no room there"
 
     def _copies(self, task: int) -> Iterator[str]:
         """Yield how long its operands and results are on the way from and to other devices."""

@@ -16,7 +16,7 @@ from typing import Any
 from ..errors import NoCodeError, UnsupportedError, cause_of
 from ..kernels.implement import implement_kernel
 from ..platform.machine import usable_cores
-from .gpu_cache import cache_key, read_cached, trim_cache, write_cached
+from .code_cache import cache_key, read_cached, trim_cache, write_cached
 from .gpu_kernels import generate_cuda
 from .gpu_launch import GpuFunction
 from .loading import build_folder
@@ -126,7 +126,7 @@ def compile_cubin(source: str, arch: str, nvcc: str, fast_math: bool = False) ->
     if not re.fullmatch(r"sm_\d+[af]?", arch):
         raise UnsupportedError(f"Expected a GPU architecture such as 'sm_90'; got {arch!r}.")
     command = [nvcc, *_FLAGS, *(["--use_fast_math"] if fast_math else []), f"-arch={arch}"]
-    key = cache_key(source, command)
+    key = cache_key(*_identity_of(nvcc), *command[1:], source)
     cached = read_cached(key)
     if cached is not None:
         return cached
@@ -142,3 +142,12 @@ def compile_cubin(source: str, arch: str, nvcc: str, fast_math: bool = False) ->
         made = image.read_bytes()
     write_cached(key, made)
     return made
+
+
+def _identity_of(compiler: str) -> list[str]:
+    """Return what another compiler, or another version of it, differs in: its file."""
+    try:
+        found = os.stat(compiler)
+    except OSError:
+        return [compiler]
+    return [os.path.realpath(compiler), str(found.st_size), str(found.st_mtime_ns)]

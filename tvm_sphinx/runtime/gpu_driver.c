@@ -41,9 +41,10 @@ static int open_driver(char *why, size_t size) {
 #undef NEEDED
 #undef WELCOME
     int version = 0;
-    CUresult error = driver.cuInit(0);
-    if (error == CUDA_SUCCESS)
-        error = driver.cuDriverGetVersion(&version);
+    /* An old driver may not start with what is new to it: it is asked for its version first. */
+    CUresult error = driver.cuDriverGetVersion(&version);
+    if (error == CUDA_SUCCESS && version >= LEAST_VERSION)
+        error = driver.cuInit(0);
     if (error != CUDA_SUCCESS) {
         const char *name = NULL;
         driver.cuGetErrorName(error, &name);

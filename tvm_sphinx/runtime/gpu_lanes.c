@@ -49,6 +49,13 @@ static int open_card(gpu_lanes *self, int32_t index, char *why) {
         error = cu->cuEventCreate(&card->base, CU_EVENT_DEFAULT);
     if (error == CUDA_SUCCESS)
         return 0;
+    if (error == CUDA_ERROR_DEVICE_UNAVAILABLE) {
+        snprintf(why, GPU_MESSAGE_BYTES,
+                 "GPU cuda:%d is in use by another process, and its compute mode (nvidia-smi -q -d "
+                 "COMPUTE) lets one at a time use it.",
+                 ordinal);
+        return -1;
+    }
     char what[64];
     snprintf(what, sizeof what, "GPU cuda:%d cannot be opened", ordinal);
     return refuse(self, error, what, why);
@@ -153,6 +160,16 @@ static int load_modules(gpu_lanes *self, char *why) {
                      "The kernels are machine code of another GPU than cuda:%d, %s (sm_%d%d): "
                      "compile the model for it.",
                      self->words->ordinals[self->words->module_cards[i]], name, major, minor);
+            return -1;
+        }
+        if (error == CUDA_ERROR_INVALID_IMAGE) {
+            int version = 0;
+            (void)cu->cuDriverGetVersion(&version);
+            snprintf(why, GPU_MESSAGE_BYTES,
+                     "The driver, which knows CUDA %d.%d, cannot read the kernels' machine code: "
+                     "compile "
+                     "the model with the nvcc of that CUDA, or update the driver.",
+                     version / 1000, version % 1000 / 10);
             return -1;
         }
         if (error != CUDA_SUCCESS)

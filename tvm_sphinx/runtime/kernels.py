@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._tvm import tirx, tvm, tvm_ffi
 from ..errors import NoCodeError, UnsupportedError, cause_of
 from ..platform import Device
 from ..platform.targets import device_target, host_target
+from .code_cache import cache_key, read_cached, trim_cache, write_cached
 from .loading import build_folder, linking
 from .processor import Processor, emitted
 
@@ -21,14 +24,19 @@ KernelPass = Callable[[Any], Any]
 # A C compiler is all that is needed to link; g++ is not there on every machine that has gcc.
 _LINKERS = ("gcc", "cc", "clang")
 
+# What TVM's FFI looks for in a library, before the name of a function.
+_EXPORTED = "__tvm_ffi_"
+# To be raised with whatever changes the code of a kernel, but for those that the key names.
+_OBJECT_FORM = "tvm-sphinx object 1"
+
 
 def compile_kernels(
     kernels: Mapping[str, Any], kernel_pass: KernelPass, linker: str | None = None
 ) -> bytes:
     """Return the shared library of PrimFuncs that carry their targets; empty if there are none.
 
-    Each target is built by itself: TVM builds the host functions of a module for one processor, that of
-    the first of them.
+    Each kernel is built by itself, once on a machine: its code is kept (`.code_cache`). A target of its
+    own it needs anyway: TVM builds the functions of a module for one processor, that of the first.
 
     Raises
     ------
@@ -37,31 +45,82 @@ def compile_kernels(
     UnsupportedError
         If a kernel has no CPU target, or this machine cannot link them: no compiler, no space.
     """
-    by_target: dict[str, dict[str, Any]] = {}
     for name, function in kernels.items():
         target = function.attrs.get("target") if function.attrs else None
         if target is None or "cpu" not in [str(key) for key in target.keys]:
             raise UnsupportedError(f"Lanes run kernels with a CPU target; {name!r} has {target}.")
-        by_target.setdefault(str(target), {})[name] = function
-    if not by_target:
+    if not kernels:
         return b""
-    modules = [
-        generate_code(functions, next(iter(functions.values())).attrs["target"], kernel_pass)
-        for functions in by_target.values()
-    ]
+    objects = [kernel_object(function) for function in _scheduled(kernels, kernel_pass)]
+    trim_cache()
     compiler = linker or find_linker(next(iter(kernels.values())).attrs["target"])
     with linking(f"{compiler!r} cannot link the kernels"), build_folder() as folder:
-        objects = [os.path.join(folder, f"kernels{number}.o") for number in range(len(modules))]
-        for module, path in zip(modules, objects, strict=True):
-            module.write_to_file(path)
+        paths = []
+        for made in dict.fromkeys(objects):  # some kernels are the same
+            paths.append(os.path.join(folder, f"{made.symbol}.o"))
+            Path(paths[-1]).write_bytes(made.code)
+        # Each kernel has a name in the program, which stands for that of its code.
+        names = [
+            f"-Wl,--defsym={_EXPORTED}{name}={_EXPORTED}{made.symbol}"
+            for name, made in zip(kernels, objects, strict=True)
+        ]
+        arguments = os.path.join(folder, "names")
+        Path(arguments).write_text("\n".join(names))
         library = os.path.join(folder, "kernels.so")
-        tvm.support.cc.create_shared(library, objects, options=["-lm"], cc=compiler)
+        tvm.support.cc.create_shared(library, paths, options=["-lm", f"@{arguments}"], cc=compiler)
         return Path(library).read_bytes()
 
 
-def generate_code(
-    functions: Mapping[str, Any], target: Any, kernel_pass: KernelPass | None = None
-) -> Any:
+class KernelObject(NamedTuple):
+    """An object file with the code of one kernel, which it exports by a symbol."""
+
+    symbol: str
+    code: bytes
+
+
+def kernel_object(function: Any) -> KernelObject:
+    """Return the machine code of a scheduled PrimFunc for its target, from disk where it is there.
+
+    Raises
+    ------
+    NoCodeError, UnsupportedError
+        See `generate_code`.
+    """
+    target = function.attrs["target"]
+    bare = function.without_attr("global_symbol")
+    text = tvm_ffi.serialization.to_json_graph_str(bare)
+    key = cache_key(_OBJECT_FORM, str(tvm.__version__), _llvm_version(), str(target), text)
+    symbol = f"kernel_{key[:32]}"
+    code = read_cached(key)
+    if code is None:
+        module = generate_code({symbol: bare}, target)
+        with linking("The code of a kernel cannot be written"), build_folder() as folder:
+            path = os.path.join(folder, "kernel.o")
+            module.write_to_file(path)
+            code = Path(path).read_bytes()
+        write_cached(key, code)
+    return KernelObject(symbol, code)
+
+
+def _scheduled(kernels: Mapping[str, Any], kernel_pass: KernelPass) -> list[Any]:
+    """Return kernels after a pass that runs under the target of each, in their order."""
+    found: dict[str, Any] = {}
+    by_target: dict[str, dict[str, Any]] = {}
+    for name, function in kernels.items():
+        by_target.setdefault(str(function.attrs["target"]), {})[name] = function
+    for functions in by_target.values():
+        with _compiling_for(next(iter(functions.values())).attrs["target"]):
+            module = kernel_pass(tvm.IRModule(functions))
+        found.update({var.name_hint: function for var, function in module.functions.items()})
+    return [found[name] for name in kernels]
+
+
+@functools.cache
+def _llvm_version() -> str:
+    return str(tvm_ffi.get_global_func("target.llvm_version_major")())
+
+
+def generate_code(functions: Mapping[str, Any], target: Any) -> Any:
     """Return the module that TVM generates of PrimFuncs by symbol, all for one target.
 
     Raises
@@ -72,11 +131,16 @@ def generate_code(
         If it is this machine that fails: a compiler that TVM calls is missing, or memory.
     """
     named = {name: function.with_attr("global_symbol", name) for name, function in functions.items()}
+    with _compiling_for(target):
+        return tirx.build(tvm.IRModule(named), target=target)
+
+
+@contextmanager
+def _compiling_for(target: Any) -> Iterator[None]:
+    """Enter the scope of a target; raise what fails in it as `NoCodeError` or `UnsupportedError`."""
     try:
         with target:
-            module = tvm.IRModule(named)
-            module = kernel_pass(module) if kernel_pass else module
-        return tirx.build(module, target=target)
+            yield
     except (OSError, MemoryError) as error:
         raise UnsupportedError(f"Kernels cannot be built on this machine: {cause_of(error)}") from error
     except Exception as error:  # TVM raises many types

@@ -37,6 +37,7 @@ from tvm_sphinx.platform.machine import machine_id, usable_cores
 from tvm_sphinx.platform.targets import host_target
 from tvm_sphinx.program.compiled import CompiledModel
 from tvm_sphinx.runtime import kernels
+from tvm_sphinx.runtime.code_cache import CACHE_VARIABLE
 
 QUICK = MeasureConfig(sample_ms=0.2)
 VERSION = str(tvm.__version__)
@@ -217,6 +218,7 @@ def without_memory(monkeypatch: pytest.MonkeyPatch, _: Path) -> None:
         raise MemoryError
 
     monkeypatch.setattr(kernels.tirx, "build", build)
+    monkeypatch.setenv(CACHE_VARIABLE, "")  # nothing was compiled before
 
 
 def without_any_code(monkeypatch: pytest.MonkeyPatch, _: Path) -> None:
@@ -226,6 +228,7 @@ def without_any_code(monkeypatch: pytest.MonkeyPatch, _: Path) -> None:
         raise RuntimeError("nvcc: command not found")
 
     monkeypatch.setattr(kernels.tirx, "build", build)
+    monkeypatch.setenv(CACHE_VARIABLE, "")  # nothing was compiled before
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cost.model.test_regression import made
+from tests.scale import SCALE
 from tvm_sphinx.cost.model.model_file import (
     CostModel,
     load_cost_model,
@@ -135,7 +136,7 @@ def test_a_file_cut_anywhere_is_refused(model: CostModel, tmp_path: Path, name: 
     file = tmp_path / name
     content = file.read_bytes()
     whole = len(content.rstrip())
-    step = max(1, whole // 500)
+    step = max(1, whole // (50 * SCALE))
     for length in range(0, whole, step):
         file.write_bytes(content[:length])
         with pytest.raises(ArtifactError):

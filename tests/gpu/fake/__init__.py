@@ -80,12 +80,12 @@ def load(folder: Path | None = None) -> Any:
     """
     folder = build() if folder is None else folder
     os.environ["TVM_SPHINX_NVCC"] = str(_HERE / "nvcc")
-    os.environ["TVM_SPHINX_CUBINS"] = ""  # what is kept below knows the fake, too
+    os.environ["TVM_SPHINX_CODE"] = ""  # what is kept below knows the fake, too
     driver = ctypes.CDLL(str(folder / "libcuda.so.1"), mode=ctypes.RTLD_GLOBAL)
     ctypes.CDLL(str(folder / "libcudart.so.13"), mode=ctypes.RTLD_GLOBAL)
     driver.fake_cuda_report.restype = ctypes.c_char_p
-    for count in (driver.fake_cuda_launches, driver.fake_cuda_graph_launches, driver.fake_cuda_copies):
-        count.restype = ctypes.c_uint64
+    for count in ("launches", "graph_launches", "copies", "pinned_bytes"):
+        getattr(driver, f"fake_cuda_{count}").restype = ctypes.c_uint64
     return driver
 
 

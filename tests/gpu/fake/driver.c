@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -233,8 +234,23 @@ CUresult ready(void) {
 }
 
 API CUresult cuDriverGetVersion(int *version) {
-    *version = 13000;
+    *version = (int)setting("FAKE_CUDA_VERSION", 13000);
     return CUDA_SUCCESS;
+}
+
+/* Whether the GPUs are this process's: with FAKE_CUDA_EXCLUSIVE, those of the first that locks that
+ * file. */
+static int is_ours(void) {
+    static int file = -1;
+    const char *path = getenv("FAKE_CUDA_EXCLUSIVE");
+    if (!path || !*path)
+        return 1;
+    pthread_mutex_lock(&driver.lock);
+    if (file < 0)
+        file = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+    int taken = file >= 0 && flock(file, LOCK_EX | LOCK_NB) == 0;
+    pthread_mutex_unlock(&driver.lock);
+    return taken;
 }
 
 static CUresult check_device(CUdevice device) {
@@ -283,6 +299,8 @@ API CUresult cuDeviceGetAttribute(int *value, int attribute, CUdevice device) {
 
 API CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device) {
     CUresult error = check_device(device);
+    if (!error && !is_ours())
+        error = CUDA_ERROR_DEVICE_UNAVAILABLE;
     *context = error ? NULL : &driver.contexts[device];
     return error ? error : ready_on((uint32_t)device);
 }
@@ -370,6 +388,7 @@ API CUresult cuGetErrorName(CUresult error, const char **name) {
         NAME(CUDA_ERROR_NOT_INITIALIZED),
         NAME(CUDA_ERROR_NO_DEVICE),
         NAME(CUDA_ERROR_INVALID_DEVICE),
+        NAME(CUDA_ERROR_DEVICE_UNAVAILABLE),
         NAME(CUDA_ERROR_INVALID_IMAGE),
         NAME(CUDA_ERROR_INVALID_CONTEXT),
         NAME(CUDA_ERROR_NO_BINARY_FOR_GPU),

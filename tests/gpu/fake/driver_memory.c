@@ -118,6 +118,14 @@ API CUresult cuMemFree_v2(CUdeviceptr address) {
     return found ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
+API unsigned long long fake_cuda_pinned_bytes(void); /* what tests ask the fake for */
+unsigned long long fake_cuda_pinned_bytes(void) {
+    pthread_mutex_lock(&driver.lock);
+    uint64_t used = spans[PINNED].used;
+    pthread_mutex_unlock(&driver.lock);
+    return used;
+}
+
 API CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total) {
     CUresult error = ready();
     if (error)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from ...platform import Device, Platform
 from ...progress import Progress
@@ -14,31 +15,36 @@ from ...scheduling.graph import TaskGraph
 from ...scheduling.problem import Int64Array
 from ..measure.kernel_timing import MeasureConfig
 from ..measure.links import Links
-from ..measure.roofline import needs_estimate, roofline_ns
+from ..measure.roofline import roofline_ns
 from ..measure.slowdown import expected_slowdown
 from ..records.store import RecordStore
 from ..table import CostTable
 
-#: Time and spread in ns of a kernel (by its id) on a device, and whether they were measured.
-TimeOf = Callable[[str, Device], tuple[int, int, bool]]
+#: Time and spread in ns of a kernel (by its id) on a device, and whether they were measured; None is for
+#: what is to be estimated.
+TimeOf = Callable[[str, Device], tuple[int, int, bool] | None]
 
 
 def assemble_costs(graph: TaskGraph, platform: Platform, time_of: TimeOf, links: Links) -> CostTable:
     """Return the cost table of a graph, from the time of each task's kernel on each device.
 
-    Devices that are not at hand, but whose peaks are known, get roofline estimates instead.
+    What is not on record of a device that is not at hand is estimated (`estimated_ns`).
     """
     shape = (graph.num_tasks, len(platform.devices))
     exec_ns: Int64Array = np.full(shape, -1, dtype=np.int64)
     spread_ns, measured = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.bool_)
     for column, device in enumerate(platform.devices):
-        if needs_estimate(device):
-            exec_ns[:, column] = roofline_ns(graph, device)
-            continue
+        unknown = []
         for task, entry in enumerate(graph.tasks):
-            time_ns, spread, is_measured = time_of(entry.kernel, device)
-            exec_ns[task, column], spread_ns[task, column] = time_ns, spread
-            measured[task, column] = is_measured
+            found = time_of(entry.kernel, device)
+            if found is None:
+                unknown.append(task)
+            else:
+                exec_ns[task, column], spread_ns[task, column], measured[task, column] = found
+        if unknown:
+            exec_ns[unknown, column] = estimated_ns(
+                roofline_ns(graph, device), exec_ns[:, column], measured[:, column]
+            )[unknown]
     return CostTable(
         exec_ns,
         spread_ns,
@@ -51,6 +57,20 @@ def assemble_costs(graph: TaskGraph, platform: Platform, time_of: TimeOf, links:
         num_estimated_links=links.num_estimated,
         staging_bytes_per_s=links.staging_bytes_per_s,
     )
+
+
+def estimated_ns(
+    bound_ns: Int64Array, known_ns: Int64Array, measured: npt.NDArray[np.bool_]
+) -> Int64Array:
+    """Return an estimate of each task's time from a bound of it.
+
+    The bound, times what tasks of the same graph that are on record take over theirs in the median. The
+    bound itself where none is.
+    """
+    usable = measured & (known_ns > 0) & (bound_ns > 0)
+    ratio = float(np.median(known_ns[usable] / bound_ns[usable])) if usable.any() else 1.0
+    estimated: Int64Array = np.ceil(bound_ns * max(1.0, ratio)).astype(np.int64)
+    return estimated
 
 
 def under_load(

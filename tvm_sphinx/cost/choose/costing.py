@@ -9,19 +9,22 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ...errors import SphinxError
 from ...frontend.extract import Extraction, Kernel
 from ...kernels import calls_runtime
 from ...platform import Device, Platform
 from ...platform.device import CostClass
+from ...platform.targets import is_absent
 from ...progress import Progress
 from ...report.placement import CostSummary
 from ..measure.kernel_timing import MeasureConfig
 from ..measure.kernels import measure_kernels
 from ..measure.links import measure_links
 from ..measure.roofline import needs_estimate
+from ..records.cards import shipped_records
+from ..records.classes import card_of
 from ..records.store import RecordStore
 from ..table import CostTable
 from .assemble import assemble_costs, under_load
@@ -51,7 +54,8 @@ class Costing:
 
     ``always_measured`` names the devices whose kernels were measured although others were predicted,
     because the predictor does not know them. ``keys`` are what the kernels are on record by, and
-    ``measured_at`` tells when the oldest and the newest of these times were measured.
+    ``measured_at`` tells when the oldest and the newest of these times were measured, ``estimated`` for
+    each device that is not at hand how many of its tasks' times are estimates.
     """
 
     choices: KernelChoices
@@ -59,6 +63,7 @@ class Costing:
     always_measured: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
     measured_at: tuple[float, float] | None = None
+    estimated: dict[str, int] = field(default_factory=dict)
 
     @property
     def summary(self) -> CostSummary:
@@ -68,6 +73,7 @@ class Costing:
             self.choices.origin,
             self.always_measured,
             self.table.num_estimated_links,
+            self.estimated,
         )
 
 
@@ -117,13 +123,16 @@ def cost_kernels(
     PlatformError
         If the platform claims cores that this machine lacks, or a remote device cannot be reached.
     UnsupportedError
-        If a device is not at hand, and its kernels are neither on record nor can be predicted.
+        If a device is not at hand, and its kernels are neither on record nor can be predicted or
+        estimated.
     SphinxError
         If the budget is negative or not finite, or there is one without a predictor.
     """
     check_budget(budget_s, predictor)
     end_s = math.inf if budget_s is None else time.monotonic() + budget_s
     platform.check_machine()
+    for card in {name for device in platform.devices if (name := card_of(device)) is not None}:
+        records.know(shipped_records(card))
     config = config or MeasureConfig()
     graph = extraction.graph
     asked = None if budget_s is None else predictor
@@ -141,7 +150,8 @@ def cost_kernels(
     left_s = end_s - time.monotonic()
     if budget_s and left_s > 0:
         expected = assemble_costs(graph, platform, times_of(costs), links)
-        order = by_urgency(costs, graph, platform, expected)
+        here = {key: cost for key, cost in costs.items() if not needs_estimate(cost.rule.device)}
+        order = by_urgency(here, graph, platform, expected)
         measure_within(_KERNELS_SHARE * left_s, order, costs, records, config, progress)
     table = assemble_costs(graph, platform, times_of(costs), links)
     best = [cost.best for cost in costs.values()]
@@ -152,6 +162,7 @@ def cost_kernels(
         () if asked is None else always_measured(platform, asked),
         tuple({one.key: None for cost in costs.values() for one in (cost.rule, *cost.others)}),
         (min(times), max(times)) if times else None,
+        _estimated(platform, table),
     )
 
 
@@ -178,7 +189,8 @@ def decide_kernels(
     unknown = [rule for rule in rules if predictor is None or not _is_known(predictor, rule)]
     _measure_rules(unknown, records, config, progress)
     if predictor is not None:
-        _predict(predictor, [rule for rule in rules if not rule.is_measured])
+        unmeasured = [rule for rule in rules if not rule.is_measured]
+        _predict(predictor, [rule for rule in unmeasured if not needs_estimate(rule.device)])
     missing = add_candidates(costs.values(), sources, records, unseen=unseen)
     if predictor is None:
         _measure_candidates(missing, costs, records, config, progress)
@@ -233,6 +245,12 @@ def always_measured(platform: Platform, predictor: Predictor) -> tuple[str, ...]
     return tuple(d.name for d in devices if not predictor.can_predict(d) and not needs_estimate(d))
 
 
+def _estimated(platform: Platform, table: CostTable) -> dict[str, int]:
+    """Return for each device that is not at hand how many of its tasks' times are estimates."""
+    absent = [(i, device.name) for i, device in enumerate(platform.devices) if is_absent(device)]
+    return {name: int((~table.measured[:, i]).sum()) for i, name in absent}
+
+
 def _is_known(predictor: Predictor, rule: Implementation) -> bool:
     is_hidden = rule.kernel.is_external or calls_runtime(rule.kernel.function)
     return predictor.can_predict(rule.device) and not is_hidden
@@ -253,8 +271,13 @@ def _measure_rules(
     progress: Progress | None,
     end_s: float = math.inf,
 ) -> None:
-    """Measure what is not on record, the kernels of each class of devices together."""
+    """Measure what is not on record, the kernels of each class of devices together.
+
+    Devices that are not at hand and that estimates do for are left out.
+    """
     for device, same in _by_class(rules).items():
+        if needs_estimate(device):
+            continue
         _measure(same, f"measure on {device.name}", records, config, progress, end_s)
 
 

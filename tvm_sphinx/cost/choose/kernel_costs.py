@@ -121,12 +121,10 @@ class KernelCost:
 def read_kernel_costs(
     kernels: Iterable[Kernel], devices: Iterable[Device], records: RecordStore
 ) -> dict[CostKey, KernelCost]:
-    """Return what is on record of the rules' kernels on each class of devices that are at hand."""
+    """Return what is on record of the rules' kernels on each class of devices."""
     costs: dict[CostKey, KernelCost] = {}
     kernels = list(kernels)
     for device in one_of_each_class(devices):
-        if needs_estimate(device):
-            continue
         for kernel in kernels:
             function = implement_for(kernel, device)
             candidate = Candidate("", None) if function is None else rules_candidate(function)
@@ -212,8 +210,10 @@ def _is_built_here(device: Device) -> bool:
 def times_of(costs: Mapping[CostKey, KernelCost]) -> TimeOf:
     """Return a function from a kernel and a device to the time and spread of its best implementation."""
 
-    def time_of(kernel: str, device: Device) -> tuple[int, int, bool]:
+    def time_of(kernel: str, device: Device) -> tuple[int, int, bool] | None:
         best = costs[kernel, device.cost_class].best
+        if best.candidate.function is not None and not best.is_measured and needs_estimate(device):
+            return None
         return best.time_ns, best.spread_ns, best.is_measured
 
     return time_of

@@ -14,7 +14,7 @@ from ..._tvm import tvm
 from ...errors import UnsupportedError
 from ...platform import Device, Platform
 from ...platform.machine import usable_cores
-from ...platform.targets import host_target, is_at_hand, runtime_device
+from ...platform.targets import host_target, is_absent, is_at_hand, runtime_device
 from ...progress import Progress
 from ...scheduling.problem import Int64Array
 from ..records.classes import class_of, class_of_pair
@@ -22,6 +22,7 @@ from ..records.store import DeviceClass, Record, RecordStore, median_and_spread
 from ..table import LinkFit, fit_link
 from .gpu_links import crossing_samples, staging_samples, stream_samples
 from .handover import fetch_samples, handover_samples
+from .roofline import needs_estimate
 from .sampling import host_load
 
 _COPY_BYTES = (1 << 12, 1 << 16, 1 << 20, 1 << 23)
@@ -71,12 +72,14 @@ def measure_links(
     Links that the platform gives are taken from it, others from the records; what is on neither is
     measured, once for each kind of pair, and recorded. CPU devices share their memory: handing a tensor
     over takes the time to wake the lane that waits for it, and to fetch what is in another core's cache.
-    No kind of pair is begun once ``time.monotonic()`` has reached ``end_s``: the rest is estimated.
+    No kind of pair is begun once ``time.monotonic()`` has reached ``end_s``: the rest is estimated. So
+    are those of a device that is not at hand, but that the platform tells enough of.
 
     Raises
     ------
     UnsupportedError
-        If a device is not at hand to be measured, and the platform does not give its links.
+        If a device is not at hand to be measured, and the platform gives neither its links nor its peaks
+        or card.
     """
     num_devices = len(platform.devices)
     latency = np.zeros((num_devices, num_devices), dtype=np.int64)
@@ -94,11 +97,14 @@ def measure_links(
             fit = LinkFit(link.latency_ns, link.bandwidth_bytes_per_s, 0.0)
         else:
             kind = str(class_of_pair(src, dst))
-            if kind not in fits and (time.monotonic() < end_s or _is_on_record(src, dst, records)):
-                fits[kind] = _fit(src, dst, records)
-            elif kind not in fits:
-                fits[kind] = ESTIMATED_HANDOVER if _share_memory(src, dst) else ESTIMATED_COPY
-                estimated += 1
+            if kind not in fits:
+                may_measure = time.monotonic() < end_s and not _is_guessed(src, dst)
+                if may_measure or _is_on_record(src, dst, records):
+                    fits[kind] = _fit(src, dst, records)
+                else:
+                    stays = _share_memory(src, dst) or src.runtime == dst.runtime
+                    fits[kind] = ESTIMATED_HANDOVER if stays else ESTIMATED_COPY
+                    estimated += 1
             fit = fits[kind]
         latency[i, j], bandwidth[i, j], error[i, j] = fit
         if link is None and _share_memory(src, dst):
@@ -159,6 +165,12 @@ def _fit(src: Device, dst: Device, records: RecordStore) -> LinkFit:
     names = _measured_names(src, dst)
     times = [median_and_spread(_record(name, src, dst, records))[0] for name in names]
     return fit_link(_COPY_BYTES, times)
+
+
+def _is_guessed(src: Device, dst: Device) -> bool:
+    """Return whether a device is not at hand, and the platform is content with estimates for it."""
+    ends = (src, dst)
+    return any(needs_estimate(end) or (is_absent(end) and end.card is not None) for end in ends)
 
 
 def _is_cuda(device: Device) -> bool:

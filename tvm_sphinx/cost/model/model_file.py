@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ArtifactError
-from ..records.home import data_home
+from ...platform.home import data_home
 from .features import FEATURE_NAMES, FEATURE_VERSION, FloatArray
 from .regression import HeldOut, predict_ns, predict_spread
 

@@ -31,6 +31,14 @@ def class_of_pair(src: Device, dst: Device) -> DeviceClass:
     )
 
 
+def card_of(device: Device) -> str | None:
+    """Return the name of a device's GPU: that at hand, else the one that the platform names."""
+    if device.rpc_key is not None or not device.runtime.startswith("cuda:"):
+        return None
+    gpu = find_gpu(device.runtime)
+    return gpu.name if gpu else device.card
+
+
 def _machine(device: Device) -> str:
     if device.rpc_key is not None:
         return f"RPC key {device.rpc_key}"
@@ -38,7 +46,6 @@ def _machine(device: Device) -> str:
         return machine_id()
     if device.runtime.startswith("cuda:"):
         # What a kernel takes does not depend on the machine around the card.
-        gpu = find_gpu(device.runtime)
-        return "absent" if gpu is None else gpu.name
+        return card_of(device) or "absent"
     runtime = runtime_device(device.runtime)
     return f"{runtime.device_name if runtime.exist else 'absent'} in {machine_id()}"

@@ -32,13 +32,13 @@ import math
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ...errors import SphinxError
-from .home import data_home
+from ...platform.home import data_home
 from .json_lines import append_line, check_is_ours, parse_object, split_lines, to_line
 
 #: Version of the line format. A line of another version is left alone and not used.
@@ -189,6 +189,12 @@ class RecordStore:
                     reasons[f"in another way (method {record.method}, now {METHOD})"] += 1
                     break
         return reasons
+
+    def know(self, records: Iterable[Record]) -> None:
+        """Use records that were made elsewhere where there is none here; they do not go to the file."""
+        for record in records:
+            if record.key not in self._records:
+                self._keep(record)
 
     def add(self, record: Record) -> None:
         """Keep a record, and append it to the file in one write that other writers cannot split.

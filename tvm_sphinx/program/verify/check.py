@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...errors import PlatformError, UnsupportedError, VerificationError, cause_of
+from ...errors import GpuError, PlatformError, UnsupportedError, VerificationError, cause_of
 from ...frontend.model_source import ModelSource
 from ...frontend.signature import Interface
 from ...platform import Platform
@@ -93,7 +93,7 @@ def verify_program(
         return Verification(reason="the devices are on another machine")
     try:
         programs = _Programs(program.open(), program, reference)
-    except (PlatformError, UnsupportedError) as error:
+    except (GpuError, PlatformError, UnsupportedError) as error:
         return Verification(reason=f"it cannot run here: {error}".rstrip("."))
     try:
         source = open_source(subject.source)

@@ -1,0 +1,122 @@
+"""Kernels over plain operands that pack them themselves give the numbers of TVM's own loops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from tvm import relax, te, topi
+
+from tests.kernels.reference import TARGET, check, compare, draw, run
+from tvm_sphinx.frontend.extract import Kernel, extract_task_graph
+from tvm_sphinx.frontend.lower import lower_to_kernels
+from tvm_sphinx.kernels.implement import implement_kernel
+from tvm_sphinx.kernels.repack import repack
+from tvm_sphinx.kernels.schedule import rule_of
+from tvm_sphinx.platform.targets import make_target
+
+GPU = make_target('{"kind": "cuda", "arch": "sm_90", "max_num_threads": 1024}')
+# data NCHW, weight OIHW, and how they meet
+CONVOLUTIONS: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
+    ((1, 32, 14, 14), (48, 32, 3, 3), {"padding": 1}),
+    ((1, 7, 13, 11), (18, 7, 3, 3), {"padding": 1, "strides": 2}),
+    ((2, 3, 9, 12), (5, 3, 5, 3), {"padding": (2, 1), "dilation": (1, 2)}),
+    ((1, 20, 9, 9), (20, 1, 3, 3), {"padding": 1, "groups": 20}),
+    ((1, 24, 7, 7), (17, 24, 1, 1), {}),
+    ((2, 8, 4, 4), (32, 8, 1, 1), {}),
+    ((1, 8, 6, 6), (16, 8, 1, 1), {"strides": 2}),
+]
+MATRICES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
+    ((5, 37), (37, 18)),
+    ((1, 33), (33, 64)),
+    ((1, 1, 33), (33, 32)),
+    ((3, 7, 12), (12, 20)),
+    ((2, 3, 7, 12), (3, 12, 9)),
+    ((1, 6, 4), (5, 4, 16)),
+]
+
+
+def kernel_beside_a_gpu(
+    build: Callable[[Any, Callable[..., Any]], Any], shape: tuple[int, ...]
+) -> Kernel:
+    """Return the one kernel that operators become where a platform has a GPU."""
+    rng = np.random.default_rng(5)
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", relax.TensorType(list(shape), "float32"))
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            made = build(x, lambda *extents: relax.const(draw(extents, "float32", rng)))
+            output = builder.emit_output(made)
+        builder.emit_func_output(output)
+    lowered = lower_to_kernels(builder.get(), TARGET, targets=[TARGET, GPU])
+    (kernel,) = extract_task_graph(lowered).kernels.values()
+    return kernel
+
+
+def check_repacked(kernel: Kernel, cores: int) -> None:
+    made = repack(kernel.function)
+    assert made is not None
+    rng = np.random.default_rng(6)
+    inputs = [
+        draw(tuple(int(extent) for extent in ty.shape.values), str(ty.dtype), rng)
+        for ty in kernel.argument_types[:-1]
+    ]
+    scheduled = check(made, inputs, cores)
+    assert rule_of(scheduled) == "PackedKernel"
+    plain = kernel.function.with_attr("global_symbol", "main")
+    compare(*run(scheduled, inputs), *run(plain, inputs))
+
+
+@pytest.mark.parametrize(("data", "weight", "options"), CONVOLUTIONS)
+@pytest.mark.parametrize("cores", [1, 2])
+def test_convolutions_keep_their_numbers(
+    data: tuple[int, ...], weight: tuple[int, ...], options: dict[str, Any], cores: int
+) -> None:
+    def build(x: Any, draw_constant: Callable[..., Any]) -> Any:
+        product = relax.op.nn.conv2d(x, draw_constant(*weight), **options)
+        return relax.op.nn.relu(relax.op.add(product, draw_constant(1, weight[0], 1, 1)))
+
+    check_repacked(kernel_beside_a_gpu(build, data), cores)
+
+
+@pytest.mark.parametrize(("left", "right"), MATRICES)
+@pytest.mark.parametrize("cores", [1, 2])
+def test_products_keep_their_numbers(left: tuple[int, ...], right: tuple[int, ...], cores: int) -> None:
+    def build(x: Any, draw_constant: Callable[..., Any]) -> Any:
+        product = relax.op.matmul(x, draw_constant(*right))
+        return relax.op.nn.gelu(relax.op.add(product, draw_constant(right[-1])))
+
+    check_repacked(kernel_beside_a_gpu(build, left), cores)
+
+
+def test_a_kernel_beside_a_gpu_takes_the_packed_rule() -> None:
+    data, weight, options = CONVOLUTIONS[0]
+    kernel = kernel_beside_a_gpu(lambda x, c: relax.op.nn.conv2d(x, c(*weight), **options), data)
+    assert rule_of(implement_kernel(kernel.function, TARGET)) == "PackedKernel"
+
+
+def _grouped() -> Any:
+    data, weight = te.placeholder((1, 8, 6, 6), name="data"), te.placeholder((8, 2, 3, 3), name="w")
+    return te.create_prim_func([data, weight, topi.nn.group_conv2d_nchw(data, weight, 1, 0, 1, 4)])
+
+
+def _transposed() -> Any:
+    a, b = te.placeholder((4, 8), name="a"), te.placeholder((6, 8), name="b")
+    return te.create_prim_func([a, b, topi.nn.dense(a, b)])
+
+
+def _twice() -> Any:
+    a, b = te.placeholder((4, 4), name="a"), te.placeholder((4, 4), name="b")
+    return te.create_prim_func([a, b, topi.nn.matmul(topi.nn.matmul(a, b), b)])
+
+
+def _summed() -> Any:
+    a = te.placeholder((4, 4), name="a")
+    return te.create_prim_func([a, topi.sum(a, axis=1)])
+
+
+@pytest.mark.parametrize("make", [_grouped, _transposed, _twice, _summed])
+def test_other_sums_stay_as_they_are(make: Callable[[], Any]) -> None:
+    assert repack(make()) is None

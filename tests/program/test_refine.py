@@ -1,0 +1,97 @@
+"""The loop closed: what is run, corrected and kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tvm_sphinx
+from tests.networks import recurrent_net
+from tvm_sphinx.cost.measure.kernel_timing import MeasureConfig
+from tvm_sphinx.errors import SphinxError
+from tvm_sphinx.platform.machine import usable_cores
+from tvm_sphinx.program import refine as loop
+from tvm_sphinx.program.compare_builds import Build
+from tvm_sphinx.program.compiled import CompiledModel
+from tvm_sphinx.program.kinds import LaneProgramFile, StockProgram
+from tvm_sphinx.scheduling.schedule import Schedule, validate
+from tvm_sphinx.search import SearchResult
+
+
+def field(**places: list[int]) -> dict[str, Build]:
+    """Return builds of schedules by name, from the device of each task."""
+    builds = {}
+    for name, device in places.items():
+        count = np.arange(len(device), dtype=np.int64)
+        schedule = Schedule(np.array(device), count, count + 1, len(device), 0, "problem")
+        found = SearchResult(schedule, "cpga", 0, (), 1, 0.0, "evaluations")
+        builds[name] = Build(found, StockProgram(b"", ("cpu:0",), "main"))
+    return builds
+
+
+BOTH = field(found=[0, 1, 0], single=[1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("found_ns", "single_ns", "kept"),
+    [
+        ([90, 91, 89, 90], [100, 101, 99, 100], "found"),
+        ([100, 101, 99, 100], [90, 91, 89, 90], "single"),
+        # Faster as a median, but not in every fourth round: the noise does not tell them apart.
+        ([98, 97, 99, 120], [100, 100, 98, 100], "single"),
+    ],
+)
+def test_of_two_that_noise_does_not_tell_apart_the_simpler_is_kept(
+    found_ns: list[float], single_ns: list[float], kept: str
+) -> None:
+    assert loop._simplest(BOTH, {"found": np.array(found_ns), "single": np.array(single_ns)}) == kept
+
+
+def test_a_program_of_the_stock_vm_is_not_refined() -> None:
+    assert not loop._runs_here(BOTH["found"])
+
+
+@pytest.fixture(scope="module")
+def refined() -> CompiledModel:
+    if len(usable_cores()) < 2:
+        pytest.skip("needs two cores")
+    quick = MeasureConfig(sample_ms=1.0, under_load=False)
+    return tvm_sphinx.compile(recurrent_net(3), "unlike-cpus", records=None, measure=quick, refine_s=3.0)
+
+
+def test_what_is_kept_computes_the_same(refined: CompiledModel) -> None:
+    assert "Refined in " in refined.note
+    assert "Measured in turn: " in refined.note
+    inputs = refined.random_inputs()
+    for mine, right in zip(refined.run(inputs), refined.run_reference(inputs), strict=True):
+        np.testing.assert_allclose(mine, right, rtol=1e-4, atol=1e-5)
+
+
+def test_the_report_has_the_times_that_were_seen(refined: CompiledModel, tmp_path: Path) -> None:
+    decision, report = refined.decision, refined.report
+    assert decision is not None
+    assert report is not None
+    validate(decision.problem, decision.schedule)
+    assert report.makespan_ns == decision.schedule.makespan_ns
+    assert isinstance(refined.program, LaneProgramFile)
+    planned = refined.program.image.schedule
+    assert planned is not None
+    assert planned.makespan_ns == decision.schedule.makespan_ns
+    refined.save(tmp_path / "model.sphinx")
+    loaded = CompiledModel.load(tmp_path / "model.sphinx")
+    assert loaded.note == refined.note
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("inf"), float("nan")])
+def test_a_time_out_of_range_is_refused(seconds: float) -> None:
+    with pytest.raises(SphinxError, match="time to refine of 0 s or more"):
+        tvm_sphinx.compile("inception-v1", refine_s=seconds)
+
+
+def test_placements_alike_are_of_the_same_order_too() -> None:
+    one = BOTH["found"].found.best
+    assert loop._is_alike(one, replace(one, makespan_ns=one.makespan_ns))
+    assert not loop._is_alike(one, BOTH["single"].found.best)

@@ -1,0 +1,318 @@
+"""Close the loop: trace programs, search again with the times in place, and keep the fastest. [TVM]"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..cost.choose.costing import Costing
+from ..cost.choose.in_place import Seen, correct_costs, summarise
+from ..frontend.signature import Interface
+from ..platform import Platform
+from ..progress import Progress, StageClock
+from ..report.text import format_ns
+from ..runtime.trace import Trace
+from ..scheduling.graph import TaskGraph
+from ..scheduling.replay import replay_schedule
+from ..scheduling.schedule import Schedule
+from ..search import SearchResult, search_schedule
+from ..search.heuristics import KINDS
+from .compare_builds import Build, race_with_single
+from .compiled import random_inputs
+from .decide import Decided
+from .kinds import LaneProgramFile
+from .options import CompileOptions
+
+#: Searches with corrected costs, at most.
+MOST_ROUNDS = 3
+# Traced runs of a program, at most, and seconds after which there are no more of one.
+_TRACES, _TRACE_S = 15, 1.0
+_LEAST_TRACES = 3
+# A schedule that promises this little over the best so far is not built.
+_LEAST_PROMISE = 1.002
+_HEAT_NS = 30_000_000
+_HEATS, _FINAL_HEATS = 4, 15
+_STAGE = "refine by times in place"
+
+
+@dataclass(frozen=True)
+class Refined:
+    """What came of it: the build that is kept, and costs and decision by the times that were seen.
+
+    ``heats`` are the times of all candidates in ns, by the names of where they come from: medians of
+    runs in turn, as many as each came to before faster ones went on without it.
+    """
+
+    kept: Build
+    decided: Decided
+    costs: Costing
+    rounds: int
+    heats: dict[str, tuple[float, ...]]
+
+
+def refine(
+    first: Build,
+    single: Build,
+    decided: Decided,
+    costs: Costing,
+    graph: TaskGraph,
+    platform: Platform,
+    inputs: Sequence[Any],
+    *,
+    decide: Callable[[Costing], Decided],
+    build: Callable[[SearchResult], Build],
+    limit_s: float,
+    progress: Progress | None = None,
+) -> Refined | None:
+    """Return the fastest of several schedules, by measurement; None where programs cannot be traced.
+
+    Candidates are the schedule that was found, the best single device, the best of the list
+    schedulers, and what up to `MOST_ROUNDS` searches find with costs corrected by traces of those before
+    (`correct_costs`). They run in turn; the slower half drops out of each heat. Of two that the noise
+    does not tell apart the one on fewer devices is kept.
+
+    Parameters
+    ----------
+    first, single
+        Programs of the schedule that was found, which may be that of ``single``, and of the best device.
+    decided, costs, graph, platform
+        What they come from.
+    inputs
+        To run with.
+    decide, build
+        From costs to a decision, and from a schedule to its program.
+    limit_s
+        Seconds after which no further search is begun, and no further heat.
+    """
+    if not _runs_here(first) or not _runs_here(single) or platform.is_remote:
+        return None
+    end_s = time.monotonic() + limit_s
+    report = progress or (lambda *_: None)
+    field = {"found": first}
+    if not _is_alike(first.found.best, single.found.best):
+        field["single"] = single
+    listed = _best_listed(decided)
+    kernels = [task.kernel for task in graph.tasks]
+    classes = [device.cost_class for device in platform.devices]
+    seen: dict[str, Seen] = {}
+    rounds, corrected, latest = 0, costs, decided
+    while True:
+        if listed is not None and not any(
+            _is_alike(one.found.best, listed.best) for one in field.values()
+        ):
+            field["list scheduler"] = build(listed)
+        listed = None
+        for name, one in field.items():
+            if name not in seen and _runs_here(one):
+                seen[name] = _trace(one, inputs)
+        corrected = replace(
+            costs, table=correct_costs(costs.table, kernels, classes, list(seen.values()))
+        )
+        latest = decide(corrected)
+        report(_STAGE, rounds, MOST_ROUNDS)
+        if rounds == MOST_ROUNDS or time.monotonic() >= end_s:
+            break
+        better = latest.searched
+        known = [_makespan_ns(latest, one) for one in field.values()]
+        if any(_is_alike(one.found.best, better.best) for one in field.values()):
+            break
+        if min(known) < _LEAST_PROMISE * better.best.makespan_ns:
+            break
+        rounds += 1
+        field[f"round {rounds}"] = build(better)
+    report(_STAGE, MOST_ROUNDS, MOST_ROUNDS)
+    name, heats = _race(field, inputs, end_s)
+    kept = field[name]
+    is_single = name == "single" or (name == "found" and first.found is single.found)
+    timed = _with_times(kept, latest, is_single)
+    if is_single:
+        latest = replace(latest, single=timed.found)
+    note = _describe(first, timed, name, rounds, heats)
+    return Refined(replace(timed, note=f"{note} {kept.note}".rstrip()), latest, corrected, rounds, heats)
+
+
+def _describe(
+    first: Build, kept: Build, name: str, rounds: int, heats: dict[str, tuple[float, ...]]
+) -> str:
+    """Return what was predicted, and what was measured of each candidate."""
+    origin = {
+        "found": "the schedule as it was first found",
+        "single": "the best single device alone",
+        "list scheduler": "a list scheduler's",
+    }.get(name, f"that of {name} with times in place")
+    now, before = (format_ns(one.found.best.makespan_ns) for one in (kept, first))
+    medians = {other: format_ns(round(np.median(ns))) for other, ns in heats.items() if ns}
+    measured = ", ".join(f"{other} {median}" for other, median in medians.items())
+    return (
+        f"Refined in {rounds} round{'s' * (rounds != 1)}: kept is {origin}, predicted at {now} "
+        f"(the first at {before}, by kernels alone)."
+        f"{f' Measured in turn: {measured}.' if measured else ''}"
+    )
+
+
+def _runs_here(build: Build) -> bool:
+    return isinstance(build.program, LaneProgramFile)
+
+
+def _is_alike(first: Schedule, second: Schedule) -> bool:
+    """Whether two schedules run the same tasks on each device in the same order."""
+    return bool((first.device == second.device).all()) and first.order == second.order
+
+
+def _best_listed(decided: Decided) -> SearchResult | None:
+    """Return the best schedule of the list schedulers, None where limits leave no choice."""
+    if not decided.may_be_single:
+        return None
+    found = [search_schedule(decided.problem, algorithm=kind) for kind in KINDS]
+    return min(found, key=lambda one: one.best.makespan_ns)
+
+
+def _executable(build: Build) -> Any:
+    assert isinstance(build.program, LaneProgramFile)
+    return build.program.executable
+
+
+def _trace(build: Build, inputs: Sequence[Any]) -> Seen:
+    executable, traces = _executable(build), list[Trace]()
+    executable.run_traced(inputs)  # touches all memory
+    begin_s = time.monotonic()
+    while len(traces) < _TRACES:
+        if len(traces) >= _LEAST_TRACES and time.monotonic() - begin_s >= _TRACE_S:
+            break
+        traces.append(executable.run_traced(inputs)[1])
+    return summarise(traces)
+
+
+def _makespan_ns(decided: Decided, build: Build) -> int:
+    """Return what a build's schedule takes by the costs of a decision."""
+    best = build.found.best
+    alone = len(np.unique(best.device)) <= 1
+    problem = decided.alone if alone else decided.problem
+    return replay_schedule(problem, best.device, best.order).makespan_ns
+
+
+def _with_times(build: Build, decided: Decided, is_single: bool) -> Build:
+    """Return a build whose schedule has the times of a decision's costs."""
+    best = build.found.best
+    problem = decided.alone if is_single else decided.problem
+    played = replay_schedule(problem, best.device, best.order)
+    bound_ns = min(decided.searched.best.lower_bound_ns, played.makespan_ns)
+    found = replace(build.found, best=played.with_lower_bound(bound_ns))
+    program = build.program
+    assert isinstance(program, LaneProgramFile)
+    return Build(found, LaneProgramFile(replace(program.image, schedule=found.best)), build.note)
+
+
+def _race(
+    field: dict[str, Build], inputs: Sequence[Any], end_s: float
+) -> tuple[str, dict[str, tuple[float, ...]]]:
+    """Return the name of the build to keep, and the medians of each in the heats that it ran."""
+    running = {name: _executable(one) for name, one in field.items()}
+    heats: dict[str, list[float]] = {name: [] for name in field}
+    once_ns = max(int(np.median(one.durations_ns(inputs, 3))) for one in running.values())
+    count = int(np.clip(_HEAT_NS // max(1, once_ns), 1, 200))
+    done = 0
+    while len(running) > 1 and done < (_FINAL_HEATS if len(running) <= 2 else _HEATS):
+        names = list(running)
+        for name in names[done % len(names) :] + names[: done % len(names)]:
+            heats[name].append(float(np.median(running[name].durations_ns(inputs, count))))
+        done += 1
+        if done >= _LEAST_TRACES and time.monotonic() >= end_s:
+            break
+        if done == _HEATS and len(running) > 2:
+            ranked = sorted(names, key=lambda name: float(np.median(heats[name])))
+            running = {name: running[name] for name in ranked[: max(2, len(ranked) // 2)]}
+            done = 0
+    return _simplest(field, {name: np.array(heats[name]) for name in running}), {
+        name: tuple(values) for name, values in heats.items()
+    }
+
+
+def _simplest(field: dict[str, Build], heats: dict[str, npt.NDArray[np.float64]]) -> str:
+    """Return the fastest, or one on fewer devices that it is not clearly ahead of."""
+    if len(heats) == 1:
+        return next(iter(heats))
+    last = min(len(values) for values in heats.values())
+    fastest = min(heats, key=lambda name: float(np.median(heats[name][-last:])))
+
+    def spread(name: str) -> int:
+        return len(np.unique(field[name].found.best.device))
+
+    simpler = [
+        name
+        for name in heats
+        if spread(name) < spread(fastest)
+        and np.quantile(heats[name][-last:] / heats[fastest][-last:], 0.25) <= 1.0
+    ]
+    return (
+        min(simpler, key=lambda name: (spread(name), float(np.median(heats[name]))))
+        if simpler
+        else fastest
+    )
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The build that is to run, that for the best single device if there is one, and their grounds."""
+
+    kept: Build
+    reference: Build | None
+    decided: Decided
+    costs: Costing
+    loop: Refined | None = None
+
+
+def settle(
+    first: Build,
+    decided: Decided,
+    costs: Costing,
+    graph: TaskGraph,
+    platform: Platform,
+    interface: Interface,
+    asked: CompileOptions,
+    *,
+    decide: Callable[[Costing], Decided],
+    build: Callable[[SearchResult], Build],
+    clock: StageClock,
+) -> Settled:
+    """Return what is to run: after a race with the best single device, or after closing the loop."""
+
+    def race(*, may_be_single: bool) -> tuple[Build, Build | None]:
+        return race_with_single(
+            first,
+            decided.single if asked.with_reference else None,
+            lambda: build(decided.single),
+            platform,
+            interface.inputs,
+            clock,
+            asked.progress,
+            may_be_single=may_be_single,
+        )
+
+    if not asked.refine_s or not decided.may_be_single:
+        return Settled(*race(may_be_single=decided.may_be_single), decided, costs)
+    _, reference = race(may_be_single=False)  # builds it
+    if reference is None:
+        return Settled(first, None, decided, costs)
+    with clock("refine"):
+        found = refine(
+            first,
+            reference,
+            decided,
+            costs,
+            graph,
+            platform,
+            list(random_inputs(interface.inputs).values()),
+            decide=decide,
+            build=build,
+            limit_s=asked.refine_s,
+            progress=asked.progress,
+        )
+    if found is None:
+        return Settled(first, reference, decided, costs)
+    return Settled(found.kept, reference, found.decided, found.costs, found)
