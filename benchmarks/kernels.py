@@ -38,7 +38,8 @@ from tvm_sphinx.platform import Device, Platform
 from tvm_sphinx.platform.machine import usable_cores
 from tvm_sphinx.platform.targets import device_target, host_target
 from tvm_sphinx.relax_pass import annotate_schedule
-from tvm_sphinx.runtime.executable import ConcurrentExecutable, build_executable
+from tvm_sphinx.runtime.build import build_executable
+from tvm_sphinx.runtime.executable import ConcurrentExecutable
 from tvm_sphinx.scheduling.schedule import Schedule
 from tvm_sphinx.tune.apply import open_records
 from tvm_sphinx.tune.paths import tuning_root

@@ -42,7 +42,8 @@ from tvm_sphinx.program.compare_builds import compare_executables, is_promising
 from tvm_sphinx.program.stock_vm import build_executable as build_for_vm
 from tvm_sphinx.program.stock_vm import vm_devices
 from tvm_sphinx.relax_pass import annotate_schedule
-from tvm_sphinx.runtime.executable import ConcurrentExecutable, build_executable
+from tvm_sphinx.runtime.build import build_executable
+from tvm_sphinx.runtime.executable import ConcurrentExecutable
 from tvm_sphinx.scheduling.problem import CANNOT_RUN, SchedulingProblem
 from tvm_sphinx.scheduling.schedule import Schedule
 from tvm_sphinx.search import ALGORITHMS

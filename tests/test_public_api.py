@@ -11,7 +11,7 @@ import pytest
 
 import tvm_sphinx
 from tests.public_api import describe_api, documented_names
-from tvm_sphinx._tvm import check_versions
+from tvm_sphinx._tvm_runtime import check_versions
 from tvm_sphinx.errors import EnvironmentMismatchError
 
 _ROOT = Path(__file__).parent.parent

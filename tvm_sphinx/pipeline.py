@@ -13,11 +13,11 @@ from .frontend.load import entry_function, load_model, read_source
 from .frontend.lower import lower_for_platform
 from .frontend.signature import read_interface
 from .platform import Platform
+from .program.build import build_program
 from .program.compare_builds import Build
 from .program.compiled import CompiledModel
 from .program.decide import decide_schedule, record_decision
 from .program.fallback import build_fallback
-from .program.kinds import build_program
 from .program.options import CompileOptions, shows_options
 from .program.refine import settle
 from .program.variants import build_variants

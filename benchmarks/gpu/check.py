@@ -27,7 +27,8 @@ from tvm_sphinx.frontend.extract import extract_task_graph
 from tvm_sphinx.frontend.lower import lower_to_kernels
 from tvm_sphinx.platform import Platform, load_platform
 from tvm_sphinx.platform.targets import device_target
-from tvm_sphinx.program.kinds import LaneProgramFile, build_stock_program, flatten_outputs
+from tvm_sphinx.program.build import build_stock_program
+from tvm_sphinx.program.kinds import LaneProgramFile, flatten_outputs
 from tvm_sphinx.relax_pass import annotate_schedule
 from tvm_sphinx.runtime.build import build_image
 from tvm_sphinx.scheduling.schedule import Schedule

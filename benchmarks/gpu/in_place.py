@@ -45,7 +45,8 @@ from tvm_sphinx.frontend.extract import extract_task_graph
 from tvm_sphinx.frontend.lower import lower_to_kernels
 from tvm_sphinx.platform.targets import device_target, runtime_device
 from tvm_sphinx.relax_pass import annotate_schedule
-from tvm_sphinx.runtime.executable import ConcurrentExecutable, build_executable
+from tvm_sphinx.runtime.build import build_executable
+from tvm_sphinx.runtime.executable import ConcurrentExecutable
 from tvm_sphinx.scheduling.schedule import Schedule
 
 _MEASURE = MeasureConfig(sample_ms=1.0, under_load=False)

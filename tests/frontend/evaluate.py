@@ -18,7 +18,7 @@ from tvm_sphinx.platform.machine import usable_cores
 from tvm_sphinx.platform.targets import device_target, host_target
 from tvm_sphinx.program.kinds import flatten_outputs
 from tvm_sphinx.relax_pass import annotate_schedule
-from tvm_sphinx.runtime.executable import build_executable
+from tvm_sphinx.runtime.build import build_executable
 from tvm_sphinx.scheduling.schedule import Schedule
 
 Array = npt.NDArray[Any]

@@ -163,6 +163,8 @@ class Graph:
             if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiub":
                 raise RejectedError(f"{op}: gives {type(value).__name__}")
             self.values[name] = value
+            # Also what a power or a logarithm leaves: what follows is drawn with regard to it.
+            self.has_special |= value.dtype.kind == "f" and not bool(np.isfinite(value).all())
         self.nodes.append(node)
         self.results += names
         return names

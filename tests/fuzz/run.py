@@ -1,21 +1,24 @@
-"""Draw ONNX graphs, compile each, and compare with ONNX Runtime, in processes of their own.
+"""Draw ONNX graphs, or torch programs, compile each, and compare with ONNX Runtime, or with torch.
 
     python -m tests.fuzz.run --count 5000
+    python -m tests.fuzz.run --torch --count 2000
 
-prints one JSON line for each graph that is neither equal nor refused in one line, and how many had which
-outcome.
+They are compiled in a process that may die. It prints one JSON line for each that is neither equal nor
+refused in one line, and how many had which outcome.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,18 +79,58 @@ def difference(got: Sequence[Any], want: Sequence[Any]) -> str:
     return ""
 
 
-def run_case(seed: int, only: str | None = None) -> dict[str, Any]:
-    """Return what became of a seed: its outcome and operators, and what was said."""
+def draw_torch(seed: int, only: str | None = None) -> Any:
+    """Return the torch program of a seed: of one function, or of up to five."""
+    from .torch_functions import DRAWS as FUNCTIONS
+    from .torch_program import Program
+
+    rng = np.random.default_rng(seed)
+    names = list(FUNCTIONS) if only is None else [only]
+    first = names[seed % len(names)]
+    for _ in range(_MOST_DRAWS):
+        program = Program(rng)
+        wanted = [first] + [program.pick(list(FUNCTIONS)) for _ in range(program.pick([0, 1, 2, 4]))]
+        for name in wanted:
+            try:
+                FUNCTIONS[name](program)
+            except RejectedError:
+                continue
+        if program.steps and program.outputs():
+            return program
+    raise RejectedError(f"seed {seed}: nothing that torch takes")
+
+
+def _onnx_case(seed: int, only: str | None) -> tuple[dict[str, Any], Callable[[], str]]:
+    """Return what was drawn, and a function that compiles it and says what is wrong."""
     from tests.frontend.evaluate import evaluate
+
+    graph = draw_graph(seed, only)
+    told = {"ops": [node.op_type for node in graph.nodes], "opset": graph.opset}
+    return told, lambda: difference(evaluate(graph.model(), graph.feeds()), graph.expected())
+
+
+def _torch_case(seed: int, only: str | None) -> tuple[dict[str, Any], Callable[[], str]]:
+    from tests.frontend.run_module import evaluate
+    from tvm_sphinx.frontend.load import load_model
+
+    program = draw_torch(seed, only)
+    exported = program.export()
+    feeds = [tensor.numpy() for tensor in program.feeds()]
+    told = {"ops": [name for name, *_ in program.steps]}
+    return told, lambda: difference(evaluate(load_model(exported), feeds), program.expected())
+
+
+def run_case(seed: int, only: str | None = None, *, of_torch: bool = False) -> dict[str, Any]:
+    """Return what became of a seed: its outcome and operators, and what was said."""
     from tvm_sphinx.errors import SphinxError
 
     try:
-        graph = draw_graph(seed, only)
+        told, compare = (_torch_case if of_torch else _onnx_case)(seed, only)
     except RejectedError as error:
         return {"seed": seed, "outcome": "not drawn", "ops": [], "said": str(error)}
-    case = {"seed": seed, "ops": [node.op_type for node in graph.nodes], "opset": graph.opset}
+    case = {"seed": seed, **told}
     try:
-        wrong = difference(evaluate(graph.model(), graph.feeds()), graph.expected())
+        wrong = compare()
     except SphinxError as error:
         outcome = "refused" if len(str(error).splitlines()) == 1 else "traceback"
         return {**case, "outcome": outcome, "said": str(error)[:500]}
@@ -97,19 +140,26 @@ def run_case(seed: int, only: str | None = None) -> dict[str, Any]:
     return {**case, "outcome": "wrong" if wrong else "equal", "said": wrong}
 
 
-def _work(seeds: Sequence[int], only: str | None) -> None:
+def _work(seeds: Sequence[int], only: str | None, of_torch: bool) -> None:
     warnings.simplefilter("ignore")
     for seed in seeds:
         print(json.dumps({"begun": seed}), flush=True)
-        print(json.dumps(run_case(seed, only)), flush=True)
+        print(json.dumps(run_case(seed, only, of_torch=of_torch)), flush=True)
 
 
-def run_in_child(seeds: Sequence[int], only: str | None, report: Any) -> None:
+def run_in_child(
+    seeds: Sequence[int],
+    only: str | None,
+    report: Any,
+    *,
+    of_torch: bool = False,
+    until_s: float = math.inf,
+) -> None:
     """Run seeds in a process, and the rest in another one whenever that dies or hangs."""
     left = list(seeds)
-    while left:
+    while left and time.monotonic() < until_s:
         command = [sys.executable, "-m", "tests.fuzz.run", "--work", ",".join(map(str, left))]
-        command += ["--only", only] if only else []
+        command += [*(["--only", only] if only else []), *(["--torch"] if of_torch else [])]
         child = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -135,6 +185,11 @@ def run_in_child(seeds: Sequence[int], only: str | None, report: Any) -> None:
                 left.remove(entry["seed"])
                 begun = None
                 report(entry)
+                if time.monotonic() >= until_s:
+                    timer.cancel()
+                    child.kill()
+                    child.communicate()
+                    return
         timer.cancel()
         _, noise = child.communicate()
         if left and begun is None:
@@ -151,13 +206,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0, help="the first of them")
-    parser.add_argument("--only", choices=sorted(DRAWS), help="graphs that begin with one operator")
+    parser.add_argument("--torch", action="store_true", help="torch programs in place of ONNX graphs")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin none later")
+    parser.add_argument("--only", help="those that begin with one operator")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--verbose", action="store_true", help="print what was refused, too")
     parser.add_argument("--work", help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
     if args.work is not None:
-        _work([int(seed) for seed in args.work.split(",")], args.only)
+        _work([int(seed) for seed in args.work.split(",")], args.only, args.torch)
         return 0
     outcomes: Counter[str] = Counter()
     lock = threading.Lock()
@@ -169,8 +226,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(json.dumps(entry), flush=True)
 
     seeds = range(args.seed, args.seed + args.count)
+    options = {"of_torch": args.torch, "until_s": time.monotonic() + 60 * args.minutes}
     workers = [
-        threading.Thread(target=run_in_child, args=(seeds[number :: args.jobs], args.only, report))
+        threading.Thread(
+            target=run_in_child, args=(seeds[number :: args.jobs], args.only, report), kwargs=options
+        )
         for number in range(args.jobs)
     ]
     for worker in workers:

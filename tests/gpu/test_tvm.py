@@ -14,7 +14,8 @@ from tvm_sphinx.frontend.extract import extract_task_graph
 from tvm_sphinx.frontend.lower import lower_to_kernels
 from tvm_sphinx.platform import Device, Platform
 from tvm_sphinx.platform.targets import cuda_devices, device_target, host_target
-from tvm_sphinx.program.kinds import build_stock_program, flatten_outputs
+from tvm_sphinx.program.build import build_stock_program
+from tvm_sphinx.program.kinds import flatten_outputs
 from tvm_sphinx.relax_pass import annotate_schedule
 from tvm_sphinx.scheduling.schedule import Schedule
 

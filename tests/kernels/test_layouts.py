@@ -6,11 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import tvm
+from onnx.reference import ReferenceEvaluator
 from tvm import relax, tirx
 from tvm_ffi import structural_equal
 
+from tests.frontend.evaluate import evaluate, make_model
 from tests.kernels.reference import TARGET, compare
 from tvm_sphinx.frontend.fold_constants import fold_constants
 from tvm_sphinx.frontend.lower import lower_to_kernels
@@ -164,3 +167,43 @@ def test_an_epilogue_that_uses_a_function_twice_is_merged_into_the_tile(lead: tu
     scheduled = schedule_kernel(kernel, TARGET, 1)
     assert scheduled is not None
     assert scheduled.script().count("sblock_alloc_buffer") == 1, "the product is stored on the way"
+
+
+def test_packed_weights_keep_their_type() -> None:
+    """TVM makes 32 bits of an array of 64 where no type is named."""
+    rng = np.random.default_rng(0)
+    nodes = [
+        onnx.helper.make_node("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]),
+        onnx.helper.make_node("Add", ["a", "b"], ["c"]),
+        onnx.helper.make_node("Relu", ["c"], ["d"]),
+        onnx.helper.make_node("Conv", ["d", "v"], ["e"], pads=[1, 1, 1, 1]),
+        onnx.helper.make_node("MatMul", ["e", "m"], ["y"]),
+    ]
+    shapes = {"w": (5, 6, 3, 3), "b": (1, 5, 1, 1), "v": (4, 5, 3, 3), "m": (7, 3)}
+    weights = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+    feeds = {"x": rng.standard_normal((1, 6, 9, 7))}
+    model = make_model(nodes, feeds, ["y"], weights)
+    # ONNX Runtime has no convolution of 64 bits.
+    (found,), (right,) = evaluate(model, feeds), ReferenceEvaluator(model).run(None, feeds)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, right, rtol=1e-12)
+
+
+def test_a_number_that_is_computed_ahead_has_no_loop_to_vectorize() -> None:
+    """The scale of a whole tensor is fused into the product that it scales."""
+    rng = np.random.default_rng(0)
+    nodes = [
+        onnx.helper.make_node("Mul", ["s", "two"], ["t"]),
+        onnx.helper.make_node("Div", ["v", "t"], ["u"]),
+        onnx.helper.make_node("MatMul", ["x", "w"], ["p"]),
+        onnx.helper.make_node("Add", ["p", "u"], ["y"]),
+    ]
+    weights = {
+        "w": rng.standard_normal((9, 48)).astype("float32"),
+        "v": rng.standard_normal(48).astype("float32"),
+        "two": np.float32(2),
+    }
+    feeds = {"s": np.asarray(3, "float32"), "x": rng.standard_normal((5, 9)).astype("float32")}
+    model = make_model(nodes, feeds, ["y"], {name: np.asarray(w) for name, w in weights.items()})
+    right = feeds["x"] @ weights["w"] + weights["v"] / 6
+    np.testing.assert_allclose(evaluate(model, feeds)[0], right, rtol=1e-4, atol=1e-5)

@@ -254,6 +254,20 @@ def test_outputs_are_held_against_what_the_file_declares() -> None:
     check_declared(function, inputs, "the model", {"x": [2, 3]})
 
 
+def test_what_the_operators_make_of_an_output_counts_more_than_what_a_file_declares() -> None:
+    """As in ONNX Runtime; files of public packages declare shapes that their outputs do not have."""
+    model = onnx_model(
+        "(float[2,3] x) => (float[1,N] y) <int64[1] axes = {0}> { y = Unsqueeze(x, axes) }"
+    )
+    source = read_source(model)
+    with pytest.warns(UserWarning, match=r"'y' is float32\[1, 2, 3\], and not float32\[1, \?\]"):
+        interface = read_interface(source, load_model(source)["main"])
+    assert interface.outputs[0].shape == (1, 2, 3)
+    wrong = load_model(onnx_model("(float[2,3] x) => (float[2,3] y) { y = Neg(x) }"))["main"]
+    with pytest.raises(ModelError, match=r"Expected output 'y' of .* as float32\[1, 2, 3\]"):
+        read_interface(source, wrong)
+
+
 @needs_torch
 def test_a_torch_program_is_verified_under_the_names_of_its_result() -> None:
     import torch

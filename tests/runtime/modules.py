@@ -16,8 +16,9 @@ from tvm_sphinx.platform import Device, Platform
 from tvm_sphinx.platform.machine import usable_cores
 from tvm_sphinx.platform.targets import baseline_target, device_target, host_target
 from tvm_sphinx.relax_pass import annotate_schedule
-from tvm_sphinx.runtime.executable import ConcurrentExecutable, build_executable
-from tvm_sphinx.runtime.kernels import load_kernels
+from tvm_sphinx.runtime.build import build_executable
+from tvm_sphinx.runtime.executable import ConcurrentExecutable
+from tvm_sphinx.runtime.loading import load_kernels
 from tvm_sphinx.scheduling.schedule import Schedule
 
 __all__ = ["EXTENT", "random_module"]

@@ -27,7 +27,8 @@ from tests.runtime.modules import (
 from tvm_sphinx.errors import UnsupportedError
 from tvm_sphinx.program.stock_vm import build_executable as build_for_vm
 from tvm_sphinx.program.stock_vm import vm_devices
-from tvm_sphinx.runtime.executable import ConcurrentExecutable, build_executable
+from tvm_sphinx.runtime.build import build_executable
+from tvm_sphinx.runtime.executable import ConcurrentExecutable
 
 #: Runs in a row; the long run of a release sets this to 10000.
 _RUNS = int(os.environ.get("TVM_SPHINX_TEST_RUNS", "1000"))

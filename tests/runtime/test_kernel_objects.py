@@ -23,7 +23,8 @@ from tvm_sphinx.runtime.code_cache import (
     trim_cache,
     write_cached,
 )
-from tvm_sphinx.runtime.kernels import compile_kernels, load_kernels
+from tvm_sphinx.runtime.kernels import compile_kernels
+from tvm_sphinx.runtime.loading import load_kernels
 
 TARGET = device_target(Device("one", host_target(), "cpu:0", (0,)))
 

@@ -24,7 +24,6 @@ COMMANDS = {
     "run": "run a compiled model, compare it with a single device, time it",
     "perf": "time a model beside every single device, the stock VM and ONNX Runtime",
     "explain": "show what runs where in a compiled model and why, and what recurs",
-    "devices": "print the devices of this machine or of a platform file",
     "tune": "search for faster kernels of a model, and keep them for 'compile'",
     "train": "make a cost model of this machine's CPU devices",
     "bench": "measure the kernels of a model beside the machine's peak",
@@ -34,8 +33,9 @@ COMMANDS = {
     "devices": "show the cores and GPUs of this machine, and write its platform file",
     "versions": "print what a report of a fault needs: versions, machine, devices",
 }
-# Commands that work with TVM, and with torch only for a torch program.
-_WITH_TVM = ("tune", "train", "compile", "run", "perf", "explain", "devices", "bench", "versions")
+# Commands that work with TVM, and with torch only for a torch program; the latter need no compiler.
+_WITH_TVM = ("tune", "train", "compile", "perf", "devices", "bench", "versions")
+_WITH_RUNTIME = ("run", "explain")
 
 
 def make_parser(command: str | None = None) -> argparse.ArgumentParser:
@@ -88,8 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _guarded(args: argparse.Namespace) -> int:
     """Run a subcommand; whatever goes wrong is one line."""
     try:
-        if args.run.__module__.rpartition(".")[2] in _WITH_TVM and not _is_torch(args):
-            import_tvm_without_torch()
+        command = args.run.__module__.rpartition(".")[2]
+        if command in (*_WITH_TVM, *_WITH_RUNTIME) and not _is_torch(args):
+            import_tvm_without_torch(only_runtime=command in _WITH_RUNTIME)
         code = int(args.run(args))
         sys.stdout.flush()
         return code

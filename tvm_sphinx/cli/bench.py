@@ -57,11 +57,14 @@ def run(args: argparse.Namespace) -> int:
     from ..frontend.extract import extract_task_graph
     from ..frontend.load import entry_function, load_model
     from ..frontend.lower import lower_for_platform
-    from ..runtime.kernels import check_processor
+    from ..runtime.kernels import device_processor
+    from ..runtime.processor import check_processor
     from ..tune.apply import open_records
 
     for device in devices:
-        check_processor(device)
+        processor = device_processor(device)
+        if processor is not None:
+            check_processor(device.name, processor)
     store, sources = open_records(args.records)
     module = load_model(args.FILE, input_shapes=input_shapes)
     entry = entry_function(module, args.entry)

@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     for option in OUTPUTS:
         check_writable(getattr(args, option), besides=args.FILE)
     check_output_forms(args)
-    from ..frontend.load import is_model
+    from ..frontend.model_source import is_model
 
     return _explain_model(args) if is_model(args.FILE) else _explain_program(args)
 

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise SphinxError(f"Expected --{name} >= 1; got {value}.")
-    from ..frontend.load import is_model
+    from ..frontend.model_source import is_model
     from ..program.perf import model_inputs, open_contenders, time_in_turn, verdict
 
     progress = ProgressLine(quiet=args.quiet)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import re
@@ -132,10 +133,15 @@ def silence_stdout() -> None:
         pass
 
 
-def import_tvm_without_torch() -> None:
+def import_tvm_without_torch(*, only_runtime: bool = False) -> None:
     """Import TVM, and not torch with it: TVM's FFI imports torch where it is installed, for seconds.
 
-    Where torch is imported already, or TVM is, nothing is done.
+    Where torch is imported already, or TVM's FFI is, nothing is done.
+
+    Parameters
+    ----------
+    only_runtime
+        Whether the compiler, which takes a second, is left to whoever asks for it.
     """
     if "torch" in sys.modules or "tvm_ffi" in sys.modules:
         return
@@ -143,6 +149,6 @@ def import_tvm_without_torch() -> None:
     modules: dict[str, Any] = sys.modules
     modules["torch"] = None  # which makes the import of it fail
     try:
-        from .. import _tvm  # noqa: F401 - what is imported is all that is wanted
+        importlib.import_module(".._tvm_runtime" if only_runtime else ".._tvm", __package__)
     finally:
         del modules["torch"]

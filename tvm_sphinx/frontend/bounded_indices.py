@@ -3,7 +3,8 @@
 TVM's kernels read and write whatever lies at an index, before the tensor and behind it. Here a negative
 index counts from the end, as in NumPy and ONNX. One that is out of range is refused where it is a
 constant, and counts on round the axis where it is known at run time only: the source frameworks raise an
-error there (torch) or leave the result undefined (ONNX).
+error there (torch) or leave the result undefined (ONNX). An input that is read with as it is
+is held against its range before a run, see `tvm_sphinx.frontend.index_ranges`.
 """
 
 from __future__ import annotations

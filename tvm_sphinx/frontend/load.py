@@ -12,23 +12,9 @@ import numpy as np
 
 from .._tvm import relax, tvm
 from ..errors import EnvironmentMismatchError, ModelError, SphinxError, known_choices
-from .model_source import ModelSource
+from .model_source import DEMO_MODELS, FORMATS, ModelSource
 from .record_origins import recording_torch
 from .tensor_outputs import with_tensor_outputs
-
-#: Models that need no file, by name.
-DEMO_MODELS = ("inception-v1",)
-
-_FORMATS = {
-    ".onnx": "ONNX",
-    ".pt2": "torch.export program",
-    ".json": "Relax IRModule (tvm.ir.save_json)",
-}
-
-
-def is_model(name: str) -> bool:
-    """Return whether a file, by its suffix, or a demo model is meant; the file need not exist."""
-    return name in DEMO_MODELS or Path(name).suffix in _FORMATS
 
 
 def load_model(model: Any, *, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Any:
@@ -76,8 +62,8 @@ def read_source(model: Any) -> ModelSource:
 
 def _read_file(path: Path) -> ModelSource:
     where = f"model file {str(path)!r}"
-    if path.suffix not in _FORMATS:
-        forms = ", ".join(f"{suffix} ({name})" for suffix, name in _FORMATS.items())
+    if path.suffix not in FORMATS:
+        forms = ", ".join(f"{suffix} ({name})" for suffix, name in FORMATS.items())
         raise ModelError(
             f"Expected {where} to end in one of: {forms}; or one of the demo models: "
             f"{', '.join(DEMO_MODELS)}."

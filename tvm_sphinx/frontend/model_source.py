@@ -6,6 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+#: Models that need no file, by name.
+DEMO_MODELS = ("inception-v1",)
+
+#: Forms of model files by their suffixes.
+FORMATS = {
+    ".onnx": "ONNX",
+    ".pt2": "torch.export program",
+    ".json": "Relax IRModule (tvm.ir.save_json)",
+}
+
+
+def is_model(name: str) -> bool:
+    """Return whether a file, by its suffix, or a demo model is meant; the file need not exist."""
+    return name in DEMO_MODELS or Path(name).suffix in FORMATS
+
 
 @dataclass(frozen=True)
 class ModelSource:

@@ -119,6 +119,28 @@ def fix_shapes(model: Any, shapes: Mapping[str, Sequence[int]], where: str) -> N
             output.type.tensor_type.ClearField("shape")
 
 
+def inferred_output_shapes(
+    model: Any, shapes: Mapping[str, Sequence[int]] | None, where: str
+) -> dict[str, tuple[int | None, ...]]:
+    """Return the shapes of a model's outputs as onnx infers them, whatever it declares.
+
+    An open extent is None; outputs of unknown rank are left out.
+    """
+    bare = onnx.ModelProto()
+    bare.CopyFrom(prepare_onnx(model, shapes, where).model)
+    for output in bare.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True)
+    return {
+        value.name: tuple(
+            int(dim.dim_value) if dim.HasField("dim_value") else None
+            for dim in value.type.tensor_type.shape.dim
+        )
+        for value in inferred.graph.output
+        if value.type.tensor_type.HasField("shape")
+    }
+
+
 def _check_fits(
     name: str, shape: Sequence[int], dims: Sequence[Any], named: Mapping[str, int], where: str
 ) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from .._tvm import relax, tvm
@@ -27,6 +28,29 @@ def _found(emit: bounded_indices.Emit, call: Any) -> Any:
     return relax.op.maximum(place, relax.const(0, str(place.ty.dtype)))
 
 
+def _negated(truth: Any) -> Any:
+    """Return the opposite of bools: TVM turns a negated comparison round, as if there were no NaN."""
+    return relax.op.logical_xor(truth, relax.const(np.asarray(True), "bool"))
+
+
+def _not(_: bounded_indices.Emit, call: Any) -> Any:
+    """Rewrite ``logical_not`` of bools."""
+    (operand,) = call.args
+    return _negated(operand) if str(getattr(operand.ty, "dtype", "")) == "bool" else None
+
+
+def _compared(emit: bounded_indices.Emit, call: Any) -> Any:
+    """Rewrite comparisons of floats: a NaN differs from all numbers and itself, for TVM from none."""
+    left, right = call.args
+    is_equal = str(call.op.name) == "relax.equal"
+    if "float" not in str(getattr(left.ty, "dtype", "")):
+        return None
+    if left.same_as(right):
+        is_nan = relax.op.isnan(left)
+        return _negated(emit(is_nan)) if is_equal else is_nan
+    return None if is_equal else _negated(emit(relax.op.equal(left, right)))
+
+
 #: By the operator's name without ``relax.``.
 REWRITES: dict[str, Rewrite] = {
     "take": bounded_indices.take,
@@ -39,6 +63,9 @@ REWRITES: dict[str, Rewrite] = {
     "slice_scatter": bounded_scatters.slice_scatter,
     "argmax": _found,
     "argmin": _found,
+    "equal": _compared,
+    "not_equal": _compared,
+    "logical_not": _not,
     "divide": whole_numbers.divide,
     "floor_divide": whole_numbers.divide,
     "mod": whole_numbers.remainder,

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from .._tvm import relax, tirx
 from ..errors import ModelError
+from .index_ranges import with_index_ranges
 from .model_source import ModelSource
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """Name, shape and dtype of a model input or output; an extent that the model leaves open is -1."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-
-    def __str__(self) -> str:
-        return f"{self.name}: {_show(self.shape, self.dtype)}"
+from .tensor_spec import TensorSpec, show_type
 
 
 @dataclass(frozen=True)
@@ -152,8 +143,36 @@ def read_interface(
         As `input_specs` and `check_declared` do.
     """
     signature = source_signature(source, function)
-    check_declared(function, signature, source.where, given_shapes)
-    return Interface(input_specs(function, signature), output_specs(function, signature))
+    try:
+        check_declared(function, signature, source.where, given_shapes)
+    except ModelError:
+        if source.kind != "onnx":
+            raise
+        # Files exist whose outputs are not what they declare; what their operators make of them decides.
+        inferred = _with_inferred_outputs(source, signature, given_shapes)
+        check_declared(function, inferred, source.where, None)
+        warnings.warn(f"{_false_declaration(signature, inferred)} of {source.where}.", stacklevel=2)
+    inputs = with_index_ranges(source, input_specs(function, signature))
+    return Interface(inputs, output_specs(function, signature))
+
+
+def _with_inferred_outputs(
+    source: ModelSource, signature: Signature, shapes: Mapping[str, Sequence[int]] | None
+) -> Signature:
+    from .prepare_onnx import inferred_output_shapes
+
+    found = inferred_output_shapes(source.model, shapes, source.where)
+    outputs = [replace(each, shape=found.get(each.name, each.shape)) for each in signature.outputs]
+    return replace(signature, outputs=tuple(outputs))
+
+
+def _false_declaration(declared: Signature, inferred: Signature) -> str:
+    pairs = zip(declared.outputs, inferred.outputs, strict=True)
+    stated, made = next(pair for pair in pairs if pair[0] != pair[1])
+    return (
+        f"Output {stated.name!r} is {show_type(made.shape, made.dtype)}, and not "
+        f"{show_type(stated.shape, stated.dtype)}, by the operators"
+    )
 
 
 def input_specs(function: Any, signature: Signature | None = None) -> tuple[TensorSpec, ...]:
@@ -220,8 +239,8 @@ def check_declared(
         wrong_shape = shape is not None and extents is not None and not _agrees(shape, extents)
         if wrong_dtype or wrong_shape:
             raise ModelError(
-                f"Expected output {declared.name!r} of {where} as {_show(shape, declared.dtype)}, as it "
-                f"declares; TVM imports it as {_show(extents, str(ty.dtype))}."
+                f"Expected output {declared.name!r} of {where} as {show_type(shape, declared.dtype)}, "
+                f"as it declares; TVM imports it as {show_type(extents, str(ty.dtype))}."
             )
 
 
@@ -229,13 +248,6 @@ def _agrees(declared: Sequence[int | None], extents: Sequence[int]) -> bool:
     return len(declared) == len(extents) and all(
         want is None or got < 0 or want == got for want, got in zip(declared, extents, strict=True)
     )
-
-
-def _show(shape: Sequence[int | None] | None, dtype: str | None) -> str:
-    if shape is None:
-        return f"{dtype or 'any type'}[...]"
-    inner = ", ".join("?" if extent is None or extent < 0 else str(extent) for extent in shape)
-    return f"{dtype or 'any type'}[{inner}]"
 
 
 def _tensor_types(ty: Any) -> list[Any]:

@@ -104,8 +104,11 @@ def fuse_all(sch: s_tir.Schedule, loops: list[LoopRV]) -> LoopRV:
 
 
 def vectorize_last(sch: s_tir.Schedule, block: SBlockRV, lanes: int) -> None:
-    """Vectorize a block's innermost loop; a remainder gets code of its own."""
-    loop = sch.get_loops(block)[-1]
+    """Vectorize a block's innermost loop, if it has one; a remainder gets code of its own."""
+    loops = sch.get_loops(block)
+    if not loops:
+        return  # it computes a single number
+    loop = loops[-1]
     extent = extent_of(sch, loop)
     if extent < 2:
         return

@@ -24,6 +24,11 @@ def inverse(order: Order) -> list[int]:
     return [order.index(axis) for axis in range(len(order))]
 
 
+def typed_const(array: Any) -> Any:
+    """Return an array as a constant of its own type: TVM makes 32 bits of 64 where no type is named."""
+    return relax.const(array, str(array.dtype))
+
+
 def permute_array(array: Any, order: Order) -> Any:
     """Return a constant, broadcast against a tensor of `len(order)` axes, in that order."""
     if array.ndim == 0:

@@ -173,7 +173,7 @@ class _LayoutRewriter(PyExprMutator):  # type: ignore[misc]
             return held[0]
         array = self.constant(expr)
         if array is not None:
-            return relax.const(channels_last.permute_array(array, order))
+            return channels_last.typed_const(channels_last.permute_array(array, order))
         if (expr, order) not in self._moved:
             moved = relax.op.permute_dims(self.visit_expr(expr), list(order))
             self._moved[expr, order] = self._emit(moved)
@@ -194,9 +194,9 @@ class _LayoutRewriter(PyExprMutator):  # type: ignore[misc]
     ) -> relax.Expr:
         """Return a weight packed for a kernel, as a constant."""
         if not isinstance(expr, tvm.ir.GenericConst):
-            return relax.const(pack(array))
+            return channels_last.typed_const(pack(array))
         if (expr, layout) not in self._packed:
-            self._packed[expr, layout] = relax.const(pack(array))
+            self._packed[expr, layout] = channels_last.typed_const(pack(array))
         return self._packed[expr, layout]
 
     # -- rewrites

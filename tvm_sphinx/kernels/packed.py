@@ -219,6 +219,8 @@ class PackedKernel:
         """Schedule the blocks that run ahead of the kernel: padding, packing."""
         for block in before:
             loops = sch.get_loops(block)
+            if not loops:
+                continue  # it computes a single number
             vectorize_last(sch, block, self.info.lanes(4))
             self._parallel(sch, sch.get_loops(block)[: max(1, len(loops) - 2)])
 

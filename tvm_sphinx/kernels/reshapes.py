@@ -15,7 +15,7 @@ import tvm
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from .channels_last import BINARY, UNARY
+from .channels_last import BINARY, UNARY, typed_const
 
 _VIEWS = ("reshape", "expand_dims", "squeeze", "permute_dims", "broadcast_to")
 
@@ -134,7 +134,7 @@ class _Sinker(PyExprMutator):  # type: ignore[misc]
             return self.visit_expr(arg)
         if extents == own:
             if isinstance(arg, tvm.ir.GenericConst):
-                return relax.const(arg.value.numpy().reshape(shape))
+                return typed_const(arg.value.numpy().reshape(shape))
             return self._emit(relax.op.reshape(self.visit_expr(arg), shape))
         along_last = extents == own[-1:] == shape[-1:]
         return self.visit_expr(arg) if along_last else None

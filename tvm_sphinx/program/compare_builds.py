@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..frontend.signature import TensorSpec
+from ..frontend.tensor_spec import TensorSpec
 from ..platform import Platform
 from ..platform.targets import is_absent
 from ..progress import Progress, StageClock

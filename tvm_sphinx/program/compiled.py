@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModelError, UnsupportedError
-from ..frontend.signature import TensorSpec
+from ..frontend.tensor_spec import TensorSpec
 from ..patterns import PatternHierarchy, find_patterns
 from ..platform import Platform
-from ..platform.targets import check_targets
 from ..report.decision import Decision
 from ..report.describe import format_report, format_summary
 from ..report.placement import PlacementReport
@@ -114,7 +113,8 @@ class CompiledModel:
         Raises
         ------
         ModelError
-            If an input is missing or unknown, or its shape or dtype is wrong.
+            If an input is missing or unknown, or its shape or dtype is wrong, or it holds an index, such
+            as a token id, that is out of range.
         """
         return self._run("program", self.program, inputs)
 
@@ -166,8 +166,8 @@ class CompiledModel:
     def to_json(self) -> dict[str, Any]:
         """Return what is known of the model, for machines; programs and weights are left out."""
         return {
-            "inputs": [[spec.name, list(spec.shape), spec.dtype] for spec in self.inputs],
-            "outputs": [[spec.name, list(spec.shape), spec.dtype] for spec in self.outputs],
+            "inputs": [spec.to_json() for spec in self.inputs],
+            "outputs": [spec.to_json() for spec in self.outputs],
             "platform": self.platform.to_json(),
             "summary": self.summary(),
             "report": None if self.report is None else self.report.to_json(),
@@ -194,8 +194,8 @@ class CompiledModel:
             programs["reference"] = self.reference
         programs |= {f"{_VARIANT}{name}": program for name, program in self.variants.items()}
         manifest = {
-            "inputs": [[spec.name, list(spec.shape), spec.dtype] for spec in self.inputs],
-            "outputs": [[spec.name, list(spec.shape), spec.dtype] for spec in self.outputs],
+            "inputs": [spec.to_json() for spec in self.inputs],
+            "outputs": [spec.to_json() for spec in self.outputs],
             "verification": None if self.verification is None else self.verification.to_json(),
             "platform": self.platform.to_json(),
             "programs": {name: program.manifest() for name, program in programs.items()},
@@ -253,7 +253,7 @@ class CompiledModel:
             inputs=_specs(manifest["inputs"]),
             outputs=_specs(manifest.get("outputs", [])),
             verification=None if verification is None else Verification.from_json(verification),
-            platform=check_targets(Platform.from_json(manifest["platform"], where)),
+            platform=Platform.from_json(manifest["platform"], where),
             program=program,
             reference=reference,
             report=None if report is None else PlacementReport.from_json(report),
@@ -269,7 +269,7 @@ class CompiledModel:
 
 
 def _specs(content: Sequence[Any]) -> tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(name, tuple(shape), dtype) for name, shape, dtype in content)
+    return tuple(map(TensorSpec.from_json, content))
 
 
 def random_inputs(specs: Sequence[TensorSpec], seed: int = 0) -> dict[str, Array]:
@@ -290,7 +290,7 @@ def check_inputs(specs: Sequence[TensorSpec], inputs: Inputs) -> list[Array]:
     Raises
     ------
     InputError
-        If an input is missing or unknown, or its shape or dtype is wrong.
+        If an input is missing or unknown, its shape or dtype is wrong, or an index is out of range.
     """
     given = order_inputs(inputs, [spec.name for spec in specs])
     arrays = []
@@ -303,8 +303,22 @@ def check_inputs(specs: Sequence[TensorSpec], inputs: Inputs) -> list[Array]:
             raise InputError(f"Expected input {spec.name!r} of shape {spec.shape}; got {array.shape}.")
         if str(array.dtype) != spec.dtype:
             raise InputError(f"Expected input {spec.name!r} of dtype {spec.dtype}; got {array.dtype}.")
+        _check_indices(spec, array)
         arrays.append(np.asarray(array, order="C"))
     return arrays
+
+
+def _check_indices(spec: TensorSpec, array: Array) -> None:
+    if spec.index is None or not array.size:
+        return
+    low, high = spec.index.low, spec.index.high
+    if low <= array.min() and array.max() <= high:
+        return
+    place = tuple(map(int, np.argwhere((array < low) | (array > high))[0]))
+    raise InputError(
+        f"Expected input {spec.name!r} in {low}..{high}, for {spec.index.reader}; got {array[place]} at "
+        f"{list(place)}."
+    )
 
 
 def largest_difference(left: Sequence[Array], right: Sequence[Array]) -> tuple[float, float]:

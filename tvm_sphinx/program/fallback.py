@@ -14,8 +14,11 @@ from ..frontend.signature import Interface
 from ..platform import Device, Platform
 from ..platform.targets import device_target, is_at_hand
 from ..progress import StageClock
+from ..runtime.kernels import device_processor
+from ..runtime.processor import Processor
+from .build import library_bytes
 from .compiled import CompiledModel
-from .kinds import StockProgram, library_bytes
+from .kinds import StockProgram
 
 _PROBE_EXTENT = 128
 
@@ -53,12 +56,19 @@ def build_fallback(
         inputs=interface.inputs,
         outputs=interface.outputs,
         platform=platform,
-        program=StockProgram(library_bytes(executable), (device.runtime,), function),
+        program=StockProgram(
+            library_bytes(executable), (device.runtime,), function, processors=_processors(device)
+        ),
         reference=None,
         report=None,
         note=f"{reason} The whole model runs on {device.name!r}, the fastest single device on a probe.",
         stages_s=clock.stages_s,
     )
+
+
+def _processors(device: Device) -> dict[str, Processor]:
+    processor = device_processor(device)
+    return {} if processor is None else {device.name: processor}
 
 
 def fastest_device(platform: Platform, config: MeasureConfig | None = None) -> Device:

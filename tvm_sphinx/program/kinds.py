@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy.typing as npt
 
-from .._tvm import relax, tvm
-from ..errors import ArtifactError, PlatformError, UnsupportedError, known_choices
-from ..platform import Platform
-from ..platform.targets import host_target, runtime_device
-from ..relax_pass import WEIGHTS_ATTR
-from ..runtime.build import build_image
+from .._tvm_runtime import tvm_ffi
+from ..errors import ArtifactError, PlatformError, known_choices
+from ..runtime.devices import exists, open_device
 from ..runtime.executable import ConcurrentExecutable
-from ..runtime.image import Image
-from ..runtime.kernels import find_linker, linking
-from ..scheduling.schedule import Schedule
-from .stock_vm import build_executable
+from ..runtime.image import Image, release
+from ..runtime.processor import Processor, check_processor
+from ..runtime.tensors import to_array, to_tensor
 
 _DL_CPU = 1  # DLPack's number for the host
+_POOLED = 2  # TVM's number for allocators that keep what is given back
 
 Array = npt.NDArray[Any]
 
@@ -79,12 +76,15 @@ class StockProgram:
         Runtime devices by name, in the order of the module's ``vdevice`` list.
     function, weights_function
         The function to call; the one that places its weights, or ``""`` where they are constants.
+    processors
+        What its kernels take for granted of processors, by the names of devices of the platform.
     """
 
     library: bytes
     devices: tuple[str, ...]
     function: str
     weights_function: str = ""
+    processors: Mapping[str, Processor] = field(default_factory=dict)
 
     KIND = "stock-vm"
 
@@ -94,39 +94,43 @@ class StockProgram:
         Raises
         ------
         PlatformError
-            If this machine lacks one of the devices.
+            If this machine lacks one of the devices, or instructions that their kernels use.
         """
-        devices = [runtime_device(name) for name in self.devices]
-        absent = [name for name, device in zip(self.devices, devices, strict=True) if not device.exist]
+        devices = [open_device(name) for name in self.devices]
+        absent = [name for name, device in zip(self.devices, devices, strict=True) if not exists(device)]
         if absent:
             raise PlatformError(
                 f"Expected a machine with {', '.join(self.devices)}; {absent[0]} is not at hand."
             )
+        for device, processor in self.processors.items():
+            check_processor(device, processor)
         # The file may go as soon as the library is mapped: the mapping keeps what it needs.
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / _LIBRARY
+            path = Path(folder) / LIBRARY
             path.write_bytes(self.library)
-            machine = relax.VirtualMachine(tvm.runtime.load_module(str(path)), devices)
+            machine = _open_machine(str(path), devices)
         weights = list(machine[self.weights_function]()) if self.weights_function else []
         entry, home = machine[self.function], input_device(devices)
-        return lambda arrays: entry(*(tvm.runtime.tensor(array, home) for array in arrays), *weights)
+        return lambda arrays: entry(*(to_tensor(array, home) for array in arrays), *weights)
 
     def manifest(self) -> dict[str, Any]:
         """Return all but the binary parts, JSON-serialisable, with its ``kind``."""
         return {
             "kind": self.KIND,
-            "tvm": str(tvm.__version__),
+            "tvm": release("apache-tvm"),
             "devices": list(self.devices),
             "function": self.function,
             "weights_function": self.weights_function,
+            "processors": {name: p.to_json() for name, p in self.processors.items()},
         }
 
     def members(self) -> dict[str, bytes]:
         """Return the binary parts by name."""
-        return {_LIBRARY: self.library}
+        return {LIBRARY: self.library}
 
 
-_LIBRARY = "program.so"
+#: Member, and file, of a program for the VM.
+LIBRARY = "program.so"
 
 
 def input_device(devices: Sequence[Any]) -> Any:
@@ -138,41 +142,18 @@ def input_device(devices: Sequence[Any]) -> Any:
     if len(devices) == 1:
         return devices[0]
     on_host = [device for device in devices if device.dlpack_device_type() == _DL_CPU]
-    return on_host[0] if on_host else tvm.cpu()
+    return on_host[0] if on_host else tvm_ffi.device("cpu", 0)
 
 
-def library_bytes(executable: Any) -> bytes:
-    """Return a ``relax.VMExecutable`` as the bytes of a shared library.
-
-    Raises
-    ------
-    UnsupportedError
-        If this machine cannot link it: no compiler, no space.
-    """
-    compiler = find_linker(tvm.target.Target(host_target()))
-    with linking(f"{compiler!r} cannot link the program"), tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / _LIBRARY
-        executable.export_library(str(path), cc=compiler)
-        return path.read_bytes()
-
-
-def build_program(
-    annotated: Any, platform: Platform, schedule: Schedule, function: str
-) -> tuple[Program, str]:
-    """Return the program of a scheduled module for our lanes, or for the stock VM and the reason why."""
-    try:
-        return LaneProgramFile(build_image(annotated, platform, schedule)), ""
-    except UnsupportedError as error:
-        note = f"{error} It runs on the stock VM, where CPU devices take turns."
-        return build_stock_program(annotated, platform, function), note
-
-
-def build_stock_program(annotated: Any, platform: Platform, function: str) -> StockProgram:
-    """Return a scheduled module compiled for the stock VM."""
-    library = library_bytes(build_executable(annotated))
-    attrs = annotated[function].attrs
-    weights = str(attrs[WEIGHTS_ATTR]) if attrs and WEIGHTS_ATTR in attrs else ""
-    return StockProgram(library, tuple(d.runtime for d in platform.devices), function, weights)
+def _open_machine(library: str, devices: Sequence[Any]) -> Any:
+    """Return a virtual machine, as ``tvm.relax.VirtualMachine`` does, with pooled allocators."""
+    machine = tvm_ffi.load_module(library)["vm_load_executable"]()
+    # What computes shapes runs on a CPU, which has to be the last device.
+    is_last = devices[-1].dlpack_device_type() == _DL_CPU
+    every = [*devices, *([] if is_last else [tvm_ffi.device("cpu", 0)])]
+    numbers = [(d.dlpack_device_type(), d.index, _POOLED) for d in every]
+    machine["vm_initialization"](*(number for triple in numbers for number in triple))
+    return machine
 
 
 def restore_program(manifest: Mapping[str, Any], members: Mapping[str, bytes], where: str) -> Program:
@@ -189,17 +170,21 @@ def restore_program(manifest: Mapping[str, Any], members: Mapping[str, bytes], w
     if kind != StockProgram.KIND:
         kinds = (LaneProgramFile.KIND, StockProgram.KIND)
         raise ArtifactError(known_choices(f"kind of program in {where}:", kind, kinds))
-    if manifest["tvm"] != str(tvm.__version__):
+    if manifest["tvm"] != release("apache-tvm"):
         raise ArtifactError(
-            f"Expected {where} to be written with TVM {tvm.__version__}; got {manifest['tvm']}. "
+            f"Expected {where} to be written with TVM {release('apache-tvm')}; got {manifest['tvm']}. "
             f"Compile the model again."
         )
     devices = tuple(manifest["devices"])
-    return StockProgram(members[_LIBRARY], devices, manifest["function"], manifest["weights_function"])
+    functions = manifest["function"], manifest["weights_function"]
+    # Files of before have none.
+    processors = manifest.get("processors", {}).items()
+    known = {name: Processor.from_json(processor) for name, processor in processors}
+    return StockProgram(members[LIBRARY], devices, *functions, known)
 
 
 def flatten_outputs(value: Any) -> list[Array]:
     """Return the tensors of a (nested) result of the VM as arrays, in order."""
-    if hasattr(value, "numpy"):
-        return [value.numpy()]
+    if isinstance(value, tvm_ffi.Tensor):
+        return [to_array(value)]
     return [array for field_ in value for array in flatten_outputs(field_)]

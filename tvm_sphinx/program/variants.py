@@ -12,9 +12,10 @@ from ..platform import Platform
 from ..relax_pass import annotate_schedule
 from ..scheduling.problem import CANNOT_RUN
 from ..search import NoRoomError, SearchResult, search_schedule
+from .build import build_stock_program
 from .compare_builds import Build
 from .decide import Decided
-from .kinds import LaneProgramFile, Program, build_stock_program
+from .kinds import LaneProgramFile, Program
 
 #: The schedule that was found, run by TVM's virtual machine.
 STOCK_VM = "stock VM"

@@ -7,10 +7,11 @@ from typing import Any
 from ..kernels.implement import ImplementKernels
 from ..platform import Platform
 from ..scheduling.schedule import Schedule
+from .executable import ConcurrentExecutable
 from .gpu_compile import compile_for_gpus
 from .gpu_parts import GpuParts, with_workspaces
 from .image import Image
-from .kernels import KernelPass, compile_kernels
+from .kernels import KernelPass, compile_kernels, device_processor
 from .plan import check_capacity, make_plan
 from .program import HOST
 from .read import read_program
@@ -65,4 +66,22 @@ def build_image(
         aligned_bytes(0) if host is None else host,
         compile_kernels(read.kernels, implement, linker),
         GpuParts(images, functions, weights) if plan.places.gpus else None,
+        tuple(map(device_processor, platform.devices)),
     )
+
+
+def build_executable(
+    module: Any,
+    platform: Platform,
+    schedule: Schedule | None = None,
+    *,
+    kernel_pass: KernelPass | None = None,
+    bind_cores: bool = True,
+    use_graphs: bool = True,
+) -> ConcurrentExecutable:
+    """Compile a scheduled module for the lanes of this machine.
+
+    Parameters and errors are those of `build_image` and of `ConcurrentExecutable`.
+    """
+    image = build_image(module, platform, schedule, kernel_pass=kernel_pass)
+    return ConcurrentExecutable(image, bind_cores=bind_cores, use_graphs=use_graphs)

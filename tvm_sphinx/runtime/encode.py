@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .._tvm import tvm_ffi
+from .._tvm_runtime import tvm_ffi
 from ..errors import EnvironmentMismatchError, GpuError
 from ..platform.machine import allowed_cores
 from ..platform.slow_cores import slow_cores

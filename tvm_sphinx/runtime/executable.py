@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._tvm import tvm, tvm_ffi
+from .._tvm_runtime import tvm_ffi
 from ..errors import UnsupportedError
 from ..platform import Platform
 from ..platform.fit import fit_machine
 from ..scheduling.schedule import Schedule
-from .build import build_image
 from .encode import Opcode, make_lanes
 from .gpu_plan import num_segments
 from .image import Image
-from .kernels import KernelPass, check_processor, load_kernels
+from .loading import load_kernels
 from .plan import LanePlan, make_plan
+from .processor import check_processor
 from .program import LaneProgram, TensorView
-from .tensors import host_tensor, order_inputs
+from .tensors import empty_tensor, host_tensor, order_inputs, to_tensor, view_as
 from .trace import Trace, check_schedule, make_trace
 
 #: Inputs of a run: tensors by argument name, or in the order of the arguments.
@@ -32,8 +32,8 @@ Inputs = Mapping[str, Any] | Sequence[Any]
 class ConcurrentExecutable:
     """A model that runs as its schedule says, each device in threads bound to its cores.
 
-    Any number of threads may call it; they take turns. Objects of it are made by `build_executable` and
-    by `load`.
+    Any number of threads may call it; they take turns. Objects of it are made by
+    `tvm_sphinx.runtime.build.build_executable` and by `load`.
 
     Parameters
     ----------
@@ -67,8 +67,9 @@ class ConcurrentExecutable:
         self.image = image
         self.plan: LanePlan = make_plan(image.program, image.platform)
         for number, workers in enumerate(self.plan.device_workers):
-            if workers:
-                check_processor(image.platform.devices[number])
+            processor = image.processors[number] if image.processors else None
+            if workers and processor is not None:
+                check_processor(image.platform.devices[number].name, processor)
         module = load_kernels(image.library) if image.library else None
         functions = _find_functions(self.plan, module)
         self._lanes = make_lanes(
@@ -114,7 +115,7 @@ class ConcurrentExecutable:
         Returns
         -------
         result
-            A ``tvm.runtime.Tensor``, or a tuple of them in the structure of the model's result. They
+            A ``tvm_ffi.Tensor``, or a tuple of them in the structure of the model's result. They
             are the caller's own; ``numpy.from_dlpack`` and ``torch.from_dlpack`` share their memory.
 
         Raises
@@ -153,6 +154,8 @@ class ConcurrentExecutable:
             With ``results`` in seconds, one for each repeat.
         """
         durations = self.durations_ns(inputs, number * repeat).reshape(repeat, number)
+        from .._tvm import tvm
+
         return tvm.runtime.module.BenchmarkResult((durations.mean(axis=1) * 1e-9).tolist())
 
     def durations_ns(self, inputs: Inputs | None = None, count: int = 10) -> npt.NDArray[np.int64]:
@@ -171,11 +174,7 @@ class ConcurrentExecutable:
 
     def zero_inputs(self) -> dict[str, Any]:
         """Return inputs that are all zero."""
-        zeros = {}
-        for name, view in self._inputs:
-            zeros[name] = tvm.runtime.empty(view.shape, view.dtype)
-            zeros[name].copyfrom(np.zeros(view.shape, zeros[name].numpy().dtype))
-        return zeros
+        return {name: to_tensor(np.zeros(view.shape, view.dtype)) for name, view in self._inputs}
 
     def delay_lanes(self, seed: int, longest_ns: int) -> None:
         """Delay the lanes at random points by up to ``longest_ns``; 0 ends it. For tests."""
@@ -213,28 +212,11 @@ class ConcurrentExecutable:
         results = []
         for slot, view in zip(self._output_slots, self._output_views, strict=True):
             if buffers[slot] is None:
-                buffers[slot] = tvm.runtime.empty(view.shape, view.dtype)
+                buffers[slot] = empty_tensor(view.shape, view.dtype)
                 results.append(buffers[slot])
             else:
-                results.append(buffers[slot]._create_view(view.shape, view.dtype))
+                results.append(view_as(buffers[slot], view.shape, view.dtype))
         return slots + buffers, results
-
-
-def build_executable(
-    module: Any,
-    platform: Platform,
-    schedule: Schedule | None = None,
-    *,
-    kernel_pass: KernelPass | None = None,
-    bind_cores: bool = True,
-    use_graphs: bool = True,
-) -> ConcurrentExecutable:
-    """Compile a scheduled module for the lanes of this machine.
-
-    Parameters and errors are those of `build_image` and of `ConcurrentExecutable`.
-    """
-    image = build_image(module, platform, schedule, kernel_pass=kernel_pass)
-    return ConcurrentExecutable(image, bind_cores=bind_cores, use_graphs=use_graphs)
 
 
 def _find_functions(plan: LanePlan, module: Any) -> dict[tuple[str, str], Any]:

@@ -17,8 +17,9 @@ from ..errors import NoCodeError, UnsupportedError, cause_of
 from ..kernels.implement import implement_kernel
 from ..platform.machine import usable_cores
 from .code_cache import cache_key, read_cached, trim_cache, write_cached
-from .gpu_kernels import GpuFunction, generate_cuda
-from .kernels import build_folder
+from .gpu_kernels import generate_cuda
+from .gpu_launch import GpuFunction
+from .loading import build_folder
 
 #: Environment variable with the path of nvcc, where it is not on the search path.
 NVCC_VARIABLE = "TVM_SPHINX_NVCC"

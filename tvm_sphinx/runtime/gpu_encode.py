@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .._tvm import tvm_ffi
+from .._tvm_runtime import tvm_ffi
 from ..errors import ArtifactError
 from .gpu_parts import GpuParts
 from .gpu_plan import Feed, Op

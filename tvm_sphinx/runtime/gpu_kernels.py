@@ -13,14 +13,14 @@ import json
 import math
 import re
 import threading
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from tvm.tirx.build import codegen_build, split_host_device_mods
 
 from .._tvm import tirx, tvm, tvm_ffi
-from ..errors import ArtifactError, NoCodeError, cause_of
+from ..errors import NoCodeError, cause_of
+from .gpu_launch import GpuFunction, Launch
 
 _DYNAMIC_SHARED = "tirx.use_dyn_shared_memory"
 _AXES = {
@@ -28,44 +28,6 @@ _AXES = {
     for index in ("blockIdx", "threadIdx")
     for axis in "xyz"
 }
-
-
-@dataclass(frozen=True)
-class Launch:
-    """One launch of a kernel.
-
-    ``operands`` are positions in the operands of the step: the PrimFunc's arguments, and behind them its
-    workspaces. ``grid`` and ``block`` have three extents, ``shared_bytes`` is dynamic shared memory.
-    """
-
-    kernel: str
-    grid: tuple[int, ...]
-    block: tuple[int, ...]
-    shared_bytes: int
-    operands: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        sizes = (*self.grid, *self.block, self.shared_bytes, *self.operands)
-        if len(self.grid) != 3 or len(self.block) != 3 or min(sizes) < 0:
-            raise ArtifactError(f"Expected a launch with three extents of grid and block; got {self}.")
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-serialisable form."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Launch:
-        """Rebuild a launch from `to_json`."""
-        grid, block, operands = (tuple(content[key]) for key in ("grid", "block", "operands"))
-        return cls(content["kernel"], grid, block, content["shared_bytes"], operands)
-
-
-@dataclass(frozen=True)
-class GpuFunction:
-    """How to run a PrimFunc: its launches in order, and the bytes of its workspaces."""
-
-    launches: tuple[Launch, ...]
-    workspaces: tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArtifactError
-from .gpu_kernels import GpuFunction, Launch
+from .gpu_launch import GpuFunction, Launch
 from .program import Buffer, LaneProgram, TensorView
 from .tensors import aligned_bytes
 

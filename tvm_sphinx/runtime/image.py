@@ -12,11 +12,11 @@ import numpy as np
 
 from ..errors import ArtifactError, SphinxError
 from ..platform import Platform
-from ..platform.targets import check_targets
 from ..scheduling.schedule import Schedule
 from .artifact import read_artifact, write_artifact
 from .gpu_parts import GpuParts, aligned_copy
 from .plan import make_plan
+from .processor import Processor
 from .program import LaneProgram
 from .trace import check_schedule
 
@@ -24,7 +24,7 @@ from .trace import check_schedule
 KERNELS, WEIGHTS = "kernels.so", "weights.bin"
 
 _FORM = "tvm-sphinx lanes"
-_VERSION = 2
+_VERSION = 3
 _PACKAGES = ("apache-tvm", "apache-tvm-ffi")
 
 
@@ -42,6 +42,9 @@ class Image:
         Shared library of the kernels of CPU devices, empty if there are none.
     gpu
         What the steps of GPUs need, None if there are none.
+    processors
+        For each device what its kernels take for granted of a processor, None for a GPU; empty where
+        they are made for this machine and no other.
     """
 
     program: LaneProgram
@@ -50,6 +53,7 @@ class Image:
     weights: Any
     library: bytes
     gpu: GpuParts | None = None
+    processors: tuple[Processor | None, ...] = ()
 
     def manifest(self) -> dict[str, Any]:
         """Return all but the members, JSON-serialisable."""
@@ -60,6 +64,7 @@ class Image:
             "program": self.program.to_json(),
             "platform": self.platform.to_json(),
             "schedule": None if self.schedule is None else self.schedule.to_json(),
+            "processors": [None if p is None else p.to_json() for p in self.processors],
             "gpu": None if self.gpu is None else self.gpu.manifest(),
         }
 
@@ -104,12 +109,15 @@ class Image:
             schedule = manifest["schedule"]
             image = cls(
                 LaneProgram.from_json(manifest["program"]),
-                check_targets(Platform.from_json(manifest["platform"], where)),
+                Platform.from_json(manifest["platform"], where),
                 None if schedule is None else Schedule.from_json(schedule),
                 aligned_copy(members[WEIGHTS]),
                 members[KERNELS],
                 None if manifest["gpu"] is None else GpuParts.restore(manifest["gpu"], members),
+                tuple(None if p is None else Processor.from_json(p) for p in manifest["processors"]),
             )
+            if len(image.processors) not in (0, len(image.platform.devices)):
+                raise ArtifactError("it has not one processor for each device.")
             if max((s.device for s in image.program.steps), default=0) >= len(image.platform.devices):
                 raise ArtifactError("a step runs on a device that the platform lacks.")
             if image.schedule is not None:
@@ -130,12 +138,13 @@ def _check_versions(manifest: Mapping[str, Any], where: str) -> None:
         raise ArtifactError(f"Expected {_FORM!r} version {_VERSION}; got {form}.")
     for name in _PACKAGES:
         written, installed = manifest["packages"][name], metadata.version(name)
-        if _release(written) != _release(installed):
+        if release(name, written) != release(name, installed):
             raise ArtifactError(
                 f"it was written with {name} {written}, and {installed} is installed. "
                 f"Compile the model again."
             )
 
 
-def _release(version: str) -> list[str]:
-    return version.split(".post")[0].split(".")
+def release(package: str, version: str | None = None) -> str:
+    """Return a version, by default that of an installed package, without its post part."""
+    return (version or metadata.version(package)).split(".post")[0]

@@ -1,22 +1,22 @@
-"""Compile the kernels of a lane program into one shared library, and load it. [TVM]"""
+"""Compile the kernels of a lane program into one shared library. [TVM]"""
 
 from __future__ import annotations
 
 import functools
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .._tvm import tirx, tvm, tvm_ffi
-from ..errors import NoCodeError, PlatformError, UnsupportedError, cause_of
+from ..errors import NoCodeError, UnsupportedError, cause_of
 from ..platform import Device
 from ..platform.targets import device_target, host_target
 from .code_cache import cache_key, read_cached, trim_cache, write_cached
-from .encode import give_parallel_loops
+from .loading import build_folder, linking
+from .processor import Processor, emitted
 
 #: A pass over the module of kernels, each of which carries its target.
 KernelPass = Callable[[Any], Any]
@@ -28,13 +28,6 @@ _LINKERS = ("gcc", "cc", "clang")
 _EXPORTED = "__tvm_ffi_"
 # To be raised with whatever changes the code of a kernel, but for those that the key names.
 _OBJECT_FORM = "tvm-sphinx object 1"
-
-# Families of instructions that LLVM emits on its own. A processor's name stands for others too, such as
-# mwaitx, which virtual machines hide and which no kernel uses.
-_EMITTED = (
-    "sse", "ssse", "avx", "fma", "bmi", "f16c", "popcnt", "lzcnt", "movbe", "amx", "gfni", "vaes",
-    "neon", "sve", "dotprod", "fullfp16", "bf16", "i8mm", "lse",
-)  # fmt: skip
 
 
 def compile_kernels(
@@ -154,20 +147,6 @@ def _compiling_for(target: Any) -> Iterator[None]:
         raise NoCodeError(f"Kernels cannot be compiled for {target}: {cause_of(error)}") from error
 
 
-@contextmanager
-def linking(failure: str) -> Iterator[None]:
-    """Raise what fails here, where there is code already, as `UnsupportedError`: ``FAILURE: cause``."""
-    try:
-        yield
-    except (RuntimeError, OSError, MemoryError) as error:
-        raise UnsupportedError(f"{failure}: {cause_of(error)}") from error
-
-
-def build_folder() -> tempfile.TemporaryDirectory[str]:
-    """Return a folder for what is linked, gone at the end of its context."""
-    return tempfile.TemporaryDirectory(prefix="tvm-sphinx-")
-
-
 def find_linker(target: Any) -> str:
     """Return a C compiler that links for a target's architecture."""
     wanted, ours = _architecture(target), _architecture(tvm.target.Target(host_target()))
@@ -180,53 +159,16 @@ def find_linker(target: Any) -> str:
     )
 
 
-def load_kernels(library: bytes) -> Any:
-    """Load a shared library of kernels; its parallel loops run on the lanes' teams.
-
-    The functions of the module that is returned keep it loaded. The file that the loader needs is gone
-    on return.
-
-    Raises
-    ------
-    UnsupportedError
-        If this machine cannot load it.
-    """
-    with linking("The kernels cannot be loaded"), build_folder() as folder:
-        path = os.path.join(folder, "kernels.so")
-        with open(path, "xb") as file:
-            file.write(library)
-        module = tvm_ffi.load_module(path, keep_module_alive=False)
-        give_parallel_loops(path)
-    return module
-
-
-def check_processor(device: Device) -> None:
-    """Check that this machine's processor has the instructions that a CPU device's kernels use.
-
-    Raises
-    ------
-    PlatformError
-        With the first that it lacks; running such a kernel would kill the process.
-    """
+def device_processor(device: Device) -> Processor | None:
+    """Return what a device's kernels take for granted of a processor; None of a GPU's."""
+    if not device.is_cpu:
+        return None
     target = device_target(device)
-    here = tvm.target.Target(host_target())
-    if _architecture(target) != _architecture(here):
-        raise PlatformError(
-            f"Device {device.name!r} is {_architecture(target)}; this machine is {_architecture(here)}."
-        )
-    if target.kind.name != "llvm":
-        return
-    present = tvm_ffi.get_global_func("tvm.codegen.llvm.GetHostCPUFeatures")()
-    with target:
-        used = tvm_ffi.get_global_func("target.llvm_get_cpu_features")(target)
-    for feature in sorted(str(name) for name in used):
-        if not feature.startswith(_EMITTED) or feature not in present:
-            continue
-        if not bool(present[feature]):
-            raise PlatformError(
-                f"Device {device.name!r} is built for {target.attrs.get('mcpu')}, which has {feature}; "
-                f"this machine's processor ({here.attrs['mcpu']}) lacks it."
-            )
+    name, used = str(target.attrs.get("mcpu") or ""), []
+    if target.kind.name == "llvm":
+        with target:
+            used = tvm_ffi.get_global_func("target.llvm_get_cpu_features")(target)
+    return Processor(name, _architecture(target), emitted(map(str, used)))
 
 
 def _architecture(target: Any) -> str:

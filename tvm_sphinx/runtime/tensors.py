@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from .._tvm import tvm, tvm_ffi
+from .._tvm_runtime import tvm_ffi
 from ..errors import ModelError, known_choices
 from .plan import ALIGNMENT
 from .program import TensorView
@@ -77,8 +79,8 @@ def host_tensor(value: Any, name: str, view: TensorView, align: bool = True) -> 
         if not tensor.is_contiguous():
             return _aligned_copy(_as_numpy(tensor, name), view)
     if align and tensor.data_ptr() % _KERNEL_ALIGNMENT:
-        copy = empty_aligned(view)
-        tensor.copyto(copy)
+        copy = empty_tensor(view.shape, view.dtype)
+        _runtime("TVMTensorCopyFromTo")(tensor, copy)
         return copy
     return tensor
 
@@ -115,14 +117,40 @@ def _as_numpy(tensor: Any, name: str) -> Any:
 
 
 def _aligned_copy(array: Any, view: TensorView) -> Any:
-    copy = empty_aligned(view)
-    np.copyto(np.from_dlpack(copy), array)
-    return copy
+    return to_tensor(np.asarray(array, dtype=view.dtype))
 
 
-def empty_aligned(view: TensorView) -> Any:
-    """Return a new tensor of a view's shape and dtype, aligned for kernels."""
-    return tvm.runtime.empty(view.shape, view.dtype)
+def empty_tensor(shape: Sequence[int], dtype: str, device: Any = None) -> Any:
+    """Return a new tensor, by default on the host, aligned for kernels."""
+    where = device or tvm_ffi.device("cpu", 0)
+    allocate = _runtime("TVMTensorAllocWithScope")
+    return allocate(tvm_ffi.Shape([int(extent) for extent in shape]), tvm_ffi.dtype(dtype), where, None)
+
+
+def to_tensor(array: npt.NDArray[Any], device: Any = None) -> Any:
+    """Return a copy of an array as a tensor, by default on the host."""
+    tensor = empty_tensor(array.shape, str(array.dtype), device)
+    compact = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+    pointer = ctypes.c_void_p(compact.ctypes.data)
+    _runtime("TVMTensorCopyFromBytes")(tensor, pointer, compact.nbytes)
+    return tensor
+
+
+def to_array(tensor: Any) -> npt.NDArray[Any]:
+    """Return a copy of a tensor of any device as an array."""
+    array = np.empty(tuple(tensor.shape), dtype=str(tensor.dtype))
+    _runtime("TVMTensorCopyToBytes")(tensor, ctypes.c_void_p(array.ctypes.data), array.nbytes)
+    return array
+
+
+def view_as(tensor: Any, shape: Sequence[int], dtype: str) -> Any:
+    """Return a view of a tensor's memory from its beginning."""
+    extents = tvm_ffi.Shape([int(extent) for extent in shape])
+    return _runtime("TVMTensorCreateView")(tensor, extents, tvm_ffi.dtype(dtype), 0)
+
+
+def _runtime(name: str) -> Any:
+    return tvm_ffi.get_global_func(f"runtime.{name}")
 
 
 def aligned_bytes(size: int) -> Any:

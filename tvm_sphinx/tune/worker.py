@@ -15,7 +15,8 @@ from ..cost.measure.kernel_timing import random_operands
 from ..cost.measure.lane_timing import time_in_lane
 from ..platform import Device
 from ..platform.targets import runtime_device
-from ..runtime.kernels import compile_kernels, load_kernels
+from ..runtime.kernels import compile_kernels
+from ..runtime.loading import load_kernels
 
 #: Name of the function in every library that a child compiles.
 SYMBOL = "candidate"

@@ -150,7 +150,7 @@ def test_an_old_record_merged_later_supersedes_nothing(
     capsys.readouterr()
     assert main(["records", "list", str(path)]) == 0
     row = capsys.readouterr().out.splitlines()[1].split()
-    assert (row[2], row[4], row[8]) == ("2", "2.0", "2h")
+    assert (row[3], row[5], row[9]) == ("2", "2.0", "2h")
     assert prune_file(path, Selection(), superseded=True).superseded == 1
     assert list(read_records(path)) == [fresh]
 
@@ -190,7 +190,7 @@ def test_list_shows_the_newest_of_each_key(tmp_path: Path, capsys: pytest.Captur
     assert main(["records", "list", str(path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "cannot run" in lines[1]
-    assert lines[2].split()[:5] == ["kernel", "kernel", "2", "2", "2.0"]
+    assert lines[2].split()[:6] == ["kernel", "kernel", "-", "2", "2", "2.0"]
     assert "2h" in lines[2]
     assert lines[2].endswith("llvm, 2 cores, some machine")
     assert lines[3] == "3 records of 2 kernels on 1 kinds of device"

@@ -19,7 +19,8 @@ import numpy as np
 from ..._tvm import tirx, tvm, tvm_ffi
 from ...platform import Device
 from ...platform.targets import device_target
-from ...runtime.kernels import compile_kernels, load_kernels
+from ...runtime.kernels import compile_kernels
+from ...runtime.loading import load_kernels
 from ...runtime.tensors import aligned_bytes
 
 # Going through more memory than this between two uses of a weight makes it no colder.

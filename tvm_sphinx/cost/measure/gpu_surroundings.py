@@ -18,7 +18,7 @@ from ..._tvm import tvm_ffi
 from ...platform import Device
 from ...platform.gpus import find_gpu
 from ...runtime.gpu_compile import compile_cubin, find_nvcc
-from ...runtime.gpu_kernels import GpuFunction, Launch
+from ...runtime.gpu_launch import GpuFunction, Launch
 
 # One thread on each multiprocessor goes through 190 KiB of code. What is written goes in turns over
 # `NUM_TURNS` stretches of memory, each block 16 KiB.

@@ -19,7 +19,7 @@ from ...platform.machine import usable_cores
 from ...platform.targets import host_target
 from ...runtime.executable import ConcurrentExecutable
 from ...runtime.gpu_compile import compile_for_gpus
-from ...runtime.gpu_kernels import GpuFunction
+from ...runtime.gpu_launch import GpuFunction
 from ...runtime.gpu_parts import GpuParts, with_workspaces
 from ...runtime.image import Image
 from ...runtime.plan import make_plan

@@ -15,7 +15,8 @@ import numpy as np
 from ..._tvm import tvm_ffi
 from ...platform import Device, Platform
 from ...runtime.encode import Opcode, make_lanes
-from ...runtime.kernels import KernelPass, compile_kernels, load_kernels
+from ...runtime.kernels import KernelPass, compile_kernels
+from ...runtime.loading import load_kernels
 from ...runtime.plan import make_plan
 from ...runtime.program import Buffer, LaneProgram, Step, TensorView
 from ...runtime.tensors import aligned_bytes

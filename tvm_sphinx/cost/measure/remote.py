@@ -19,7 +19,8 @@ from ...errors import PlatformError, UnsupportedError, cause_of
 from ...frontend.extract import Kernel
 from ...platform import Device
 from ...platform.targets import device_target
-from ...runtime.kernels import build_folder, find_linker, generate_code, linking
+from ...runtime.kernels import find_linker, generate_code
+from ...runtime.loading import build_folder, linking
 from .divisors import divisor_operands
 from .hosts import Host, RemoteHost
 from .kernel_timing import NO_SAMPLES, MeasureConfig, evaluate, random_operands

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...errors import cause_of
-from ...frontend.signature import TensorSpec
+from ...frontend.tensor_spec import TensorSpec
 from .source import NotVerifiedError, Range, RunnableSource
 from .tolerance import TOLERANCES, Array
 
