@@ -3,6 +3,7 @@
 # Usage: scripts/readme.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
+mkdir -p out
 bash scripts/demo.sh | tee out/demo.txt
 .venv/bin/tvm-sphinx explain out/inception-v1.sphinx --timeline docs/timeline.svg > /dev/null
 .venv/bin/python - << 'P'
