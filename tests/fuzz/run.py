@@ -24,6 +24,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.processes import module_command
+
 from .graph import Graph, RejectedError
 from .operators import DRAWS, KEEP_SPECIAL
 
@@ -158,7 +160,7 @@ def run_in_child(
     """Run seeds in a process, and the rest in another one whenever that dies or hangs."""
     left = list(seeds)
     while left and time.monotonic() < until_s:
-        command = [sys.executable, "-m", "tests.fuzz.run", "--work", ",".join(map(str, left))]
+        command = module_command("tests.fuzz.run", "--work", ",".join(map(str, left)))
         command += [*(["--only", only] if only else []), *(["--torch"] if of_torch else [])]
         child = subprocess.Popen(
             command,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.gpu import fake
+from tests.processes import module_command
 
 _PROGRAMS: dict[str, Callable[..., None]] = {}
 
@@ -155,7 +156,7 @@ def two_processes() -> None:
         os.environ["FAKE_CUDA_EXCLUSIVE"] = f"{folder}/lock"
         executable, inputs = _open()
         executable.run(inputs)
-        command = [sys.executable, "-m", "tests.gpu.lane_programs", "opens"]
+        command = module_command("tests.gpu.lane_programs", "opens")
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         executable.run(inputs)
     said = json.loads(done.stdout.splitlines()[-1])

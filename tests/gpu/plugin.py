@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from tests.gpu import fake
+from tests.processes import module_command
 
 _REPORTS = "TVM_SPHINX_GPU_TEST_REPORTS"
 _IS_CHILD = _REPORTS in os.environ
@@ -127,9 +128,10 @@ def _run_once(config: pytest.Config, names: list[str]) -> tuple[int, list[Any]]:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "reports"
         place.touch()
-        options = ["-q", "-p", "no:cacheprovider", "--gpu", config.getoption("--gpu")]
+        options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--gpu", config.getoption("--gpu")]
+        options.append(f"--import-mode={config.getoption('importmode')}")
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", *options, *names],
+            module_command("pytest", *options, *names),
             cwd=config.rootpath,
             env={**os.environ, _REPORTS: str(place), "TVM_FFI_DISABLE_TORCH_C_DLPACK": "1"},
             stdout=subprocess.PIPE,

@@ -26,6 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from tests.gpu import fake
+from tests.processes import module_command
 
 # Programs of one module follow each other in one process, which compiles its kernels once.
 _PLACEMENTS, _PER_PROCESS = 4, 40
@@ -123,7 +124,7 @@ def _run_in_process(numbers: range, runs: int) -> None:
 
 def _child(seed: int, *options: str, seconds: float) -> Iterator[dict[str, Any]]:
     """Yield what a process says of its programs; it is ended after so many seconds."""
-    command = [sys.executable, "-m", "tests.gpu.proof", "--child", *options]
+    command = module_command("tests.gpu.proof", "--child", *options)
     environment = {**os.environ, "FAKE_CUDA_SEED": str(1 + seed), "TVM_FFI_DISABLE_TORCH_C_DLPACK": "1"}
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 
 from tests.gpu import fake
 from tests.gpu.programs import PROGRAMS
+from tests.processes import module_command
 
 _ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(
@@ -54,7 +54,7 @@ _FAULTS = {
 def run(name: str, kind: str, **settings: str) -> tuple[int, dict[str, Any]]:
     """Run a program of its own; return its exit status and what it printed."""
     environment = {**os.environ, "FAKE_CUDA_TIMEOUT_S": "20", **settings}
-    command = [sys.executable, "-m", "tests.gpu.programs", name, kind]
+    command = module_command("tests.gpu.programs", name, kind)
     done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 or not done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout) if done.stdout else {"error": done.stderr}

@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from tvm import relax
 from tests.gpu import fake, proof
 from tests.gpu.modules import assert_agree, image, on_cpu, platform
 from tests.networks import recurrent_net, transformer
+from tests.processes import module_command
 from tests.runtime.modules import EXTENT, calling, flat, random_inputs, random_module
 from tvm_sphinx.errors import ArtifactError, GpuError, UnsupportedError
 from tvm_sphinx.platform import Device, Platform
@@ -71,7 +71,7 @@ def test_branches_run_in_streams_of_their_own_with_events_between_them() -> None
 def test_a_missing_event_is_seen(fake_gpu: Any) -> None:
     """The fake finds what the plan is there to prevent: so the other tests say something."""
     found = subprocess.run(
-        [sys.executable, "-m", "tests.gpu.lane_programs", "without_events"],
+        module_command("tests.gpu.lane_programs", "without_events"),
         capture_output=True,
         text=True,
     )
@@ -211,7 +211,7 @@ def test_an_artifact_runs_in_another_process_without_a_compiler(
     executable.save(tmp_path / "model.sphinx")
     np.savez(tmp_path / "inputs.npz", *inputs)
     done = subprocess.run(
-        [sys.executable, "-m", "tests.gpu.lane_programs", "load", str(tmp_path)],
+        module_command("tests.gpu.lane_programs", "load", tmp_path),
         capture_output=True,
         text=True,
         env={
@@ -313,7 +313,7 @@ def test_gpus_are_described() -> None:
 )
 def test_what_ends_the_use_of_a_gpu_is_one_error(name: str, message: str, fake_gpu: Any) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.gpu.lane_programs", name],
+        module_command("tests.gpu.lane_programs", name),
         capture_output=True,
         text=True,
         timeout=120,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.gpu import fake
+from tests.processes import module_command
 
 _ROOT = Path(__file__).parents[2]
 _TESTS = """
@@ -43,9 +42,8 @@ def test_each_outcome_is_reported(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text((_ROOT / "tests" / "conftest.py").read_text())
     (tmp_path / "test_these.py").write_text(_TESTS)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-v", "--rootdir", str(tmp_path), str(tmp_path)],
+        module_command("pytest", "-v", "--import-mode=append", "--rootdir", tmp_path, tmp_path),
         cwd=_ROOT,
-        env={**os.environ, "PYTHONPATH": str(_ROOT)},
         capture_output=True,
         text=True,
     )
