@@ -58,9 +58,10 @@ def _of_another_machine(job: Job, folder: Path) -> str:
     """Return the program, as it would be if it had been compiled where processors have more."""
     path = folder / "foreign.sphinx"
     manifest, members = read_artifact(job.program)
-    here = job.compiled.platform.devices[0].target_config["mcpu"]
-    text = json.dumps(manifest).replace(f'"mcpu": "{here}"', '"mcpu": "diamondrapids"')
-    write_artifact(path, json.loads(text), members)
+    text = json.dumps(manifest)
+    (found,) = set(re.findall(r'"name": "[^"]+", "architecture": "[^"]+", "instructions": \[', text))
+    more = re.sub(r'(?<="name": )"[^"]+"', '"diamondrapids"', found) + '"amx-complex", '
+    write_artifact(path, json.loads(text.replace(found, more)), members)
     return str(path)
 
 
@@ -151,7 +152,7 @@ MISTAKES = [
     Mistake(
         "a program of a machine with other instructions",
         lambda j, f: ["run", _of_another_machine(j, f)],
-        "is built for diamondrapids, which has",
+        "is built for diamondrapids, which has amx-complex",
     ),
     Mistake(
         "an input of the wrong type",
