@@ -58,10 +58,12 @@ def _of_another_machine(job: Job, folder: Path) -> str:
     """Return the program, as it would be if it had been compiled where processors have more."""
     path = folder / "foreign.sphinx"
     manifest, members = read_artifact(job.program)
-    text = json.dumps(manifest)
-    (found,) = set(re.findall(r'"name": "[^"]+", "architecture": "[^"]+", "instructions": \[', text))
-    more = re.sub(r'(?<="name": )"[^"]+"', '"diamondrapids"', found) + '"amx-complex", '
-    write_artifact(path, json.loads(text.replace(found, more)), members)
+    processors = r'"name": "[^"]+", ("architecture": "[^"]+", "instructions": \[)'
+    text, count = re.subn(
+        processors, r'"name": "diamondrapids", \1"amx-complex", ', json.dumps(manifest)
+    )
+    assert count
+    write_artifact(path, json.loads(text), members)
     return str(path)
 
 
