@@ -59,9 +59,8 @@ def _of_another_machine(job: Job, folder: Path) -> str:
     path = folder / "foreign.sphinx"
     manifest, members = read_artifact(job.program)
     processors = r'"name": "[^"]+", ("architecture": "[^"]+", "instructions": \[)'
-    text, count = re.subn(
-        processors, r'"name": "diamondrapids", \1"amx-complex", ', json.dumps(manifest)
-    )
+    another = r'"name": "diamondrapids", \1"amx-complex", '
+    text, count = re.subn(processors, another, json.dumps(manifest))
     assert count
     write_artifact(path, json.loads(text), members)
     return str(path)

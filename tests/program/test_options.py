@@ -13,6 +13,7 @@ import tvm_sphinx
 from tvm_sphinx import pipeline
 from tvm_sphinx.errors import SphinxError
 from tvm_sphinx.plugin import sphinx_pipeline
+from tvm_sphinx.program import options
 from tvm_sphinx.program.options import CompileOptions
 
 
@@ -34,8 +35,12 @@ from tvm_sphinx.program.options import CompileOptions
 def test_an_option_out_of_range_is_told_before_any_work(
     option: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for stage in ("load_platform", "open_records", "load_model"):
-        monkeypatch.setattr(pipeline, stage, lambda *_, **__: pytest.fail("work was begun"))
+    for where, stage in (
+        (options, "load_platform"),
+        (pipeline, "open_records"),
+        (pipeline, "load_model"),
+    ):
+        monkeypatch.setattr(where, stage, lambda *_, **__: pytest.fail("work was begun"))
     with pytest.raises(SphinxError, match=message):
         tvm_sphinx.compile("inception-v1", **option)
 

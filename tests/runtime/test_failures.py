@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tvm
 
+from tests.processes import ROOT
 from tests.runtime.modules import (
     EXTENT,
     assert_same,
@@ -28,6 +29,7 @@ from tests.runtime.modules import (
 )
 from tvm_sphinx.errors import PlatformError
 from tvm_sphinx.platform import Device, Platform
+from tvm_sphinx.platform.machine import usable_cores
 from tvm_sphinx.platform.targets import host_target
 from tvm_sphinx.runtime.tensors import InputError
 
@@ -140,9 +142,10 @@ def test_awkward_inputs_give_correct_results(case: str) -> None:
     assert_same(flat(executable.run([value, _X])), one_after_another(executable, [plain, _X]))
 
 
-def test_core_that_the_machine_lacks_is_named() -> None:
-    platform = Platform((Device("far", host_target(), "cpu:0", (4095,)),))
-    with pytest.raises(PlatformError, match="core 4095"):
+def test_more_cores_than_the_machine_has_are_refused() -> None:
+    cores = tuple(range(4095, 4096 + len(usable_cores())))
+    platform = Platform((Device("far", host_target(), "cpu:0", cores),))
+    with pytest.raises(PlatformError, match=r"needs \d+ cores \(4095-\d+\).*this machine lacks"):
         build(random_module(0), platform)
 
 
@@ -220,6 +223,7 @@ def test_fork_after_load() -> None:
 
 def test_process_ends_with_lanes_alive() -> None:
     code = (
+        f"__import__('sys').path.append({str(ROOT)!r})\n"
         "from tests.runtime.modules import build, platforms, random_inputs, random_module\n"
         "keep = build(random_module(1), platforms()['sharing'])\n"
         "keep.run(random_inputs(keep))\n"

@@ -122,7 +122,7 @@ def test_what_was_not_asked_for_longest_makes_room() -> None:
 
 def _write(folder: str) -> None:
     os.environ[CACHE_VARIABLE] = folder
-    for number in range(200):
+    for number in range(30):
         write_cached(cache_key(str(number % 5)), bytes([number % 5]) * 10_000)
 
 

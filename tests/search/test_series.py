@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.synthetic import BOARDS, Board, make_problem
+from tests.scale import SCALE
 from tests.search.test_known_problems import brute_force_ns
 from tests.strategies import CORE_LAYOUTS, problems
 from tvm_sphinx.scheduling.graph import TaskGraph
@@ -77,7 +78,7 @@ def draw_series(
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20 * SCALE, deadline=None)
 @given(problems(max_tasks=6))
 def test_agrees_with_brute_force_on_problems_of_every_kind(problem: SchedulingProblem) -> None:
     found = solve_series(problem)

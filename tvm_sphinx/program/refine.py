@@ -129,7 +129,7 @@ def refine(
     name, heats = _race(field, inputs, end_s)
     kept = field[name]
     is_single = name == "single" or (name == "found" and first.found is single.found)
-    timed = _with_times(kept, latest, is_single)
+    timed = _with_times(kept, latest, is_single, build)
     if is_single:
         latest = replace(latest, single=timed.found)
     note = _describe(first, timed, name, rounds, heats)
@@ -196,16 +196,20 @@ def _makespan_ns(decided: Decided, build: Build) -> int:
     return replay_schedule(problem, best.device, best.order).makespan_ns
 
 
-def _with_times(build: Build, decided: Decided, is_single: bool) -> Build:
+def _with_times(
+    kept: Build, decided: Decided, is_single: bool, build: Callable[[SearchResult], Build]
+) -> Build:
     """Return a build whose schedule has the times of a decision's costs."""
-    best = build.found.best
+    best = kept.found.best
     problem = decided.alone if is_single else decided.problem
     played = replay_schedule(problem, best.device, best.order)
     bound_ns = min(decided.searched.best.lower_bound_ns, played.makespan_ns)
-    found = replace(build.found, best=played.with_lower_bound(bound_ns))
-    program = build.program
+    found = replace(kept.found, best=played.with_lower_bound(bound_ns))
+    if played.order != best.order:  # tasks of unlike devices begin in another order: so do the steps
+        return replace(build(found), note=kept.note)
+    program = kept.program
     assert isinstance(program, LaneProgramFile)
-    return Build(found, LaneProgramFile(replace(program.image, schedule=found.best)), build.note)
+    return Build(found, LaneProgramFile(replace(program.image, schedule=found.best)), kept.note)
 
 
 def _race(

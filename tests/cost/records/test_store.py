@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.scale import SCALE
 from tvm_sphinx.cost.records.store import (
     METHOD,
     DeviceClass,
@@ -278,7 +279,7 @@ def _write_until_killed(path: Path, first: int, told: Connection) -> None:
         told.send(number)
 
 
-NUM_KILLS = 100
+NUM_KILLS = 20 * SCALE
 
 
 def test_a_killed_writer_loses_nothing_that_it_reported(tmp_path: Path) -> None:
