@@ -10,19 +10,9 @@ import pytest
 import tvm
 from tvm import relax
 
+from tests.cli.conftest import PLATFORM
 from tests.networks import recurrent_net
 from tvm_sphinx.cli import main
-
-DEVICES = """
-[[device]]
-name = "native"
-target = "host"
-cores = [0]
-[[device]]
-name = "baseline"
-target = "baseline"
-cores = [0]
-"""
 
 
 @pytest.fixture
@@ -35,7 +25,7 @@ def model(tmp_path: Path) -> Path:
 @pytest.fixture
 def platform(tmp_path: Path) -> Path:
     path = tmp_path / "platform.toml"
-    path.write_text(DEVICES)
+    path.write_text(PLATFORM)
     return path
 
 
@@ -129,8 +119,8 @@ def test_bad_input_is_one_message(
 ) -> None:
     (tmp_path / "corrupt.onnx").write_bytes(b"\x00not protobuf\xff")
     (tmp_path / "corrupt.json").write_text("{")
-    (tmp_path / "typo.toml").write_text(DEVICES.replace("cores", "cors", 1))
-    (tmp_path / "far.toml").write_text(DEVICES.replace("[0]", "[9999]"))
+    (tmp_path / "typo.toml").write_text(PLATFORM.replace("cores", "cors", 1))
+    (tmp_path / "far.toml").write_text(PLATFORM.replace("[0]", "[9999]"))
     before = sorted(path.name for path in tmp_path.iterdir())
     filled = [arg.format(tmp=tmp_path, model=model) for arg in args]
     if filled[0] == "compile":

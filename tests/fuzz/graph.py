@@ -10,13 +10,14 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 
+from .drawing import Drawing
+
 Array = npt.NDArray[Any]
 
 FLOATS = ("float32", "float32", "float32", "float16", "float64")
 INTEGERS = ("int32", "int64", "int8", "uint8", "int16", "uint16", "uint32", "uint64")
 NUMBERS = (*FLOATS, "int32", "int64")
 ALL = (*FLOATS, *INTEGERS, "bool")
-_EXTENTS = (1, 1, 2, 3, 4, 5, 7, 16)
 _SPECIAL_FLOATS = (np.nan, np.inf, -np.inf, -0.0, 1e-40, 1e30, -1e30)
 # A share of graphs has tensors without elements, and one values such as NaN.
 _EMPTY_SHARE, _SPECIAL_SHARE = 0.08, 0.15
@@ -27,7 +28,7 @@ class RejectedError(Exception):
     """ONNX Runtime does not take what was drawn."""
 
 
-class Graph:
+class Graph(Drawing):
     """Grows node by node; ``values`` holds what ONNX Runtime computes for each name.
 
     Parameters
@@ -48,27 +49,6 @@ class Graph:
         self.inputs: list[str] = []
         self.weights: list[str] = []
         self.results: list[str] = []
-
-    # What is drawn.
-
-    def chance(self, share: float) -> bool:
-        return bool(self.rng.random() < share)
-
-    def pick(self, choices: Sequence[Any]) -> Any:
-        return choices[int(self.rng.integers(len(choices)))]
-
-    def number(self, least: int, most: int) -> int:
-        """Return a whole number, both ends included."""
-        return int(self.rng.integers(least, most + 1))
-
-    def shape(self, least: int = 0, most: int = 5) -> list[int]:
-        rank = self.number(least, most)
-        shape = [int(self.pick(_EXTENTS)) for _ in range(rank)]
-        while np.prod(shape) > 4096:
-            shape[int(np.argmax(shape))] = 1
-        if self.has_empty and rank and self.chance(0.5):
-            shape[self.number(0, rank - 1)] = 0
-        return shape
 
     def array(self, dtype: str, shape: Sequence[int], least: float = -4, most: float = 4) -> Array:
         if dtype == "bool":

@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from .drawing import Drawing
 from .graph import RejectedError
 
 FLOATS = (torch.float32, torch.float32, torch.float32, torch.float64, torch.float16)
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 NUMBERS = (*FLOATS, torch.int64, torch.int32)
-_EXTENTS = (1, 1, 2, 3, 4, 5, 7, 16)
 _EMPTY_SHARE = 0.06
 # Beyond it a function amplifies what roundings there are, or leaves half floats.
 _LARGEST = 1e4
 
 
-class Program:
+class Program(Drawing):
     """Grows function by function; ``values`` holds what torch computes of each."""
 
     def __init__(self, rng: np.random.Generator) -> None:
@@ -32,25 +32,6 @@ class Program:
         self.results: list[int] = []
         self.steps: list[tuple[str, Callable[..., Any], tuple[int, ...], int]] = []
         self.layers: list[torch.nn.Module] = []
-
-    def chance(self, share: float) -> bool:
-        return bool(self.rng.random() < share)
-
-    def pick(self, choices: Sequence[Any]) -> Any:
-        return choices[int(self.rng.integers(len(choices)))]
-
-    def number(self, least: int, most: int) -> int:
-        """Return a whole number, both ends included."""
-        return int(self.rng.integers(least, most + 1))
-
-    def shape(self, least: int = 0, most: int = 5) -> list[int]:
-        rank = self.number(least, most)
-        shape = [int(self.pick(_EXTENTS)) for _ in range(rank)]
-        while np.prod(shape) > 4096:
-            shape[int(np.argmax(shape))] = 1
-        if self.has_empty and rank and self.chance(0.5):
-            shape[self.number(0, rank - 1)] = 0
-        return shape
 
     def array(
         self, dtype: torch.dtype, shape: Sequence[int], low: float = -4, high: float = 4

@@ -23,6 +23,7 @@ from tests.gpu.modules import assert_agree, image, on_cpu, platform
 from tests.networks import recurrent_net, transformer
 from tests.processes import module_command
 from tests.runtime.modules import EXTENT, calling, flat, random_inputs, random_module
+from tests.scale import SCALE
 from tvm_sphinx.errors import ArtifactError, GpuError, UnsupportedError
 from tvm_sphinx.platform import Device, Platform
 from tvm_sphinx.platform.gpus import find_gpu, find_gpus
@@ -34,11 +35,10 @@ from tvm_sphinx.runtime.gpu_plan import make_feeds
 pytestmark = pytest.mark.gpu
 
 #: How many times the modules of a quick run.
-_SCALE = int(os.environ.get("TVM_SPHINX_TEST_SCALE", "1"))
 _RUNS = int(os.environ.get("TVM_SPHINX_TEST_RUNS", "200"))
 
 
-@pytest.mark.parametrize("number", range(10 * _SCALE))
+@pytest.mark.parametrize("number", range(10 * SCALE))
 def test_random_placements_agree_with_the_cpu(number: int) -> None:
     proof.check_program(number)
 
