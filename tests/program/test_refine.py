@@ -51,7 +51,7 @@ def test_of_two_that_noise_does_not_tell_apart_the_simpler_is_kept(
 
 
 def test_a_program_of_the_stock_vm_is_not_refined() -> None:
-    assert not loop._runs_here(BOTH["found"])
+    assert not loop._is_for_lanes(BOTH["found"])
 
 
 @pytest.fixture(scope="module")

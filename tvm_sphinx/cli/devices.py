@@ -63,8 +63,8 @@ def run(args: argparse.Namespace) -> int:
     from .compile import chosen_platform
 
     of_machine = args.platform == "detect" and not args.target
-    cores = read_cores()
-    kinds = find_kinds(cores, again=args.probe) if of_machine else ()
+    cores = read_cores() if of_machine else ()
+    kinds = find_kinds(cores, again=args.probe)
     platform = chosen_platform(args)
     if args.output:
         write_text(args.output, platform_text(platform))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,11 +82,16 @@ def race_with_single(
         return build, build
     with clock("build reference"):
         reference = build_single()
-    if platform.is_remote or any(map(is_absent, platform.devices)) or not may_be_single:
+    if not runs_here(platform) or not may_be_single:
         return build, reference
     with clock("race"):
         drawn = list(random_inputs(inputs).values())
         return choose_faster(build, reference, drawn, progress), reference
+
+
+def runs_here(platform: Platform) -> bool:
+    """Return whether all devices of a platform are at hand, so that its programs can be timed here."""
+    return not platform.is_remote and not any(map(is_absent, platform.devices))
 
 
 def choose_faster(
@@ -131,11 +136,7 @@ def compare_executables(
     report = progress or (lambda *_: None)
     report(_STAGE, 0, _ROUNDS)
     both = (executable, reference)
-    # One run of each tells a slow model, which three would take too long for.
-    once_ns = [int(one.durations_ns(inputs, 1)[0]) for one in both]
-    if max(once_ns) < _ROUND_NS:
-        once_ns = [int(np.median(one.durations_ns(inputs, 3))) for one in both]
-    count = int(np.clip(_ROUND_NS // max(1, *once_ns), 1, _MOST_RUNS_PER_ROUND))
+    count = runs_per_round(both, inputs)
     ratios: list[float] = []
     while len(ratios) < _ROUNDS:
         if len(ratios) >= _LEAST_ROUNDS and time.monotonic() - begin_s >= limit_s:
@@ -145,6 +146,18 @@ def compare_executables(
         report(_STAGE, len(ratios), _ROUNDS)
     report(_STAGE, _ROUNDS, _ROUNDS)
     return float(np.median(ratios))
+
+
+def runs_per_round(executables: Iterable[ConcurrentExecutable], inputs: Any) -> int:
+    """Return how many runs of the slowest of some executables fill a round, at least one."""
+    slowest_ns = 1
+    for one in executables:
+        # One run tells a slow model, which three would take too long for.
+        once_ns = int(one.durations_ns(inputs, 1)[0])
+        if once_ns < _ROUND_NS:
+            once_ns = int(np.median(one.durations_ns(inputs, 3)))
+        slowest_ns = max(slowest_ns, once_ns)
+    return int(np.clip(_ROUND_NS // slowest_ns, 1, _MOST_RUNS_PER_ROUND))
 
 
 def _is_placed_alike(first: SearchResult, second: SearchResult) -> bool:

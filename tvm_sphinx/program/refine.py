@@ -22,7 +22,7 @@ from ..scheduling.replay import replay_schedule
 from ..scheduling.schedule import Schedule
 from ..search import SearchResult, search_schedule
 from ..search.heuristics import KINDS
-from .compare_builds import Build, race_with_single
+from .compare_builds import Build, race_with_single, runs_here, runs_per_round
 from .compiled import random_inputs
 from .decide import Decided
 from .kinds import LaneProgramFile
@@ -35,24 +35,17 @@ _TRACES, _TRACE_S = 15, 1.0
 _LEAST_TRACES = 3
 # A schedule that promises this little over the best so far is not built.
 _LEAST_PROMISE = 1.002
-_HEAT_NS = 30_000_000
 _HEATS, _FINAL_HEATS = 4, 15
 _STAGE = "refine by times in place"
 
 
 @dataclass(frozen=True)
 class Refined:
-    """What came of it: the build that is kept, and costs and decision by the times that were seen.
-
-    ``heats`` are the times of all candidates in ns, by the names of where they come from: medians of
-    runs in turn, as many as each came to before faster ones went on without it.
-    """
+    """What came of it: the build that is kept, and costs and decision by the times that were seen."""
 
     kept: Build
     decided: Decided
     costs: Costing
-    rounds: int
-    heats: dict[str, tuple[float, ...]]
 
 
 def refine(
@@ -89,26 +82,33 @@ def refine(
     limit_s
         Seconds after which no further search is begun, and no further heat.
     """
-    if not _runs_here(first) or not _runs_here(single) or platform.is_remote:
+    if not _is_for_lanes(first) or not _is_for_lanes(single) or not runs_here(platform):
         return None
     end_s = time.monotonic() + limit_s
     report = progress or (lambda *_: None)
     field = {"found": first}
     if not _is_alike(first.found.best, single.found.best):
         field["single"] = single
+
+    def enter(name: str, found: SearchResult) -> bool:
+        """Let a schedule take part, unless one like it does, or it cannot run on the lanes."""
+        if any(_is_alike(one.found.best, found.best) for one in field.values()):
+            return False
+        made = build(found)
+        if _is_for_lanes(made):
+            field[name] = made
+        return name in field
+
     listed = _best_listed(decided)
+    if listed is not None:
+        enter("list scheduler", listed)
     kernels = [task.kernel for task in graph.tasks]
     classes = [device.cost_class for device in platform.devices]
     seen: dict[str, Seen] = {}
     rounds, corrected, latest = 0, costs, decided
     while True:
-        if listed is not None and not any(
-            _is_alike(one.found.best, listed.best) for one in field.values()
-        ):
-            field["list scheduler"] = build(listed)
-        listed = None
         for name, one in field.items():
-            if name not in seen and _runs_here(one):
+            if name not in seen:
                 seen[name] = _trace(one, inputs)
         corrected = replace(
             costs, table=correct_costs(costs.table, kernels, classes, list(seen.values()))
@@ -117,14 +117,12 @@ def refine(
         report(_STAGE, rounds, MOST_ROUNDS)
         if rounds == MOST_ROUNDS or time.monotonic() >= end_s:
             break
-        better = latest.searched
-        known = [_makespan_ns(latest, one) for one in field.values()]
-        if any(_is_alike(one.found.best, better.best) for one in field.values()):
+        best_ns = min(_makespan_ns(latest, one) for one in field.values())
+        if best_ns < _LEAST_PROMISE * latest.searched.best.makespan_ns:
             break
-        if min(known) < _LEAST_PROMISE * better.best.makespan_ns:
+        if not enter(f"round {rounds + 1}", latest.searched):
             break
         rounds += 1
-        field[f"round {rounds}"] = build(better)
     report(_STAGE, MOST_ROUNDS, MOST_ROUNDS)
     name, heats = _race(field, inputs, end_s)
     kept = field[name]
@@ -133,7 +131,7 @@ def refine(
     if is_single:
         latest = replace(latest, single=timed.found)
     note = _describe(first, timed, name, rounds, heats)
-    return Refined(replace(timed, note=f"{note} {kept.note}".rstrip()), latest, corrected, rounds, heats)
+    return Refined(replace(timed, note=f"{note} {kept.note}".rstrip()), latest, corrected)
 
 
 def _describe(
@@ -155,7 +153,7 @@ def _describe(
     )
 
 
-def _runs_here(build: Build) -> bool:
+def _is_for_lanes(build: Build) -> bool:
     return isinstance(build.program, LaneProgramFile)
 
 
@@ -218,8 +216,7 @@ def _race(
     """Return the name of the build to keep, and the medians of each in the heats that it ran."""
     running = {name: _executable(one) for name, one in field.items()}
     heats: dict[str, list[float]] = {name: [] for name in field}
-    once_ns = max(int(np.median(one.durations_ns(inputs, 3))) for one in running.values())
-    count = int(np.clip(_HEAT_NS // max(1, once_ns), 1, 200))
+    count = runs_per_round(running.values(), inputs)
     done = 0
     while len(running) > 1 and done < (_FINAL_HEATS if len(running) <= 2 else _HEATS):
         names = list(running)
@@ -268,7 +265,6 @@ class Settled:
     reference: Build | None
     decided: Decided
     costs: Costing
-    loop: Refined | None = None
 
 
 def settle(
@@ -319,4 +315,4 @@ def settle(
         )
     if found is None:
         return Settled(first, reference, decided, costs)
-    return Settled(found.kept, reference, found.decided, found.costs, found)
+    return Settled(found.kept, reference, found.decided, found.costs)

@@ -52,11 +52,12 @@ def compile_kernels(
     if not kernels:
         return b""
     objects = [kernel_object(function) for function in _scheduled(kernels, kernel_pass)]
-    trim_cache()
+    if any(made.is_new for made in objects):  # to look through the folder takes time
+        trim_cache()
     compiler = linker or find_linker(next(iter(kernels.values())).attrs["target"])
     with linking(f"{compiler!r} cannot link the kernels"), build_folder() as folder:
         paths = []
-        for made in dict.fromkeys(objects):  # some kernels are the same
+        for made in {made.symbol: made for made in objects}.values():  # some kernels are the same
             paths.append(os.path.join(folder, f"{made.symbol}.o"))
             Path(paths[-1]).write_bytes(made.code)
         # Each kernel has a name in the program, which stands for that of its code.
@@ -72,10 +73,11 @@ def compile_kernels(
 
 
 class KernelObject(NamedTuple):
-    """An object file with the code of one kernel, which it exports by a symbol."""
+    """An object file with the code of one kernel, which it exports by a symbol; new if just made."""
 
     symbol: str
     code: bytes
+    is_new: bool
 
 
 def kernel_object(function: Any) -> KernelObject:
@@ -91,15 +93,16 @@ def kernel_object(function: Any) -> KernelObject:
     text = tvm_ffi.serialization.to_json_graph_str(bare)
     key = cache_key(_OBJECT_FORM, str(tvm.__version__), _llvm_version(), str(target), text)
     symbol = f"kernel_{key[:32]}"
-    code = read_cached(key)
-    if code is None:
-        module = generate_code({symbol: bare}, target)
-        with linking("The code of a kernel cannot be written"), build_folder() as folder:
-            path = os.path.join(folder, "kernel.o")
-            module.write_to_file(path)
-            code = Path(path).read_bytes()
-        write_cached(key, code)
-    return KernelObject(symbol, code)
+    cached = read_cached(key)
+    if cached is not None:
+        return KernelObject(symbol, cached, is_new=False)
+    module = generate_code({symbol: bare}, target)
+    with linking("The code of a kernel cannot be written"), build_folder() as folder:
+        path = os.path.join(folder, "kernel.o")
+        module.write_to_file(path)
+        code = Path(path).read_bytes()
+    write_cached(key, code)
+    return KernelObject(symbol, code, is_new=True)
 
 
 def _scheduled(kernels: Mapping[str, Any], kernel_pass: KernelPass) -> list[Any]:

@@ -106,12 +106,10 @@ def correct_costs(
     runs = table.exec_ns >= 0
     exec_ns = np.where(runs, np.maximum(np.rint(table.exec_ns * ratio), 0), table.exec_ns)
     latency = table.latency_ns.astype(np.float64)
-    zero_bytes = table.latency_ns
     for one in seen:
         known = ~np.isnan(one.handover_ns)
         # Large tensors take longer; what a small one takes is what is seen most often.
         latency[known] = np.maximum(one.handover_ns[known], 0.0)
-    np.fill_diagonal(latency, np.diag(zero_bytes))
     return replace(table, exec_ns=exec_ns.astype(np.int64), latency_ns=np.rint(latency).astype(np.int64))
 
 
