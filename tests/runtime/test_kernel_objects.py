@@ -79,6 +79,26 @@ def test_another_target_is_other_code(generated: list[str]) -> None:
     assert len(generated) == 2
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"config": {"tirx.disable_vectorize": True}},
+        {"disabled_pass": ["tirx.UnrollLoop"]},
+        {"opt_level": 0},
+    ],
+)
+def test_other_options_of_the_passes_are_other_code(
+    changed: dict[str, Any], generated: list[str]
+) -> None:
+    results({"first": adding(1)})
+    with tvm.transform.PassContext(**changed):
+        for _ in range(2):
+            results({"first": adding(1)})
+    assert len(generated) == 2
+    results({"first": adding(1)})
+    assert len(generated) == 2
+
+
 def test_damaged_code_is_made_again(generated: list[str], folder: Path) -> None:
     results({"first": adding(1)})
     (path,) = folder.iterdir()

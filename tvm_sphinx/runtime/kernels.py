@@ -91,7 +91,9 @@ def kernel_object(function: Any) -> KernelObject:
     target = function.attrs["target"]
     bare = function.without_attr("global_symbol")
     text = tvm_ffi.serialization.to_json_graph_str(bare)
-    key = cache_key(_OBJECT_FORM, str(tvm.__version__), _llvm_version(), str(target), text)
+    key = cache_key(
+        _OBJECT_FORM, str(tvm.__version__), _llvm_version(), str(target), _pass_context(), text
+    )
     symbol = f"kernel_{key[:32]}"
     cached = read_cached(key)
     if cached is not None:
@@ -116,6 +118,13 @@ def _scheduled(kernels: Mapping[str, Any], kernel_pass: KernelPass) -> list[Any]
             module = kernel_pass(tvm.IRModule(functions))
         found.update({var.name_hint: function for var, function in module.functions.items()})
     return [found[name] for name in kernels]
+
+
+def _pass_context() -> str:
+    """Return what TVM's own passes are told that changes the code that they make."""
+    now = tvm.transform.PassContext.current()
+    config = sorted((str(name), str(value)) for name, value in now.config.items())
+    return str([now.opt_level, sorted(now.required_pass), sorted(now.disabled_pass), config])
 
 
 @functools.cache
