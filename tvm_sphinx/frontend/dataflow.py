@@ -86,6 +86,11 @@ class Dataflow:
     def _constants(self) -> dict[Any, int]:
         return {}
 
+    @property
+    def constants(self) -> list[Any]:
+        """The constants that operands were asked for, by their numbers."""
+        return list(self._constants)
+
     def _read(self, binding: Any) -> KernelCall | None:
         """Record one binding; return its kernel call, or None if it only renames tensors."""
         where = f"variable {binding.var.name!r}"

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import tvm_ffi
-
 from .._tvm import relax, tvm
+from .outline_branches import holds_branches
 from .safe_operators import make_safe
 
 
@@ -32,11 +31,7 @@ def without_broken_passes(module: Any) -> Iterator[None]:
     The memory planner lets a branch of an ``if`` use storage that the other branch allocates
     (apache/tvm#20191); such a module allocates each tensor by itself.
     """
-    branches: list[Any] = []
-    for function in module.functions.values():
-        if isinstance(function, relax.Function):
-            tvm_ffi.structural_walk(function.body, (relax.If, branches.append))
-    if not branches:
+    if not holds_branches(module):
         yield
         return
     now = tvm.transform.PassContext.current()

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from .._tvm import tvm, tvm_ffi
+from ..kernels import is_staged
 from ..platform import Device
 from ..scheduling.graph import FROM_CONSTANT, GraphInput, Task, TaskGraph, fingerprint_json
 from .dataflow import Dataflow, KernelCall, tensor_bytes
@@ -212,7 +213,12 @@ class _KernelTable:
 
 
 def op_kinds(function: Any) -> tuple[str, ...]:
-    """Return the kinds of operators in a PrimFunc, from the names of its blocks, each once."""
+    """Return the kinds of operators in a PrimFunc, from the names of its blocks, each once.
+
+    What holds the branches of an ``if`` is of that kind alone, whatever is in them.
+    """
+    if is_staged(function):
+        return ("if",)
     kinds: dict[str, None] = {}
 
     def visit(block: Any) -> None:

@@ -10,9 +10,11 @@ from ..errors import SphinxError, UnsupportedError, cause_of
 from ..kernels import calls_runtime, prepare_layouts, sink_reshapes
 from ..platform import Platform
 from ..platform.targets import device_target
+from .branch_kernels import BranchKernels
 from .fold_constants import FoldConstants
 from .load import entry_function, public_functions
-from .origins import FuseNamedOps
+from .origins import FuseNamedOps, NameOutputs
+from .outline_branches import PREFIX, outline_branches
 from .safe_operators import make_safe
 
 
@@ -39,8 +41,9 @@ def lower_to_kernels(
         If TVM has no kernel for an operator, or none for its types or shapes.
     """
     entry = entry_function(module, function)
-    public = [entry, *public_functions(module)]
     transform = relax.transform
+    module, outlined = outline_branches(module, entry)
+    public = [name for name in [entry, *public_functions(module)] if not name.startswith(PREFIX)]
     passes = [
         # Graph level: simplify for inference.
         transform.RunCodegen(),
@@ -51,6 +54,7 @@ def lower_to_kernels(
         transform.CanonicalizeBindings(),
         transform.RemoveRedundantReshape(),
         transform.ConvertToDataflow(),
+        *([NameOutputs(entry)] if outlined else []),
         FoldConstants(),
         *([PrepareLayouts(targets)] if targets else []),
         # Kernel level: one PrimFunc per operator, then one per fused group.
@@ -63,6 +67,7 @@ def lower_to_kernels(
         transform.AnnotateTIROpPattern(),
         FuseNamedOps(entry),
         transform.FuseTIR(),
+        *([BranchKernels(outlined, target)] if outlined else []),
         # Clean up: kernels that only rename their input become views.
         transform.RewriteDataflowReshape(),
         transform.CanonicalizeBindings(),

@@ -19,6 +19,7 @@ from tvm.relax.frontend.onnx import onnx_frontend
 from .._tvm import relax, tvm
 from ..errors import ModelError, SphinxError, cause_of
 from . import onnx_indexing, onnx_operators, onnx_quantised, onnx_recurrent
+from .onnx_branches import BranchImporter
 from .onnx_node import MICROSOFT, STANDARD, Converter, Node
 from .onnx_types import check_type, inferred_types
 from .record_origins import OriginLog, holds_tensors, onnx_operator, recording
@@ -97,7 +98,7 @@ def _shown(domain: str, op: str) -> str:
     return f"{domain}.{op}" if domain else op
 
 
-class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
+class _Importer(BranchImporter, onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
     """Walks the nodes of a graph; see `import_onnx`."""
 
     def __init__(self, model: Any, shapes: Mapping[str, list[int]] | None, log: OriginLog) -> None:
@@ -130,6 +131,9 @@ class _Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
 
     def _convert_node(self, node: Any) -> None:
         key = (_domain(node), node.op_type)
+        if key == (STANDARD, "If"):
+            self._convert_if(node)
+            return
         inputs = [self._nodes[name] if name else None for name in node.input]
         attributes = self._parse_attr(node.attribute)
         outputs = self._apply(key, node.name, inputs, attributes, len(node.output))

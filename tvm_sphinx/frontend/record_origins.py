@@ -40,6 +40,11 @@ class OriginLog:
         return variable_name(self._at[:1]) if is_ours else ""
 
     @property
+    def is_converting(self) -> bool:
+        """Whether an operator is being converted."""
+        return bool(self._at)
+
+    @property
     def is_nested(self) -> bool:
         """Whether an operator is being converted for another one."""
         return len(self._at) > 1
@@ -56,8 +61,8 @@ class OriginLog:
             self._at.pop()
 
     def note(self, value: str, expr: Any) -> None:
-        """Note which variable holds a value of the source; constants are none."""
-        if isinstance(expr, relax.Var):
+        """Note which variable holds a value of the source; constants are none, nor those of branches."""
+        if not self.is_nested and isinstance(expr, relax.Var):
             self._variables[value] = str(expr.name)
 
 
@@ -104,7 +109,7 @@ class _Converters(dict[str, Callable[..., Any]]):
         def converted(node: Any, *rest: Any) -> Any:
             with log.converting(_torch_operator(node)):
                 made = convert(node, *rest)
-            if not log.is_nested:
+            if not log.is_converting:
                 log.note(str(node.name), made)
             return made
 
@@ -117,7 +122,7 @@ def _naming(log: OriginLog) -> Iterator[None]:
     emit = relax.BlockBuilder.emit
 
     def named(self: Any, expr: Any, name_hint: str = "") -> Any:
-        return emit(self, expr, name_hint or log.hint)
+        return emit(self, expr, log.hint or name_hint)
 
     output = relax.BlockBuilder.emit_output
 
@@ -168,7 +173,9 @@ _FRAME = re.compile(r'File "([^"]+)", line (\d+), in \S+\s*\n\s*([^\n]*)')
 def source_line(stack_trace: str) -> str:
     """Return ``model.py:12: y = self.fc(x)`` of a stack trace: the innermost line outside of torch."""
     frames = _FRAME.findall(stack_trace)
-    own = [frame for frame in frames if "/torch/" not in frame[0]] or frames
+    # Of code that torch has made itself there is no file.
+    written = [frame for frame in frames if not frame[0].startswith("<")]
+    own = [frame for frame in written if "/torch/" not in frame[0]] or written
     if not own:
         return ""
     path, number, code = own[-1]

@@ -4,13 +4,16 @@ from .layouts import prepare_layouts
 from .opaque import calls_runtime
 from .reshapes import sink_reshapes
 from .schedule import default_rules, rule_of, schedule_kernel
+from .staged import condition_operands, is_staged
 from .target_info import CpuInfo, cpu_info
 
 __all__ = [
     "CpuInfo",
     "calls_runtime",
+    "condition_operands",
     "cpu_info",
     "default_rules",
+    "is_staged",
     "prepare_layouts",
     "rule_of",
     "schedule_kernel",

@@ -8,6 +8,7 @@ from .._tvm import tirx, tvm, tvm_ffi
 from .compilable import is_compilable
 from .repack import repack
 from .schedule import schedule_kernel
+from .staged import is_staged, with_stages
 
 # A kernel is asked for to be timed and for each placement of a model; scheduling it takes some tenths of
 # a second, and writing it down a few thousandths.
@@ -35,6 +36,10 @@ def implement_kernel(function: Any, target: Any) -> Any:
 def _implement(function: Any, target: Any) -> Any:
     if "gpu" in [str(key) for key in target.keys]:
         return _schedule_for_gpu(function, target)
+    if is_staged(function):
+        return with_stages(
+            function, lambda stage: _implement(stage.with_attr("target", target), target)
+        ).with_attr("target", target)
     cores = int(target.attrs.get("num-cores") or 1)
     for form in (repack(function), function):
         scheduled = None if form is None else schedule_kernel(form, target, cores)

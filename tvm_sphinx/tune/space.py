@@ -32,6 +32,7 @@ from tvm.s_tir.meta_schedule.space_generator import PostOrderApply
 
 from .._tvm import tirx, tvm
 from ..frontend.extract import Kernel
+from ..kernels import is_staged
 from ..kernels.vector_math import expand_functions
 
 # Parallel jobs a core, as MetaSchedule's CPU rules have it; -1 is no parallel loop.
@@ -50,10 +51,10 @@ def workload_module(kernel: Kernel) -> Any | None:
     """Return what is tuned for a kernel: an IRModule with its PrimFunc as the schedule rules receive it.
 
     Kernels of all models that compute the same are one workload. None for what cannot be tuned: an
-    external function, or one that is scheduled or dynamic.
+    external function, one that is scheduled or dynamic, or the branches of an ``if``.
     """
     function = kernel.function
-    if kernel.is_external or kernel.target_kind not in (None, "llvm"):
+    if kernel.is_external or kernel.target_kind not in (None, "llvm") or is_staged(function):
         return None
     if function.attrs and function.attrs.get("tirx.is_scheduled", 0):
         return None

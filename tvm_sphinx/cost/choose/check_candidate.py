@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..._tvm import tvm
 from ...errors import NoCodeError, cause_of
 from ...frontend.extract import Kernel
 from ...platform import Device
 from ...platform.targets import device_target, runtime_device
-from ..measure.divisors import divisor_operands
-from ..measure.kernel_timing import random_operands, shape_texts
+from ..measure.kernel_timing import draws_of, shape_texts
 from ..measure.lane_timing import load_for_lanes, time_in_lane
 from ..measure.sampling import host_load
 from ..records.classes import class_of
@@ -53,7 +52,11 @@ def check_candidate(candidate: Implementation, rule: Implementation, records: Re
 
 
 def _try(kernel: Kernel, function: Any, reference: Any, device: Device) -> tuple[tuple[int, ...], str]:
-    """Return the times of its first calls and "", or none and what is wrong with it."""
+    """Return the times of its first calls and "", or none and what is wrong with it.
+
+    Of a kernel that may go several ways all are tried, and the times are those of the slowest.
+    """
+    host = runtime_device("cpu:0")
     target = device_target(device)
     sound = {"reference": reference.with_attr("target", target)}
     try:
@@ -61,14 +64,22 @@ def _try(kernel: Kernel, function: Any, reference: Any, device: Device) -> tuple
     except NoCodeError as error:
         load_for_lanes(sound)  # if this fails too, it is not the candidate's fault
         return (), cause_of(error)
-    results = []
-    samples: tuple[int, ...] = ()
-    for name in ("reference", "candidate"):
-        operands = random_operands(
-            kernel.argument_types, divisor_operands(kernel.function), runtime_device("cpu:0")
-        )
-        samples = time_in_lane(module.get_function(name), operands, device, min_ns=1)
-        results.append([operand.numpy() for operand in operands])
-    if not agree(results[1], results[0]):
+    expected, found = (
+        [_call(module.get_function(name), operands, device) for operands in draws_of(kernel, host)]
+        for name in ("reference", "candidate")
+    )
+    if not all(agree(ours.results, right.results) for ours, right in zip(found, expected, strict=True)):
         return (), "it computes other numbers than our rule's"
-    return samples, ""
+    return max((one.samples_ns for one in found), key=min), ""
+
+
+class _Called(NamedTuple):
+    """How long single calls took, and what all operands hold then."""
+
+    samples_ns: tuple[int, ...]
+    results: list[Any]
+
+
+def _call(function: Any, operands: list[Any], device: Device) -> _Called:
+    samples = time_in_lane(function, operands, device, min_ns=1)
+    return _Called(samples, [operand.numpy() for operand in operands])

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from ...errors import SphinxError
 from ...frontend.extract import Extraction, Kernel
-from ...kernels import calls_runtime
+from ...kernels import calls_runtime, is_staged
 from ...platform import Device, Platform
 from ...platform.device import CostClass
 from ...platform.targets import is_absent
@@ -257,7 +257,8 @@ def _estimated(platform: Platform, table: CostTable) -> dict[str, int]:
 
 
 def _is_known(predictor: Predictor, rule: Implementation) -> bool:
-    is_hidden = rule.kernel.is_external or calls_runtime(rule.kernel.function)
+    kernel = rule.kernel
+    is_hidden = kernel.is_external or calls_runtime(kernel.function) or is_staged(kernel.function)
     return predictor.can_predict(rule.device) and not is_hidden
 
 

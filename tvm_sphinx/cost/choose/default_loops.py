@@ -33,6 +33,8 @@ def serial_sum_ns(function: Any) -> float:
             return visit(statement.body, [*loops, statement])
         if isinstance(statement, tirx.SeqStmt):
             return sum(visit(child, loops) for child in statement)
+        if isinstance(statement, tirx.IfThenElse) and statement.else_case is not None:
+            return max(visit(statement.then_case, loops), visit(statement.else_case, loops))
         if not isinstance(statement, tvm.s_tir.SBlockRealize):
             return 0.0
         block = statement.block

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+import statistics
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -13,6 +15,7 @@ from ..._tvm import relax, tvm, tvm_ffi
 from ...errors import NoCodeError, SphinxError, UnsupportedError, cause_of
 from ...frontend.dataflow import tensor_bytes
 from ...frontend.extract import Kernel
+from ...kernels import condition_operands
 from ...kernels.implement import implement_kernel
 from ...platform import Device
 from ...platform.targets import device_target, runtime_device
@@ -26,6 +29,8 @@ from .sampling import Goal, Samples, collect_samples
 # Of TVM's time evaluator: samples that the least time of a kernel consists of, each the mean of some
 # calls, and how many of them one request brings.
 _SAMPLES, _SAMPLES_PER_REQUEST = 16, 4
+# Conditions of a kernel that are tried in both states, all of them together.
+_MOST_CONDITIONS = 3
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ class LocalBench:
             function = module.get_function(symbol)
         if self.device.runtime.startswith("cuda:"):
             host = runtime_device("cpu:0")
-            operands = random_operands(kernel.argument_types, divisor_operands(kernel.function), host)
+            (operands,) = draws_of(kernel, host)
             return sample_on_gpu(
                 GpuCall(module, symbol, operands, self.device),
                 self.config.goal,
@@ -118,15 +123,18 @@ class LocalBench:
                 reuse_bytes=kernel.reuse_bytes,
             )
         runtime = runtime_device(self.device.runtime)
-        operands = random_operands(kernel.argument_types, divisor_operands(kernel.function), runtime)
-        if not self.device.is_cpu:
-            return evaluate(module, symbol, operands, runtime, self.config.goal, self.host.switches)
-        return sample_in_lane(
-            Call(function, operands, self.device),
-            self.config.goal,
-            cold=kernel.weights if kernel.reuse_bytes else (),
-            reuse_bytes=kernel.reuse_bytes,
-        )
+
+        def sample(operands: Sequence[Any]) -> Samples:
+            if not self.device.is_cpu:
+                return evaluate(module, symbol, operands, runtime, self.config.goal, self.host.switches)
+            return sample_in_lane(
+                Call(function, operands, self.device),
+                self.config.goal,
+                cold=kernel.weights if kernel.reuse_bytes else (),
+                reuse_bytes=kernel.reuse_bytes,
+            )
+
+        return slowest(map(sample, draws_of(kernel, runtime)))
 
 
 #: Of a kernel that cannot run.
@@ -226,6 +234,34 @@ def kernel_of(function: Any, name: str, weights: tuple[int, ...] = (), reuse_byt
 def operand_bytes(kernel: Kernel) -> int:
     """Return the bytes of all operands of a kernel."""
     return sum(tensor_bytes(ty) for ty in kernel.argument_types)
+
+
+def draws_of(kernel: Kernel, device: Any) -> list[list[Any]]:
+    """Return the operands to time a kernel with: drawn once, or once for each way that it may take.
+
+    A kernel that chooses what to run by its operands (the branches of an ``if``) is timed with each of
+    the first few of them true and false; what it computes itself is as the other operands make it.
+
+    Parameters
+    ----------
+    kernel
+    device
+        Of TVM's runtime.
+    """
+    conditions = condition_operands(kernel.function)
+    chosen = conditions[:_MOST_CONDITIONS]
+    draws = []
+    for values in itertools.product((False, True), repeat=len(chosen)):
+        operands = random_operands(kernel.argument_types, divisor_operands(kernel.function), device)
+        for position, value in zip(chosen, values, strict=True):
+            operands[position] = tvm.runtime.tensor(np.array(value), device)
+        draws.append(operands)
+    return draws
+
+
+def slowest(found: Iterable[Samples]) -> Samples:
+    """Return those of several ways through a kernel that took the longest: a schedule counts on them."""
+    return max(found, key=lambda samples: statistics.median(samples.ns) if samples.ns else 0)
 
 
 def random_operands(types: Sequence[Any], divisors: Collection[int], device: Any) -> list[Any]:

@@ -21,9 +21,8 @@ from ...platform import Device
 from ...platform.targets import device_target
 from ...runtime.kernels import find_linker, generate_code
 from ...runtime.loading import build_folder, linking
-from .divisors import divisor_operands
 from .hosts import Host, RemoteHost
-from .kernel_timing import NO_SAMPLES, MeasureConfig, evaluate, random_operands
+from .kernel_timing import NO_SAMPLES, MeasureConfig, draws_of, evaluate, slowest
 from .sampling import Samples
 
 _SESSION_TIMEOUT_S = 600
@@ -172,17 +171,17 @@ class RemoteBench:
         if self.device.is_cpu and kernel.reuse_bytes:
             options["f_preproc"] = "cache_flush_cpu_non_first_arg"
         with self._reaching(f"kernel {kernel.id} was timed"):
-            operands = random_operands(
-                kernel.argument_types, divisor_operands(kernel.function), self.runtime
-            )
-            return evaluate(
-                module,
-                symbol,
-                operands,
-                self.runtime,
-                self.config.goal,
-                self.host.switches,
-                **options,
+            return slowest(
+                evaluate(
+                    module,
+                    symbol,
+                    operands,
+                    self.runtime,
+                    self.config.goal,
+                    self.host.switches,
+                    **options,
+                )
+                for operands in draws_of(kernel, self.runtime)
             )
 
 
