@@ -19,8 +19,8 @@ from .outline_branches import Outlined
 class BranchKernels:
     """Replace the calls that `outline_branches` has left by calls of kernels with both branches in them.
 
-    It runs after fusion and before calls become views: what a branch reshapes is copied within the kernel.
-    The kernels belong to the host's target, as all that TVM's runtime has a part in.
+    It runs after fusion and before calls become views: what a branch reshapes is copied in the kernel.
+    The kernels belong to the host's target: one of a GPU cannot choose what to launch.
     """
 
     def __init__(self, outlined: Sequence[Outlined], target: Any) -> None:
@@ -45,7 +45,7 @@ class BranchKernels:
 
 
 class _Kernel:
-    """The kernel of an ``if``: its ``function``, and the ``constants`` that it takes after its operands."""
+    """The kernel of an ``if``: its ``function``, and the ``constants`` that follow its operands."""
 
     def __init__(self, mod: Any, outlined: Outlined) -> None:
         flows = [Dataflow(mod, name) for name in (outlined.then, outlined.otherwise)]

@@ -13,7 +13,7 @@ from ..platform.targets import device_target
 from .branch_kernels import BranchKernels
 from .fold_constants import FoldConstants
 from .load import entry_function, public_functions
-from .origins import FuseNamedOps, NameOutputs
+from .origins import FuseNamedOps
 from .outline_branches import PREFIX, outline_branches
 from .safe_operators import make_safe
 
@@ -54,7 +54,6 @@ def lower_to_kernels(
         transform.CanonicalizeBindings(),
         transform.RemoveRedundantReshape(),
         transform.ConvertToDataflow(),
-        *([NameOutputs(entry)] if outlined else []),
         FoldConstants(),
         *([PrepareLayouts(targets)] if targets else []),
         # Kernel level: one PrimFunc per operator, then one per fused group.

@@ -209,27 +209,6 @@ def _belonging(function: Any) -> dict[Any, int]:
     return numbers
 
 
-@tvm.transform.module_pass(opt_level=0, name="NameOutputs")
-class NameOutputs:
-    """Name what only hands a value on as that value: of the two names one goes with the binding.
-
-    Variables that leave a dataflow block are made without an operator at hand.
-    """
-
-    def __init__(self, entry: str) -> None:
-        self.entry = entry
-
-    def transform_module(self, mod: Any, _ctx: Any) -> Any:
-        """Return the module with its outputs named."""
-
-        def name_of(binding: Any) -> str:
-            own, value = str(binding.var.name), binding.value
-            is_named = numbers_of(own) or not isinstance(value, relax.Var)
-            return own if is_named else str(value.name)
-
-        return _renamed(mod, self.entry, name_of)
-
-
 @mutator
 class _Renamer(PyExprMutator):  # type: ignore[misc]
     """Gives the variables of a function new names."""

@@ -1,4 +1,4 @@
-"""Take the branches of ``if`` expressions out of a function, so that the rest is straight-line code. [TVM]
+"""Take the branches of ``if`` expressions out of a function; the rest is straight-line code. [TVM]
 
 An ``if`` becomes a call of an external function that does not exist yet, and each of its branches a
 function of its own, which goes through the same passes as the rest. `BranchKernels` then makes one
@@ -29,9 +29,9 @@ PREFIX = "sphinx_if"
 class Outlined:
     """An ``if`` that was taken out of the function ``caller``.
 
-    ``symbol`` is what is called in its place, with the condition and what the branches read; ``then`` and
-    ``otherwise`` are the functions of its branches, which take all but the condition. ``label`` is what
-    the source calls it.
+    ``symbol`` is what is called in its place, with the condition and what the branches read; ``then``
+    and ``otherwise`` are the functions of its branches, which take all but the condition. ``label`` is
+    what the source calls it.
     """
 
     symbol: str
@@ -63,8 +63,8 @@ def outline_branches(module: Any, entry: str) -> tuple[Any, tuple[Outlined, ...]
     Raises
     ------
     UnsupportedError
-        If a condition is no scalar bool, or the branches of an ``if`` differ in their shapes or types, or
-        have open ones.
+        If a condition is no scalar bool, or the branches of an ``if`` differ in their shapes or types,
+        or have open ones.
     """
     if not holds_branches(module):
         return module, ()
@@ -147,7 +147,8 @@ class _Outliner(PyExprMutator):  # type: ignore[misc]
         types = _tensor_types(var.ty, f"the branches of {label}")
         if str(getattr(chosen.cond.ty, "dtype", "")) != "bool" or chosen.cond.ty.ndim != 0:
             raise UnsupportedError(
-                f"Control flow: expected the condition of {label} to be one bool; it is {chosen.cond.ty}."
+                f"Control flow: expected the condition of {label} to be one bool; "
+                f"it is {chosen.cond.ty}."
             )
         branches = (chosen.true_branch, chosen.false_branch)
         read = list(dict.fromkeys(v for branch in branches for v in relax.analysis.free_vars(branch)))

@@ -140,7 +140,7 @@ class _LayoutRewriter(PyExprMutator):  # type: ignore[misc]
             named = value if isinstance(value, relax.DataflowVar) else self._emit(value)
             self.set_var_remap(var, named)
         elif self.builder_.current_block_is_dataflow():
-            self.set_var_remap(var, self.builder_.emit_output(value))
+            self.set_var_remap(var, self.builder_.emit_output(value, self._name))
         else:
             self.set_var_remap(var, self._emit(value))
 

@@ -1,8 +1,8 @@
-"""Kernels that run other kernels one after another, and choose what to run: the branches of an ``if``.
+"""Kernels that run others one after another, and choose what to run: the branches of an ``if``.
 
-A stage is a block with the annotation `STAGE`: the root block of a PrimFunc, on buffers of the kernel that
-it is a part of. So the schedule rules see each stage as the function that it was (`with_stages`), and the
-whole is one PrimFunc, which is compiled, measured and run like any other.
+A stage is a block with the annotation `STAGE`: the root block of a PrimFunc, on buffers of the kernel
+that it is a part of. So the schedule rules see each stage as the function that it was (`with_stages`),
+and the whole is one PrimFunc, which is compiled, measured and run like any other.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _RULE_NAME = "Stages"
 
 @dataclass(frozen=True)
 class Stage:
-    """A PrimFunc and the buffers that it is called with: those that it reads, then those that it writes."""
+    """A PrimFunc and the buffers that it is called with: what it reads, then what it writes."""
 
     function: Any
     operands: tuple[Any, ...]
