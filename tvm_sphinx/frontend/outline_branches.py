@@ -70,6 +70,7 @@ def outline_branches(module: Any, entry: str) -> tuple[Any, tuple[Outlined, ...]
         return module, ()
     module = relax.transform.InlinePrivateFunctions()(_with_private_callees(module, entry))
     origins = Origins.of(module[entry])
+    _check(module[entry], origins)
     found: list[Outlined] = []
     pending = [entry]
     while pending:
@@ -143,13 +144,7 @@ class _Outliner(PyExprMutator):  # type: ignore[misc]
         return self.visit_expr(branch.body)
 
     def _call(self, var: Any, chosen: Any) -> Any:
-        label = self._label(str(var.name))
-        types = _tensor_types(var.ty, f"the branches of {label}")
-        if str(getattr(chosen.cond.ty, "dtype", "")) != "bool" or chosen.cond.ty.ndim != 0:
-            raise UnsupportedError(
-                f"Control flow: expected the condition of {label} to be one bool; "
-                f"it is {chosen.cond.ty}."
-            )
+        label, types = _label(self._origins, var), _tensor_types(var.ty)
         branches = (chosen.true_branch, chosen.false_branch)
         read = list(dict.fromkeys(v for branch in branches for v in relax.analysis.free_vars(branch)))
         symbol = f"{PREFIX}{self._first + len(self.found)}"
@@ -159,18 +154,37 @@ class _Outliner(PyExprMutator):  # type: ignore[misc]
         self.found.append(Outlined(symbol, self._caller, *names, label))
         operands = [chosen.cond, *read]
         arguments = relax.Tuple([self.visit_expr(operand) for operand in operands])
-        call = relax.op.call_dps_packed(symbol, arguments, types)
-        if isinstance(var.ty, relax.TensorType):
+        call = self.builder_.normalize(relax.op.call_dps_packed(symbol, arguments, types))
+        if tvm_ffi.structural_equal(call.ty, var.ty):
             return call
         made = self.builder_.emit(call, str(var.name))
-        items = iter(
-            [made] if len(types) == 1 else [relax.TupleGetItem(made, i) for i in range(len(types))]
-        )
-        return _nested(var.ty, items)
+        several = len(types) > 1
+        items = [relax.TupleGetItem(made, i) if several else made for i in range(len(types))]
+        return _nested(var.ty, iter(items))
 
-    def _label(self, variable: str) -> str:
-        operators = self._origins.operators_of(variable)
-        return operators[0].text if operators else f"if {variable!r}"
+
+def _check(function: Any, origins: Origins) -> None:
+    """Refuse an ``if`` whose outputs or condition no kernel can have."""
+    found: list[Any] = []
+    tvm_ffi.structural_walk(function.body, (relax.VarBinding, found.append))
+    for binding in found:
+        if not isinstance(binding.value, relax.If):
+            continue
+        label, ty = _label(origins, binding.var), binding.value.cond.ty
+        if str(getattr(ty, "dtype", "")) != "bool" or ty.ndim != 0:
+            raise UnsupportedError(
+                f"Control flow: expected the condition of {label} to be one bool; it is {ty}."
+            )
+        if not all(map(_is_static, _tensor_types(binding.var.ty))):
+            raise UnsupportedError(
+                f"Control flow: expected the branches of {label} to give tensors of equal and known "
+                f"shapes; they give {binding.var.ty}."
+            )
+
+
+def _label(origins: Origins, var: Any) -> str:
+    operators = origins.operators_of(str(var.name))
+    return operators[0].text if operators else f"if {str(var.name)!r}"
 
 
 def _is_true(condition: Any) -> bool:
@@ -184,17 +198,16 @@ def _function(read: Iterable[Any], branch: Any, name: str) -> Any:
     return made.with_attr("global_symbol", name)
 
 
-def _tensor_types(ty: Any, what: str) -> list[Any]:
-    """Return the types of the tensors in a (nested) type."""
+def _tensor_types(ty: Any) -> list[Any]:
+    """Return the types in a (nested) tuple type, in order."""
     if isinstance(ty, relax.TupleType):
-        return [found for one in ty.fields for found in _tensor_types(one, what)]
-    shape = getattr(ty, "shape", None)
-    extents = shape.values if isinstance(shape, relax.ShapeExpr) else [None]
-    if not isinstance(ty, relax.TensorType) or not all(isinstance(e, tirx.IntImm) for e in extents):
-        raise UnsupportedError(
-            f"Control flow: expected {what} to give tensors of equal and known shapes; they give {ty}."
-        )
+        return [found for one in ty.fields for found in _tensor_types(one)]
     return [ty]
+
+
+def _is_static(ty: Any) -> bool:
+    shape = getattr(ty, "shape", None)
+    return isinstance(shape, relax.ShapeExpr) and all(isinstance(e, tirx.IntImm) for e in shape.values)
 
 
 def _nested(ty: Any, items: Iterator[Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -32,7 +33,7 @@ def decompose(program: Any) -> Any:
     for _ in range(_MOST_ROUNDS):
         unknown = {
             node.target
-            for node in program.graph.nodes
+            for node in all_nodes(program)
             if isinstance(node.target, torch._ops.OpOverload) and node.target.__name__ not in known
         }
         found = {op: decomposition_table[op] for op in unknown if op in decomposition_table}
@@ -41,6 +42,13 @@ def decompose(program: Any) -> Any:
         table.update(found)
         program = program.run_decompositions(table)
     return program
+
+
+def all_nodes(program: Any) -> Iterator[Any]:
+    """Return the nodes of a program, those of the graphs in it among them, such as branches."""
+    for module in program.graph_module.modules():
+        if isinstance(module, torch.fx.GraphModule):
+            yield from module.graph.nodes
 
 
 def _is_sparse(program: Any) -> bool:
