@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,17 +28,26 @@ _LEVELS = onnxruntime.GraphOptimizationLevel
 
 def evaluate(model: Any, feeds: Mapping[str, Array]) -> list[Array]:
     """Return the outputs of whatever `load_model` takes, all of its kernels on one device."""
-    platform = Platform((Device("host", host_target(), "cpu:0", usable_cores()[:1]),))
-    target = device_target(platform.devices[0])
+    return build(model)(feeds)
+
+
+def build(model: Any, num_devices: int = 1) -> Callable[[Mapping[str, Array]], list[Array]]:
+    """Return what runs whatever `load_model` takes, task by task in turn on devices of one core each."""
+    cores = usable_cores()
+    target = host_target()
+    devices = [Device(f"host{i}", target, "cpu:0", (cores[i % len(cores)],)) for i in range(num_devices)]
+    platform = Platform(tuple(devices))
     module = load_model(model)
-    extraction = extract_task_graph(lower_to_kernels(module, target, targets=[target]))
+    lowered = lower_to_kernels(module, device_target(devices[0]), targets=[*map(device_target, devices)])
+    extraction = extract_task_graph(lowered)
     count = extraction.graph.num_tasks
     starts = np.arange(count, dtype=np.int64)
-    schedule = Schedule(np.zeros(count, np.int64), starts, starts + 1, count, 0, "one after the other")
-    annotated = annotate_schedule(extraction, schedule, platform)
+    schedule = Schedule(starts % num_devices, starts, starts + 1, count, 0, "one after the other")
+    executable = build_executable(annotate_schedule(extraction, schedule, platform), platform)
     names = [str(param.name) for param in module[entry_function(module)].params]
-    ordered = [np.array(feeds[name], order="C") for name in names]
-    return flatten_outputs(build_executable(annotated, platform).run(ordered))
+    return lambda feeds: flatten_outputs(
+        executable.run([np.array(feeds[name], order="C") for name in names])
+    )
 
 
 def onnx_runtime(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> list[Array]:
