@@ -1,4 +1,4 @@
-"""Prepare an ONNX model: give its inputs shapes, inline functions, fold shape arithmetic.
+"""Prepare an ONNX model: give its inputs shapes, inline functions, write loops out, fold arithmetic.
 
 TVM's importer takes shapes that are written down, while exporters leave them to be computed by nodes
 (``Shape``, ``Gather``, ``Concat``, ...). ONNX Runtime's basic optimisation folds these, and onnxscript's
@@ -19,6 +19,7 @@ import onnx
 import onnx.inliner
 
 from ..errors import ModelError, cause_of, known_choices
+from .unroll_loops import holds_loops, unroll_loops
 
 # Operators that give shapes, or that folding may make go away.
 _SHAPE_OPERATORS = frozenset(
@@ -66,21 +67,29 @@ def prepare_onnx(model: Any, shapes: Mapping[str, Sequence[int]] | None, where: 
     Raises
     ------
     ModelError
-        If there is no such input, or a shape does not fit what the model says.
+        If there is no such input, a shape does not fit what the model says, or a loop cannot be written
+        out.
     """
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
     if fixed.functions:
         fixed = onnx.inliner.inline_local_functions(fixed)
     fix_shapes(fixed, shapes or {}, where)
-    hint = ""
+    hint, refused = "", ""
     if needs_folding(fixed.graph):
         fixed, hint = _fold(fixed)
+    if holds_loops(fixed.graph):
+        try:
+            fixed, hint = _fold(unroll_loops(fixed))
+        except ModelError as error:
+            refused = str(error)
     if opened := _open_inputs(fixed.graph):
         name, extents = next(iter(opened.items()))
         shown = ",".join(str(extent) for extent in extents)
         open_ = f"Its input {name!r} has open extents, [{shown}]: --input-shapes settles them."
         hint = f"{open_} {hint}".rstrip()
+    if refused:
+        raise ModelError(f"Cannot import {where}: {refused} {hint}".rstrip())
     return Prepared(fixed, _known_shapes(fixed.graph), hint)
 
 

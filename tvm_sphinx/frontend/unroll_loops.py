@@ -1,0 +1,369 @@
+"""Write the loops of an ONNX model out: ``Loop`` and ``Scan`` whose number of iterations is constant.
+
+``Scan`` has one for each slice of its inputs. A ``Loop`` goes on while its body says so; where that
+depends on counters alone, which start from constants, they are counted here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from ..errors import ModelError
+
+Array = npt.NDArray[Any]
+
+_LOOPS = ("Loop", "Scan")
+# Of all loops together: each of them becomes a task, or a part of one.
+_MOST_NODES = 4096
+# Larger tensors are not looked at to find out how long a loop goes on.
+_MOST_ELEMENTS = 1024
+# Loops in loops, which are written out from without.
+_MOST_DEPTH = 16
+
+
+def holds_loops(graph: Any) -> bool:
+    """Return whether a graph, or a branch in it, has a loop."""
+    return any(node.op_type in _LOOPS or any(map(holds_loops, _subgraphs(node))) for node in graph.node)
+
+
+def unroll_loops(model: Any) -> Any:
+    """Return a model without loops; ``model`` is an ``onnx.ModelProto`` that is not changed.
+
+    The copies of a node ``n`` in the body of a loop ``l`` are called ``l/0/n``, ``l/1/n``, and so on.
+
+    Raises
+    ------
+    ModelError
+        If the iterations of a loop cannot be counted, or are too many; the message names its node.
+    """
+    unrolled = onnx.ModelProto()
+    unrolled.CopyFrom(model)
+    budget = _Budget()
+    for _ in range(_MOST_DEPTH):
+        if not holds_loops(unrolled.graph):
+            return unrolled
+        typed = onnx.shape_inference.infer_shapes(unrolled, data_prop=True)
+        _Scope(unrolled, budget).unroll(unrolled.graph, typed.graph)
+    raise ModelError(f"Expected loops in at most {_MOST_DEPTH - 1} others.")
+
+
+def _subgraphs(node: Any) -> Iterator[Any]:
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+
+
+def _attributes(node: Any) -> dict[str, Any]:
+    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
+
+
+def _error(node: Any, what: str) -> ModelError:
+    name = node.name or node.output[0]
+    return ModelError(f"{node.op_type} (node {name!r}): {what}.")
+
+
+class _Budget:
+    """How many nodes loops may still become."""
+
+    def __init__(self) -> None:
+        self._left = _MOST_NODES
+
+    def spend(self, node: Any, count: int) -> None:
+        """Take some nodes for one iteration of a loop."""
+        self._left -= count
+        if self._left < 0:
+            raise _error(
+                node, f"loops are written out, and this one makes that more than {_MOST_NODES} nodes"
+            )
+
+
+@dataclass
+class _Scope:
+    """The values that are known where a loop stands: names to arrays, and names to shapes."""
+
+    model: Any
+    budget: _Budget
+
+    def __post_init__(self) -> None:
+        self.known: dict[str, Array] = {}
+        self.shapes: dict[str, list[int]] = {}
+
+    def unroll(self, graph: Any, typed: Any) -> None:
+        """Write out the outermost loops of a graph in place; ``typed`` is the same with types."""
+        self.known.update((t.name, numpy_helper.to_array(t)) for t in graph.initializer)
+        self.shapes.update((t.name, list(t.dims)) for t in graph.initializer)
+        for value in (*typed.input, *typed.value_info, *typed.output):
+            dims = value.type.tensor_type.shape.dim
+            is_known = value.type.tensor_type.HasField("shape")
+            if is_known and all(dim.HasField("dim_value") for dim in dims):
+                self.shapes[value.name] = [int(dim.dim_value) for dim in dims]
+        nodes: list[Any] = []
+        for node, typed_node in zip(graph.node, typed.node, strict=True):
+            if node.op_type in _LOOPS and node.domain in ("", "ai.onnx"):
+                unroller = _LoopUnroller if node.op_type == "Loop" else _ScanUnroller
+                nodes += unroller(self, node).nodes()
+                continue
+            self._note(node)
+            for inner, typed_inner in zip(_subgraphs(node), _subgraphs(typed_node), strict=True):
+                self.unroll(inner, typed_inner)
+            nodes.append(node)
+        del graph.node[:]
+        graph.node.extend(nodes)
+        del graph.value_info[:]
+
+    def _note(self, node: Any) -> None:
+        """Note what a node makes of known values."""
+        if node.op_type == "Constant" or node.input:
+            self.known.update(evaluate(node, self.known, self.model.opset_import) or {})
+
+    @property
+    def opset(self) -> int:
+        """The version of ONNX's own operators."""
+        versions = (o.version for o in self.model.opset_import if o.domain in ("", "ai.onnx"))
+        return max(versions, default=1)
+
+
+def evaluate(node: Any, known: Mapping[str, Array], opsets: Iterable[Any]) -> dict[str, Array] | None:
+    """Return what a node makes of known operands, None where they are not known, or large."""
+    names = [name for name in node.input if name]
+    if any(name not in known or known[name].size > _MOST_ELEMENTS for name in names):
+        return None
+    if any(True for _ in _subgraphs(node)):
+        return None
+    described = [
+        helper.make_tensor_value_info(
+            name, helper.np_dtype_to_tensor_dtype(known[name].dtype), known[name].shape
+        )
+        for name in dict.fromkeys(names)
+    ]
+    outputs = [helper.make_empty_tensor_value_info(name) for name in node.output if name]
+    graph = helper.make_graph([node], "node", described, outputs)
+    model = helper.make_model(graph, opset_imports=list(opsets))
+    try:
+        values = ReferenceEvaluator(model).run(None, {name: known[name] for name in names})
+    except Exception:  # the evaluator's errors share no base class, and it lacks some operators
+        return None
+    return dict(zip((o.name for o in outputs), map(np.asarray, values), strict=True))
+
+
+class _Unroller:
+    """Copies the body of a loop for each iteration."""
+
+    def __init__(self, scope: _Scope, node: Any) -> None:
+        self.scope, self.node = scope, node
+        self.attributes = _attributes(node)
+        self.body = self.attributes["body"]
+        self.name = node.name or node.output[0]
+        self.made: list[Any] = []
+        for tensor in self.body.initializer:
+            self.constant(f"{self.name}/{tensor.name}", numpy_helper.to_array(tensor))
+
+    def constant(self, name: str, value: Array) -> str:
+        """Add a constant, and return its name."""
+        tensor = numpy_helper.from_array(np.asarray(value), name)
+        self.made.append(helper.make_node("Constant", [], [name], name=name, value=tensor))
+        self.scope.known[name] = np.asarray(value)
+        return name
+
+    def iteration(self, number: int, arguments: Sequence[str]) -> list[str]:
+        """Add the body once, called with some values; return what its outputs are called."""
+        self.scope.budget.spend(self.node, len(self.body.node))
+        prefix = f"{self.name}/{number}/"
+        names = {tensor.name: f"{self.name}/{tensor.name}" for tensor in self.body.initializer}
+        names |= {value.name: arg for value, arg in zip(self.body.input, arguments, strict=True)}
+        self.made += [_renamed(node, names, prefix) for node in self.body.node]
+        return [names.get(output.name, output.name) for output in self.body.output]
+
+    def hand_on(self, source: str, output: str) -> None:
+        """Let an output of the loop be a value of the last iteration."""
+        if output:
+            name = f"{self.name}/{output}"
+            self.made.append(helper.make_node("Identity", [source], [output], name=name))
+
+    def stack(self, values: Sequence[str], output: str, axis: int) -> None:
+        """Let an output of the loop be the values of all iterations, along a new axis."""
+        if not output:
+            return
+        if not values:
+            raise _error(self.node, f"it has no iteration, and so its output {output!r} no elements")
+        rows = []
+        for number, value in enumerate(values):
+            rows.append(f"{self.name}/{output}/{number}")
+            self.made.append(self._unsqueeze(value, rows[-1], axis))
+        name = f"{self.name}/{output}"
+        self.made.append(helper.make_node("Concat", rows, [output], name=name, axis=axis))
+
+    def _unsqueeze(self, value: str, output: str, axis: int) -> Any:
+        if self.scope.opset < 13:
+            return helper.make_node("Unsqueeze", [value], [output], name=output, axes=[axis])
+        axes = self.constant(f"{output}/axis", np.array([axis], np.int64))
+        return helper.make_node("Unsqueeze", [value, axes], [output], name=output)
+
+
+def _renamed(node: Any, names: dict[str, str], prefix: str) -> Any:
+    """Return a copy of a node whose outputs have a prefix, which are noted in ``names``."""
+    copied = onnx.NodeProto()
+    copied.CopyFrom(node)
+    copied.name = prefix + (node.name or next(iter(node.output), ""))
+    del copied.input[:], copied.output[:]
+    copied.input.extend(names.get(name, name) for name in node.input)
+    for inner in _subgraphs(copied):
+        _rename_graph(inner, dict(names), prefix)
+    for name in node.output:
+        if name:
+            names[name] = prefix + name
+    copied.output.extend(names.get(name, name) for name in node.output)
+    return copied
+
+
+def _rename_graph(graph: Any, names: dict[str, str], prefix: str) -> None:
+    for value in (*graph.initializer, *graph.input):
+        names[value.name] = value.name = prefix + value.name
+    nodes = [_renamed(node, names, prefix) for node in graph.node]
+    del graph.node[:], graph.value_info[:]
+    graph.node.extend(nodes)
+    for output in graph.output:
+        output.name = names.get(output.name, output.name)
+
+
+class _LoopUnroller(_Unroller):
+    """Writes a ``Loop`` out: ``[most iterations, goes on, state...] -> [state..., values...]``."""
+
+    def nodes(self) -> list[Any]:
+        """Return what the loop becomes.
+
+        Raises
+        ------
+        ModelError
+            If its iterations cannot be counted.
+        """
+        node = self.node
+        most, goes_on = self._at_most(), self._begins()
+        state = list(node.input[2:])
+        watched = _deciding(self.body)
+        rows: list[list[str]] = [[] for _ in self.body.output[1 + len(state) :]]
+        number = 0
+        while goes_on and (most is None or number < most):
+            first = len(self.made)
+            counter = self.constant(f"{self.name}/{number}/iteration", np.array(number, np.int64))
+            condition = self.constant(f"{self.name}/{number}/condition", np.array(True))
+            results = self.iteration(number, [counter, condition, *state])
+            self._evaluate(self.made[first:], watched, number)
+            goes_on = self._value(results[0], "whether it goes on is computed by the network")
+            state = results[1 : 1 + len(state)]
+            for row, result in zip(rows, results[1 + len(state) :], strict=True):
+                row.append(result)
+            number += 1
+        for source, output in zip(state, node.output, strict=False):
+            self.hand_on(source, output)
+        for row, output in zip(rows, node.output[len(state) :], strict=False):
+            self.stack(row, output, 0)
+        return self.made
+
+    def _at_most(self) -> int | None:
+        if not self.node.input[0]:
+            return None
+        what = "its number of iterations is computed by the network"
+        known = self.scope.known.get(self.node.input[0])
+        if known is None:
+            raise _error(self.node, f"{what}, and loops are written out")
+        return int(known.reshape(()))
+
+    def _begins(self) -> bool:
+        name = self.node.input[1] if len(self.node.input) > 1 else ""
+        return not name or self._value(name, "whether it begins is computed by the network")
+
+    def _value(self, name: str, what: str) -> bool:
+        known = self.scope.known.get(name)
+        if known is None:
+            raise _error(self.node, f"{what}, and loops are written out")
+        return bool(known.reshape(()))
+
+    def _evaluate(self, nodes: Sequence[Any], watched: set[str], number: int) -> None:
+        """Note the values of an iteration that decide how long the loop goes on."""
+        known, prefix = self.scope.known, f"{self.name}/{number}/"
+        for node in nodes:
+            if any(name.removeprefix(prefix) in watched for name in node.output):
+                known.update(evaluate(node, known, self.scope.model.opset_import) or {})
+
+
+def _deciding(body: Any) -> set[str]:
+    """Return the values of a body that its first output, whether it goes on, is made of."""
+    found = {body.output[0].name}
+    size = 0
+    while len(found) > size:
+        size = len(found)
+        for node in reversed(body.node):
+            if found & set(node.output):
+                found.update(name for name in node.input if name)
+        # What an iteration begins with is what the one before ended with.
+        for value, result in zip(body.input[2:], body.output[1:], strict=False):
+            if value.name in found:
+                found.add(result.name)
+    return found
+
+
+class _ScanUnroller(_Unroller):
+    """Writes a ``Scan`` out: ``[state..., tensors...] -> [state..., values...]``."""
+
+    def nodes(self) -> list[Any]:
+        """Return what the loop becomes.
+
+        Raises
+        ------
+        ModelError
+            If the extent that it goes along is not known.
+        """
+        node, count = self.node, int(self.attributes["num_scan_inputs"])
+        if self.scope.opset < 9:
+            raise _error(node, "it is known from version 9 of ONNX's operators on")
+        num_state = len(node.input) - count
+        state, scanned = list(node.input[:num_state]), list(node.input[num_state:])
+        axes, backwards = self._ways("input", count)
+        lengths = {self._extent(name, axis) for name, axis in zip(scanned, axes, strict=True)}
+        if len(lengths) != 1:
+            raise _error(node, f"expected tensors of one length; got {sorted(lengths)}")
+        (length,) = lengths
+        rows: list[list[str]] = [[] for _ in self.body.output[num_state:]]
+        for number in range(length):
+            slices = [
+                self._slice(scanned[k], axes[k], length - 1 - number if backwards[k] else number, number)
+                for k in range(count)
+            ]
+            results = self.iteration(number, [*state, *slices])
+            state = results[:num_state]
+            for row, result in zip(rows, results[num_state:], strict=True):
+                row.append(result)
+        for source, output in zip(state, node.output, strict=False):
+            self.hand_on(source, output)
+        axes, backwards = self._ways("output", len(rows))
+        for row, output, axis, is_back in zip(
+            rows, node.output[num_state:], axes, backwards, strict=True
+        ):
+            self.stack(row[::-1] if is_back else row, output, axis)
+        return self.made
+
+    def _ways(self, which: str, count: int) -> tuple[list[int], list[int]]:
+        """Return the axis of each scanned tensor, and whether it is gone through from its end."""
+        axes = list(self.attributes.get(f"scan_{which}_axes", [0] * count))
+        return axes, list(self.attributes.get(f"scan_{which}_directions", [0] * count))
+
+    def _extent(self, name: str, axis: int) -> int:
+        shape = self.scope.shapes.get(name)
+        if shape is None:
+            raise _error(self.node, f"the extent of {name!r} that it goes along is not known")
+        return shape[axis]
+
+    def _slice(self, source: str, axis: int, place: int, number: int) -> str:
+        output = f"{self.name}/{number}/{source}"
+        index = self.constant(f"{output}/place", np.array(place, np.int64))
+        self.made.append(helper.make_node("Gather", [source, index], [output], name=output, axis=axis))
+        return output
