@@ -8,7 +8,8 @@ converts wrongly has a converter of ours, see `tvm_sphinx.frontend.torch_convert
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +20,8 @@ from .._tvm import relax, tvm
 from ..errors import ModelError, SphinxError, UnsupportedError, cause_of
 from .torch_arguments import WatchedNode
 from .torch_converters import CONVERTERS
-from .torch_decompositions import decompose
+from .torch_decompositions import decompose, nodes_within
+from .torch_loops import check_loops, convert_map, convert_scan
 from .torch_promotion import operands_in, promotion_of
 
 Converter = Callable[[Any], Any]
@@ -35,6 +37,7 @@ def import_program(program: Any) -> Any:
     ModelError
         If the program changes its buffers or inputs, or holds an operator that cannot be converted.
     """
+    check_loops(program)
     program = decompose(program)
     _check_outputs(program)
     # Its base is looked up here, where recording may have put another one.
@@ -75,7 +78,18 @@ class _Checked:
         converters: dict[str, Converter] = super().create_convert_map()  # type: ignore[misc]
         for name, converter in CONVERTERS.items():
             converters[name] = self._with_importer(name, converter, converters.get(name))
+        for name, loop in (("map_impl", convert_map), ("scan", convert_scan)):
+            converters[name] = functools.partial(loop, self)
         return {name: self._checked(converter) for name, converter in converters.items()}
+
+    def _check_unsupported_func_type(self, nodes: Sequence[Any]) -> None:
+        """Look at the operators of branches and loops too."""
+        super()._check_unsupported_func_type(_nested(nodes))  # type: ignore[misc]
+
+    @staticmethod
+    def _has_cond_op(nodes: Sequence[Any]) -> bool:
+        """Return whether a condition is there, or in a loop, whose operators come to stand here."""
+        return any(getattr(node.target, "__name__", "") == "cond" for node in _nested(nodes))
 
     def _with_importer(self, name: str, converter: Any, of_tvm: Converter | None) -> Converter:
         def convert(node: Any) -> Any:
@@ -140,6 +154,16 @@ class _Checked:
         if not found:
             raise ModelError("Expected a model with one output or more; got one that returns None.")
         return tuple(found)
+
+
+def _nested(nodes: Sequence[Any]) -> list[Any]:
+    """Return the calls of nodes and of the graphs that belong to them."""
+    return [
+        node
+        for graph in {node.graph.owning_module for node in nodes}
+        for node in nodes_within(graph)
+        if node.op == "call_function"
+    ]
 
 
 def _where(node: Any) -> str:

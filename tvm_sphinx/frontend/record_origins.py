@@ -107,7 +107,7 @@ class _Converters(dict[str, Callable[..., Any]]):
         convert, log = super().__getitem__(name), self._log
 
         def converted(node: Any, *rest: Any) -> Any:
-            with log.converting(_torch_operator(node)):
+            with log.converting(torch_operator(node)):
                 made = convert(node, *rest)
             if not log.is_converting:
                 log.note(str(node.name), made)
@@ -160,7 +160,8 @@ def onnx_operator(node: Any) -> Operator:
     return Operator(label, f"{node.op_type} {label}", outputs)
 
 
-def _torch_operator(node: Any) -> Operator:
+def torch_operator(node: Any) -> Operator:
+    """Return what a node of a torch program is known by."""
     target = str(getattr(node.target, "__name__", node.target)).removesuffix(".default")
     line = source_line(str(node.meta.get("stack_trace") or ""))
     text = f"{target} ({line})" if line else f"{target} {node.name}"

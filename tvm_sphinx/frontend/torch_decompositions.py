@@ -33,7 +33,7 @@ def decompose(program: Any) -> Any:
     for _ in range(_MOST_ROUNDS):
         unknown = {
             node.target
-            for node in all_nodes(program)
+            for node in nodes_within(program.graph_module)
             if isinstance(node.target, torch._ops.OpOverload) and node.target.__name__ not in known
         }
         found = {op: decomposition_table[op] for op in unknown if op in decomposition_table}
@@ -44,9 +44,9 @@ def decompose(program: Any) -> Any:
     return program
 
 
-def all_nodes(program: Any) -> Iterator[Any]:
-    """Return the nodes of a program, those of the graphs in it among them, such as branches."""
-    for module in program.graph_module.modules():
+def nodes_within(graph_module: Any) -> Iterator[Any]:
+    """Return the nodes of a graph, those of the graphs in it among them, such as branches."""
+    for module in graph_module.modules():
         if isinstance(module, torch.fx.GraphModule):
             yield from module.graph.nodes
 
