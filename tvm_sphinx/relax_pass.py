@@ -47,7 +47,7 @@ class HeterogeneousSchedule:
     Raises
     ------
     UnsupportedError
-        If the function has control flow or dynamic shapes.
+        If the function has dynamic shapes, or an ``if`` that is no task.
     InvalidScheduleError
         If the schedule does not fit the graph and the platform.
     """

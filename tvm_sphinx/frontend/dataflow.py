@@ -176,6 +176,8 @@ def is_lowered(module: Any, name: str) -> bool:
     if not isinstance(body, relax.SeqExpr):
         return False
     values = [getattr(binding, "value", None) for block in body.blocks for binding in block.bindings]
+    if any(isinstance(value, relax.If) for value in values):
+        return False
     calls = [value for value in values if isinstance(value, relax.Call)]
     return all(
         isinstance(call.op, tvm.ir.Op) and call.op.name in (*KERNEL_CALLS, *_VIEW_OPS) for call in calls

@@ -13,6 +13,7 @@ from ..platform.targets import device_target
 from .branch_kernels import BranchKernels
 from .fold_constants import FoldConstants
 from .load import entry_function, public_functions
+from .normalisations import LEGALISED
 from .origins import FuseNamedOps
 from .outline_branches import PREFIX, outline_branches
 from .safe_operators import make_safe
@@ -59,7 +60,7 @@ def lower_to_kernels(
         # Kernel level: one PrimFunc per operator, then one per fused group.
         relax.backend.DispatchSortScan(),
         relax.backend.DispatchSampling(),
-        transform.LegalizeOps(),
+        transform.LegalizeOps(LEGALISED),
         # What legalising takes out of a tuple would otherwise be lost between fused groups.
         transform.CanonicalizeBindings(),
         BindHostKernels(target),

@@ -28,7 +28,7 @@ def extract_graph(
     Raises
     ------
     UnsupportedError
-        If the model has dynamic shapes or control flow, and so no task graph.
+        If the model has dynamic shapes, or an ``if`` that is no task, and so no task graph.
     SphinxError
         If the model or the platform cannot be loaded.
     """
