@@ -6,32 +6,26 @@ depends on counters alone, which start from constants, they are counted here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
 
 from ..errors import ModelError
-
-Array = npt.NDArray[Any]
+from .onnx_values import Array, KnownValues, subgraphs
 
 _LOOPS = ("Loop", "Scan")
 # Of all loops together: each of them becomes a task, or a part of one.
 _MOST_NODES = 4096
-# Larger tensors are not looked at to find out how long a loop goes on.
-_MOST_ELEMENTS = 1024
 # Loops in loops, which are written out from without.
 _MOST_DEPTH = 16
 
 
 def holds_loops(graph: Any) -> bool:
     """Return whether a graph, or a branch in it, has a loop."""
-    return any(node.op_type in _LOOPS or any(map(holds_loops, _subgraphs(node))) for node in graph.node)
+    return any(node.op_type in _LOOPS or any(map(holds_loops, subgraphs(node))) for node in graph.node)
 
 
 def unroll_loops(model: Any) -> Any:
@@ -53,12 +47,6 @@ def unroll_loops(model: Any) -> Any:
         typed = onnx.shape_inference.infer_shapes(unrolled, data_prop=True)
         _Scope(unrolled, budget).unroll(unrolled.graph, typed.graph)
     raise ModelError(f"Expected loops in at most {_MOST_DEPTH - 1} others.")
-
-
-def _subgraphs(node: Any) -> Iterator[Any]:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
 
 
 def _attributes(node: Any) -> dict[str, Any]:
@@ -85,73 +73,29 @@ class _Budget:
             )
 
 
-@dataclass
 class _Scope:
-    """The values that are known where a loop stands: names to arrays, and names to shapes."""
+    """Where loops stand: what is known there, and how many nodes they may still become."""
 
-    model: Any
-    budget: _Budget
-
-    def __post_init__(self) -> None:
-        self.known: dict[str, Array] = {}
-        self.shapes: dict[str, list[int]] = {}
+    def __init__(self, model: Any, budget: _Budget) -> None:
+        self.known = KnownValues(model.opset_import)
+        self.budget = budget
 
     def unroll(self, graph: Any, typed: Any) -> None:
         """Write out the outermost loops of a graph in place; ``typed`` is the same with types."""
-        self.known.update((t.name, numpy_helper.to_array(t)) for t in graph.initializer)
-        self.shapes.update((t.name, list(t.dims)) for t in graph.initializer)
-        for value in (*typed.input, *typed.value_info, *typed.output):
-            dims = value.type.tensor_type.shape.dim
-            is_known = value.type.tensor_type.HasField("shape")
-            if is_known and all(dim.HasField("dim_value") for dim in dims):
-                self.shapes[value.name] = [int(dim.dim_value) for dim in dims]
+        self.known.enter(graph, typed)
         nodes: list[Any] = []
         for node, typed_node in zip(graph.node, typed.node, strict=True):
             if node.op_type in _LOOPS and node.domain in ("", "ai.onnx"):
                 unroller = _LoopUnroller if node.op_type == "Loop" else _ScanUnroller
                 nodes += unroller(self, node).nodes()
                 continue
-            self._note(node)
-            for inner, typed_inner in zip(_subgraphs(node), _subgraphs(typed_node), strict=True):
+            self.known.note(node)
+            for inner, typed_inner in zip(subgraphs(node), subgraphs(typed_node), strict=True):
                 self.unroll(inner, typed_inner)
             nodes.append(node)
         del graph.node[:]
         graph.node.extend(nodes)
         del graph.value_info[:]
-
-    def _note(self, node: Any) -> None:
-        """Note what a node makes of known values."""
-        if node.op_type == "Constant" or node.input:
-            self.known.update(evaluate(node, self.known, self.model.opset_import) or {})
-
-    @property
-    def opset(self) -> int:
-        """The version of ONNX's own operators."""
-        versions = (o.version for o in self.model.opset_import if o.domain in ("", "ai.onnx"))
-        return max(versions, default=1)
-
-
-def evaluate(node: Any, known: Mapping[str, Array], opsets: Iterable[Any]) -> dict[str, Array] | None:
-    """Return what a node makes of known operands, None where they are not known, or large."""
-    names = [name for name in node.input if name]
-    if any(name not in known or known[name].size > _MOST_ELEMENTS for name in names):
-        return None
-    if any(True for _ in _subgraphs(node)):
-        return None
-    described = [
-        helper.make_tensor_value_info(
-            name, helper.np_dtype_to_tensor_dtype(known[name].dtype), known[name].shape
-        )
-        for name in dict.fromkeys(names)
-    ]
-    outputs = [helper.make_empty_tensor_value_info(name) for name in node.output if name]
-    graph = helper.make_graph([node], "node", described, outputs)
-    model = helper.make_model(graph, opset_imports=list(opsets))
-    try:
-        values = ReferenceEvaluator(model).run(None, {name: known[name] for name in names})
-    except Exception:  # the evaluator's errors share no base class, and it lacks some operators
-        return None
-    return dict(zip((o.name for o in outputs), map(np.asarray, values), strict=True))
 
 
 class _Unroller:
@@ -170,7 +114,7 @@ class _Unroller:
         """Add a constant, and return its name."""
         tensor = numpy_helper.from_array(np.asarray(value), name)
         self.made.append(helper.make_node("Constant", [], [name], name=name, value=tensor))
-        self.scope.known[name] = np.asarray(value)
+        self.scope.known.arrays[name] = np.asarray(value)
         return name
 
     def iteration(self, number: int, arguments: Sequence[str]) -> list[str]:
@@ -202,7 +146,7 @@ class _Unroller:
         self.made.append(helper.make_node("Concat", rows, [output], name=name, axis=axis))
 
     def _unsqueeze(self, value: str, output: str, axis: int) -> Any:
-        if self.scope.opset < 13:
+        if self.scope.known.opset < 13:
             return helper.make_node("Unsqueeze", [value], [output], name=output, axes=[axis])
         axes = self.constant(f"{output}/axis", np.array([axis], np.int64))
         return helper.make_node("Unsqueeze", [value, axes], [output], name=output)
@@ -215,7 +159,7 @@ def _renamed(node: Any, names: dict[str, str], prefix: str) -> Any:
     copied.name = prefix + (node.name or next(iter(node.output), ""))
     del copied.input[:], copied.output[:]
     copied.input.extend(names.get(name, name) for name in node.input)
-    for inner in _subgraphs(copied):
+    for inner in subgraphs(copied):
         _rename_graph(inner, dict(names), prefix)
     for name in node.output:
         if name:
@@ -272,7 +216,7 @@ class _LoopUnroller(_Unroller):
         if not self.node.input[0]:
             return None
         what = "its number of iterations is computed by the network"
-        known = self.scope.known.get(self.node.input[0])
+        known = self.scope.known.arrays.get(self.node.input[0])
         if known is None:
             raise _error(self.node, f"{what}, and loops are written out")
         return int(known.reshape(()))
@@ -282,17 +226,17 @@ class _LoopUnroller(_Unroller):
         return not name or self._value(name, "whether it begins is computed by the network")
 
     def _value(self, name: str, what: str) -> bool:
-        known = self.scope.known.get(name)
+        known = self.scope.known.arrays.get(name)
         if known is None:
             raise _error(self.node, f"{what}, and loops are written out")
         return bool(known.reshape(()))
 
     def _evaluate(self, nodes: Sequence[Any], watched: set[str], number: int) -> None:
         """Note the values of an iteration that decide how long the loop goes on."""
-        known, prefix = self.scope.known, f"{self.name}/{number}/"
+        prefix = f"{self.name}/{number}/"
         for node in nodes:
             if any(name.removeprefix(prefix) in watched for name in node.output):
-                known.update(evaluate(node, known, self.scope.model.opset_import) or {})
+                self.scope.known.note(node)
 
 
 def _deciding(body: Any) -> set[str]:
@@ -323,7 +267,7 @@ class _ScanUnroller(_Unroller):
             If the extent that it goes along is not known.
         """
         node, count = self.node, int(self.attributes["num_scan_inputs"])
-        if self.scope.opset < 9:
+        if self.scope.known.opset < 9:
             raise _error(node, "it is known from version 9 of ONNX's operators on")
         num_state = len(node.input) - count
         state, scanned = list(node.input[:num_state]), list(node.input[num_state:])
@@ -357,7 +301,7 @@ class _ScanUnroller(_Unroller):
         return axes, list(self.attributes.get(f"scan_{which}_directions", [0] * count))
 
     def _extent(self, name: str, axis: int) -> int:
-        shape = self.scope.shapes.get(name)
+        shape = self.scope.known.shapes.get(name)
         if shape is None:
             raise _error(self.node, f"the extent of {name!r} that it goes along is not known")
         return shape[axis]

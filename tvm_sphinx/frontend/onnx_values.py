@@ -1,0 +1,96 @@
+"""What is known of the values of an ONNX graph before it runs: small constants, and shapes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+Array = npt.NDArray[Any]
+
+# Larger tensors are not computed with: what decides on shapes and loops is small.
+_MOST_ELEMENTS = 1024
+
+
+def subgraphs(node: Any) -> Iterator[Any]:
+    """Return the graphs that belong to a node: branches, or the body of a loop."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+
+
+class KnownValues:
+    """The values that are known in a graph, those of the graphs around it among them.
+
+    Attributes
+    ----------
+    arrays, shapes
+        By the names of values.
+    """
+
+    def __init__(self, opsets: Iterable[Any]) -> None:
+        self.opsets = list(opsets)
+        self.arrays: dict[str, Array] = {}
+        self.shapes: dict[str, list[int]] = {}
+
+    @property
+    def opset(self) -> int:
+        """The version of ONNX's own operators."""
+        versions = (entry.version for entry in self.opsets if entry.domain in ("", "ai.onnx"))
+        return max(versions, default=1)
+
+    def enter(self, graph: Any, typed: Any) -> None:
+        """Note the weights of a graph, and the shapes of what ``typed``, the same with types, has."""
+        self.arrays.update((t.name, numpy_helper.to_array(t)) for t in graph.initializer)
+        self.shapes.update((t.name, list(t.dims)) for t in graph.initializer)
+        for value in (*typed.input, *typed.value_info, *typed.output):
+            tensor = value.type.tensor_type
+            dims = tensor.shape.dim
+            if tensor.HasField("shape") and all(dim.HasField("dim_value") for dim in dims):
+                self.shapes[value.name] = [int(dim.dim_value) for dim in dims]
+
+    def note(self, node: Any) -> bool:
+        """Note what a node makes of known values; return whether all of it is known now."""
+        if node.op_type in ("Shape", "Size") and node.input[0] in self.shapes:
+            made = {node.output[0]: _shape(node, self.shapes[node.input[0]])}
+        elif node.op_type == "Constant" or node.input:
+            made = evaluate(node, self.arrays, self.opsets)
+        else:
+            made = {}
+        self.arrays.update(made)
+        return bool(made)
+
+
+def _shape(node: Any, shape: list[int]) -> Array:
+    if node.op_type == "Size":
+        return np.array(math.prod(shape), np.int64)
+    given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    return np.array(shape[given.get("start", 0) : given.get("end", len(shape))], np.int64)
+
+
+def evaluate(node: Any, known: Mapping[str, Array], opsets: Iterable[Any]) -> dict[str, Array]:
+    """Return what a node makes of known operands by name; nothing where they are not known, or large."""
+    names = [name for name in node.input if name]
+    if any(name not in known or known[name].size > _MOST_ELEMENTS for name in names):
+        return {}
+    if any(True for _ in subgraphs(node)):
+        return {}
+    described = [
+        helper.make_tensor_value_info(
+            name, helper.np_dtype_to_tensor_dtype(known[name].dtype), known[name].shape
+        )
+        for name in dict.fromkeys(names)
+    ]
+    outputs = [helper.make_empty_tensor_value_info(name) for name in node.output if name]
+    graph = helper.make_graph([node], "node", described, outputs)
+    model = helper.make_model(graph, opset_imports=list(opsets))
+    try:
+        values = ReferenceEvaluator(model).run(None, {name: known[name] for name in names})
+    except Exception:  # the evaluator's errors share no base class, and it lacks some operators
+        return {}
+    return dict(zip((output.name for output in outputs), map(np.asarray, values), strict=True))
