@@ -19,7 +19,7 @@ import onnx
 import onnx.inliner
 
 from ..errors import ModelError, cause_of, known_choices
-from .fold_branches import fold_branches
+from .fold_shapes import fold_shapes
 from .unroll_loops import holds_loops, unroll_loops
 
 # Operators that give shapes, or that folding may make go away.
@@ -85,7 +85,8 @@ def prepare_onnx(model: Any, shapes: Mapping[str, Sequence[int]] | None, where: 
             fixed, hint = _fold(unroll_loops(fixed))
         except ModelError as error:
             refused = str(error)
-    fixed = fold_branches(fixed)
+    if needs_folding(fixed.graph):
+        fixed = fold_shapes(fixed)
     if opened := _open_inputs(fixed.graph):
         name, extents = next(iter(opened.items()))
         shown = ",".join(str(extent) for extent in extents)
