@@ -238,7 +238,7 @@ def test_a_schedule_that_does_not_fit_is_refused(schedule: Schedule, rule: str) 
         HeterogeneousSchedule(lambda graph: schedule, PLATFORM)(Before)
 
 
-def test_dynamic_shapes_and_control_flow_are_refused() -> None:
+def test_dynamic_shapes_and_branches_of_unlike_shapes_are_refused() -> None:
     @I.ir_module
     class Dynamic:
         @R.function
@@ -248,6 +248,24 @@ def test_dynamic_shapes_and_control_flow_are_refused() -> None:
                 R.output(y)
             return y
 
+    @I.ir_module
+    class Unlike:
+        @R.function
+        def main(x: R.Tensor((4,), "float32"), c: R.Tensor((), "bool")):
+            if c:
+                y = R.exp(x)
+            else:
+                y = R.reshape(x, (2, 2))
+            return y
+
+    scheduler = HeterogeneousSchedule(lambda graph: serial_schedule(graph, [0]), PLATFORM)
+    with pytest.raises(UnsupportedError, match="Dynamic shapes: argument 'x'"):
+        scheduler(Dynamic)
+    with pytest.raises(UnsupportedError, match="Control flow: expected the branches of if 'y'"):
+        scheduler(Unlike)
+
+
+def test_a_choice_is_lowered_and_placed_as_one_task() -> None:
     @I.ir_module
     class Branch:
         @R.function
@@ -259,7 +277,7 @@ def test_dynamic_shapes_and_control_flow_are_refused() -> None:
             return y
 
     scheduler = HeterogeneousSchedule(lambda graph: serial_schedule(graph, [0]), PLATFORM)
-    with pytest.raises(UnsupportedError, match="Dynamic shapes: argument 'x'"):
-        scheduler(Dynamic)
-    with pytest.raises(UnsupportedError, match="Control flow"):
-        scheduler(Branch)
+    placed = scheduler(Branch)
+    assert is_scheduled(placed)
+    (block,) = placed["main"].body.blocks
+    assert [str(binding.value.op.name) for binding in block.bindings[:1]] == ["relax.call_tir"]

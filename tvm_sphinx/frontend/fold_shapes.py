@@ -8,7 +8,7 @@ from typing import Any
 import onnx
 from onnx import helper, numpy_helper
 
-from .onnx_values import KnownValues, subgraphs
+from .onnx_values import KnownValues, subgraphs, typed_graph
 
 # Where what is known is small, but what is made of it is not, it stays computed.
 _MOST_ELEMENTS = 1024
@@ -29,8 +29,8 @@ def fold_shapes(model: Any) -> Any:
     folded = onnx.ModelProto()
     folded.CopyFrom(model)
     for _ in range(_MOST_ROUNDS):
-        typed = onnx.shape_inference.infer_shapes(_without_types(folded), data_prop=True)
-        if not _fold(folded.graph, typed.graph, KnownValues(folded.opset_import)):
+        typed = typed_graph(_without_types(folded))
+        if not _fold(folded.graph, typed, KnownValues(folded.opset_import)):
             break
     return folded
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
@@ -22,6 +23,14 @@ def subgraphs(node: Any) -> Iterator[Any]:
     for attribute in node.attribute:
         if attribute.HasField("g"):
             yield attribute.g
+
+
+def typed_graph(model: Any) -> Any:
+    """Return the graph of a model with the types of its values, as far as onnx can infer them."""
+    try:
+        return onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    except Exception:  # onnx's errors share no base class; what needs to be known will say so
+        return model.graph
 
 
 class KnownValues:

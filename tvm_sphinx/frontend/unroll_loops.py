@@ -14,7 +14,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from ..errors import ModelError
-from .onnx_values import Array, KnownValues, subgraphs
+from .onnx_values import Array, KnownValues, subgraphs, typed_graph
 
 _LOOPS = ("Loop", "Scan")
 # Of all loops together: each of them becomes a task, or a part of one.
@@ -44,8 +44,7 @@ def unroll_loops(model: Any) -> Any:
     for _ in range(_MOST_DEPTH):
         if not holds_loops(unrolled.graph):
             return unrolled
-        typed = onnx.shape_inference.infer_shapes(unrolled, data_prop=True)
-        _Scope(unrolled, budget).unroll(unrolled.graph, typed.graph)
+        _Scope(unrolled, budget).unroll(unrolled.graph, typed_graph(unrolled))
     raise ModelError(f"Expected loops in at most {_MOST_DEPTH - 1} others.")
 
 
