@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 from .._tvm import tirx, tvm, tvm_ffi
 from ..errors import NoCodeError, UnsupportedError, cause_of
+from ..kernels.code_cache import cache_key, read_cached, trim_cache, write_cached
 from ..platform import Device
 from ..platform.targets import device_target, host_target
-from .code_cache import cache_key, read_cached, trim_cache, write_cached
 from .loading import build_folder, linking
 from .processor import Processor, emitted
 from .threads import map_in_threads
@@ -36,7 +36,7 @@ def compile_kernels(
 ) -> bytes:
     """Return the shared library of PrimFuncs that carry their targets; empty if there are none.
 
-    Each kernel is built by itself, once on a machine: its code is kept (`.code_cache`). A target of its
+    Each kernel is built by itself, once on a machine: its code is kept (`tvm_sphinx.kernels.code_cache`). A target of its
     own it needs anyway: TVM builds the functions of a module for one processor, that of the first.
 
     Raises

@@ -33,12 +33,12 @@ from tvm_sphinx.cost.records.classes import class_of, class_of_pair
 from tvm_sphinx.cost.records.store import Record, RecordStore, read_records
 from tvm_sphinx.errors import SphinxError, UnsupportedError
 from tvm_sphinx.frontend.extract import Kernel
+from tvm_sphinx.kernels.code_cache import CACHE_VARIABLE
 from tvm_sphinx.platform import Device, Link, Platform
 from tvm_sphinx.platform.machine import group_name, machine_id, usable_cores
 from tvm_sphinx.platform.targets import host_target
 from tvm_sphinx.program.compiled import CompiledModel
 from tvm_sphinx.runtime import kernels
-from tvm_sphinx.runtime.code_cache import CACHE_VARIABLE
 
 QUICK = MeasureConfig(sample_ms=0.2)
 VERSION = str(tvm.__version__)
