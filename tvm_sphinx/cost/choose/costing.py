@@ -99,9 +99,10 @@ def cost_kernels(
     which tasks leave no slack; kernels are then measured in the order of their calls, weighted by how
     critical each call is, times how much their best time may change, until the budget ends. Kernels
     that cannot be predicted, those of devices that the predictor does not know and external functions,
-    are measured first, whatever the budget is. A candidate that has never run is not chosen before it
-    is measured. One that was timed where it was found (a tuned schedule) may be: by that time where the
-    rules' kernel is on record here, as tuning leaves it, else by its predicted time.
+    are measured first, whatever the budget is; those that call TVM's runtime, such as a sort, first as
+    long as there is time. A candidate that has never run is not chosen before it is measured. One that
+    was timed where it was found (a tuned schedule) may be: by that time where the rules' kernel is on
+    record here, as tuning leaves it, else by its predicted time.
 
     Parameters
     ----------
@@ -146,6 +147,7 @@ def cost_kernels(
         unseen=budget_s != 0,
         config=config,
         progress=progress,
+        end_s=end_s,
     )
     links = measure_links(platform, records, progress, end_s)
     left_s = end_s - time.monotonic()
@@ -177,13 +179,15 @@ def decide_kernels(
     unseen: bool = True,
     config: MeasureConfig | None = None,
     progress: Progress | None = None,
+    end_s: float = math.inf,
 ) -> dict[CostKey, KernelCost]:
     """Return what kernels cost on each class of devices that are at hand, by each implementation.
 
     Without a predictor all is measured that is not on record, but for kernels on more cores than they
     gain by, see `Scaling`; with one, only what it cannot predict.
-    ``unseen`` tells whether candidates that never ran are to be measured yet, in the latter case.
-    The others are as of `cost_kernels`.
+    ``unseen`` tells whether candidates that never ran are to be measured yet, in the latter case, and
+    no kernel that the predictor knows the least time of is begun once ``time.monotonic()`` has reached
+    ``end_s``. The others are as of `cost_kernels`.
     """
     config = config or MeasureConfig()
     costs = read_kernel_costs(kernels, devices, records)
@@ -193,6 +197,8 @@ def decide_kernels(
         unknown, records, config, progress, scaling=Scaling(costs) if predictor is None else None
     )
     if predictor is not None:
+        hidden = [rule for rule in rules if not rule.is_measured and _is_bounded(predictor, rule)]
+        _measure_rules(hidden, records, config, progress, end_s)
         unmeasured = [rule for rule in rules if not rule.is_measured]
         _predict(predictor, [rule for rule in unmeasured if not needs_estimate(rule.device)])
     scaling_on = [cost for cost in costs.values() if id(cost.rule) not in settled]
@@ -257,8 +263,13 @@ def _estimated(platform: Platform, table: CostTable) -> dict[str, int]:
 
 
 def _is_known(predictor: Predictor, rule: Implementation) -> bool:
-    is_hidden = rule.kernel.is_external or calls_runtime(rule.kernel.function)
-    return predictor.can_predict(rule.device) and not is_hidden
+    """Return whether a predictor tells anything of a kernel: it is a PrimFunc for a device it knows."""
+    return predictor.can_predict(rule.device) and not rule.kernel.is_external
+
+
+def _is_bounded(predictor: Predictor, rule: Implementation) -> bool:
+    """Return whether a predictor tells no more of a kernel than its least time."""
+    return _is_known(predictor, rule) and calls_runtime(rule.kernel.function)
 
 
 def _predict(predictor: Predictor, missing: Sequence[Implementation]) -> None:

@@ -79,7 +79,7 @@ def measure_kernels(
     where = class_of(device)
     keys = [implementation_id(*pair, device) for pair in zip(kernels, implemented, strict=True)]
     missing = [i for i, key in enumerate(keys) if records.get(key, str(where), version) is None]
-    if missing:
+    if missing and time.monotonic() < end_s:
         for reason, count in records.foreign([keys[i] for i in missing], where, version).items():
             warnings.warn(
                 f"{count} of {len(keys)} kernels were measured {reason}; these times are not used.",
@@ -108,7 +108,7 @@ def measure_kernels(
             records.add(session.record(key, where))
         session.warn_if_busy(device)
         report(stage, len(kernels), len(kernels))
-    elif progress:
+    elif progress and not missing:
         progress(f"{stage}, all on record", len(kernels), len(kernels))
     found = [records.get(key, str(where), version) for key in keys]
     return [record for record in found if record is not None]

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 
 import numpy as np
 
+from ...kernels import calls_runtime
 from ...platform import Device
 from ...platform.device import CostClass
 from ..choose.kernel_costs import Implementation
-from ..measure.kernel_timing import MeasureConfig
+from ..measure.kernel_timing import MeasureConfig, operand_bytes
 from ..records.store import RecordStore
 from .features import feature_rows, kernel_numbers
 from .model_file import CostModel
 from .profile import DeviceProfile
 from .training import device_profile
+
+# Of the time for probes, when the last one is begun: it takes up to half a second.
+_BEGIN_SHARE = 0.75
 
 
 class KernelPredictor:
@@ -28,12 +34,20 @@ class KernelPredictor:
         Where the times of a device's probes are; they are measured, and added, where they are not.
     config
         How long to measure a probe.
+    probe_s
+        Seconds for all probes; what there is no time for is taken from what others show (see
+        `measure_profile`), and is not recorded.
     """
 
     def __init__(
-        self, model: CostModel, records: RecordStore, config: MeasureConfig | None = None
+        self,
+        model: CostModel,
+        records: RecordStore,
+        config: MeasureConfig | None = None,
+        probe_s: float = math.inf,
     ) -> None:
         self.model, self.records, self.config = model, records, config or MeasureConfig()
+        self._probe_s, self._end_s = probe_s, math.nan
         self._profiles: dict[CostClass, DeviceProfile] = {}
 
     def can_predict(self, device: Device) -> bool:
@@ -42,6 +56,15 @@ class KernelPredictor:
 
     def predict(self, implementations: Sequence[Implementation]) -> list[tuple[int, int]]:
         """Return time and spread in ns of each; all have a PrimFunc and a CPU device."""
+        hidden = [calls_runtime(one.candidate.function) for one in implementations]
+        described = [one for one, hides in zip(implementations, hidden, strict=True) if not hides]
+        times = iter(self._predict(described) if described else ())
+        return [
+            self._least(one) if hides else next(times)
+            for one, hides in zip(implementations, hidden, strict=True)
+        ]
+
+    def _predict(self, implementations: Sequence[Implementation]) -> list[tuple[int, int]]:
         numbers, devices = [], []
         for one in implementations:
             profile = self._profile(one.device)
@@ -54,8 +77,17 @@ class KernelPredictor:
             for time_ns, spread_ns in zip(times.tolist(), spreads.tolist(), strict=True)
         ]
 
+    def _least(self, one: Implementation) -> tuple[int, int]:
+        """Return what it takes to call a kernel and to move its operands, and a spread as large."""
+        profile = self._profile(one.device)
+        least_ns = round(profile.call_ns + operand_bytes(one.kernel) / profile.memory_gb_per_s)
+        return least_ns, least_ns
+
     def _profile(self, device: Device) -> DeviceProfile:
         kind = device.cost_class
         if kind not in self._profiles:
-            self._profiles[kind] = device_profile(device, self.records, self.config)
+            if not self._profiles:
+                self._end_s = time.monotonic() + _BEGIN_SHARE * self._probe_s
+            like = next(iter(self._profiles.values()), None)
+            self._profiles[kind] = device_profile(device, self.records, self.config, self._end_s, like)
         return self._profiles[kind]
