@@ -56,13 +56,15 @@ def measure_kernels(
     *,
     functions: Sequence[Any] | None = None,
     end_s: float = math.inf,
+    again: bool = True,
 ) -> list[Record]:
     """Return a record for each kernel on a device; those that the store lacks are measured.
 
     On a CPU, weights are measured as far away as ``Kernel.reuse_bytes`` puts them. ``functions`` are
     the PrimFuncs to measure for the kernels, with the device's target; by default what the schedule
     rules make of them (`implement_for`). No kernel is begun once ``time.monotonic()`` has reached
-    ``end_s``: those without a record are then left out of what is returned.
+    ``end_s``: those without a record are then left out of what is returned. Those that are known badly
+    are measured a second time if ``again``.
 
     A kernel that TVM has no code for on the device is recorded without samples, with a warning.
 
@@ -104,7 +106,7 @@ def measure_kernels(
             session.time(key, kernel)
             records.add(session.record(key, where))
             report(stage, known + done + 1, len(kernels))
-        for key in session.time_again(end_s):
+        for key in session.time_again(end_s) if again else ():
             records.add(session.record(key, where))
         session.warn_if_busy(device)
         report(stage, len(kernels), len(kernels))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,8 +20,10 @@ from .model_file import CostModel
 from .profile import DeviceProfile
 from .training import device_profile
 
-# Of the time for probes, when the last one is begun: it takes up to half a second.
-_BEGIN_SHARE = 0.75
+# Of the time for probes, when the last one is begun, which takes up to 0.3 s.
+_BEGIN_SHARE = 0.85
+# How long to measure a probe then: a rate that is a few percent off is no worse than the predictions.
+_PROBE_SAMPLE_MS = 5.0
 
 
 class KernelPredictor:
@@ -56,6 +59,8 @@ class KernelPredictor:
 
     def predict(self, implementations: Sequence[Implementation]) -> list[tuple[int, int]]:
         """Return time and spread in ns of each; all have a PrimFunc and a CPU device."""
+        for one in implementations:
+            self._profile(one.device)  # before the time for probes goes by with something else
         hidden = [calls_runtime(one.candidate.function) for one in implementations]
         described = [one for one, hides in zip(implementations, hidden, strict=True) if not hides]
         times = iter(self._predict(described) if described else ())
@@ -89,5 +94,8 @@ class KernelPredictor:
             if not self._profiles:
                 self._end_s = time.monotonic() + _BEGIN_SHARE * self._probe_s
             like = next(iter(self._profiles.values()), None)
-            self._profiles[kind] = device_profile(device, self.records, self.config, self._end_s, like)
+            config = self.config
+            if math.isfinite(self._probe_s):
+                config = replace(config, sample_ms=min(config.sample_ms, _PROBE_SAMPLE_MS))
+            self._profiles[kind] = device_profile(device, self.records, config, self._end_s, like)
         return self._profiles[kind]

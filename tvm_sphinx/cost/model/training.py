@@ -117,13 +117,17 @@ def device_profile(
 ) -> DeviceProfile:
     """Return the profile of a CPU device, see `measure_profile`.
 
-    No probe is begun once ``time.monotonic()`` has reached ``end_s``.
+    No probe is begun once ``time.monotonic()`` has reached ``end_s``, and none measured twice where that
+    is finite.
     """
+    again = math.isinf(end_s)
     version = str(tvm.__version__)
 
     def measure(kernels: Sequence[Kernel], target: Device, store: RecordStore) -> list[Record | None]:
         functions = [implement_for(kernel, target) for kernel in kernels]
-        measure_kernels(kernels, target, store, config, "probe", functions=functions, end_s=end_s)
+        measure_kernels(
+            kernels, target, store, config, "probe", functions=functions, end_s=end_s, again=again
+        )
         pairs = zip(kernels, functions, strict=True)
         keys = [implementation_id(kernel, function, target) for kernel, function in pairs]
         return [store.get(key, str(class_of(target)), version) for key in keys]
