@@ -6,12 +6,17 @@
 One JSON line for each model: whether it loads, the largest difference to ONNX Runtime or torch as a
 share of an output's largest value, its tasks and distinct kernels or why it is not scheduled, and the
 seconds of each stage. Kernels are those of our rules for one core; `--compile MS` measures them, MS
-milliseconds each, and runs what `tvm_sphinx.compile` makes for `--platform` instead.
+milliseconds each, for `--measure-budget` seconds if that is given, and runs what `tvm_sphinx.compile`
+makes for `--platform` instead.
+
+With `--results FILE` each line goes to a file as soon as it is known, models that are in it are not
+tried again, and `python -m benchmarks.public_table FILE` prints it as a table.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -32,19 +37,18 @@ from tvm_sphinx.runtime.code_cache import CACHE_VARIABLE
 TOLERANCES = {"float64": 1e-3, "float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
 
 
-def run_model(
-    public: PublicModel, folder: Path, platform: str, compile_ms: float | None
-) -> dict[str, Any]:
-    """Return what became of one model."""
+def run_model(public: PublicModel, args: argparse.Namespace) -> dict[str, Any]:
+    """Return what became of one model, by the arguments of the command."""
     from tvm_sphinx.errors import SphinxError
 
-    entry: dict[str, Any] = {"model": public.name, "outcome": "absent", "stages_s": {}}
+    entry: dict[str, Any] = {"model": public.name, "source": _version(public), "outcome": "absent"}
+    entry["stages_s"] = {}
     try:
-        source = public.make(folder)
+        source = public.make(args.folder)
     except (ImportError, FileNotFoundError) as error:
         return {**entry, "why": str(error)}
     try:
-        outputs = _run(source, entry, platform, compile_ms)
+        outputs = _run(source, entry, args)
     except SphinxError as error:
         return {**entry, "outcome": "refused", "why": str(error)[:600]}
     right = source.reference(source.feeds)
@@ -59,20 +63,31 @@ def run_model(
     return {**entry, "outcome": "wrong", "why": wrong}
 
 
+def _version(public: PublicModel) -> str:
+    try:
+        return f"{public.package} {importlib.metadata.version(public.package)}"
+    except importlib.metadata.PackageNotFoundError:
+        return public.package
+
+
 def _nudged(feeds: Sequence[Any]) -> list[Any]:
     """Return inputs whose floats of 32 bits are moved by one rounding."""
     step = np.float32(1 + 2.0**-23)
     return [feed * step if str(feed.dtype).endswith("float32") else feed for feed in feeds]
 
 
-def _run(source: Source, entry: dict[str, Any], platform: str, compile_ms: float | None) -> list[Any]:
+def _run(source: Source, entry: dict[str, Any], args: argparse.Namespace) -> list[Any]:
     import tvm_sphinx
     from tvm_sphinx.cost.measure.kernels import MeasureConfig
 
-    if compile_ms is not None:
-        config = MeasureConfig(sample_ms=compile_ms, under_load=False)
+    if args.compile is not None:
         compiled = tvm_sphinx.compile(
-            source.model, platform, input_shapes=source.input_shapes, records=None, measure=config
+            source.model,
+            args.platform,
+            input_shapes=source.input_shapes,
+            records=None,
+            measure=MeasureConfig(sample_ms=args.compile, under_load=False),
+            measure_budget_s=args.measure_budget,
         )
         entry["stages_s"] = dict(compiled.stages_s)
         entry["tasks"] = 0 if compiled.graph is None else compiled.graph.num_tasks
@@ -176,6 +191,7 @@ def _run_child(name: str, args: argparse.Namespace) -> dict[str, Any]:
     ]
     command += ["--platform", args.platform]
     command += [] if args.compile is None else ["--compile", str(args.compile)]
+    command += [] if args.measure_budget is None else ["--measure-budget", str(args.measure_budget)]
     begin = time.perf_counter()
     try:
         child = subprocess.run(
@@ -205,6 +221,13 @@ def chosen(names: Sequence[str], asked: Sequence[str]) -> list[str]:
     return [name for name in names if not asked or name in asked or any(p in name for p in parts)]
 
 
+def read_results(path: Path) -> dict[str, dict[str, Any]]:
+    """Return what a file of JSON lines tells of each model; a last line that is cut short counts not."""
+    lines = path.read_text().splitlines()
+    entries = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+    return {entry["model"]: entry for entry in entries}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -215,10 +238,12 @@ def main() -> int:
     parser.add_argument(
         "--only", action="append", default=[], help="of this name, else with it in theirs"
     )
+    parser.add_argument("--results", type=Path, metavar="FILE", help="JSON lines to go on with")
     parser.add_argument("--list", action="store_true", help="print the names")
     parser.add_argument("--packages", action="store_true", help="print the packages to install")
     parser.add_argument("--platform", default="unlike-cpus")
     parser.add_argument("--compile", type=float, metavar="MS", help="measure and schedule, see above")
+    parser.add_argument("--measure-budget", type=float, metavar="S", help="with --compile")
     parser.add_argument("--time-limit", type=float, default=900.0, help="seconds for each model")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -227,7 +252,7 @@ def main() -> int:
     if args.one:
         warnings.simplefilter("ignore")
         print(
-            json.dumps(run_model(by_name[args.one], args.folder, args.platform, args.compile)),
+            json.dumps(run_model(by_name[args.one], args)),
             flush=True,
         )
         return 0
@@ -238,11 +263,16 @@ def main() -> int:
     if args.list:
         print("\n".join(names))
         return 0
+    known = read_results(args.results) if args.results and args.results.exists() else {}
     outcomes: Counter[str] = Counter()
     for name in names:
-        entry = _run_child(name, args)
+        entry = known.get(name) or _run_child(name, args)
         outcomes[entry["outcome"]] += 1
-        print(json.dumps(entry), flush=True)
+        line = json.dumps(entry)
+        print(line, flush=True)
+        if args.results and name not in known:
+            with args.results.open("a") as file:
+                file.write(f"{line}\n")
     print(json.dumps(dict(outcomes)))
     return 0 if not {"wrong", "traceback"} & set(outcomes) else 1
 
