@@ -16,6 +16,7 @@ tried again, and `python -m benchmarks.public_table FILE` prints it as a table.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -222,10 +223,19 @@ def chosen(names: Sequence[str], asked: Sequence[str]) -> list[str]:
 
 
 def read_results(path: Path) -> dict[str, dict[str, Any]]:
-    """Return what a file of JSON lines tells of each model; a last line that is cut short counts not."""
-    lines = path.read_text().splitlines()
-    entries = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+    """Return what a file of JSON lines tells of each model; a line that was cut short is left out."""
+    entries = []
+    for line in path.read_text().splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            entries.append(json.loads(line))
     return {entry["model"]: entry for entry in entries}
+
+
+def add_result(path: Path, entry: dict[str, Any]) -> None:
+    """Add a line to a file of results, beneath one that was cut short."""
+    is_torn = path.exists() and not f"\n{path.read_text()}".endswith("\n")
+    with path.open("a") as file:
+        file.write("\n" * is_torn + json.dumps(entry) + "\n")
 
 
 def main() -> int:
@@ -268,11 +278,9 @@ def main() -> int:
     for name in names:
         entry = known.get(name) or _run_child(name, args)
         outcomes[entry["outcome"]] += 1
-        line = json.dumps(entry)
-        print(line, flush=True)
+        print(json.dumps(entry), flush=True)
         if args.results and name not in known:
-            with args.results.open("a") as file:
-                file.write(f"{line}\n")
+            add_result(args.results, entry)
     print(json.dumps(dict(outcomes)))
     return 0 if not {"wrong", "traceback"} & set(outcomes) else 1
 
