@@ -128,3 +128,21 @@ def test_folded_model_computes_what_onnx_runtime_computes() -> None:
     feeds = {"in:0": np.random.rand(2, 3, 4).astype("f"), "other": np.ones((2, 2), np.float32)}
     for got, want in zip(evaluate(model, feeds), onnx_runtime(model, feeds), strict=True):
         np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("version", [3, 8])
+def test_weights_that_are_listed_as_inputs_are_none(version: int) -> None:
+    """As files of IR version 3 have to; equal ones are merged, and what they decide is folded."""
+    model = _parsed("""fill (float[2] x) => (float[2] y)
+        <int64[1] s = {2}, int64[1] t = {2}> {
+            a = ConstantOfShape<value = float[1] {3}>(s)
+            b = ConstantOfShape<value = float[1] {4}>(t)
+            c = Mul(x, a)
+            y = Add(c, b)
+        }""")
+    model.ir_version = version
+    int64 = onnx.TensorProto.INT64
+    model.graph.input.extend(onnx.helper.make_tensor_value_info(name, int64, [1]) for name in "st")
+    assert [str(param.name) for param in load_model(model)["main"].params] == ["x"]
+    x = np.array([1, -2], np.float32)
+    np.testing.assert_array_equal(evaluate(model, {"x": x})[0], 3 * x + 4)

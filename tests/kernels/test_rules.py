@@ -10,7 +10,7 @@ import pytest
 import tvm
 from tvm import te, tirx, topi
 
-from tests.kernels.reference import TARGET, check, draw
+from tests.kernels.reference import TARGET, check, draw, run
 from tvm_sphinx.errors import PlatformError
 from tvm_sphinx.kernels import schedule_kernel
 
@@ -113,6 +113,53 @@ def test_an_injective_chain_keeps_its_numbers(dtype: str, shape: tuple[int, ...]
         return topi.logical_not(other) if dtype == "bool" else topi.maximum(other + other, data)
 
     check(unary(shape, chain, dtype), [draw(shape, dtype, rng)], 2)
+
+
+def _scheduled(compute: Any, values: np.ndarray) -> np.ndarray:
+    scheduled = schedule_kernel(unary(values.shape, compute), TARGET, 1)
+    assert scheduled is not None
+    assert "pow(" not in scheduled.script()
+    assert "log(" not in scheduled.script()
+    return run(scheduled, [values])[0]
+
+
+#: From subnormal numbers to the largest, and what is no positive number.
+SPECIAL = np.array(
+    [0.0, -0.0, 1.0, -1.0, -2.5, np.inf, -np.inf, np.nan, 1e-45, 1e-40, 1.1754944e-38, 3.4028235e38],
+    "float32",
+)
+
+
+def _of_many_sizes() -> np.ndarray:
+    rng = np.random.default_rng(11)
+    sizes = np.exp(rng.uniform(-87, 88, 40_000))
+    near_one = 1 + np.linspace(-1e-3, 1e-3, 4001)
+    return np.concatenate([SPECIAL, sizes, near_one, rng.uniform(0, 4, 40_000)]).astype("float32")
+
+
+def test_a_logarithm_is_the_library_s() -> None:
+    values = _of_many_sizes()
+    with np.errstate(all="ignore"):
+        want = np.log(values.astype("float64"))
+    np.testing.assert_allclose(_scheduled(topi.log, values), want, rtol=3e-7)
+
+
+@pytest.mark.parametrize("exponent", [2, 3, 7, 0.5, 0.25, 0.75, 1.75, -0.5, -0.75, -1, -2, -3.25])
+def test_a_constant_power_is_the_library_s(exponent: float) -> None:
+    values = _of_many_sizes()
+    with np.errstate(all="ignore"):
+        # An array of exponents: for a single one numpy takes the square root, which differs at -0.
+        want = np.power(values.astype("float64"), np.full(values.shape, exponent)).astype("float32")
+    got = _scheduled(lambda x: topi.power(x, tirx.const(exponent, "float32")), values)
+    # Results below the smallest normal number may come out as zero.
+    np.testing.assert_allclose(got, want, rtol=5e-7, atol=1.2e-38)
+    np.testing.assert_array_equal(np.signbit(got[want == 0]), np.signbit(want[want == 0]))
+
+
+@pytest.mark.parametrize("exponent", [0.0, 0.3, 9.0])
+def test_another_power_is_left_to_the_library(exponent: float) -> None:
+    func = unary((64,), lambda x: topi.power(x, tirx.const(exponent, "float32")))
+    check(func, [np.linspace(0.1, 3, 64, dtype="float32")])
 
 
 @pytest.mark.parametrize("name", ["exp", "erf", "tanh", "sigmoid"])

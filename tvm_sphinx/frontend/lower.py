@@ -12,6 +12,7 @@ from ..platform import Platform
 from ..platform.targets import device_target
 from .fold_constants import FoldConstants
 from .load import entry_function, public_functions
+from .normalisations import LEGALISED
 from .origins import FuseNamedOps
 from .safe_operators import make_safe
 
@@ -56,7 +57,7 @@ def lower_to_kernels(
         # Kernel level: one PrimFunc per operator, then one per fused group.
         relax.backend.DispatchSortScan(),
         relax.backend.DispatchSampling(),
-        transform.LegalizeOps(),
+        transform.LegalizeOps(LEGALISED),
         # What legalising takes out of a tuple would otherwise be lost between fused groups.
         transform.CanonicalizeBindings(),
         BindHostKernels(target),

@@ -72,6 +72,7 @@ def prepare_onnx(model: Any, shapes: Mapping[str, Sequence[int]] | None, where: 
     fixed.CopyFrom(model)
     if fixed.functions:
         fixed = onnx.inliner.inline_local_functions(fixed)
+    _settle_weights(fixed)
     fix_shapes(fixed, shapes or {}, where)
     hint = ""
     if needs_folding(fixed.graph):
@@ -88,6 +89,18 @@ def model_inputs(graph: Any) -> list[Any]:
     """Return the inputs of an ONNX graph that are no weights."""
     weights = {tensor.name for tensor in graph.initializer}
     return [value for value in graph.input if value.name not in weights]
+
+
+def _settle_weights(model: Any) -> None:
+    """Take weights out of a model's inputs, in place.
+
+    Files of IR version 3 list them there. An optimiser then takes them for values that a caller may
+    replace: it folds none of them, and of equal ones it leaves the input behind without its value.
+    """
+    inputs = model_inputs(model.graph)
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    model.ir_version = max(model.ir_version, 4)
 
 
 def fix_shapes(model: Any, shapes: Mapping[str, Sequence[int]], where: str) -> None:

@@ -17,6 +17,7 @@ from ..platform.targets import device_target, host_target
 from .code_cache import cache_key, read_cached, trim_cache, write_cached
 from .loading import build_folder, linking
 from .processor import Processor, emitted
+from .threads import map_in_threads
 
 #: A pass over the module of kernels, each of which carries its target.
 KernelPass = Callable[[Any], Any]
@@ -51,7 +52,7 @@ def compile_kernels(
             raise UnsupportedError(f"Lanes run kernels with a CPU target; {name!r} has {target}.")
     if not kernels:
         return b""
-    objects = [kernel_object(function) for function in _scheduled(kernels, kernel_pass)]
+    objects = map_in_threads(kernel_object, _scheduled(kernels, kernel_pass))
     if any(made.is_new for made in objects):  # to look through the folder takes time
         trim_cache()
     compiler = linker or find_linker(next(iter(kernels.values())).attrs["target"])

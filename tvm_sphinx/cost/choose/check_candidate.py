@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from ..._tvm import tvm
@@ -10,6 +12,8 @@ from ...errors import NoCodeError, cause_of
 from ...frontend.extract import Kernel
 from ...platform import Device
 from ...platform.targets import device_target, runtime_device
+from ...runtime.kernels import kernel_object
+from ...runtime.threads import map_in_threads
 from ..measure.divisors import divisor_operands
 from ..measure.kernel_timing import random_operands, shape_texts
 from ..measure.lane_timing import load_for_lanes, time_in_lane
@@ -21,6 +25,25 @@ from .kernel_costs import Implementation
 
 # One that exceeds the rules' kernel by this factor in its first calls is measured no further.
 _GIVE_UP = 3.0
+
+
+def compile_ahead(candidates: Sequence[Implementation], records: RecordStore) -> None:
+    """Compile candidates that are not on record on all cores; their code is kept (`kernel_object`).
+
+    One that TVM refuses is left for `check_candidate` to find.
+
+    Raises
+    ------
+    UnsupportedError
+        If this machine cannot build kernels.
+    """
+
+    def compile_one(candidate: Implementation) -> None:
+        target = device_target(candidate.device)
+        with suppress(NoCodeError):
+            kernel_object(candidate.candidate.function.with_attr("target", target))
+
+    map_in_threads(compile_one, [one for one in candidates if not _is_on_record(one, records)])
 
 
 def check_candidate(candidate: Implementation, rule: Implementation, records: RecordStore) -> None:
@@ -35,8 +58,7 @@ def check_candidate(candidate: Implementation, rule: Implementation, records: Re
         If this machine cannot build kernels; nothing is recorded.
     """
     kernel, device = candidate.kernel, candidate.device
-    where, version = class_of(device), str(tvm.__version__)
-    if records.get(candidate.key, str(where), version) is not None:
+    if _is_on_record(candidate, records):
         return
     function, reference = candidate.candidate.function, rule.candidate.function
     samples, wrong = _try(kernel, function, reference, device)
@@ -49,7 +71,12 @@ def check_candidate(candidate: Implementation, rule: Implementation, records: Re
     elif min(samples) <= _GIVE_UP * rule.time_ns:
         return
     shapes = shape_texts(kernel)
+    where, version = class_of(device), str(tvm.__version__)
     records.add(Record(candidate.key, where, version, samples, host_load(), shapes=shapes))
+
+
+def _is_on_record(candidate: Implementation, records: RecordStore) -> bool:
+    return records.get(candidate.key, str(class_of(candidate.device)), str(tvm.__version__)) is not None
 
 
 def _try(kernel: Kernel, function: Any, reference: Any, device: Device) -> tuple[tuple[int, ...], str]:

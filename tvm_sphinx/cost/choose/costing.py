@@ -30,7 +30,7 @@ from ..table import CostTable
 from .assemble import assemble_costs, under_load
 from .budget import measure_within
 from .candidates import CandidateSource
-from .check_candidate import check_candidate
+from .check_candidate import check_candidate, compile_ahead
 from .criticality import by_urgency
 from .kernel_costs import (
     CostKey,
@@ -314,6 +314,7 @@ def _measure_candidates(
     progress: Progress | None,
 ) -> None:
     """Measure candidates that may win, once each was seen to compute what the rules' kernel does."""
+    compile_ahead(missing, records)
     for device, same in _by_class(missing).items():
         for one in same:
             check_candidate(one, costs[one.kernel.id, device.cost_class].rule, records)
