@@ -32,7 +32,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.public_sources import DEPENDENCIES, PUBLIC_MODELS, PublicModel, Source
-from tvm_sphinx.runtime.code_cache import CACHE_VARIABLE
 
 # What a float may differ by, as a share of the output's largest value.
 TOLERANCES = {"float64": 1e-3, "float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
@@ -189,6 +188,8 @@ def _as_float(tensor: Any) -> Any:
 
 
 def _run_child(name: str, args: argparse.Namespace) -> dict[str, Any]:
+    from tvm_sphinx.kernels.code_cache import CACHE_VARIABLE
+
     command = [
         sys.executable,
         "-m",

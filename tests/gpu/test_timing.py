@@ -20,13 +20,13 @@ from tvm_sphinx.cost.measure.gpu_timing import (
 from tvm_sphinx.cost.measure.kernel_timing import random_operands
 from tvm_sphinx.cost.measure.sampling import Goal
 from tvm_sphinx.kernels import compute
-from tvm_sphinx.kernels.implement import implement_kernel
-from tvm_sphinx.platform.targets import device_target, runtime_device
-from tvm_sphinx.runtime import gpu_compile
-from tvm_sphinx.runtime.code_cache import (
+from tvm_sphinx.kernels.code_cache import (
     CACHE_VARIABLE,
     write_cached,
 )
+from tvm_sphinx.kernels.implement import implement_kernel
+from tvm_sphinx.platform.targets import device_target, runtime_device
+from tvm_sphinx.runtime import gpu_compile
 
 _GOAL = Goal(0.5, 1, 10**12, max_samples=4)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tvm_sphinx.kernels.code_cache import CACHE_VARIABLE
 from tvm_sphinx.platform import Device, Platform
 from tvm_sphinx.program import compare_builds
 from tvm_sphinx.program.compare_builds import (
@@ -16,9 +18,10 @@ from tvm_sphinx.program.compare_builds import (
     choose_faster,
     choose_promising,
     compare_executables,
+    compare_programs,
     race_with_single,
 )
-from tvm_sphinx.program.kinds import StockProgram
+from tvm_sphinx.program.kinds import LaneProgramFile, StockProgram
 from tvm_sphinx.progress import StageClock
 from tvm_sphinx.scheduling.schedule import Schedule
 from tvm_sphinx.search import SearchResult
@@ -116,3 +119,38 @@ def test_a_slow_model_is_raced_for_as_long_as_the_limit_allows(
     assert clock[0] <= most_s
     assert (told[0][1], told[-1][1:]) == (0, (15, 15))
     assert len({done for _, done, _ in told if done > 0}) >= rounds
+
+
+class Image:
+    """Stands for what runs."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def what_runs(self) -> str:
+        return self.name
+
+
+@pytest.mark.parametrize(
+    ("ratios", "is_kept"), [((1.5, 1.6, 1.7), True), ((0.7, 0.8, 0.9), True), ((0.8, 1.1, 1.2), False)]
+)
+def test_a_clear_verdict_is_kept_for_programs_that_run_alike(
+    ratios: tuple[float, ...], is_kept: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setattr("tvm_sphinx.program.kinds.ConcurrentExecutable", lambda image: image)
+    races: list[str] = []
+
+    def race(one: Image, other: Image, *_: Any) -> list[float]:
+        races.append(f"{one.name} {other.name}")
+        return list(ratios)
+
+    monkeypatch.setattr(compare_builds, "_race", race)
+
+    def compared(one: str, other: str) -> float | None:
+        return compare_programs(LaneProgramFile(Image(one)), LaneProgramFile(Image(other)), ())
+
+    assert compared("a", "b") == compared("a", "b") == ratios[1]
+    assert races == ["a b"] * (1 if is_kept else 2)
+    assert compared("b", "a") == ratios[1]
+    assert races[-1] == "b a"

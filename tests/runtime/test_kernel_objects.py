@@ -12,10 +12,7 @@ import pytest
 import tvm
 from tvm import te
 
-from tvm_sphinx.platform import Device
-from tvm_sphinx.platform.targets import device_target, host_target
-from tvm_sphinx.runtime import kernels
-from tvm_sphinx.runtime.code_cache import (
+from tvm_sphinx.kernels.code_cache import (
     CACHE_VARIABLE,
     cache_key,
     code_folder,
@@ -23,6 +20,9 @@ from tvm_sphinx.runtime.code_cache import (
     trim_cache,
     write_cached,
 )
+from tvm_sphinx.platform import Device
+from tvm_sphinx.platform.targets import device_target, host_target
+from tvm_sphinx.runtime import kernels
 from tvm_sphinx.runtime.kernels import compile_kernels
 from tvm_sphinx.runtime.loading import load_kernels
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from .._tvm import tirx, tvm, tvm_ffi
+from .code_cache import cache_key, read_cached, write_cached
 from .compilable import is_compilable
 from .repack import repack
 from .schedule import schedule_kernel
 
-# A kernel is asked for to be timed and for each placement of a model; scheduling it takes some tenths of
-# a second, and writing it down a few thousandths.
+# A kernel is asked for to be timed and for each placement of a model; scheduling it takes some
+# hundredths of a second, and writing it down or reading it a few thousandths.
 _MOST_REMEMBERED = 4096
+# To be raised with whatever changes a schedule, but for what its name on disk tells.
+_SCHEDULE_FORM = "tvm-sphinx schedule 1"
 _implemented: dict[tuple[str, str], Any] = {}
 
 
@@ -28,8 +34,34 @@ def implement_kernel(function: Any, target: Any) -> Any:
     if key not in _implemented:
         while len(_implemented) >= _MOST_REMEMBERED:
             del _implemented[next(iter(_implemented))]
-        _implemented[key] = _implement(function.with_attr("target", target), target)
+        _implemented[key] = _kept(key, lambda: _implement(function.with_attr("target", target), target))
     return _implemented[key].with_attr("target", target)
+
+
+def _kept(key: Sequence[str], make: Callable[[], Any]) -> Any:
+    """Return a scheduled PrimFunc from disk where it is there, beside the machine code of kernels."""
+    versions = str(tvm.__version__), str(tvm_ffi.__version__)
+    name = cache_key(_SCHEDULE_FORM, *versions, _rules_digest(), pass_options(), *key)
+    kept = read_cached(name)
+    if kept is not None:
+        return tvm_ffi.serialization.from_json_graph_str(kept.decode())
+    made = make()
+    write_cached(name, tvm_ffi.serialization.to_json_graph_str(made).encode())
+    return made
+
+
+@functools.cache
+def _rules_digest() -> str:
+    """Return a digest of the source of the rules: other rules give other schedules."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return cache_key(*(path.read_text(encoding="utf-8") for path in sources))
+
+
+def pass_options() -> str:
+    """Return what TVM's own passes are told that changes the code that they make."""
+    now = tvm.transform.PassContext.current()
+    config = sorted((str(name), str(value)) for name, value in now.config.items())
+    return str([now.opt_level, sorted(now.required_pass), sorted(now.disabled_pass), config])
 
 
 def _implement(function: Any, target: Any) -> Any:

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..frontend.tensor_spec import TensorSpec
+from ..kernels.code_cache import cache_key, read_cached, write_cached
 from ..platform import Platform
+from ..platform.machine import machine_id
 from ..platform.targets import is_absent
 from ..progress import Progress, StageClock
 from ..report.text import format_ns
@@ -30,6 +32,8 @@ _MOST_RUNS_PER_ROUND = 200
 #: known well enough by few of them.
 RACE_LIMIT_S = 10.0
 _LEAST_ROUNDS = 3
+# To be raised with whatever changes a race, or how fast a program runs.
+_VERDICT_FORM = "tvm-sphinx race 1"
 _STAGE = "race against the best single device"
 
 
@@ -113,11 +117,27 @@ def compare_programs(
 ) -> float | None:
     """Return how many times as fast as the reference a program is, see `compare_executables`.
 
-    None where one of them does not run on the lanes.
+    A verdict that was clear is kept beside the code of the kernels, and not asked for again on this
+    machine. None where one of them does not run on the lanes.
     """
     if not isinstance(program, LaneProgramFile) or not isinstance(reference, LaneProgramFile):
         return None
-    return compare_executables(program.executable, reference.executable, inputs, progress)
+    both = (program.image.what_runs(), reference.image.what_runs())
+    name = cache_key(_VERDICT_FORM, machine_id(), *both)
+    kept = read_cached(name)
+    if kept is not None:
+        return float(kept)
+    ratios = _race(program.executable, reference.executable, inputs, progress)
+    ratio = float(np.median(ratios))
+    if _is_clear(ratios):
+        write_cached(name, repr(ratio).encode())
+    return ratio
+
+
+def _is_clear(ratios: Sequence[float]) -> bool:
+    """Return whether three quarters of the rounds, of enough, are on one side."""
+    low, high = np.quantile(ratios, [0.25, 0.75])
+    return len(ratios) >= _LEAST_ROUNDS and bool(low > 1.0 or high < 1.0)
 
 
 def compare_executables(
@@ -132,6 +152,17 @@ def compare_executables(
     The median of the ratios of up to 15 rounds, each of which runs both for some 30 ms, at least once;
     of at least 3 where the time limit ends them.
     """
+    return float(np.median(_race(executable, reference, inputs, progress, limit_s)))
+
+
+def _race(
+    executable: ConcurrentExecutable,
+    reference: ConcurrentExecutable,
+    inputs: Any,
+    progress: Progress | None,
+    limit_s: float = RACE_LIMIT_S,
+) -> list[float]:
+    """Return the ratio of each round of `compare_executables`."""
     begin_s = time.monotonic()
     report = progress or (lambda *_: None)
     report(_STAGE, 0, _ROUNDS)
@@ -145,7 +176,7 @@ def compare_executables(
         ratios.append(other / mine)
         report(_STAGE, len(ratios), _ROUNDS)
     report(_STAGE, _ROUNDS, _ROUNDS)
-    return float(np.median(ratios))
+    return ratios
 
 
 def runs_per_round(executables: Iterable[ConcurrentExecutable], inputs: Any) -> int:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import NoCodeError, UnsupportedError, cause_of
+from ..kernels.code_cache import cache_key, read_cached, trim_cache, write_cached
 from ..kernels.implement import implement_kernel
 from ..platform.machine import usable_cores
-from .code_cache import cache_key, read_cached, trim_cache, write_cached
 from .gpu_kernels import generate_cuda
 from .gpu_launch import GpuFunction
 from .loading import build_folder

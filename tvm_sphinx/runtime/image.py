@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -72,6 +74,16 @@ class Image:
         """Return the members by name."""
         own = {KERNELS: self.library, WEIGHTS: np.from_dlpack(self.weights).tobytes()}
         return {**own, **(self.gpu.members() if self.gpu else {})}
+
+    def what_runs(self) -> str:
+        """Return a text that differs where other code runs, in another order, or elsewhere.
+
+        The values of weights and predicted times do not matter to it.
+        """
+        kept = {"program": self.program.to_json(), "platform": self.platform.to_json()}
+        gpu = {} if self.gpu is None else self.gpu.members()
+        code = [self.library, *(gpu[name] for name in sorted(gpu))]
+        return json.dumps([kept, *(hashlib.sha256(each).hexdigest() for each in code)], sort_keys=True)
 
     def save(self, path: str | Path) -> None:
         """Write the image into one file, which appears whole or not at all.

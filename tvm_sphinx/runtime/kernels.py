@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 from .._tvm import tirx, tvm, tvm_ffi
 from ..errors import NoCodeError, UnsupportedError, cause_of
+from ..kernels.code_cache import cache_key, read_cached, trim_cache, write_cached
+from ..kernels.implement import pass_options
 from ..platform import Device
 from ..platform.targets import device_target, host_target
-from .code_cache import cache_key, read_cached, trim_cache, write_cached
 from .loading import build_folder, linking
 from .processor import Processor, emitted
 from .threads import map_in_threads
@@ -36,8 +37,9 @@ def compile_kernels(
 ) -> bytes:
     """Return the shared library of PrimFuncs that carry their targets; empty if there are none.
 
-    Each kernel is built by itself, once on a machine: its code is kept (`.code_cache`). A target of its
-    own it needs anyway: TVM builds the functions of a module for one processor, that of the first.
+    Each kernel is built by itself, once on a machine: its code is kept (`kernels.code_cache`). A
+    target of its own it needs anyway: TVM builds the functions of a module for one processor, that of
+    the first.
 
     Raises
     ------
@@ -93,7 +95,7 @@ def kernel_object(function: Any) -> KernelObject:
     bare = function.without_attr("global_symbol")
     text = tvm_ffi.serialization.to_json_graph_str(bare)
     key = cache_key(
-        _OBJECT_FORM, str(tvm.__version__), _llvm_version(), str(target), _pass_context(), text
+        _OBJECT_FORM, str(tvm.__version__), _llvm_version(), str(target), pass_options(), text
     )
     symbol = f"kernel_{key[:32]}"
     cached = read_cached(key)
@@ -119,13 +121,6 @@ def _scheduled(kernels: Mapping[str, Any], kernel_pass: KernelPass) -> list[Any]
             module = kernel_pass(tvm.IRModule(functions))
         found.update({var.name_hint: function for var, function in module.functions.items()})
     return [found[name] for name in kernels]
-
-
-def _pass_context() -> str:
-    """Return what TVM's own passes are told that changes the code that they make."""
-    now = tvm.transform.PassContext.current()
-    config = sorted((str(name), str(value)) for name, value in now.config.items())
-    return str([now.opt_level, sorted(now.required_pass), sorted(now.disabled_pass), config])
 
 
 @functools.cache

@@ -27,17 +27,18 @@ from tvm_sphinx.cost.measure.hosts import LocalHost
 from tvm_sphinx.cost.measure.kernel_timing import MeasureConfig, evaluate, shape_texts
 from tvm_sphinx.cost.measure.kernels import measure_kernels
 from tvm_sphinx.cost.measure.links import measure_links, time_copies
+from tvm_sphinx.cost.measure.precision import Demand
 from tvm_sphinx.cost.measure.sampling import Goal, Samples
 from tvm_sphinx.cost.records.classes import class_of, class_of_pair
 from tvm_sphinx.cost.records.store import Record, RecordStore, read_records
 from tvm_sphinx.errors import SphinxError, UnsupportedError
 from tvm_sphinx.frontend.extract import Kernel
+from tvm_sphinx.kernels.code_cache import CACHE_VARIABLE
 from tvm_sphinx.platform import Device, Link, Platform
 from tvm_sphinx.platform.machine import group_name, machine_id, usable_cores
 from tvm_sphinx.platform.targets import host_target
 from tvm_sphinx.program.compiled import CompiledModel
 from tvm_sphinx.runtime import kernels
-from tvm_sphinx.runtime.code_cache import CACHE_VARIABLE
 
 QUICK = MeasureConfig(sample_ms=0.2)
 VERSION = str(tvm.__version__)
@@ -365,3 +366,29 @@ def test_pairs_on_unlike_machines_or_that_share_cores_are_of_their_own_kind() ->
 def test_copies_are_timed_at_every_size() -> None:
     times = [min(time_copies(tvm.cpu(), tvm.cpu(), size)) for size in (1 << 12, 1 << 23)]
     assert min(times) > 0
+
+
+class WideBench(ScriptedBench):
+    """Gives out wide samples at a first look, and notes how well each kernel is asked for after that."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, float]] = []
+
+    def time(self, _module: object, _symbol: str, kernel: Kernel, goal: Goal) -> Samples:  # type: ignore[override]
+        ns = {"double64": 1000, "double128": 10}[kernel.id]
+        self.asked.append((kernel.id, goal.half_width))
+        return Samples((int(0.8 * ns), ns, int(1.2 * ns)) * 4, 0.2, 0.0)
+
+
+def test_a_kernel_that_matters_is_timed_closer_after_a_first_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = WideBench()
+    monkeypatch.setattr(measure, "_open_bench", lambda *_: bench)
+    monkeypatch.setattr(measure, "_RETRY_SHARE", 0.0)
+    kernels = [doubling_kernel(128), doubling_kernel(64)]
+    with pytest.warns(UserWarning, match="busy"):
+        measure_kernels(kernels, one_core(), RecordStore(None), QUICK, demand=Demand({"double64": 2}))
+    least = QUICK.goal.half_width
+    # 10 ns are less than the clock resolves; 2,000 of 2,010 ns have to be known as well as can be.
+    assert bench.asked == [("double128", 0.1), ("double64", 0.1), ("double64", least)]

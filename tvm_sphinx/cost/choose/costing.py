@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -22,6 +23,7 @@ from ...report.placement import CostSummary
 from ..measure.kernel_timing import MeasureConfig
 from ..measure.kernels import measure_kernels
 from ..measure.links import measure_links
+from ..measure.precision import Demand
 from ..measure.roofline import needs_estimate
 from ..records.cards import shipped_records
 from ..records.classes import card_of
@@ -148,6 +150,7 @@ def cost_kernels(
         config=config,
         progress=progress,
         end_s=end_s,
+        calls=Counter(task.kernel for task in graph.tasks),
     )
     links = measure_links(platform, records, progress, end_s)
     left_s = end_s - time.monotonic()
@@ -180,6 +183,7 @@ def decide_kernels(
     config: MeasureConfig | None = None,
     progress: Progress | None = None,
     end_s: float = math.inf,
+    calls: Mapping[str, int] | None = None,
 ) -> dict[CostKey, KernelCost]:
     """Return what kernels cost on each class of devices that are at hand, by each implementation.
 
@@ -187,14 +191,20 @@ def decide_kernels(
     gain by, see `Scaling`; with one, only what it cannot predict.
     ``unseen`` tells whether candidates that never ran are to be measured yet, in the latter case, and
     no kernel that the predictor knows the least time of is begun once ``time.monotonic()`` has reached
-    ``end_s``. The others are as of `cost_kernels`.
+    ``end_s``. ``calls`` are those of a model, by kernel id: its kernels are measured as well as they
+    matter to it. The others are as of `cost_kernels`.
     """
     config = config or MeasureConfig()
     costs = read_kernel_costs(kernels, devices, records)
     rules = [cost.rule for cost in costs.values()]
     unknown = [rule for rule in rules if predictor is None or not _is_known(predictor, rule)]
     settled = _measure_rules(
-        unknown, records, config, progress, scaling=Scaling(costs) if predictor is None else None
+        unknown,
+        records,
+        config,
+        progress,
+        scaling=Scaling(costs) if predictor is None else None,
+        demand=None if calls is None or predictor is not None else Demand(calls),
     )
     if predictor is not None:
         hidden = [rule for rule in rules if not rule.is_measured and _is_bounded(predictor, rule)]
@@ -204,7 +214,7 @@ def decide_kernels(
     scaling_on = [cost for cost in costs.values() if id(cost.rule) not in settled]
     missing = add_candidates(scaling_on, sources, records, unseen=unseen)
     if predictor is None:
-        _measure_candidates(missing, costs, records, config, progress)
+        _measure_candidates(missing, costs, records, config, progress, calls)
         return costs
     _predict(predictor, missing)
     for cost in costs.values():
@@ -287,6 +297,7 @@ def _measure_rules(
     progress: Progress | None,
     end_s: float = math.inf,
     scaling: Scaling | None = None,
+    demand: Demand | None = None,
 ) -> set[int]:
     """Measure what is not on record, the kernels of each class of devices together.
 
@@ -302,7 +313,8 @@ def _measure_rules(
             settled |= {id(rule) for rule in same if scaling.settle(rule)}
         wanted = [rule for rule in same if id(rule) not in settled]
         if wanted:
-            _measure(wanted, f"measure on {device.name}", records, config, progress, end_s)
+            stage = f"measure on {device.name}"
+            _measure(wanted, stage, records, config, progress, end_s, demand=demand)
     return settled
 
 
@@ -312,13 +324,27 @@ def _measure_candidates(
     records: RecordStore,
     config: MeasureConfig,
     progress: Progress | None,
+    calls: Mapping[str, int] | None,
 ) -> None:
     """Measure candidates that may win, once each was seen to compute what the rules' kernel does."""
     compile_ahead(missing, records)
     for device, same in _by_class(missing).items():
         for one in same:
             check_candidate(one, costs[one.kernel.id, device.cost_class].rule, records)
-        _measure(same, f"candidates on {device.name}", records, config, progress)
+        demand = None if calls is None else Demand(calls, _total_ns(costs, calls, device))
+        stage = f"candidates on {device.name}"
+        _measure(same, stage, records, config, progress, demand=demand)
+
+
+def _total_ns(costs: Mapping[CostKey, KernelCost], calls: Mapping[str, int], device: Device) -> float:
+    """Return what the calls take on a device, all as the rules implement them."""
+    return float(
+        sum(
+            calls.get(kernel, 1) * max(0, cost.rule.time_ns)
+            for (kernel, where), cost in costs.items()
+            if where == device.cost_class
+        )
+    )
 
 
 def _by_class(implementations: Iterable[Implementation]) -> dict[Device, list[Implementation]]:
@@ -336,6 +362,7 @@ def _measure(
     config: MeasureConfig,
     progress: Progress | None,
     end_s: float = math.inf,
+    demand: Demand | None = None,
 ) -> None:
     """Measure implementations on the device of the first of them, and look up what they take."""
     measure_kernels(
@@ -347,6 +374,7 @@ def _measure(
         progress,
         functions=[one.function for one in implementations],
         end_s=end_s,
+        demand=demand,
     )
     for one in implementations:
         one.look_up(records)

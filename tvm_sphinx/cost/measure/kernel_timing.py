@@ -80,8 +80,8 @@ class Bench(Protocol):
             If anything else fails.
         """
 
-    def time(self, module: Any, symbol: str, kernel: Kernel) -> Samples:
-        """Time one of them; without samples if it cannot run on the device."""
+    def time(self, module: Any, symbol: str, kernel: Kernel, goal: Goal) -> Samples:
+        """Time one of them until a goal is met; without samples if it cannot run on the device."""
 
 
 class LocalBench:
@@ -100,7 +100,7 @@ class LocalBench:
             return build_for_gpu(functions)
         return generate_code(functions, device_target(self.device))
 
-    def time(self, module: Any, symbol: str, kernel: Kernel) -> Samples:
+    def time(self, module: Any, symbol: str, kernel: Kernel, goal: Goal) -> Samples:
         """Time a kernel, with its weights as far away as ``Kernel.reuse_bytes`` puts them."""
         function = None
         if kernel.is_external:
@@ -114,7 +114,7 @@ class LocalBench:
             operands = random_operands(kernel.argument_types, divisor_operands(kernel.function), host)
             return sample_on_gpu(
                 GpuCall(module, symbol, operands, self.device),
-                self.config.goal,
+                goal,
                 self.host.switches,
                 cold=kernel.weights,
                 reuse_bytes=kernel.reuse_bytes,
@@ -122,10 +122,10 @@ class LocalBench:
         runtime = runtime_device(self.device.runtime)
         operands = random_operands(kernel.argument_types, divisor_operands(kernel.function), runtime)
         if not self.device.is_cpu:
-            return evaluate(module, symbol, operands, runtime, self.config.goal, self.host.switches)
+            return evaluate(module, symbol, operands, runtime, goal, self.host.switches)
         return sample_in_lane(
             Call(function, operands, self.device),
-            self.config.goal,
+            goal,
             cold=kernel.weights if kernel.reuse_bytes else (),
             reuse_bytes=kernel.reuse_bytes,
         )

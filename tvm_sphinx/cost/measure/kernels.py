@@ -5,6 +5,7 @@ What is on record is not measured again; each new measurement is on record befor
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 import warnings
@@ -31,6 +32,7 @@ from .kernel_timing import (
     kernel_symbol,
     shape_texts,
 )
+from .precision import Demand, first_look
 from .remote import RemoteBench
 from .sampling import Goal, Samples, is_narrow, stolen_share
 
@@ -57,13 +59,15 @@ def measure_kernels(
     functions: Sequence[Any] | None = None,
     end_s: float = math.inf,
     again: bool = True,
+    demand: Demand | None = None,
 ) -> list[Record]:
     """Return a record for each kernel on a device; those that the store lacks are measured.
 
     On a CPU, weights are measured as far away as ``Kernel.reuse_bytes`` puts them. ``functions`` are
     the PrimFuncs to measure for the kernels, with the device's target; by default what the schedule
     rules make of them (`implement_for`). No kernel is begun once ``time.monotonic()`` has reached
-    ``end_s``: those without a record are then left out of what is returned. Those that are known badly
+    ``end_s``: those without a record are then left out of what is returned. With a ``demand`` of a model
+    all have a short look first, and are then timed as well as they matter. Those that are known badly
     are measured a second time if ``again``.
 
     A kernel that TVM has no code for on the device is recorded without samples, with a warning.
@@ -93,7 +97,7 @@ def measure_kernels(
         missing_kernels = {keys[i]: kernels[i] for i in missing}
         built = build_kernels(bench, symbols, device)
         _warn_of_refused(built.refused, device)
-        session = _Session(bench, built.modules)
+        session = _Session(bench, built.modules, config.goal, demand)
         archive = KernelArchive.beside(records)
         known = len(kernels) - len(missing)
         report = progress or (lambda *_: None)
@@ -106,7 +110,8 @@ def measure_kernels(
             session.time(key, kernel)
             records.add(session.record(key, where))
             report(stage, known + done + 1, len(kernels))
-        for key in session.time_again(end_s) if again else ():
+        closer = session.time_again(end_s) if again else ()
+        for key in itertools.chain(session.time_closer(end_s), closer):
             records.add(session.record(key, where))
         session.warn_if_busy(device)
         report(stage, len(kernels), len(kernels))
@@ -142,20 +147,25 @@ def _warn_of_refused(refused: dict[str, str], device: Device) -> None:
 class _Session:
     """Times kernels one after the other, and those again that another load disturbed."""
 
-    def __init__(self, bench: Bench, modules: dict[str, Any]) -> None:
-        self.bench = bench
-        self.modules = modules
+    def __init__(
+        self, bench: Bench, modules: dict[str, Any], goal: Goal, demand: Demand | None = None
+    ) -> None:
+        self.bench, self.modules, self.demand = bench, modules, demand
+        self.goal = goal
         self.timed: dict[str, tuple[Kernel, Samples]] = {}
         self._begin_s = time.monotonic()
         self._ticks = bench.host.ticks()
 
     def time(self, key: str, kernel: Kernel) -> Samples:
-        """Time a kernel; without samples if it cannot run."""
+        """Time a kernel, if there is a demand at a first look; without samples if it cannot run."""
+        return self._time(key, kernel, self.goal if self.demand is None else first_look(self.goal))
+
+    def _time(self, key: str, kernel: Kernel, goal: Goal) -> Samples:
         symbol = kernel_symbol(key)
         samples = NO_SAMPLES
         if kernel.is_external or symbol in self.modules:
             module = self.modules.get(symbol)
-            samples = self.bench.time(module, symbol, kernel)
+            samples = self.bench.time(module, symbol, kernel, goal)
         self.timed[key] = (kernel, samples)
         return samples
 
@@ -166,6 +176,20 @@ class _Session:
         made = Record(key, where, str(tvm.__version__), samples.ns, shapes=shapes)
         return made if load is None else replace(made, host_load=load)
 
+    def time_closer(self, end_s: float = math.inf) -> Iterator[str]:
+        """Time kernels closer of which a first look tells too little, what matters most first.
+
+        Yields those that were timed.
+        """
+        if self.demand is None:
+            return
+        self.demand = self.demand.of_total({k.id: _median(s) for k, s in self.timed.values()})
+        for key, (kernel, look) in sorted(self.timed.items(), key=lambda item: -self._share(*item[1])):
+            if not look.ns or is_narrow(look.ns, self._goal_of(key)) or time.monotonic() >= end_s:
+                continue
+            self._time(key, kernel, self._goal_of(key))
+            yield key
+
     def time_again(self, end_s: float = math.inf) -> Iterator[str]:
         """Time kernels that are known badly again, the worst first, while time allows.
 
@@ -174,17 +198,38 @@ class _Session:
         now_s = time.monotonic()
         end_s = min(end_s, now_s + _RETRY_SHARE * (now_s - self._begin_s))
         for key, (kernel, first) in sorted(self.timed.items(), key=lambda item: -_doubt(item[1][1])):
-            if not _is_doubtful(first) or time.monotonic() >= end_s:
+            if not self._is_doubtful(key) or time.monotonic() >= end_s:
                 continue
-            again = self.time(key, kernel)
+            again = self._time(key, kernel, self._goal_of(key))
             if _doubt(again) < _doubt(first):
                 yield key
             else:
                 self.timed[key] = (kernel, first)
 
+    def _share(self, kernel: Kernel, samples: Samples) -> float:
+        calls = 1 if self.demand is None else self.demand.calls.get(kernel.id, 1)
+        return calls * _median(samples)
+
+    def _goal_of(self, key: str) -> Goal:
+        """Return when a kernel that was timed is known well enough."""
+        if self.demand is None:
+            return self.goal
+        kernel, samples = self.timed[key]
+        least = self.goal.half_width
+        return replace(self.goal, half_width=self.demand.half_width(kernel.id, _median(samples), least))
+
+    def _is_doubtful(self, key: str) -> bool:
+        _, samples = self.timed[key]
+        if not samples.ns:
+            return False
+        # A slow kernel has few samples, and no interval; then their spread has to do.
+        enough = samples.ns if len(samples.ns) >= 6 else samples.ns * 6
+        wide = replace(self.goal, half_width=max(_WIDE, self._goal_of(key).half_width))
+        return not is_narrow(enough, wide) or samples.disturbed > _DISTURBED
+
     def warn_if_busy(self, device: Device) -> None:
         """Warn where the machine did too much else to tell what kernels take."""
-        wide = [s.half_width for _, s in self.timed.values() if _is_doubtful(s)]
+        wide = [key for key in self.timed if self._is_doubtful(key)]
         stolen = stolen_share(self._ticks, self.bench.host.ticks())
         load = self.bench.host.load()
         shown = "unknown" if load is None else f"{load:.1f}"
@@ -202,12 +247,8 @@ def _doubt(samples: Samples) -> float:
     return samples.half_width + samples.disturbed if samples.ns else 0.0
 
 
-def _is_doubtful(samples: Samples) -> bool:
-    if not samples.ns:
-        return False
-    # A slow kernel has few samples, and no interval; then their spread has to do.
-    enough = samples.ns if len(samples.ns) >= 6 else samples.ns * 6
-    return not is_narrow(enough, Goal(half_width=_WIDE)) or samples.disturbed > _DISTURBED
+def _median(samples: Samples) -> float:
+    return sorted(samples.ns)[len(samples.ns) // 2] if samples.ns else 0.0
 
 
 def implementation_id(kernel: Kernel, function: Any, device: Device) -> str:

@@ -24,7 +24,7 @@ from ...runtime.loading import build_folder, linking
 from .divisors import divisor_operands
 from .hosts import Host, RemoteHost
 from .kernel_timing import NO_SAMPLES, MeasureConfig, evaluate, random_operands
-from .sampling import Samples
+from .sampling import Goal, Samples
 
 _SESSION_TIMEOUT_S = 600
 _TRACKER_TIMEOUT_S = 5.0
@@ -164,7 +164,7 @@ class RemoteBench:
                 self.session.upload(path)
                 return self.session.load_module(name)
 
-    def time(self, module: Any, symbol: str, kernel: Kernel) -> Samples:
+    def time(self, module: Any, symbol: str, kernel: Kernel, goal: Goal) -> Samples:
         """Time a kernel; where it has weights, all operands but the first are out of the caches."""
         if kernel.is_external:
             return NO_SAMPLES
@@ -180,7 +180,7 @@ class RemoteBench:
                 symbol,
                 operands,
                 self.runtime,
-                self.config.goal,
+                goal,
                 self.host.switches,
                 **options,
             )

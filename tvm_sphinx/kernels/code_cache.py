@@ -1,8 +1,8 @@
-"""Machine code of kernels on disk, beside the records of their times. Knows no TVM.
+"""Schedules and machine code of kernels on disk, beside the records of their times. Knows no TVM.
 
-The same kernels are compiled to be timed, for each program that they are part of, and in each process
-that compiles a model again. A file holds the code of one kernel after its digest; it is named by all
-that the code depends on, so that nothing in it grows old.
+The same kernels are scheduled and compiled to be timed, for each program that they are part of, and in
+each process that compiles a model again. A file holds one schedule, or the code of one kernel, after its
+digest; it is named by all that it depends on, so that nothing in it grows old.
 """
 
 from __future__ import annotations
