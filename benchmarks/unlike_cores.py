@@ -37,7 +37,7 @@ from tvm_sphinx.platform.slow_cores import SLOW_VARIABLE
 from tvm_sphinx.platform.topology import read_cores
 from tvm_sphinx.program.compare_builds import compare_executables, is_promising
 from tvm_sphinx.relax_pass import annotate_schedule
-from tvm_sphinx.runtime.executable import build_executable
+from tvm_sphinx.runtime.build import build_executable
 from tvm_sphinx.scheduling.schedule import Schedule
 from tvm_sphinx.search import search_schedule
 
@@ -76,12 +76,12 @@ def main() -> None:
             print(f"{name}: {error}", flush=True)
             continue
         _print_row(rows[-1])
+        if args.json:  # what is known is kept, whatever comes after it
+            with open(args.json, "w", encoding="utf-8") as file:
+                content = {"factor": args.factor, "load": os.getloadavg(), "rows": rows}
+                json.dump({**content, "kinds": [kind.__dict__ for kind in kinds]}, file, indent=1)
     if rows:
         _print_summary(rows)
-    if args.json:
-        with open(args.json, "w", encoding="utf-8") as file:
-            content = {"factor": args.factor, "load": os.getloadavg(), "rows": rows}
-            json.dump({**content, "kinds": [kind.__dict__ for kind in kinds]}, file, indent=1)
 
 
 def measure(

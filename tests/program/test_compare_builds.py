@@ -132,7 +132,13 @@ class Image:
 
 
 @pytest.mark.parametrize(
-    ("ratios", "is_kept"), [((1.5, 1.6, 1.7), True), ((0.7, 0.8, 0.9), True), ((0.8, 1.1, 1.2), False)]
+    ("ratios", "is_kept"),
+    [
+        ((1.5, 1.6, 1.7), True),
+        ((0.7, 0.8, 0.9), True),
+        ((0.98, 0.99, 1.01), True),
+        ((0.8, 1.1, 1.2), False),
+    ],
 )
 def test_a_clear_verdict_is_kept_for_programs_that_run_alike(
     ratios: tuple[float, ...], is_kept: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

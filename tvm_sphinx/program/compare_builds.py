@@ -32,6 +32,8 @@ _MOST_RUNS_PER_ROUND = 200
 #: known well enough by few of them.
 RACE_LIMIT_S = 10.0
 _LEAST_ROUNDS = 3
+# Rounds so close together were not disturbed, whichever side they are on.
+_CLOSE = 0.1
 # To be raised with whatever changes a race, or how fast a program runs.
 _VERDICT_FORM = "tvm-sphinx race 1"
 _STAGE = "race against the best single device"
@@ -135,9 +137,9 @@ def compare_programs(
 
 
 def _is_clear(ratios: Sequence[float]) -> bool:
-    """Return whether three quarters of the rounds, of enough, are on one side."""
+    """Return whether three quarters of the rounds are on one side, or half of them close together."""
     low, high = np.quantile(ratios, [0.25, 0.75])
-    return len(ratios) >= _LEAST_ROUNDS and bool(low > 1.0 or high < 1.0)
+    return bool(low > 1.0 or high < 1.0 or high - low <= _CLOSE)
 
 
 def compare_executables(
