@@ -6,13 +6,20 @@
 One JSON line for each model: whether it loads, the largest difference to ONNX Runtime or torch as a
 share of an output's largest value, its tasks and distinct kernels or why it is not scheduled, and the
 seconds of each stage. Kernels are those of our rules for one core; `--compile MS` measures them, MS
-milliseconds each, and runs what `tvm_sphinx.compile` makes for `--platform` instead.
+milliseconds each, for `--measure-budget` seconds if that is given, and runs what `tvm_sphinx.compile`
+makes for `--platform` instead.
+
+With `--results FILE` each line goes to a file as soon as it is known, models that are in it are not
+tried again, and `python -m benchmarks.public_table FILE` prints it as a table.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib.metadata
 import json
+import os
 import subprocess
 import sys
 import time
@@ -30,19 +37,18 @@ from benchmarks.public_sources import DEPENDENCIES, PUBLIC_MODELS, PublicModel, 
 TOLERANCES = {"float64": 1e-3, "float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
 
 
-def run_model(
-    public: PublicModel, folder: Path, platform: str, compile_ms: float | None
-) -> dict[str, Any]:
-    """Return what became of one model."""
+def run_model(public: PublicModel, args: argparse.Namespace) -> dict[str, Any]:
+    """Return what became of one model, by the arguments of the command."""
     from tvm_sphinx.errors import SphinxError
 
-    entry: dict[str, Any] = {"model": public.name, "outcome": "absent", "stages_s": {}}
+    entry: dict[str, Any] = {"model": public.name, "source": _version(public), "outcome": "absent"}
+    entry["stages_s"] = {}
     try:
-        source = public.make(folder)
+        source = public.make(args.folder)
     except (ImportError, FileNotFoundError) as error:
         return {**entry, "why": str(error)}
     try:
-        outputs = _run(source, entry, platform, compile_ms)
+        outputs = _run(source, entry, args)
     except SphinxError as error:
         return {**entry, "outcome": "refused", "why": str(error)[:600]}
     right = source.reference(source.feeds)
@@ -50,11 +56,26 @@ def run_model(
     entry["stages_s"] = {stage: round(seconds, 2) for stage, seconds in entry["stages_s"].items()}
     if not wrong:
         return {**entry, "outcome": "verified"}
-    own, _ = differences(source.reference(_nudged(source.feeds)), right, source.tolerance)
+    own = _own_difference(source, right)
     if entry["difference"] <= 2 * own:
-        wrong = f"{wrong}; the reference's own by {own:.2g}, of inputs that are rounded otherwise"
+        wrong = f"{wrong}; the reference's own by {own:.2g}, with other roundings"
         return {**entry, "outcome": "hangs on rounding", "why": wrong}
     return {**entry, "outcome": "wrong", "why": wrong}
+
+
+def _own_difference(source: Source, right: Sequence[Any]) -> float:
+    """Return how far a reference is from itself, with inputs and by a runtime that round otherwise."""
+    others = [source.reference(_nudged(source.feeds))]
+    if source.other_reference is not None:
+        others.append(source.other_reference(source.feeds))
+    return max(differences(other, right, source.tolerance)[0] for other in others)
+
+
+def _version(public: PublicModel) -> str:
+    try:
+        return f"{public.package} {importlib.metadata.version(public.package)}"
+    except importlib.metadata.PackageNotFoundError:
+        return public.package
 
 
 def _nudged(feeds: Sequence[Any]) -> list[Any]:
@@ -63,14 +84,18 @@ def _nudged(feeds: Sequence[Any]) -> list[Any]:
     return [feed * step if str(feed.dtype).endswith("float32") else feed for feed in feeds]
 
 
-def _run(source: Source, entry: dict[str, Any], platform: str, compile_ms: float | None) -> list[Any]:
+def _run(source: Source, entry: dict[str, Any], args: argparse.Namespace) -> list[Any]:
     import tvm_sphinx
     from tvm_sphinx.cost.measure.kernels import MeasureConfig
 
-    if compile_ms is not None:
-        config = MeasureConfig(sample_ms=compile_ms, under_load=False)
+    if args.compile is not None:
         compiled = tvm_sphinx.compile(
-            source.model, platform, input_shapes=source.input_shapes, records=None, measure=config
+            source.model,
+            args.platform,
+            input_shapes=source.input_shapes,
+            records=None,
+            measure=MeasureConfig(sample_ms=args.compile, under_load=False),
+            measure_budget_s=args.measure_budget,
         )
         entry["stages_s"] = dict(compiled.stages_s)
         entry["tasks"] = 0 if compiled.graph is None else compiled.graph.num_tasks
@@ -163,6 +188,8 @@ def _as_float(tensor: Any) -> Any:
 
 
 def _run_child(name: str, args: argparse.Namespace) -> dict[str, Any]:
+    from tvm_sphinx.kernels.code_cache import CACHE_VARIABLE
+
     command = [
         sys.executable,
         "-m",
@@ -174,10 +201,16 @@ def _run_child(name: str, args: argparse.Namespace) -> dict[str, Any]:
     ]
     command += ["--platform", args.platform]
     command += [] if args.compile is None else ["--compile", str(args.compile)]
+    command += [] if args.measure_budget is None else ["--measure-budget", str(args.measure_budget)]
     begin = time.perf_counter()
     try:
         child = subprocess.run(
-            command, capture_output=True, text=True, timeout=args.time_limit, check=False
+            command,
+            capture_output=True,
+            text=True,
+            timeout=args.time_limit,
+            check=False,
+            env={**os.environ, CACHE_VARIABLE: ""},  # kernels that others share are compiled again
         )
     except subprocess.TimeoutExpired:
         return {"model": name, "outcome": "too long", "why": f"more than {args.time_limit} s"}
@@ -192,6 +225,28 @@ def _run_child(name: str, args: argparse.Namespace) -> dict[str, Any]:
     return {**json.loads(lines[-1]), "total_s": round(time.perf_counter() - begin, 1)}
 
 
+def chosen(names: Sequence[str], asked: Sequence[str]) -> list[str]:
+    """Return the names that are meant: those given in full, and those that hold what is no full name."""
+    parts = [part for part in asked if part not in names]
+    return [name for name in names if not asked or name in asked or any(p in name for p in parts)]
+
+
+def read_results(path: Path) -> dict[str, dict[str, Any]]:
+    """Return what a file of JSON lines tells of each model; a line that was cut short is left out."""
+    entries = []
+    for line in path.read_text().splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            entries.append(json.loads(line))
+    return {entry["model"]: entry for entry in entries}
+
+
+def add_result(path: Path, entry: dict[str, Any]) -> None:
+    """Add a line to a file of results, beneath one that was cut short."""
+    is_torn = path.exists() and not f"\n{path.read_text()}".endswith("\n")
+    with path.open("a") as file:
+        file.write("\n" * is_torn + json.dumps(entry) + "\n")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -199,11 +254,15 @@ def main() -> int:
     parser.add_argument(
         "--folder", type=Path, default=Path("models"), help="where packages are unpacked"
     )
-    parser.add_argument("--only", action="append", default=[], help="models whose name holds this")
+    parser.add_argument(
+        "--only", action="append", default=[], help="of this name, else with it in theirs"
+    )
+    parser.add_argument("--results", type=Path, metavar="FILE", help="JSON lines to go on with")
     parser.add_argument("--list", action="store_true", help="print the names")
     parser.add_argument("--packages", action="store_true", help="print the packages to install")
     parser.add_argument("--platform", default="unlike-cpus")
     parser.add_argument("--compile", type=float, metavar="MS", help="measure and schedule, see above")
+    parser.add_argument("--measure-budget", type=float, metavar="S", help="with --compile")
     parser.add_argument("--time-limit", type=float, default=900.0, help="seconds for each model")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -212,22 +271,25 @@ def main() -> int:
     if args.one:
         warnings.simplefilter("ignore")
         print(
-            json.dumps(run_model(by_name[args.one], args.folder, args.platform, args.compile)),
+            json.dumps(run_model(by_name[args.one], args)),
             flush=True,
         )
         return 0
     if args.packages:
         print(*sorted({public.package for public in PUBLIC_MODELS} | set(DEPENDENCIES)))
         return 0
-    names = [name for name in by_name if not args.only or any(part in name for part in args.only)]
+    names = chosen(list(by_name), args.only)
     if args.list:
         print("\n".join(names))
         return 0
+    known = read_results(args.results) if args.results and args.results.exists() else {}
     outcomes: Counter[str] = Counter()
     for name in names:
-        entry = _run_child(name, args)
+        entry = known.get(name) or _run_child(name, args)
         outcomes[entry["outcome"]] += 1
         print(json.dumps(entry), flush=True)
+        if args.results and name not in known:
+            add_result(args.results, entry)
     print(json.dumps(dict(outcomes)))
     return 0 if not {"wrong", "traceback"} & set(outcomes) else 1
 

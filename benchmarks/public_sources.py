@@ -23,7 +23,8 @@ class Source:
     """A model that `tvm_sphinx.compile` takes, its inputs in order, and what gives outputs for some.
 
     ``tolerance`` takes the place of that of the outputs' type: numbers that are rounded to 8 bits within
-    the model, by a range that is found there, may fall to the other side.
+    the model, by a range that is found there, may fall to the other side. ``other_reference`` is another
+    runtime of the same network, where there is one.
     """
 
     model: Any
@@ -32,6 +33,7 @@ class Source:
     names: list[str] | None
     reference: Callable[[list[Any]], list[Any]]
     tolerance: float | None = None
+    other_reference: Callable[[list[Any]], list[Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,18 +65,19 @@ def _onnx_source(model: Any, shapes: Mapping[str, Sequence[int]], most: Mapping[
         else:
             feeds[value.name] = rng.uniform(-1, 1, shape).astype(dtype)
 
-    def reference(arrays: list[Any]) -> list[Any]:
+    def reference(arrays: list[Any], level: str = "ORT_DISABLE_ALL") -> list[Any]:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
         # Fused and quantised forms of its own would not be what the file says.
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
         given = str(model) if isinstance(model, Path) else proto.SerializeToString()
         session = onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
         return list(session.run(None, dict(zip(feeds, arrays, strict=True))))
 
     given = {name: [int(e) for e in shape] for name, shape in shapes.items()}
-    return Source(model, given or None, list(feeds.values()), list(feeds), reference)
+    fused = functools.partial(reference, level="ORT_ENABLE_ALL")
+    return Source(model, given or None, list(feeds.values()), list(feeds), reference, None, fused)
 
 
 def _file(

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from .cost.choose.costing import Costing, cost_kernels
-from .cost.model.predictor import KernelPredictor
 from .errors import UnsupportedError
 from .frontend.extract import Extraction, extract_task_graph
 from .frontend.load import entry_function, load_model, read_source
@@ -78,7 +77,7 @@ def compile(model: Any, platform: Platform | str | Path = "detect", **options: A
             records,
             sources,
             budget_s=asked.measure_budget_s,
-            predictor=KernelPredictor(cost_model, records, asked.measure) if cost_model else None,
+            predictor=asked.predictor(cost_model, records),
             config=asked.measure,
             progress=asked.progress,
         )

@@ -9,7 +9,6 @@ from typing import Any
 
 from ._tvm import tvm
 from .cost.choose.costing import cost_kernels
-from .cost.model.predictor import KernelPredictor
 from .cost.table import build_problem
 from .errors import SphinxError, UnsupportedError, known_choices
 from .frontend.default_pipeline import run_default_pipeline
@@ -80,9 +79,7 @@ class ScheduleForVM:
                 records,
                 sources,
                 budget_s=asked.measure_budget_s,
-                predictor=KernelPredictor(self.cost_model, records, asked.measure)
-                if self.cost_model
-                else None,
+                predictor=asked.predictor(self.cost_model, records),
                 config=asked.measure,
                 progress=asked.progress,
             )

@@ -15,6 +15,10 @@ from .maps import loads_of
 # Splits off the last, partial step of a loop, so that all others run without a condition.
 PARTITION_HINT = "pragma_loop_partition_hint"
 
+# Nodes of an expression that is inlined more than once. TVM's passes take two minutes for a kernel of
+# 2,000 nodes, as they copy the operands of a remainder or of a test for NaN once more.
+_MOST_COPIED = 256
+
 # What a primitive raises on a form that it cannot handle; index inversion fails with the latter two.
 PRIMITIVE_ERRORS = (ScheduleError, tvm.error.InternalError, ValueError)
 
@@ -72,12 +76,41 @@ def is_reduction(sch: s_tir.Schedule, block: SBlockRV) -> bool:
 
 
 def try_inline(sch: s_tir.Schedule, block: SBlockRV) -> bool:
-    """Inline a block into its consumers where that is legal; tell whether it was."""
+    """Inline a block into its consumers where that is legal; tell whether it was.
+
+    One whose copies would have more than `_MOST_COPIED` nodes together stays apart: in a chain each link
+    of which is read twice, an expression doubles with every link.
+    """
+    if _is_much_when_copied(sch, block):
+        return False
     try:
         sch.compute_inline(block)
     except PRIMITIVE_ERRORS:
         return False
     return True
+
+
+def _is_much_when_copied(sch: s_tir.Schedule, block: SBlockRV) -> bool:
+    inlined = sch.get(block)
+    written = inlined.writes[0].source
+    copies = sum(
+        bool(load.source.same_as(written))
+        for consumer in sch.get_consumers(block)
+        for load in loads_of(sch.get(consumer).body)
+    )
+    return copies > 1 and copies * _num_nodes(inlined.body) > _MOST_COPIED
+
+
+def _num_nodes(statement: Any) -> int:
+    """Return how many nodes the expressions in a statement have."""
+    count = 0
+
+    def visit(_: Any) -> None:
+        nonlocal count
+        count += 1
+
+    tvm_ffi.structural_walk(statement, (tvm.ir.Expr, visit))
+    return count
 
 
 def inline_consumers(sch: s_tir.Schedule, producer: SBlockRV, after: list[SBlockRV]) -> SBlockRV | None:

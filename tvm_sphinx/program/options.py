@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 from .._tvm import tvm
 from ..cost.measure.kernel_timing import MeasureConfig
 from ..cost.model.model_file import CostModel, default_model_path, load_cost_model
+from ..cost.model.predictor import KernelPredictor
+from ..cost.records.store import RecordStore
 from ..errors import SphinxError
 from ..frontend.signature import Interface
 from ..interrupt import finish, raise_if_interrupted
@@ -29,6 +31,9 @@ from .dump_code import check_forms, write_code, write_script
 from .kinds import Program
 from .verify.check import Subject, verify_program
 from .verify.verification import Verification
+
+#: Seconds that the rates of a machine's devices may take where the measuring budget is less.
+PROBE_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +182,16 @@ class CompileOptions:
         """
         if self.verify_inputs is not None:
             check_inputs(interface.inputs, self.verify_inputs)
+
+    def predictor(self, cost_model: CostModel | None, records: RecordStore) -> KernelPredictor | None:
+        """Return what predicts with a model; None without one.
+
+        What it has to know of a machine's devices takes no longer than the budget, or `PROBE_S`.
+        """
+        if cost_model is None:
+            return None
+        probe_s = max(PROBE_S, self.measure_budget_s or 0.0)
+        return KernelPredictor(cost_model, records, self.measure, probe_s)
 
     def verify_program(
         self, subject: Subject, program: Program, reference: Program | None, clock: StageClock

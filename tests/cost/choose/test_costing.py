@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from tvm import te, tirx
+from tvm import relax, te, tirx
 
 from tests.networks import recurrent_net
 from tvm_sphinx.cost.choose import budget, costing
@@ -130,6 +130,37 @@ def test_without_a_budget_everything_is_predicted(
     assert _kernels_on_record(path) == known
     again = within(0.0, extraction, store, model).table
     assert np.array_equal(again.exec_ns, costs.exec_ns)
+
+
+def test_within_no_time_nothing_is_probed_or_recorded(
+    extraction: Extraction, trained: tuple[CostModel, Path]
+) -> None:
+    store = RecordStore(None)
+    predictor = KernelPredictor(trained[0], store, QUICK, probe_s=0.0)
+    costs = cost_kernels(
+        extraction, PLATFORM, store, budget_s=0.0, predictor=predictor, config=QUICK
+    ).table
+    assert (costs.exec_ns > 0).all()
+    assert store.num_added == 0
+
+
+def test_a_sort_is_measured_first_but_not_without_time(trained: tuple[CostModel, Path]) -> None:
+    """No model describes what it does inside TVM's runtime."""
+    targets = [device_target(device) for device in PLATFORM.devices]
+    x = relax.Var("x", relax.TensorType([4, 1000], "float32"))
+    builder = relax.BlockBuilder()
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            result = builder.emit_output(builder.emit(relax.op.sort(x)))
+        builder.emit_func_output(result)
+    extraction = extract_task_graph(lower_to_kernels(builder.get(), targets[0], targets=targets))
+    store = probed_store(trained)
+    known = store.num_added
+    costs = within(0.0, extraction, store, trained[0]).table
+    assert store.num_added == known
+    assert not costs.measured.any()
+    assert (costs.exec_ns > 1000).all()  # 32,000 bytes at no more than 32 GB/s
+    assert within(600.0, extraction, store, trained[0]).table.measured.all()
 
 
 def _kernels_on_record(path: Path) -> int:

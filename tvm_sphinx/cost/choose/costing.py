@@ -101,9 +101,10 @@ def cost_kernels(
     which tasks leave no slack; kernels are then measured in the order of their calls, weighted by how
     critical each call is, times how much their best time may change, until the budget ends. Kernels
     that cannot be predicted, those of devices that the predictor does not know and external functions,
-    are measured first, whatever the budget is. A candidate that has never run is not chosen before it
-    is measured. One that was timed where it was found (a tuned schedule) may be: by that time where the
-    rules' kernel is on record here, as tuning leaves it, else by its predicted time.
+    are measured first, whatever the budget is; those that call TVM's runtime, such as a sort, first as
+    long as there is time. A candidate that has never run is not chosen before it is measured. One that
+    was timed where it was found (a tuned schedule) may be: by that time where the rules' kernel is on
+    record here, as tuning leaves it, else by its predicted time.
 
     Parameters
     ----------
@@ -148,6 +149,7 @@ def cost_kernels(
         unseen=budget_s != 0,
         config=config,
         progress=progress,
+        end_s=end_s,
         calls=Counter(task.kernel for task in graph.tasks),
     )
     links = measure_links(platform, records, progress, end_s)
@@ -180,15 +182,17 @@ def decide_kernels(
     unseen: bool = True,
     config: MeasureConfig | None = None,
     progress: Progress | None = None,
+    end_s: float = math.inf,
     calls: Mapping[str, int] | None = None,
 ) -> dict[CostKey, KernelCost]:
     """Return what kernels cost on each class of devices that are at hand, by each implementation.
 
     Without a predictor all is measured that is not on record, but for kernels on more cores than they
     gain by, see `Scaling`; with one, only what it cannot predict.
-    ``unseen`` tells whether candidates that never ran are to be measured yet, in the latter case.
-    ``calls`` are those of a model, by kernel id: its kernels are measured as well as they matter to it.
-    The others are as of `cost_kernels`.
+    ``unseen`` tells whether candidates that never ran are to be measured yet, in the latter case, and
+    no kernel that the predictor knows the least time of is begun once ``time.monotonic()`` has reached
+    ``end_s``. ``calls`` are those of a model, by kernel id: its kernels are measured as well as they
+    matter to it. The others are as of `cost_kernels`.
     """
     config = config or MeasureConfig()
     costs = read_kernel_costs(kernels, devices, records)
@@ -203,6 +207,8 @@ def decide_kernels(
         demand=None if calls is None or predictor is not None else Demand(calls),
     )
     if predictor is not None:
+        hidden = [rule for rule in rules if not rule.is_measured and _is_bounded(predictor, rule)]
+        _measure_rules(hidden, records, config, progress, end_s)
         unmeasured = [rule for rule in rules if not rule.is_measured]
         _predict(predictor, [rule for rule in unmeasured if not needs_estimate(rule.device)])
     scaling_on = [cost for cost in costs.values() if id(cost.rule) not in settled]
@@ -267,9 +273,17 @@ def _estimated(platform: Platform, table: CostTable) -> dict[str, int]:
 
 
 def _is_known(predictor: Predictor, rule: Implementation) -> bool:
-    kernel = rule.kernel
-    is_hidden = kernel.is_external or calls_runtime(kernel.function) or is_staged(kernel.function)
+    """Return whether a predictor tells anything of a kernel: it is a PrimFunc for a device it knows.
+
+    Which of its branches a kernel takes is nothing that it could tell.
+    """
+    is_hidden = rule.kernel.is_external or is_staged(rule.kernel.function)
     return predictor.can_predict(rule.device) and not is_hidden
+
+
+def _is_bounded(predictor: Predictor, rule: Implementation) -> bool:
+    """Return whether a predictor tells no more of a kernel than its least time."""
+    return _is_known(predictor, rule) and calls_runtime(rule.kernel.function)
 
 
 def _predict(predictor: Predictor, missing: Sequence[Implementation]) -> None:

@@ -16,4 +16,8 @@ class Predictor(Protocol):
         """Return whether it knows kernels that are compiled for such a device."""
 
     def predict(self, implementations: Sequence[Implementation]) -> Sequence[tuple[int, int]]:
-        """Return time and spread in ns of each, on its own device; all have a PrimFunc."""
+        """Return time and spread in ns of each, on its own device; all have a PrimFunc.
+
+        Of one that calls TVM's runtime (`tvm_sphinx.kernels.calls_runtime`), which does work that cannot
+        be seen in it, the least time, and a spread as large.
+        """

@@ -31,6 +31,8 @@ from .sampling import Goal, Samples, collect_samples
 _SAMPLES, _SAMPLES_PER_REQUEST = 16, 4
 # Conditions of a kernel that are tried in both states, all of them together.
 _MOST_CONDITIONS = 3
+# Numbers that are drawn for a tensor; those of a larger one recur: to draw all would take too long.
+_MOST_DRAWN = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -280,16 +282,15 @@ def random_operands(types: Sequence[Any], divisors: Collection[int], device: Any
 
 
 def random_tensor(ty: Any, device: Any, integer: int = 0) -> Any:
-    """Return a tensor of a Relax type: floats in [0.5, 1), so that none is denormal; integers are 0.
+    """Return a tensor of a Relax type: floats in [0.5, 1], so that none is denormal; integers are 0.
 
     Zero is a valid index into any tensor, so kernels that gather stay inside their operands.
     """
     shape = [int(extent) for extent in ty.shape.values]
     dtype = str(ty.dtype)
     if dtype.startswith("float"):
-        rng = np.random.default_rng(0)
-        values = rng.uniform(0.5, 1.0, shape).astype(dtype)
-        return tvm.runtime.tensor(values, device)
+        drawn = np.random.default_rng(0).uniform(0.5, 1.0, min(math.prod(shape), _MOST_DRAWN))
+        return tvm.runtime.tensor(np.resize(drawn.astype(dtype), shape), device)
     tensor = tvm.runtime.empty(shape, dtype, device)
     tensor.copyfrom(np.full(shape, integer, dtype="uint8" if dtype == "bool" else dtype).astype(dtype))
     return tensor

@@ -58,6 +58,7 @@ def measure_kernels(
     *,
     functions: Sequence[Any] | None = None,
     end_s: float = math.inf,
+    again: bool = True,
     demand: Demand | None = None,
 ) -> list[Record]:
     """Return a record for each kernel on a device; those that the store lacks are measured.
@@ -66,7 +67,8 @@ def measure_kernels(
     the PrimFuncs to measure for the kernels, with the device's target; by default what the schedule
     rules make of them (`implement_for`). No kernel is begun once ``time.monotonic()`` has reached
     ``end_s``: those without a record are then left out of what is returned. With a ``demand`` of a model
-    all have a short look first, and are then timed as well as they matter.
+    all have a short look first, and are then timed as well as they matter. Those that are known badly
+    are measured a second time if ``again``.
 
     A kernel that TVM has no code for on the device is recorded without samples, with a warning.
 
@@ -83,7 +85,7 @@ def measure_kernels(
     where = class_of(device)
     keys = [implementation_id(*pair, device) for pair in zip(kernels, implemented, strict=True)]
     missing = [i for i, key in enumerate(keys) if records.get(key, str(where), version) is None]
-    if missing:
+    if missing and time.monotonic() < end_s:
         for reason, count in records.foreign([keys[i] for i in missing], where, version).items():
             warnings.warn(
                 f"{count} of {len(keys)} kernels were measured {reason}; these times are not used.",
@@ -108,11 +110,12 @@ def measure_kernels(
             session.time(key, kernel)
             records.add(session.record(key, where))
             report(stage, known + done + 1, len(kernels))
-        for key in itertools.chain(session.time_closer(end_s), session.time_again(end_s)):
+        closer = session.time_again(end_s) if again else ()
+        for key in itertools.chain(session.time_closer(end_s), closer):
             records.add(session.record(key, where))
         session.warn_if_busy(device)
         report(stage, len(kernels), len(kernels))
-    elif progress:
+    elif progress and not missing:
         progress(f"{stage}, all on record", len(kernels), len(kernels))
     found = [records.get(key, str(where), version) for key in keys]
     return [record for record in found if record is not None]

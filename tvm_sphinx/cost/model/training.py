@@ -19,7 +19,7 @@ from ...platform.targets import device_target
 from ...progress import Progress
 from ..choose.costing import measure_rules
 from ..measure.kernel_timing import MeasureConfig
-from ..measure.kernels import measure_kernels
+from ..measure.kernels import implement_for, implementation_id, measure_kernels
 from ..records.classes import class_of
 from ..records.kernel_archive import KernelArchive, read_function
 from ..records.kernel_lines import ArchivedKernel
@@ -108,13 +108,31 @@ def train_model(
     return model
 
 
-def device_profile(device: Device, records: RecordStore, config: MeasureConfig) -> DeviceProfile:
-    """Return the profile of a CPU device, see `measure_profile`."""
+def device_profile(
+    device: Device,
+    records: RecordStore,
+    config: MeasureConfig,
+    end_s: float = math.inf,
+    like: DeviceProfile | None = None,
+) -> DeviceProfile:
+    """Return the profile of a CPU device, see `measure_profile`.
 
-    def measure(kernels: Sequence[Kernel], target: Device, store: RecordStore) -> list[Record]:
-        return measure_kernels(kernels, target, store, config, "probe")
+    No probe is begun once ``time.monotonic()`` has reached ``end_s``, and none measured twice where that
+    is finite.
+    """
+    again = math.isinf(end_s)
+    version = str(tvm.__version__)
 
-    return measure_profile(device, records, measure)
+    def measure(kernels: Sequence[Kernel], target: Device, store: RecordStore) -> list[Record | None]:
+        functions = [implement_for(kernel, target) for kernel in kernels]
+        measure_kernels(
+            kernels, target, store, config, "probe", functions=functions, end_s=end_s, again=again
+        )
+        pairs = zip(kernels, functions, strict=True)
+        keys = [implementation_id(kernel, function, target) for kernel, function in pairs]
+        return [store.get(key, str(class_of(target)), version) for key in keys]
+
+    return measure_profile(device, records, measure, like)
 
 
 def measure_drawn(
