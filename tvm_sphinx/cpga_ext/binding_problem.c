@@ -4,6 +4,7 @@
 #include "bounds.h"
 #include "coarsen.h"
 #include "heuristics.h"
+#include "refute.h"
 
 enum {
     EXEC,
@@ -169,6 +170,20 @@ static PyObject *problem_lower_bound(problem_object *self, PyObject *Py_UNUSED(i
                                                   : raise_status(status);
 }
 
+/* A bound of at least the one given, after at most so much work. */
+static PyObject *problem_refute(problem_object *self, PyObject *args) {
+    long long known, max_work;
+    if (!PyArg_ParseTuple(args, "LL:refute", &known, &max_work))
+        return NULL;
+    if (known < 0 || known > CPGA_MAX_TOTAL_NS || max_work < 0)
+        return raise_status(CPGA_ERR_VALUE);
+    int64_t bound = known;
+    int status;
+    Py_BEGIN_ALLOW_THREADS status = cpga_refute(&self->core, max_work, &bound);
+    Py_END_ALLOW_THREADS return status == CPGA_OK ? PyLong_FromLongLong((long long)bound)
+                                                  : raise_status(status);
+}
+
 /* (blocks, block of each task as int64). */
 static PyObject *problem_coarsen(problem_object *self, PyObject *args) {
     int target, status;
@@ -273,6 +288,7 @@ static PyMethodDef problem_methods[] = {
     {"memory_overflow", (PyCFunction)problem_memory_overflow, METH_VARARGS, NULL},
     {"heuristic", (PyCFunction)problem_heuristic, METH_VARARGS, NULL},
     {"coarsen", (PyCFunction)problem_coarsen, METH_VARARGS, NULL},
+    {"refute", (PyCFunction)problem_refute, METH_VARARGS, NULL},
     {"lower_bound", (PyCFunction)problem_lower_bound, METH_NOARGS, NULL},
     {"series", (PyCFunction)problem_series, METH_VARARGS, NULL},
     {"decode", (PyCFunction)problem_decode, METH_VARARGS, NULL},

@@ -102,7 +102,7 @@ static void shift_weights(int64_t *weight, const int64_t *load, int32_t count, i
  * For any weights, the sum over tasks of the least weighted time that each takes is at most the sum
  * of the weights times the makespan: the Lagrangian dual of assigning the tasks to the devices so
  * that no resource is busy for longer than the makespan. */
-static int find_load_weights(const cpga_problem *problem, int64_t *weight) {
+int cpga_load_weights(const cpga_problem *problem, int64_t *weight) {
     int32_t resources = problem->num_resources;
     int32_t shift = shift_for(problem, (INT64_C(1) << WEIGHT_BITS) + resources);
     int64_t *price = cpga_calloc(problem->num_devices, (int64_t)sizeof *price);
@@ -238,7 +238,7 @@ int cpga_lower_bound(const cpga_problem *problem, int64_t *bound) {
         for (int32_t r = 0; r < problem->num_resources; r++)
             weight[r] = 1;
         *bound = cpga_max(*bound, combined_bound(problem, tasks, heads, weight));
-        status = find_load_weights(problem, weight);
+        status = cpga_load_weights(problem, weight);
         if (status == CPGA_OK)
             *bound = cpga_max(*bound, combined_bound(problem, tasks, heads, weight));
     }

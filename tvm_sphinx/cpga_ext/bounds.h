@@ -24,6 +24,10 @@ static inline int64_t cpga_least_through(const cpga_problem *problem, const cpga
 void cpga_heads(const cpga_problem *problem, int64_t *head);
 void cpga_tails(const cpga_problem *problem, int64_t *tail);
 
+/* Non-negative weights of the resources for a strong load bound, num_resources, set: their sum is
+ * positive, and about 2**10. */
+int cpga_load_weights(const cpga_problem *problem, int64_t *weight);
+
 /* The best of the longest chain and of the load of a set of tasks plus what must come before and
  * after all of it. */
 int cpga_lower_bound(const cpga_problem *problem, int64_t *bound);

@@ -1,6 +1,7 @@
 #include "cuts.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* Edges point to higher tasks, so all lower
  * ones have to come before: each of them has a successor that is not above the cut, and so on up to
@@ -115,4 +116,44 @@ int32_t cpga_find_segments(const cpga_problem *problem, cpga_segment *segment) {
     free(tail);
     free(cut);
     return count;
+}
+
+/* The edges of a task that count in its segment, which are the last of its predecessors. */
+static int32_t first_pred(const cpga_problem *problem, const cpga_segment *segment, int32_t task) {
+    int32_t first = problem->pred_begin[task];
+    while (first < problem->pred_begin[task + 1] &&
+           problem->pred[first].task < cpga_imax(0, segment->entry))
+        first++;
+    return first;
+}
+
+static int equal_tasks(const cpga_problem *problem, const cpga_segment *a, const cpga_segment *b,
+                       int32_t place) {
+    int32_t task = a->begin + place, other = b->begin + place, devices = problem->num_devices;
+    int32_t i = first_pred(problem, a, task), k = first_pred(problem, b, other);
+    if (problem->pred_begin[task + 1] - i != problem->pred_begin[other + 1] - k ||
+        memcmp(problem->exec_ns + (int64_t)task * devices,
+               problem->exec_ns + (int64_t)other * devices,
+               (size_t)devices * sizeof *problem->exec_ns) != 0)
+        return 0;
+    for (; i < problem->pred_begin[task + 1]; i++, k++) {
+        const cpga_edge *first = &problem->pred[i], *second = &problem->pred[k];
+        if (first->task - a->begin != second->task - b->begin ||
+            memcmp(problem->copy_ns + first->copy, problem->copy_ns + second->copy,
+                   (size_t)devices * (size_t)devices * sizeof *problem->copy_ns) != 0)
+            return 0;
+    }
+    return 1;
+}
+
+int cpga_equal_segments(const cpga_problem *problem, const cpga_segment *a, const cpga_segment *b) {
+    int32_t tasks = a->end - a->begin;
+    if (a->entry < 0 || b->entry < 0 || a->is_last || b->is_last || b->end - b->begin != tasks ||
+        a->slack != b->slack)
+        return 0;
+    for (int32_t place = 0; place < tasks; place++) {
+        if (!equal_tasks(problem, a, b, place))
+            return 0;
+    }
+    return 1;
 }

@@ -27,4 +27,8 @@ int32_t cpga_find_cuts(const cpga_problem *problem, int32_t *cut);
  * there is no memory. */
 int32_t cpga_find_segments(const cpga_problem *problem, cpga_segment *segment);
 
+/* Whether two segments are alike but for the numbers of their tasks: never the first or the last.
+ */
+int cpga_equal_segments(const cpga_problem *problem, const cpga_segment *a, const cpga_segment *b);
+
 #endif

@@ -1,0 +1,345 @@
+#include "refute.h"
+
+#include "bounds.h"
+#include "cuts.h"
+#include "windows.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Times are weighted by up to 2**12 and summed, so longer problems (18 minutes) are left alone. */
+#define MAX_TOTAL_NS (INT64_C(1) << 40)
+/* Bytes of the windows of all tasks that are tried one after the other. */
+#define MAX_TRAIL (INT64_C(1) << 24)
+/* One in so many of the work left for a part goes into one supposed time. */
+#define ONE_IN 4
+#define OUT_OF_REACH INT64_MAX
+
+typedef struct refuter {
+    cpga_propagation propagation;
+    int32_t tasks;  /* in the part */
+    int64_t bytes;  /* of the windows of a part */
+    int64_t room;   /* bytes of the trail */
+    int32_t depth;  /* windows that fit in it */
+    char *trail;    /* windows, one for each task that is tried */
+    int32_t *tried; /* the task that is tried at each depth */
+    char *scratch;  /* windows */
+} refuter;
+
+static cpga_windows windows_at(const refuter *self, int32_t depth) {
+    return cpga_windows_at(self->propagation.problem, self->tasks,
+                           self->trail + depth * self->bytes);
+}
+
+static int32_t count_devices(const refuter *self, const cpga_windows *windows, int32_t task) {
+    int32_t devices = self->propagation.problem->num_devices, count = 0;
+    for (int32_t on = 0; on < devices; on++)
+        count += windows->can[(int64_t)task * devices + on];
+    return count;
+}
+
+/* Strike out each device that is refuted by itself; 0 if a task has none left. */
+static int shave(refuter *self, cpga_windows *windows) {
+    cpga_propagation *propagation = &self->propagation;
+    int32_t devices = propagation->problem->num_devices;
+    cpga_windows trial = cpga_windows_at(propagation->problem, self->tasks, self->scratch);
+    int32_t since = 0;
+    for (int32_t task = 0; since < self->tasks; task = (task + 1) % self->tasks, since++) {
+        if (count_devices(self, windows, task) < 2)
+            continue;
+        for (int32_t on = 0; on < devices; on++) {
+            if (!windows->can[(int64_t)task * devices + on])
+                continue;
+            if (propagation->work <= 0)
+                return 1;
+            memcpy(trial.head, windows->head, (size_t)self->bytes);
+            cpga_windows_fix(propagation, &trial, task, on);
+            if (cpga_windows_narrow(propagation, &trial))
+                continue;
+            windows->can[(int64_t)task * devices + on] = 0;
+            since = 0;
+            if (!cpga_windows_narrow(propagation, windows))
+                return 0;
+        }
+    }
+    return 1;
+}
+
+/* The task with the fewest devices left, two or more; of these the one whose earliest and latest
+ * start lie closest together. -1: each has one. */
+static int32_t choose_task(const refuter *self, const cpga_windows *windows) {
+    const cpga_problem *problem = self->propagation.problem;
+    int32_t devices = problem->num_devices, best = -1, fewest = INT32_MAX;
+    int64_t closest = INT64_MAX;
+    for (int32_t task = 0; task < self->tasks; task++) {
+        int32_t count = count_devices(self, windows, task);
+        int64_t slack = 0;
+        for (int32_t on = 0; on < devices; on++) {
+            int64_t cell = (int64_t)task * devices + on;
+            if (windows->can[cell])
+                slack += self->propagation.limit - windows->head[cell] - windows->tail[cell] -
+                         cpga_exec(problem, task + self->propagation.part.begin, on);
+        }
+        if (count < 2 || count > fewest || (count == fewest && slack / count >= closest))
+            continue;
+        best = task;
+        fewest = count;
+        closest = slack / count;
+    }
+    return best;
+}
+
+/* The next device of the task that is tried at a depth, the one where it can end soonest relative
+ * to what is left; -1: none. */
+static int32_t next_device(const refuter *self, const cpga_windows *windows, int32_t task) {
+    int32_t devices = self->propagation.problem->num_devices;
+    for (int32_t on = 0; on < devices; on++) {
+        if (windows->can[(int64_t)task * devices + on])
+            return on;
+    }
+    return -1;
+}
+
+/* Try all devices of one task after the other, depth first, until nothing is left (1), all tasks
+ * have a place and nothing is refuted, or the work is used up (0). */
+static int is_refuted_by_trial(refuter *self) {
+    cpga_propagation *propagation = &self->propagation;
+    int32_t devices = propagation->problem->num_devices, depth = 0;
+    cpga_windows first = windows_at(self, 0);
+    self->tried[0] = choose_task(self, &first);
+    while (propagation->work > 0) {
+        cpga_windows now = windows_at(self, depth);
+        int32_t task = self->tried[depth];
+        if (task < 0 || depth + 1 >= self->depth)
+            return 0;
+        int32_t on = next_device(self, &now, task);
+        if (on < 0) {
+            if (depth-- == 0)
+                return 1;
+            continue;
+        }
+        cpga_windows next = windows_at(self, depth + 1);
+        memcpy(next.head, now.head, (size_t)self->bytes);
+        cpga_windows_fix(propagation, &next, task, on);
+        now.can[(int64_t)task * devices + on] = 0;
+        if (cpga_windows_narrow(propagation, &next)) {
+            depth++;
+            self->tried[depth] = choose_task(self, &next);
+        }
+    }
+    return 0;
+}
+
+/* Whether nothing can end by a time, as far as so much work can tell. */
+static int is_refuted(refuter *self, int64_t limit, int64_t work) {
+    cpga_windows windows = windows_at(self, 0);
+    self->propagation.limit = limit;
+    self->propagation.work = work;
+    cpga_windows_open(&self->propagation, &windows);
+    if (!cpga_windows_narrow(&self->propagation, &windows))
+        return 1;
+    if (!shave(self, &windows))
+        return 1;
+    return is_refuted_by_trial(self);
+}
+
+/* The longest of all tasks with what comes before and after each, where that is least. */
+static int64_t longest_path(refuter *self, int64_t work) {
+    const cpga_problem *problem = self->propagation.problem;
+    cpga_windows windows = windows_at(self, 0);
+    int64_t longest = 0;
+    self->propagation.limit = 2 * MAX_TOTAL_NS;
+    self->propagation.work = work;
+    cpga_windows_open(&self->propagation, &windows);
+    if (!cpga_windows_narrow(&self->propagation, &windows))
+        return OUT_OF_REACH;
+    for (int32_t task = 0; task < self->tasks; task++) {
+        int64_t least = OUT_OF_REACH;
+        for (int32_t on = 0; on < problem->num_devices; on++) {
+            int64_t cell = (int64_t)task * problem->num_devices + on;
+            if (windows.can[cell])
+                least = cpga_min(least,
+                                 windows.head[cell] + windows.tail[cell] +
+                                     cpga_exec(problem, task + self->propagation.part.begin, on));
+        }
+        longest = cpga_max(longest, least);
+    }
+    return longest;
+}
+
+/* The least time for a part that could not be refuted, with so much work. */
+static int64_t bound_of_part(refuter *self, const cpga_part *part, int64_t known, int64_t *work) {
+    self->propagation.part = *part;
+    self->tasks = part->end - part->begin;
+    self->bytes = cpga_windows_bytes(self->propagation.problem, self->tasks);
+    self->depth = (int32_t)cpga_min(self->tasks + 1, self->room / self->bytes);
+    int64_t from = cpga_max(known, longest_path(self, *work));
+    *work -= cpga_max(0, *work - self->propagation.work);
+    if (from == OUT_OF_REACH)
+        return OUT_OF_REACH;
+    int64_t refuted = from - 1, open = INT64_MAX, step = 1 + from / 64;
+    while (refuted + 1 < open && *work > self->tasks) {
+        int64_t limit = open == INT64_MAX ? refuted + step : refuted + (open - refuted) / 2;
+        int64_t share = *work / ONE_IN + 1;
+        if (is_refuted(self, limit, share)) {
+            refuted = limit;
+            step *= 2;
+        } else {
+            open = limit;
+        }
+        *work -= share - self->propagation.work;
+    }
+    return refuted + 1;
+}
+
+static int refuter_init(refuter *self, const cpga_problem *problem, int32_t most_tasks,
+                        const int64_t *weight) {
+    memset(self, 0, sizeof *self);
+    int64_t bytes = cpga_windows_bytes(problem, most_tasks);
+    self->room = cpga_max(2 * bytes, cpga_min((most_tasks + 1) * bytes, MAX_TRAIL));
+    self->trail = cpga_calloc(self->room, 1);
+    self->scratch = cpga_calloc(1, bytes);
+    self->tried = cpga_calloc(most_tasks + 1, (int64_t)sizeof *self->tried);
+    if (self->trail == NULL || self->scratch == NULL || self->tried == NULL)
+        return CPGA_ERR_MEMORY;
+    return cpga_propagation_init(&self->propagation, problem, most_tasks, weight);
+}
+
+static void refuter_free(refuter *self) {
+    cpga_propagation_free(&self->propagation);
+    free(self->trail);
+    free(self->scratch);
+    free(self->tried);
+}
+
+/* Parts between cuts, and the bounds of each by the devices of the cuts around it. */
+typedef struct series {
+    const cpga_problem *problem;
+    int32_t num_parts;
+    cpga_segment *part;
+    int32_t *same;   /* an earlier part that is equal, or the part itself */
+    int64_t *bound;  /* [part][entry device][exit device] */
+    int64_t *finish; /* [device]: of the cut before a part, and of the one after it */
+} series;
+
+/* Parts with this many devices, at most, are told apart by the devices of the cuts. */
+#define MAX_DEVICES 8
+
+static int series_init(series *self, const cpga_problem *problem) {
+    int32_t tasks = problem->num_tasks;
+    int64_t devices = problem->num_devices;
+    memset(self, 0, sizeof *self);
+    self->problem = problem;
+    self->part = cpga_calloc(tasks, (int64_t)sizeof *self->part);
+    self->same = cpga_calloc(tasks + 1, (int64_t)sizeof *self->same);
+    self->finish = cpga_calloc(2 * devices, (int64_t)sizeof *self->finish);
+    if (self->part == NULL || self->same == NULL || self->finish == NULL)
+        return CPGA_ERR_MEMORY;
+    int32_t num_cuts = devices > MAX_DEVICES ? 0 : cpga_find_cuts(problem, self->same), begin = 0;
+    for (int32_t k = 0; k < num_cuts && self->same[k] < tasks - 1; k++) {
+        self->part[self->num_parts++] = (cpga_segment){begin, self->same[k] + 1, begin - 1, 0, 0};
+        begin = self->same[k] + 1;
+    }
+    self->part[self->num_parts++] = (cpga_segment){begin, tasks, begin - 1, 1, 0};
+    self->bound = cpga_calloc(self->num_parts * devices, devices * (int64_t)sizeof *self->bound);
+    return self->bound == NULL ? CPGA_ERR_MEMORY : CPGA_OK;
+}
+
+static void series_free(series *self) {
+    free(self->part);
+    free(self->same);
+    free(self->bound);
+    free(self->finish);
+}
+
+/* Find equal parts; the number of distinct ones. */
+static int32_t find_equal(series *self) {
+    int32_t distinct = 0;
+    for (int32_t i = 0; i < self->num_parts; i++) {
+        int32_t k = 0;
+        while (k < i && !(self->same[k] == k &&
+                          cpga_equal_segments(self->problem, &self->part[k], &self->part[i])))
+            k++;
+        self->same[i] = k;
+        distinct += k == i;
+    }
+    return distinct;
+}
+
+static int can_run(const series *self, int32_t task, int32_t on) {
+    return task < 0 ? on == 0 : cpga_exec(self->problem, task, on) != CPGA_CANNOT_RUN;
+}
+
+/* Fill the bounds of a part for all devices of the cuts around it; the last has no exit: column 0.
+ */
+static void bound_part(series *self, refuter *refuter, int32_t i, int32_t count, int64_t known,
+                       int64_t *work) {
+    const cpga_segment *at = &self->part[i];
+    int32_t devices = self->problem->num_devices, exits = at->is_last ? 1 : devices;
+    int64_t *bound = self->bound + (int64_t)i * devices * devices;
+    int64_t pairs = (int64_t)devices * exits * count;
+    for (int32_t from = 0; from < devices; from++) {
+        for (int32_t to = 0; to < exits; to++, pairs--) {
+            int64_t share = *work / pairs, left = share;
+            bound[from * devices + to] = OUT_OF_REACH;
+            if (!can_run(self, at->entry, from) ||
+                (!at->is_last && !can_run(self, at->end - 1, to)))
+                continue;
+            cpga_part part = {at->begin,  at->end, at->entry, from, at->is_last ? -1 : to,
+                              at->is_last};
+            bound[from * devices + to] = bound_of_part(refuter, &part, known, &left);
+            *work -= share - left;
+        }
+    }
+}
+
+/* The shortest path over the devices of the cuts. */
+static int64_t shortest_path(series *self) {
+    int32_t devices = self->problem->num_devices;
+    int64_t *finish = self->finish, *next = self->finish + devices;
+    for (int32_t on = 0; on < devices; on++)
+        finish[on] = on == 0 ? 0 : OUT_OF_REACH;
+    for (int32_t i = 0; i < self->num_parts; i++) {
+        const int64_t *bound = self->bound + (int64_t)self->same[i] * devices * devices;
+        for (int32_t to = 0; to < devices; to++) {
+            next[to] = OUT_OF_REACH;
+            for (int32_t from = 0; from < devices; from++) {
+                int64_t length = bound[from * devices + to];
+                if (finish[from] != OUT_OF_REACH && length != OUT_OF_REACH)
+                    next[to] = cpga_min(next[to], finish[from] + length);
+            }
+        }
+        memcpy(finish, next, (size_t)devices * sizeof *finish);
+    }
+    return finish[0];
+}
+
+int cpga_refute(const cpga_problem *problem, int64_t max_work, int64_t *bound) {
+    series parts = {0};
+    refuter refuter = {0};
+    int64_t *weight = NULL;
+    int32_t most_tasks = 0, distinct;
+    if (problem->num_tasks == 0 || problem->total_ns >= MAX_TOTAL_NS)
+        return CPGA_OK;
+    int status = series_init(&parts, problem);
+    for (int32_t i = 0; i < parts.num_parts; i++)
+        most_tasks = cpga_imax(most_tasks, parts.part[i].end - parts.part[i].begin);
+    weight = cpga_calloc(problem->num_resources, (int64_t)sizeof *weight);
+    if (status == CPGA_OK)
+        status = weight == NULL ? CPGA_ERR_MEMORY : cpga_load_weights(problem, weight);
+    if (status == CPGA_OK)
+        status = refuter_init(&refuter, problem, most_tasks, weight);
+    if (status == CPGA_OK) {
+        distinct = find_equal(&parts);
+        for (int32_t i = 0; i < parts.num_parts; i++) {
+            if (parts.same[i] == i)
+                bound_part(&parts, &refuter, i, distinct--, parts.num_parts == 1 ? *bound : 0,
+                           &max_work);
+        }
+        *bound = cpga_max(*bound, shortest_path(&parts));
+    }
+    series_free(&parts);
+    refuter_free(&refuter);
+    free(weight);
+    return status;
+}

@@ -1,0 +1,417 @@
+#include "windows.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_ROUNDS 12
+/* Earliest starts that loads are counted from. */
+#define NUM_HEADS 12
+/* Resources whose load is counted by itself, at most. */
+#define MAX_SINGLE 8
+
+int cpga_propagation_init(cpga_propagation *self, const cpga_problem *problem, int32_t most_tasks,
+                          const int64_t *weight) {
+    int64_t cells = (int64_t)most_tasks * problem->num_devices;
+    memset(self, 0, sizeof *self);
+    self->problem = problem;
+    self->weight = weight;
+    self->reach = cpga_calloc(cells, (int64_t)sizeof *self->reach);
+    self->is_reached = cpga_calloc(most_tasks, 1);
+    self->items = cpga_calloc(most_tasks, (int64_t)sizeof *self->items);
+    self->heads = cpga_calloc(most_tasks, (int64_t)sizeof *self->heads);
+    if (self->reach != NULL && self->is_reached != NULL && self->items != NULL &&
+        self->heads != NULL)
+        return CPGA_OK;
+    cpga_propagation_free(self);
+    return CPGA_ERR_MEMORY;
+}
+
+void cpga_propagation_free(cpga_propagation *self) {
+    free(self->reach);
+    free(self->is_reached);
+    free(self->items);
+    free(self->heads);
+    memset(self, 0, sizeof *self);
+}
+
+int64_t cpga_windows_bytes(const cpga_problem *problem, int32_t tasks) {
+    int64_t cells = (int64_t)tasks * problem->num_devices;
+    return (cells * (int64_t)(2 * sizeof(int64_t) + 1) + 7) / 8 * 8;
+}
+
+cpga_windows cpga_windows_at(const cpga_problem *problem, int32_t tasks, void *block) {
+    int64_t cells = (int64_t)tasks * problem->num_devices;
+    int64_t *first = block;
+    return (cpga_windows){first, first + cells, (uint8_t *)(first + 2 * cells)};
+}
+
+void cpga_windows_open(const cpga_propagation *self, cpga_windows *windows) {
+    const cpga_problem *problem = self->problem;
+    const cpga_part *part = &self->part;
+    for (int32_t task = part->begin; task < part->end; task++) {
+        for (int32_t on = 0; on < problem->num_devices; on++) {
+            int64_t from = (int64_t)task * problem->num_devices + on;
+            int64_t to = (int64_t)(task - part->begin) * problem->num_devices + on;
+            windows->head[to] = part->entry < 0 ? problem->release_ns[from] : 0;
+            windows->tail[to] = part->is_last ? problem->delivery_ns[from] : 0;
+            windows->can[to] =
+                problem->exec_ns[from] != CPGA_CANNOT_RUN &&
+                (task < part->end - 1 || part->exit_device < 0 || on == part->exit_device);
+        }
+        for (int32_t k = problem->pred_begin[task]; k < problem->pred_begin[task + 1]; k++) {
+            if (part->entry < 0 || problem->pred[k].task != part->entry)
+                continue;
+            for (int32_t on = 0; on < problem->num_devices; on++) {
+                int64_t *head =
+                    &windows->head[(int64_t)(task - part->begin) * problem->num_devices + on];
+                *head = cpga_max(*head,
+                                 cpga_copy(problem, problem->pred[k].copy, part->entry_device, on));
+            }
+        }
+    }
+}
+
+void cpga_windows_fix(const cpga_propagation *self, cpga_windows *windows, int32_t task,
+                      int32_t device) {
+    uint8_t *can = windows->can + (int64_t)task * self->problem->num_devices;
+    for (int32_t on = 0; on < self->problem->num_devices; on++)
+        can[on] = can[on] && on == device;
+}
+
+/* The edges that lead to a task, or, looking back from the end of all, from it. */
+static const cpga_edge *edges_of(const cpga_problem *problem, int32_t task, int is_back,
+                                 int32_t *count) {
+    const int32_t *begin = is_back ? problem->succ_begin : problem->pred_begin;
+    *count = begin[task + 1] - begin[task];
+    return (is_back ? problem->succ : problem->pred) + begin[task];
+}
+
+/* The copy between a device of the task at the other end of an edge and one of the task at hand. */
+static int64_t copy_of(const cpga_problem *problem, const cpga_edge *edge, int32_t other,
+                       int32_t on, int is_back) {
+    return is_back ? cpga_copy(problem, edge->copy, on, other)
+                   : cpga_copy(problem, edge->copy, other, on);
+}
+
+static int is_within(const cpga_part *part, int32_t task) {
+    return task >= part->begin && task < part->end;
+}
+
+/* Strike out devices on which a task ends too late; -1 if it has none left, else whether any was
+ * struck out. */
+static int strike(const cpga_propagation *self, cpga_windows *windows, int32_t task) {
+    int64_t row = (int64_t)(task - self->part.begin) * self->problem->num_devices;
+    int left = 0, struck = 0;
+    for (int32_t on = 0; on < self->problem->num_devices; on++) {
+        if (!windows->can[row + on])
+            continue;
+        if (windows->head[row + on] + cpga_exec(self->problem, task, on) + windows->tail[row + on] >
+            self->limit) {
+            windows->can[row + on] = 0;
+            struck = 1;
+        } else {
+            left++;
+        }
+    }
+    return left == 0 ? -1 : struck;
+}
+
+/* Raise the earliest starts, or the tails, by each edge by itself; -1: refuted, else whether
+ * anything changed. */
+static int follow_edges(cpga_propagation *self, cpga_windows *windows, int is_back) {
+    const cpga_problem *problem = self->problem;
+    int32_t devices = problem->num_devices, tasks = self->part.end - self->part.begin, count;
+    int64_t *bound = is_back ? windows->tail : windows->head;
+    int changed = 0;
+    for (int32_t i = 0; i < tasks; i++) {
+        int32_t task = is_back ? self->part.end - 1 - i : self->part.begin + i;
+        int64_t row = (int64_t)(task - self->part.begin) * devices;
+        const cpga_edge *edges = edges_of(problem, task, is_back, &count);
+        for (int32_t k = 0; k < count; k++) {
+            if (!is_within(&self->part, edges[k].task))
+                continue;
+            int64_t from = (int64_t)(edges[k].task - self->part.begin) * devices;
+            for (int32_t on = 0; on < devices; on++) {
+                int64_t least = INT64_MAX;
+                if (!windows->can[row + on])
+                    continue;
+                for (int32_t other = 0; other < devices; other++) {
+                    if (windows->can[from + other])
+                        least = cpga_min(
+                            least, bound[from + other] + cpga_exec(problem, edges[k].task, other) +
+                                       copy_of(problem, &edges[k], other, on, is_back));
+                }
+                if (least > bound[row + on]) {
+                    bound[row + on] = least;
+                    changed = 1;
+                }
+            }
+        }
+        self->work -= (int64_t)count * devices * devices + devices;
+        int struck = strike(self, windows, task);
+        if (struck < 0)
+            return -1;
+        changed |= struck;
+    }
+    return changed;
+}
+
+/* For all tasks that lead to one on a device, the least time from their finish on each device to
+ * its start. */
+static void fill_reach(cpga_propagation *self, const cpga_windows *windows, int32_t task,
+                       int32_t on, int is_back) {
+    const cpga_problem *problem = self->problem;
+    int32_t devices = problem->num_devices, tasks = self->part.end - self->part.begin, count;
+    memset(self->is_reached, 0, (size_t)tasks);
+    self->is_reached[task - self->part.begin] = 1;
+    for (int32_t at = task; is_within(&self->part, at); at += is_back ? 1 : -1) {
+        if (!self->is_reached[at - self->part.begin])
+            continue;
+        int64_t row = (int64_t)(at - self->part.begin) * devices;
+        const cpga_edge *edges = edges_of(problem, at, is_back, &count);
+        for (int32_t k = 0; k < count; k++) {
+            int32_t before = edges[k].task - self->part.begin;
+            if (!is_within(&self->part, edges[k].task))
+                continue;
+            int64_t *reach = self->reach + (int64_t)before * devices;
+            if (!self->is_reached[before])
+                memset(reach, 0, (size_t)devices * sizeof *reach);
+            self->is_reached[before] = 1;
+            for (int32_t other = 0; other < devices; other++) {
+                int64_t least = INT64_MAX;
+                if (!windows->can[(int64_t)before * devices + other])
+                    continue;
+                if (at == task)
+                    least = copy_of(problem, &edges[k], other, on, is_back);
+                for (int32_t here = 0; at != task && here < devices; here++) {
+                    if (windows->can[row + here])
+                        least = cpga_min(least, copy_of(problem, &edges[k], other, here, is_back) +
+                                                    cpga_exec(problem, at, here) +
+                                                    self->reach[row + here]);
+                }
+                reach[other] = cpga_max(reach[other], least);
+            }
+        }
+        self->work -= (int64_t)count * devices * devices;
+    }
+}
+
+static int compare_heads(const void *a, const void *b) {
+    const cpga_item *first = a, *second = b;
+    if (first->head != second->head)
+        return first->head > second->head ? -1 : 1;
+    return (first->exec > second->exec) - (first->exec < second->exec);
+}
+
+/* The tasks that were reached, by falling heads: when each is done if it runs on the device itself,
+ * and when at the soonest its data is there if it runs elsewhere. */
+static int32_t list_items(cpga_propagation *self, const cpga_windows *windows, int32_t task,
+                          int32_t on, const int64_t *bound) {
+    int32_t devices = self->problem->num_devices, count = 0;
+    for (int32_t at = self->part.begin; at < self->part.end; at++) {
+        int64_t row = (int64_t)(at - self->part.begin) * devices;
+        if (at == task || !self->is_reached[at - self->part.begin])
+            continue;
+        cpga_item item = {bound[row + on], cpga_exec(self->problem, at, on), INT64_MAX,
+                          self->reach[row + on], windows->can[row + on]};
+        for (int32_t other = 0; other < devices; other++) {
+            if (other != on && windows->can[row + other])
+                item.remote =
+                    cpga_min(item.remote, bound[row + other] + cpga_exec(self->problem, at, other) +
+                                              self->reach[row + other]);
+        }
+        if (item.is_local)
+            self->items[count++] = item;
+    }
+    qsort(self->items, (size_t)count, sizeof *self->items, compare_heads);
+    self->work -= (int64_t)count * 8;
+    return count;
+}
+
+/* The soonest start of a task on a device, given a soonest so far.
+ *
+ * All tasks before it whose data would come too late from elsewhere run on the same device, one
+ * after the other (Papadimitriou, Yannakakis: "Towards an architecture-independent analysis of
+ * parallel algorithms", SIAM J. Comput. 19(2), 1990, here with unlike devices). Either that ends in
+ * time, or one of them does run elsewhere. */
+static int64_t serial_start(cpga_propagation *self, int32_t count, int64_t start) {
+    for (;;) {
+        int64_t sum = 0, serial = 0, soonest = INT64_MAX, rest = INT64_MAX;
+        for (int32_t i = 0; i < count; i++) {
+            const cpga_item *item = &self->items[i];
+            if (item->remote <= start)
+                continue;
+            sum += item->exec;
+            soonest = cpga_min(soonest, item->remote);
+            rest = cpga_min(rest, item->rest);
+            serial = cpga_max(serial, item->head + sum + rest);
+        }
+        self->work -= count;
+        if (serial <= start)
+            return start;
+        start = cpga_min(serial, soonest);
+        if (start > self->limit)
+            return start;
+    }
+}
+
+static int follow_joins(cpga_propagation *self, cpga_windows *windows, int is_back) {
+    int32_t devices = self->problem->num_devices, tasks = self->part.end - self->part.begin;
+    int64_t *bound = is_back ? windows->tail : windows->head;
+    int changed = 0;
+    for (int32_t i = 0; i < tasks && self->work > 0; i++) {
+        int32_t task = is_back ? self->part.end - 1 - i : self->part.begin + i;
+        int64_t row = (int64_t)(task - self->part.begin) * devices;
+        for (int32_t on = 0; on < devices; on++) {
+            if (!windows->can[row + on])
+                continue;
+            fill_reach(self, windows, task, on, is_back);
+            int32_t count = list_items(self, windows, task, on, bound);
+            int64_t start = serial_start(self, count, bound[row + on]);
+            changed |= start > bound[row + on];
+            bound[row + on] = start;
+        }
+        int struck = strike(self, windows, task);
+        if (struck < 0)
+            return -1;
+        changed |= struck;
+    }
+    return changed;
+}
+
+/* Let tasks that share a device have the same choice. */
+static int follow_sets(cpga_propagation *self, cpga_windows *windows) {
+    const cpga_sets *sets = &self->problem->sets;
+    int32_t devices = self->problem->num_devices, tasks = self->part.end - self->part.begin;
+    int changed = 0;
+    if (sets->num_sets == self->problem->num_tasks)
+        return 0;
+    for (int32_t task = 0; task < tasks; task++) {
+        int32_t set = sets->of_task[task + self->part.begin];
+        for (int32_t k = sets->begin[set]; k < sets->begin[set + 1]; k++) {
+            if (!is_within(&self->part, sets->members[k]))
+                continue;
+            for (int32_t on = 0; on < devices; on++) {
+                uint8_t *can =
+                    &windows->can[(int64_t)(sets->members[k] - self->part.begin) * devices + on];
+                if (*can && !windows->can[(int64_t)task * devices + on]) {
+                    *can = 0;
+                    changed = 1;
+                }
+            }
+            if (strike(self, windows, sets->members[k]) < 0)
+                return -1;
+        }
+    }
+    return changed;
+}
+
+static int64_t least_work(const cpga_propagation *self, const cpga_windows *windows, int32_t task,
+                          const int64_t *price) {
+    int32_t devices = self->problem->num_devices;
+    int64_t least = INT64_MAX;
+    for (int32_t on = 0; on < devices; on++) {
+        if (windows->can[(int64_t)(task - self->part.begin) * devices + on])
+            least = cpga_min(least, cpga_exec(self->problem, task, on) * price[on]);
+    }
+    return least;
+}
+
+/* Whether what has to be done after an earliest start and before a tail fits in between; items are
+ * sorted by falling tails (in their heads), `rest` is their soonest start. */
+static int is_load_kept(cpga_propagation *self, int32_t count, int64_t capacity) {
+    for (int32_t i = 0; i < NUM_HEADS; i++) {
+        int64_t head = self->heads[(int64_t)i * (count - 1) / (NUM_HEADS - 1)], done = 0;
+        if (i > 0 && head == self->heads[(int64_t)(i - 1) * (count - 1) / (NUM_HEADS - 1)])
+            continue;
+        for (int32_t k = 0; k < count; k++) {
+            const cpga_item *item = &self->items[k];
+            if (item->rest < head || item->exec == 0)
+                continue;
+            done += item->exec;
+            if (done > (self->limit - head - item->head) * capacity)
+                return 0;
+        }
+        self->work -= count;
+    }
+    return 1;
+}
+
+static int compare_times(const void *a, const void *b) {
+    const int64_t *first = a, *second = b;
+    return (*first > *second) - (*first < *second);
+}
+
+static void list_loads(cpga_propagation *self, const cpga_windows *windows) {
+    int32_t devices = self->problem->num_devices, tasks = self->part.end - self->part.begin;
+    for (int32_t task = 0; task < tasks; task++) {
+        cpga_item *item = &self->items[task];
+        *item = (cpga_item){INT64_MAX, 0, 0, INT64_MAX, task + self->part.begin};
+        for (int32_t on = 0; on < devices; on++) {
+            int64_t cell = (int64_t)task * devices + on;
+            if (!windows->can[cell])
+                continue;
+            item->head = cpga_min(item->head, windows->tail[cell]);
+            item->rest = cpga_min(item->rest, windows->head[cell]);
+        }
+        self->heads[task] = item->rest;
+    }
+    qsort(self->items, (size_t)tasks, sizeof *self->items, compare_heads);
+    qsort(self->heads, (size_t)tasks, sizeof *self->heads, compare_times);
+    self->work -= (int64_t)tasks * (devices + 16);
+}
+
+/* Whether the loads of each resource, of all alike, and of all by their weights can be done. */
+static int are_loads_kept(cpga_propagation *self, const cpga_windows *windows, int64_t *price) {
+    const cpga_problem *problem = self->problem;
+    int32_t tasks = self->part.end - self->part.begin, resources = problem->num_resources;
+    int32_t singles = resources <= MAX_SINGLE ? resources : 0;
+    list_loads(self, windows);
+    for (int32_t kind = 0; kind < singles + 2; kind++) {
+        int64_t capacity = 0;
+        for (int32_t r = 0; r < resources; r++)
+            capacity += kind < singles ? r == kind : kind == singles ? 1 : self->weight[r];
+        for (int32_t on = 0; on < problem->num_devices; on++) {
+            price[on] = 0;
+            for (int32_t k = problem->resource_begin[on]; k < problem->resource_begin[on + 1];
+                 k++) {
+                int32_t r = problem->resource[k];
+                price[on] += kind < singles ? r == kind : kind == singles ? 1 : self->weight[r];
+            }
+        }
+        for (int32_t i = 0; i < tasks; i++)
+            self->items[i].exec = least_work(self, windows, self->items[i].is_local, price);
+        self->work -= (int64_t)tasks * problem->num_devices;
+        if (!is_load_kept(self, tasks, capacity))
+            return 0;
+    }
+    return 1;
+}
+
+int cpga_windows_narrow(cpga_propagation *self, cpga_windows *windows) {
+    for (int32_t round = 0; round < MAX_ROUNDS && self->work > 0; round++) {
+        int changed = 0;
+        for (int is_back = 0; is_back < 2; is_back++) {
+            int found = follow_edges(self, windows, is_back);
+            if (found < 0)
+                return 0;
+            changed |= found;
+        }
+        int kept = follow_sets(self, windows);
+        if (kept < 0)
+            return 0;
+        changed |= kept;
+        if (!changed || round == 0) {
+            if (!are_loads_kept(self, windows, self->reach))
+                return 0;
+            int forth = follow_joins(self, windows, 0);
+            int back = forth < 0 ? -1 : follow_joins(self, windows, 1);
+            if (back < 0)
+                return 0;
+            changed |= forth | back;
+        }
+        if (!changed)
+            break;
+    }
+    return 1;
+}

@@ -1,0 +1,64 @@
+/* Where and when each task of a part of a problem can still run, if all of it has to end in time.
+ *
+ * Constraint propagation for destructive bounds (Klein, Scholl: "Computing lower bounds by
+ * destructive improvement", EJOR 112(2), 1999): a device that a task cannot use in time is struck
+ * out, and a task that has none left refutes the time. */
+#ifndef CPGA_WINDOWS_H
+#define CPGA_WINDOWS_H
+
+#include "problem.h"
+
+/* A run of tasks, [begin, end): all of a problem, or what lies between two cuts. */
+typedef struct cpga_part {
+    int32_t begin;
+    int32_t end;
+    int32_t entry;        /* the cut before it, which ends at time 0, or -1 */
+    int32_t entry_device; /* of the cut before it */
+    int32_t exit_device;  /* that the last task has to run on, or -1 for any */
+    int32_t is_last;      /* whether what is delivered counts */
+} cpga_part;
+
+/* Rows are tasks counted from the first of the part, columns devices. */
+typedef struct cpga_windows {
+    int64_t *head; /* no earlier start */
+    int64_t *tail; /* no less between the finish and the end of all */
+    uint8_t *can;  /* whether the task may run there */
+} cpga_windows;
+
+typedef struct cpga_item {
+    int64_t head, exec, remote, rest;
+    int32_t is_local;
+} cpga_item;
+
+typedef struct cpga_propagation {
+    const cpga_problem *problem;
+    cpga_part part;
+    int64_t limit;         /* all has to end by then */
+    int64_t work;          /* steps left */
+    const int64_t *weight; /* num_resources: of the resources, for the load of all of them */
+    int64_t *reach;        /* scratch: least time from the finish of each task there to another */
+    uint8_t *is_reached;   /* scratch */
+    cpga_item *items;      /* scratch */
+    int64_t *heads;        /* scratch */
+} cpga_propagation;
+
+int cpga_propagation_init(cpga_propagation *self, const cpga_problem *problem, int32_t most_tasks,
+                          const int64_t *weight);
+void cpga_propagation_free(cpga_propagation *self);
+
+/* Bytes of the windows of so many tasks, and windows in such a block. */
+int64_t cpga_windows_bytes(const cpga_problem *problem, int32_t tasks);
+cpga_windows cpga_windows_at(const cpga_problem *problem, int32_t tasks, void *block);
+
+/* Windows that only the ends of a part limit. */
+void cpga_windows_open(const cpga_propagation *self, cpga_windows *windows);
+
+/* Narrow windows until nothing changes, or for some rounds; 0 if a task has no device left, or too
+ * much has to be done in too short a time: then nothing ends by the limit. */
+int cpga_windows_narrow(cpga_propagation *self, cpga_windows *windows);
+
+/* Let a task, counted from the first of the part, run on one device only. */
+void cpga_windows_fix(const cpga_propagation *self, cpga_windows *windows, int32_t task,
+                      int32_t device);
+
+#endif
