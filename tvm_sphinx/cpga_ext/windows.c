@@ -8,6 +8,9 @@
 #define NUM_HEADS 12
 /* Resources whose load is counted by itself, at most. */
 #define MAX_SINGLE 8
+/* As many are sorted by insertion; and steps of work that sorting one takes. */
+#define FEW_ITEMS 32
+#define SORT_WORK 24
 
 int cpga_propagation_init(cpga_propagation *self, const cpga_problem *problem, int32_t most_tasks,
                           const int64_t *weight) {
@@ -203,11 +206,29 @@ static int compare_heads(const void *a, const void *b) {
     return (first->exec > second->exec) - (first->exec < second->exec);
 }
 
-/* The tasks that were reached, by falling heads: when each is done if it runs on the device itself,
- * and when at the soonest its data is there if it runs elsewhere. */
+/* By falling heads. */
+static void sort_items(cpga_propagation *self, int32_t count) {
+    self->work -= (int64_t)count * SORT_WORK;
+    if (count > FEW_ITEMS) {
+        qsort(self->items, (size_t)count, sizeof *self->items, compare_heads);
+        return;
+    }
+    for (int32_t i = 1; i < count; i++) {
+        cpga_item item = self->items[i];
+        int32_t k = i;
+        for (; k > 0 && compare_heads(&item, &self->items[k - 1]) < 0; k--)
+            self->items[k] = self->items[k - 1];
+        self->items[k] = item;
+    }
+}
+
+/* The tasks that were reached whose data comes too late from elsewhere, by falling heads: when each
+ * is done if it runs on the device itself, and when at the soonest its data is there if it runs
+ * elsewhere. */
 static int32_t list_items(cpga_propagation *self, const cpga_windows *windows, int32_t task,
                           int32_t on, const int64_t *bound) {
     int32_t devices = self->problem->num_devices, count = 0;
+    int64_t start = bound[(int64_t)(task - self->part.begin) * devices + on];
     for (int32_t at = self->part.begin; at < self->part.end; at++) {
         int64_t row = (int64_t)(at - self->part.begin) * devices;
         if (at == task || !self->is_reached[at - self->part.begin])
@@ -220,11 +241,11 @@ static int32_t list_items(cpga_propagation *self, const cpga_windows *windows, i
                     cpga_min(item.remote, bound[row + other] + cpga_exec(self->problem, at, other) +
                                               self->reach[row + other]);
         }
-        if (item.is_local)
+        if (item.is_local && item.remote > start)
             self->items[count++] = item;
     }
-    qsort(self->items, (size_t)count, sizeof *self->items, compare_heads);
-    self->work -= (int64_t)count * 8;
+    self->work -= 2 * (int64_t)(self->part.end - self->part.begin);
+    sort_items(self, count);
     return count;
 }
 
@@ -332,7 +353,7 @@ static int is_load_kept(cpga_propagation *self, int32_t count, int64_t capacity)
             if (done > (self->limit - head - item->head) * capacity)
                 return 0;
         }
-        self->work -= count;
+        self->work -= 2 * (int64_t)count;
     }
     return 1;
 }
@@ -356,9 +377,9 @@ static void list_loads(cpga_propagation *self, const cpga_windows *windows) {
         }
         self->heads[task] = item->rest;
     }
-    qsort(self->items, (size_t)tasks, sizeof *self->items, compare_heads);
+    sort_items(self, tasks);
     qsort(self->heads, (size_t)tasks, sizeof *self->heads, compare_times);
-    self->work -= (int64_t)tasks * (devices + 16);
+    self->work -= (int64_t)tasks * (devices + SORT_WORK);
 }
 
 /* Whether the loads of each resource, of all alike, and of all by their weights can be done. */

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..scheduling.problem import SchedulingProblem
 from ..scheduling.schedule import Schedule
+from .bounds import lower_bound_ns
 from .budget import Budget
 from .cpga import NoRoomError
 from .exact_model import ExactModel
@@ -73,7 +74,8 @@ def solve_exactly(
     if params.window and first is not None:
         polished = polish_windows(problem, first.best, params, left_s, seed)
         return _finished(first, polished, seed, budget)
-    model = ExactModel(problem, first.best.makespan_ns if first else None)
+    known_ns = first.best.lower_bound_ns if first else lower_bound_ns(problem, budget.stop)
+    model = ExactModel(problem, first.best.makespan_ns if first else None, bound_ns=known_ns)
     if first is not None:
         model.hint(first.best)
     best, bound_ns = model.solve(left_s, params.num_workers, seed)

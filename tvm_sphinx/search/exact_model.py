@@ -21,8 +21,8 @@ import numpy as np
 from ..errors import EnvironmentMismatchError
 from ..scheduling.problem import CANNOT_RUN, NO_GROUP, UNLIMITED, Int64Array, SchedulingProblem
 from ..scheduling.schedule import Schedule
-from .bounds import lower_bound_ns
 from .cpga import NoRoomError
+from .native import native_problem
 
 # CP-SAT's deterministic time, some ten seconds, after which a search without linear relaxations gives
 # way to one with them: the first is quicker where copies are long, the second where they are short.
@@ -72,6 +72,8 @@ class ExactModel:
     fixed_device, free
         For a window: the device of every task, and the tasks, as a boolean array, whose device may
         still change; all by default.
+    bound_ns
+        A lower bound on the makespan that is known; the cheap ones are computed.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class ExactModel:
         horizon_ns: int | None = None,
         fixed_device: Int64Array | None = None,
         free: Any = None,
+        bound_ns: int = 0,
     ) -> None:
         self.problem = problem
         self.cp = cp_model_module()
@@ -88,8 +91,9 @@ class ExactModel:
         num = problem.num_tasks
         self.start = [self.model.new_int_var(0, self.horizon_ns, f"s{i}") for i in range(num)]
         self.finish = [self.model.new_int_var(0, self.horizon_ns, f"f{i}") for i in range(num)]
+        self.bound_ns = max(bound_ns, native_problem(problem).lower_bound())
         self.makespan = self.model.new_int_var(
-            min(lower_bound_ns(problem), self.horizon_ns), self.horizon_ns, "makespan"
+            min(self.bound_ns, self.horizon_ns), self.horizon_ns, "makespan"
         )
         self.on: list[dict[int, Any]] = []
         self._add_tasks(fixed_device, free)
@@ -250,7 +254,7 @@ class ExactModel:
         solver.parameters.max_time_in_seconds = limit_s
         solver.parameters.num_workers = num_workers
         solver.parameters.random_seed = seed % 2**31
-        bound_ns = lower_bound_ns(self.problem)
+        bound_ns = self.bound_ns
         if num_workers > 1:
             return self._run(solver, bound_ns)
         solver.parameters.linearization_level = 0

@@ -11,6 +11,7 @@ from ..errors import InvalidScheduleError, known_choices
 from ..scheduling.integers import is_whole
 from ..scheduling.problem import UNLIMITED, SchedulingProblem
 from ..scheduling.schedule import Schedule, validate
+from .bounds import lower_bound_ns
 from .budget import Budget, Progress
 from .coarse import coarsen
 from .cpga import CpgaParams, NoRoomError, ParamsError, UnknownAlgorithmError, run_cpga
@@ -169,7 +170,7 @@ def _cpga(
     budget = Budget(stop or Stop.default(problem.num_tasks), progress)
     reductions = REDUCTIONS if prune else ()
     best, reason, plan = _solve(
-        problem, budget, seed, params or CpgaParams(), series=prune, reductions=reductions
+        problem, budget, seed, params or CpgaParams(), series=prune, reductions=reductions, bound=True
     )
     return SearchResult(
         best=best,
@@ -192,8 +193,9 @@ def _solve(
     series: bool = True,
     reductions: Sequence[Callable[[SchedulingProblem], Reduction | None]] = (),
     starts: Sequence[Schedule] = (),
+    bound: bool = False,
 ) -> tuple[Schedule, str, SeriesPlan | None]:
-    """Search segments, reduced problems, then the whole.
+    """Search segments, reduced problems, then the whole; with a strong lower bound on request.
 
     Returns
     -------
@@ -210,6 +212,8 @@ def _solve(
                     return plan.schedule, "optimal", plan
                 bound_ns = plan.schedule.lower_bound_ns
                 found.append(plan.schedule)
+        if bound:
+            bound_ns = max(bound_ns, lower_bound_ns(problem, budget.stop))
         for reduce in reductions:
             reduction = reduce(problem)
             if reduction is not None:
