@@ -167,29 +167,31 @@ static int64_t longest_path(refuter *self, int64_t work) {
     return longest;
 }
 
-/* The least time for a part that could not be refuted, with so much work. */
-static int64_t bound_of_part(refuter *self, const cpga_part *part, int64_t known, int64_t *work) {
+/* Raise the bound of a part as far as so much work allows; whether more could not raise it. */
+static int bound_of_part(refuter *self, const cpga_part *part, int64_t *bound, int64_t *work) {
     self->propagation.part = *part;
     self->tasks = part->end - part->begin;
     self->bytes = cpga_windows_bytes(self->propagation.problem, self->tasks);
     self->depth = (int32_t)cpga_min(self->tasks + 1, self->room / self->bytes);
-    int64_t from = cpga_max(known, longest_path(self, *work));
-    *work -= cpga_max(0, *work - self->propagation.work);
-    if (from == OUT_OF_REACH)
-        return OUT_OF_REACH;
-    int64_t refuted = from - 1, open = INT64_MAX, step = 1 + from / 64;
-    while (refuted + 1 < open && *work > self->tasks) {
-        int64_t limit = open == INT64_MAX ? refuted + step : refuted + (open - refuted) / 2;
+    *bound = cpga_max(*bound, longest_path(self, *work));
+    *work = self->propagation.work;
+    if (*bound == OUT_OF_REACH)
+        return 1;
+    int64_t open = INT64_MAX, step = 1 + *bound / 64;
+    int is_certain = 0;
+    while (*bound < open && *work > self->tasks) {
+        int64_t limit = open == INT64_MAX ? *bound - 1 + step : *bound + (open - *bound) / 2;
         int64_t share = *work / ONE_IN + 1;
         if (is_refuted(self, limit, share)) {
-            refuted = limit;
+            *bound = limit + 1;
             step *= 2;
         } else {
             open = limit;
+            is_certain = self->propagation.work > 0;
         }
         *work -= share - self->propagation.work;
     }
-    return refuted + 1;
+    return *bound == open && is_certain;
 }
 
 static int refuter_init(refuter *self, const cpga_problem *problem, int32_t most_tasks,
@@ -217,13 +219,16 @@ typedef struct series {
     const cpga_problem *problem;
     int32_t num_parts;
     cpga_segment *part;
-    int32_t *same;   /* an earlier part that is equal, or the part itself */
-    int64_t *bound;  /* [part][entry device][exit device] */
-    int64_t *finish; /* [device]: of the cut before a part, and of the one after it */
+    int32_t *same;      /* an earlier part that is equal, or the part itself */
+    int64_t *bound;     /* [part][entry device][exit device] */
+    uint8_t *is_closed; /* the same: whether more work brings nothing */
+    int64_t *finish;    /* [device]: of the cut before a part, and of the one after it */
 } series;
 
 /* Parts with this many devices, at most, are told apart by the devices of the cuts. */
 #define MAX_DEVICES 8
+/* Times that the work left is given to the parts that are still open. */
+#define NUM_PASSES 3
 
 static int series_init(series *self, const cpga_problem *problem) {
     int32_t tasks = problem->num_tasks;
@@ -242,55 +247,74 @@ static int series_init(series *self, const cpga_problem *problem) {
     }
     self->part[self->num_parts++] = (cpga_segment){begin, tasks, begin - 1, 1, 0};
     self->bound = cpga_calloc(self->num_parts * devices, devices * (int64_t)sizeof *self->bound);
-    return self->bound == NULL ? CPGA_ERR_MEMORY : CPGA_OK;
+    self->is_closed = cpga_calloc(self->num_parts * devices, devices);
+    return self->bound == NULL || self->is_closed == NULL ? CPGA_ERR_MEMORY : CPGA_OK;
 }
 
 static void series_free(series *self) {
     free(self->part);
     free(self->same);
     free(self->bound);
+    free(self->is_closed);
     free(self->finish);
 }
 
-/* Find equal parts; the number of distinct ones. */
-static int32_t find_equal(series *self) {
-    int32_t distinct = 0;
+static void find_equal(series *self) {
     for (int32_t i = 0; i < self->num_parts; i++) {
         int32_t k = 0;
         while (k < i && !(self->same[k] == k &&
                           cpga_equal_segments(self->problem, &self->part[k], &self->part[i])))
             k++;
         self->same[i] = k;
-        distinct += k == i;
     }
-    return distinct;
 }
 
 static int can_run(const series *self, int32_t task, int32_t on) {
     return task < 0 ? on == 0 : cpga_exec(self->problem, task, on) != CPGA_CANNOT_RUN;
 }
 
-/* Fill the bounds of a part for all devices of the cuts around it; the last has no exit: column 0.
- */
-static void bound_part(series *self, refuter *refuter, int32_t i, int32_t count, int64_t known,
-                       int64_t *work) {
+/* Raise the bounds of a part for all devices of the cuts around it; the last has no exit: column 0.
+ * `count` pairs of devices share the work; those that are still open are counted. */
+static int64_t bound_part(series *self, refuter *refuter, int32_t i, int64_t *count,
+                          int64_t *work) {
     const cpga_segment *at = &self->part[i];
     int32_t devices = self->problem->num_devices, exits = at->is_last ? 1 : devices;
-    int64_t *bound = self->bound + (int64_t)i * devices * devices;
-    int64_t pairs = (int64_t)devices * exits * count;
+    int64_t open = 0;
     for (int32_t from = 0; from < devices; from++) {
-        for (int32_t to = 0; to < exits; to++, pairs--) {
-            int64_t share = *work / pairs, left = share;
-            bound[from * devices + to] = OUT_OF_REACH;
-            if (!can_run(self, at->entry, from) ||
-                (!at->is_last && !can_run(self, at->end - 1, to)))
+        for (int32_t to = 0; to < exits; to++) {
+            int64_t cell = ((int64_t)i * devices + from) * devices + to;
+            if (self->is_closed[cell])
                 continue;
+            int64_t share = *work / *count, left = share;
             cpga_part part = {at->begin,  at->end, at->entry, from, at->is_last ? -1 : to,
                               at->is_last};
-            bound[from * devices + to] = bound_of_part(refuter, &part, known, &left);
+            self->is_closed[cell] =
+                (uint8_t)bound_of_part(refuter, &part, &self->bound[cell], &left);
+            open += !self->is_closed[cell];
             *work -= share - left;
+            --*count;
         }
     }
+    return open;
+}
+
+/* Forget the pairs of devices that the cuts cannot run on; the number of the others. */
+static int64_t open_parts(series *self, int64_t known) {
+    int32_t devices = self->problem->num_devices;
+    int64_t open = 0;
+    for (int32_t i = 0; i < self->num_parts; i++) {
+        const cpga_segment *at = &self->part[i];
+        for (int32_t pair = 0; pair < devices * devices; pair++) {
+            int64_t cell = (int64_t)i * devices * devices + pair;
+            self->is_closed[cell] =
+                (uint8_t)(self->same[i] != i || !can_run(self, at->entry, pair / devices) ||
+                          (at->is_last ? pair % devices > 0
+                                       : !can_run(self, at->end - 1, pair % devices)));
+            self->bound[cell] = self->is_closed[cell] ? OUT_OF_REACH : known;
+            open += !self->is_closed[cell];
+        }
+    }
+    return open;
 }
 
 /* The shortest path over the devices of the cuts. */
@@ -318,7 +342,7 @@ int cpga_refute(const cpga_problem *problem, int64_t max_work, int64_t *bound) {
     series parts = {0};
     refuter refuter = {0};
     int64_t *weight = NULL;
-    int32_t most_tasks = 0, distinct;
+    int32_t most_tasks = 0;
     if (problem->num_tasks == 0 || problem->total_ns >= MAX_TOTAL_NS)
         return CPGA_OK;
     int status = series_init(&parts, problem);
@@ -330,11 +354,15 @@ int cpga_refute(const cpga_problem *problem, int64_t max_work, int64_t *bound) {
     if (status == CPGA_OK)
         status = refuter_init(&refuter, problem, most_tasks, weight);
     if (status == CPGA_OK) {
-        distinct = find_equal(&parts);
-        for (int32_t i = 0; i < parts.num_parts; i++) {
-            if (parts.same[i] == i)
-                bound_part(&parts, &refuter, i, distinct--, parts.num_parts == 1 ? *bound : 0,
-                           &max_work);
+        find_equal(&parts);
+        int64_t open = open_parts(&parts, parts.num_parts == 1 ? *bound : 0);
+        for (int32_t pass = 0; pass < NUM_PASSES && open > 0; pass++) {
+            int64_t count = open, work = max_work / (NUM_PASSES - pass);
+            max_work -= work;
+            open = 0;
+            for (int32_t i = 0; i < parts.num_parts; i++)
+                open += bound_part(&parts, &refuter, i, &count, &work);
+            max_work += work;
         }
         *bound = cpga_max(*bound, shortest_path(&parts));
     }
