@@ -13,17 +13,27 @@
 #define MAX_TRAIL (INT64_C(1) << 24)
 /* One in so many of the work left for a part goes into one supposed time. */
 #define ONE_IN 4
+/* Depth of what is tried, in tasks of the part: their devices, and then their orders. */
+#define DEPTH_PER_TASK INT64_C(4)
 #define OUT_OF_REACH INT64_MAX
+
+/* What is tried at a depth: the devices of a task, or, with another one, which of them runs first.
+ */
+typedef struct trial {
+    int32_t task;
+    int32_t other; /* or -1 */
+    int32_t count; /* tried so far */
+} trial;
 
 typedef struct refuter {
     cpga_propagation propagation;
-    int32_t tasks;  /* in the part */
-    int64_t bytes;  /* of the windows of a part */
-    int64_t room;   /* bytes of the trail */
-    int32_t depth;  /* windows that fit in it */
-    char *trail;    /* windows, one for each task that is tried */
-    int32_t *tried; /* the task that is tried at each depth */
-    char *scratch;  /* windows */
+    int32_t tasks; /* in the part */
+    int64_t bytes; /* of the windows of a part */
+    int64_t room;  /* bytes of the trail */
+    int32_t depth; /* windows that fit in it */
+    char *trail;   /* windows, one for each task that is tried */
+    trial *tried;  /* what is tried at each depth */
+    char *scratch; /* windows */
 } refuter;
 
 static cpga_windows windows_at(const refuter *self, int32_t depth) {
@@ -89,43 +99,53 @@ static int32_t choose_task(const refuter *self, const cpga_windows *windows) {
     return best;
 }
 
-/* The next device of the task that is tried at a depth, the one where it can end soonest relative
- * to what is left; -1: none. */
-static int32_t next_device(const refuter *self, const cpga_windows *windows, int32_t task) {
-    int32_t devices = self->propagation.problem->num_devices;
-    for (int32_t on = 0; on < devices; on++) {
-        if (windows->can[(int64_t)task * devices + on])
-            return on;
-    }
-    return -1;
+/* Find what to try next; 0 if all tasks have a place and an order. */
+static int choose(refuter *self, const cpga_windows *windows, trial *next) {
+    *next = (trial){choose_task(self, windows), -1, 0};
+    return next->task >= 0 ||
+           cpga_choose_pair(&self->propagation, windows, &next->task, &next->other);
 }
 
-/* Try all devices of one task after the other, depth first, until nothing is left (1), all tasks
- * have a place and nothing is refuted, or the work is used up (0). */
+/* Take the next of what can be tried out of `now`, and try it in `next`; 0 if nothing is left. */
+static int take_next(const refuter *self, trial *at, cpga_windows *now, cpga_windows *next) {
+    int32_t devices = self->propagation.problem->num_devices, on = 0;
+    uint8_t *can = now->can + (int64_t)at->task * devices;
+    if (at->other >= 0) {
+        memcpy(next->head, now->head, (size_t)self->bytes);
+        cpga_set_before(next, self->tasks, at->count == 0 ? at->task : at->other,
+                        at->count == 0 ? at->other : at->task);
+        return at->count++ < 2;
+    }
+    while (on < devices && !can[on])
+        on++;
+    if (on == devices)
+        return 0;
+    memcpy(next->head, now->head, (size_t)self->bytes);
+    cpga_windows_fix(&self->propagation, next, at->task, on);
+    can[on] = 0;
+    return 1;
+}
+
+/* Try all that a task can do, depth first, until nothing is left (1), all tasks have a place and an
+ * order and nothing is refuted, or the work is used up (0). */
 static int is_refuted_by_trial(refuter *self) {
     cpga_propagation *propagation = &self->propagation;
-    int32_t devices = propagation->problem->num_devices, depth = 0;
+    int32_t depth = 0;
     cpga_windows first = windows_at(self, 0);
-    self->tried[0] = choose_task(self, &first);
-    while (propagation->work > 0) {
-        cpga_windows now = windows_at(self, depth);
-        int32_t task = self->tried[depth];
-        if (task < 0 || depth + 1 >= self->depth)
-            return 0;
-        int32_t on = next_device(self, &now, task);
-        if (on < 0) {
+    if (!choose(self, &first, &self->tried[0]))
+        return 0;
+    while (propagation->work > 0 && depth + 1 < self->depth) {
+        cpga_windows now = windows_at(self, depth), next = windows_at(self, depth + 1);
+        if (!take_next(self, &self->tried[depth], &now, &next)) {
             if (depth-- == 0)
                 return 1;
             continue;
         }
-        cpga_windows next = windows_at(self, depth + 1);
-        memcpy(next.head, now.head, (size_t)self->bytes);
-        cpga_windows_fix(propagation, &next, task, on);
-        now.can[(int64_t)task * devices + on] = 0;
-        if (cpga_windows_narrow(propagation, &next)) {
-            depth++;
-            self->tried[depth] = choose_task(self, &next);
-        }
+        if (!cpga_windows_narrow(propagation, &next))
+            continue;
+        depth++;
+        if (!choose(self, &next, &self->tried[depth]))
+            return 0;
     }
     return 0;
 }
@@ -172,7 +192,7 @@ static int bound_of_part(refuter *self, const cpga_part *part, int64_t *bound, i
     self->propagation.part = *part;
     self->tasks = part->end - part->begin;
     self->bytes = cpga_windows_bytes(self->propagation.problem, self->tasks);
-    self->depth = (int32_t)cpga_min(self->tasks + 1, self->room / self->bytes);
+    self->depth = (int32_t)cpga_min(DEPTH_PER_TASK * self->tasks + 1, self->room / self->bytes);
     *bound = cpga_max(*bound, longest_path(self, *work));
     *work = self->propagation.work;
     if (*bound == OUT_OF_REACH)
@@ -198,10 +218,11 @@ static int refuter_init(refuter *self, const cpga_problem *problem, int32_t most
                         const int64_t *weight) {
     memset(self, 0, sizeof *self);
     int64_t bytes = cpga_windows_bytes(problem, most_tasks);
-    self->room = cpga_max(2 * bytes, cpga_min((most_tasks + 1) * bytes, MAX_TRAIL));
+    self->room =
+        cpga_max(2 * bytes, cpga_min((DEPTH_PER_TASK * most_tasks + 1) * bytes, MAX_TRAIL));
     self->trail = cpga_calloc(self->room, 1);
     self->scratch = cpga_calloc(1, bytes);
-    self->tried = cpga_calloc(most_tasks + 1, (int64_t)sizeof *self->tried);
+    self->tried = cpga_calloc(DEPTH_PER_TASK * most_tasks + 1, (int64_t)sizeof *self->tried);
     if (self->trail == NULL || self->scratch == NULL || self->tried == NULL)
         return CPGA_ERR_MEMORY;
     return cpga_propagation_init(&self->propagation, problem, most_tasks, weight);

@@ -8,9 +8,23 @@
 #define NUM_HEADS 12
 /* Resources whose load is counted by itself, at most. */
 #define MAX_SINGLE 8
+/* Tasks of a part in which orders are kept, at most. */
+#define MAX_ORDERED 512
 /* As many are sorted by insertion; and steps of work that sorting one takes. */
 #define FEW_ITEMS 32
 #define SORT_WORK 24
+
+static void fill_shares(const cpga_problem *problem, uint8_t *shares) {
+    const int32_t *begin = problem->resource_begin, *resource = problem->resource;
+    for (int32_t a = 0; a < problem->num_devices; a++) {
+        for (int32_t b = 0; b < problem->num_devices; b++) {
+            for (int32_t i = begin[a]; i < begin[a + 1]; i++) {
+                for (int32_t k = begin[b]; k < begin[b + 1]; k++)
+                    shares[(int64_t)a * problem->num_devices + b] |= resource[i] == resource[k];
+            }
+        }
+    }
+}
 
 int cpga_propagation_init(cpga_propagation *self, const cpga_problem *problem, int32_t most_tasks,
                           const int64_t *weight) {
@@ -22,7 +36,13 @@ int cpga_propagation_init(cpga_propagation *self, const cpga_problem *problem, i
     self->is_reached = cpga_calloc(most_tasks, 1);
     self->items = cpga_calloc(most_tasks, (int64_t)sizeof *self->items);
     self->heads = cpga_calloc(most_tasks, (int64_t)sizeof *self->heads);
-    if (self->reach != NULL && self->is_reached != NULL && self->items != NULL &&
+    self->placed = cpga_calloc(most_tasks, (int64_t)sizeof *self->placed);
+    self->device = cpga_calloc(most_tasks, (int64_t)sizeof *self->device);
+    self->shares = cpga_calloc(problem->num_devices, problem->num_devices);
+    if (self->shares != NULL)
+        fill_shares(problem, self->shares);
+    if (self->placed != NULL && self->device != NULL && self->shares != NULL &&
+        self->reach != NULL && self->is_reached != NULL && self->items != NULL &&
         self->heads != NULL)
         return CPGA_OK;
     cpga_propagation_free(self);
@@ -34,23 +54,52 @@ void cpga_propagation_free(cpga_propagation *self) {
     free(self->is_reached);
     free(self->items);
     free(self->heads);
+    free(self->placed);
+    free(self->device);
+    free(self->shares);
     memset(self, 0, sizeof *self);
 }
 
+int32_t cpga_order_words(int32_t tasks) { return tasks <= MAX_ORDERED ? (tasks + 63) / 64 : 0; }
+
 int64_t cpga_windows_bytes(const cpga_problem *problem, int32_t tasks) {
     int64_t cells = (int64_t)tasks * problem->num_devices;
-    return (cells * (int64_t)(2 * sizeof(int64_t) + 1) + 7) / 8 * 8;
+    int64_t words = 2 * cells + (int64_t)tasks * cpga_order_words(tasks);
+    return 8 * words + (cells + 7) / 8 * 8;
 }
 
 cpga_windows cpga_windows_at(const cpga_problem *problem, int32_t tasks, void *block) {
     int64_t cells = (int64_t)tasks * problem->num_devices;
-    int64_t *first = block;
-    return (cpga_windows){first, first + cells, (uint8_t *)(first + 2 * cells)};
+    int64_t *head = block, *tail = head + cells;
+    uint64_t *before = (uint64_t *)(tail + cells);
+    uint8_t *can = (uint8_t *)(before + (int64_t)tasks * cpga_order_words(tasks));
+    return (cpga_windows){head, tail, before, can};
+}
+
+/* All tasks that lead to one run before it. */
+static void open_order(const cpga_propagation *self, cpga_windows *windows) {
+    const cpga_problem *problem = self->problem;
+    int32_t tasks = self->part.end - self->part.begin, words = cpga_order_words(tasks);
+    memset(windows->before, 0, (size_t)tasks * (size_t)words * sizeof *windows->before);
+    for (int32_t task = 0; task < tasks && words > 0; task++) {
+        int32_t from = problem->pred_begin[task + self->part.begin];
+        int32_t to = problem->pred_begin[task + self->part.begin + 1];
+        for (int32_t k = from; k < to; k++) {
+            int32_t before = problem->pred[k].task - self->part.begin;
+            if (before < 0)
+                continue;
+            for (int32_t w = 0; w < words; w++)
+                windows->before[(int64_t)task * words + w] |=
+                    windows->before[(int64_t)before * words + w];
+            cpga_set_before(windows, tasks, before, task);
+        }
+    }
 }
 
 void cpga_windows_open(const cpga_propagation *self, cpga_windows *windows) {
     const cpga_problem *problem = self->problem;
     const cpga_part *part = &self->part;
+    open_order(self, windows);
     for (int32_t task = part->begin; task < part->end; task++) {
         for (int32_t on = 0; on < problem->num_devices; on++) {
             int64_t from = (int64_t)task * problem->num_devices + on;
@@ -409,6 +458,113 @@ static int are_loads_kept(cpga_propagation *self, const cpga_windows *windows, i
     return 1;
 }
 
+/* List the tasks that have one device left and take time there; their number. */
+static int32_t list_placed(cpga_propagation *self, const cpga_windows *windows) {
+    int32_t devices = self->problem->num_devices, tasks = self->part.end - self->part.begin;
+    int32_t count = 0;
+    for (int32_t task = 0; task < tasks; task++) {
+        int32_t left = 0, last = 0;
+        for (int32_t on = 0; on < devices; on++) {
+            if (windows->can[(int64_t)task * devices + on]) {
+                left++;
+                last = on;
+            }
+        }
+        self->device[task] = last;
+        if (left == 1 && cpga_exec(self->problem, task + self->part.begin, last) > 0)
+            self->placed[count++] = task;
+    }
+    self->work -= (int64_t)tasks * devices + 2 * (int64_t)count * count;
+    return count;
+}
+
+static int is_apart(const cpga_propagation *self, int32_t first, int32_t second) {
+    return !self->shares[(int64_t)self->device[first] * self->problem->num_devices +
+                         self->device[second]];
+}
+
+/* What would be left of the limit if one placed task ran right before another one. */
+static int64_t slack_of(const cpga_propagation *self, const cpga_windows *windows, int32_t first,
+                        int32_t second) {
+    int32_t devices = self->problem->num_devices;
+    int32_t on = self->device[first], other = self->device[second];
+    return self->limit - windows->head[(int64_t)first * devices + on] -
+           cpga_exec(self->problem, first + self->part.begin, on) -
+           cpga_exec(self->problem, second + self->part.begin, other) -
+           windows->tail[(int64_t)second * devices + other];
+}
+
+/* Let one placed task wait for another one; whether that changes anything. */
+static int let_wait(const cpga_propagation *self, cpga_windows *windows, int32_t first,
+                    int32_t second) {
+    int32_t devices = self->problem->num_devices;
+    int32_t on = self->device[first], other = self->device[second];
+    int64_t *head = &windows->head[(int64_t)second * devices + other];
+    int64_t *tail = &windows->tail[(int64_t)first * devices + on];
+    int64_t soonest = windows->head[(int64_t)first * devices + on] +
+                      cpga_exec(self->problem, first + self->part.begin, on);
+    int64_t rest = windows->tail[(int64_t)second * devices + other] +
+                   cpga_exec(self->problem, second + self->part.begin, other);
+    int changed = soonest > *head || rest > *tail;
+    *head = cpga_max(*head, soonest);
+    *tail = cpga_max(*tail, rest);
+    return changed;
+}
+
+/* Order tasks on devices that share a resource (Carlier, Pinson: "An algorithm for solving the
+ * job-shop problem", Management Science 35(2), 1989). */
+static int follow_orders(cpga_propagation *self, cpga_windows *windows) {
+    int32_t tasks = self->part.end - self->part.begin;
+    int32_t count = cpga_order_words(tasks) > 0 ? list_placed(self, windows) : 0;
+    int changed = 0;
+    for (int32_t i = 0; i < count; i++) {
+        for (int32_t k = i + 1; k < count; k++) {
+            int32_t a = self->placed[i], b = self->placed[k];
+            if (is_apart(self, a, b))
+                continue;
+            int forth = cpga_is_before(windows, tasks, a, b);
+            int back = cpga_is_before(windows, tasks, b, a);
+            if (!forth && !back) {
+                forth = slack_of(self, windows, b, a) < 0;
+                back = slack_of(self, windows, a, b) < 0;
+                if (forth)
+                    cpga_set_before(windows, tasks, a, b);
+                if (back)
+                    cpga_set_before(windows, tasks, b, a);
+            }
+            if (forth && back)
+                return -1;
+            if (forth)
+                changed |= let_wait(self, windows, a, b);
+            if (back)
+                changed |= let_wait(self, windows, b, a);
+        }
+    }
+    return changed;
+}
+
+int cpga_choose_pair(cpga_propagation *self, const cpga_windows *windows, int32_t *first,
+                     int32_t *second) {
+    int32_t tasks = self->part.end - self->part.begin;
+    int32_t count = cpga_order_words(tasks) > 0 ? list_placed(self, windows) : 0;
+    int64_t least = INT64_MAX;
+    for (int32_t i = 0; i < count; i++) {
+        for (int32_t k = i + 1; k < count; k++) {
+            int32_t a = self->placed[i], b = self->placed[k];
+            if (is_apart(self, a, b) || cpga_is_before(windows, tasks, a, b) ||
+                cpga_is_before(windows, tasks, b, a))
+                continue;
+            int64_t forth = slack_of(self, windows, a, b), back = slack_of(self, windows, b, a);
+            if (cpga_min(forth, back) >= least)
+                continue;
+            least = cpga_min(forth, back);
+            *first = forth >= back ? a : b;
+            *second = forth >= back ? b : a;
+        }
+    }
+    return least < INT64_MAX;
+}
+
 int cpga_windows_narrow(cpga_propagation *self, cpga_windows *windows) {
     for (int32_t round = 0; round < MAX_ROUNDS && self->work > 0; round++) {
         int changed = 0;
@@ -425,11 +581,12 @@ int cpga_windows_narrow(cpga_propagation *self, cpga_windows *windows) {
         if (!changed || round == 0) {
             if (!are_loads_kept(self, windows, self->reach))
                 return 0;
-            int forth = follow_joins(self, windows, 0);
+            int ordered = follow_orders(self, windows);
+            int forth = ordered < 0 ? -1 : follow_joins(self, windows, 0);
             int back = forth < 0 ? -1 : follow_joins(self, windows, 1);
             if (back < 0)
                 return 0;
-            changed |= forth | back;
+            changed |= ordered | forth | back;
         }
         if (!changed)
             break;

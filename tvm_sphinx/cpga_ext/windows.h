@@ -20,9 +20,10 @@ typedef struct cpga_part {
 
 /* Rows are tasks counted from the first of the part, columns devices. */
 typedef struct cpga_windows {
-    int64_t *head; /* no earlier start */
-    int64_t *tail; /* no less between the finish and the end of all */
-    uint8_t *can;  /* whether the task may run there */
+    int64_t *head;    /* no earlier start */
+    int64_t *tail;    /* no less between the finish and the end of all */
+    uint64_t *before; /* bits of the tasks that run before it, in cpga_order_words words */
+    uint8_t *can;     /* whether the task may run there */
 } cpga_windows;
 
 typedef struct cpga_item {
@@ -40,11 +41,35 @@ typedef struct cpga_propagation {
     uint8_t *is_reached;   /* scratch */
     cpga_item *items;      /* scratch */
     int64_t *heads;        /* scratch */
+    int32_t *placed;       /* scratch: tasks that have one device left */
+    int32_t *device;       /* scratch: of each task, or -1 */
+    uint8_t *shares;       /* [device][device]: whether they share a resource */
 } cpga_propagation;
 
 int cpga_propagation_init(cpga_propagation *self, const cpga_problem *problem, int32_t most_tasks,
                           const int64_t *weight);
 void cpga_propagation_free(cpga_propagation *self);
+
+/* Words for one bit a task; none in parts that are too large to keep the order of their tasks. */
+int32_t cpga_order_words(int32_t tasks);
+
+static inline int cpga_is_before(const cpga_windows *windows, int32_t tasks, int32_t first,
+                                 int32_t second) {
+    uint64_t word = windows->before[(int64_t)second * cpga_order_words(tasks) + first / 64];
+    return (int)(word >> (first % 64) & 1);
+}
+
+/* Let a task run before another one; both counted from the first of the part. */
+static inline void cpga_set_before(cpga_windows *windows, int32_t tasks, int32_t first,
+                                   int32_t second) {
+    windows->before[(int64_t)second * cpga_order_words(tasks) + first / 64] |= UINT64_C(1)
+                                                                               << (first % 64);
+}
+
+/* Of two tasks that are placed on devices that share a resource, in no order so far, those with the
+ * least time to spare; 0: there are none. The first is the one that can better run first. */
+int cpga_choose_pair(cpga_propagation *self, const cpga_windows *windows, int32_t *first,
+                     int32_t *second);
 
 /* Bytes of the windows of so many tasks, and windows in such a block. */
 int64_t cpga_windows_bytes(const cpga_problem *problem, int32_t tasks);
