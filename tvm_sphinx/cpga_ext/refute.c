@@ -243,13 +243,15 @@ typedef struct series {
     int32_t *same;      /* an earlier part that is equal, or the part itself */
     int64_t *bound;     /* [part][entry device][exit device] */
     uint8_t *is_closed; /* the same: whether more work brings nothing */
+    int32_t *came;      /* [part][exit device]: entry device on the shortest path */
+    int64_t *open;      /* what can be made longer */
     int64_t *finish;    /* [device]: of the cut before a part, and of the one after it */
 } series;
 
 /* Parts with this many devices, at most, are told apart by the devices of the cuts. */
 #define MAX_DEVICES 8
-/* Times that the work left is given to the parts that are still open. */
-#define NUM_PASSES 3
+/* One in so many of the work left goes into the parts on one shortest path. */
+#define AT_ONCE 4
 
 static int series_init(series *self, const cpga_problem *problem) {
     int32_t tasks = problem->num_tasks;
@@ -269,7 +271,12 @@ static int series_init(series *self, const cpga_problem *problem) {
     self->part[self->num_parts++] = (cpga_segment){begin, tasks, begin - 1, 1, 0};
     self->bound = cpga_calloc(self->num_parts * devices, devices * (int64_t)sizeof *self->bound);
     self->is_closed = cpga_calloc(self->num_parts * devices, devices);
-    return self->bound == NULL || self->is_closed == NULL ? CPGA_ERR_MEMORY : CPGA_OK;
+    self->came = cpga_calloc(self->num_parts * devices, (int64_t)sizeof *self->came);
+    self->open = cpga_calloc(self->num_parts, (int64_t)sizeof *self->open);
+    return self->bound == NULL || self->is_closed == NULL || self->came == NULL ||
+                   self->open == NULL
+               ? CPGA_ERR_MEMORY
+               : CPGA_OK;
 }
 
 static void series_free(series *self) {
@@ -277,6 +284,8 @@ static void series_free(series *self) {
     free(self->same);
     free(self->bound);
     free(self->is_closed);
+    free(self->came);
+    free(self->open);
     free(self->finish);
 }
 
@@ -294,35 +303,9 @@ static int can_run(const series *self, int32_t task, int32_t on) {
     return task < 0 ? on == 0 : cpga_exec(self->problem, task, on) != CPGA_CANNOT_RUN;
 }
 
-/* Raise the bounds of a part for all devices of the cuts around it; the last has no exit: column 0.
- * `count` pairs of devices share the work; those that are still open are counted. */
-static int64_t bound_part(series *self, refuter *refuter, int32_t i, int64_t *count,
-                          int64_t *work) {
-    const cpga_segment *at = &self->part[i];
-    int32_t devices = self->problem->num_devices, exits = at->is_last ? 1 : devices;
-    int64_t open = 0;
-    for (int32_t from = 0; from < devices; from++) {
-        for (int32_t to = 0; to < exits; to++) {
-            int64_t cell = ((int64_t)i * devices + from) * devices + to;
-            if (self->is_closed[cell])
-                continue;
-            int64_t share = *work / *count, left = share;
-            cpga_part part = {at->begin,  at->end, at->entry, from, at->is_last ? -1 : to,
-                              at->is_last};
-            self->is_closed[cell] =
-                (uint8_t)bound_of_part(refuter, &part, &self->bound[cell], &left);
-            open += !self->is_closed[cell];
-            *work -= share - left;
-            --*count;
-        }
-    }
-    return open;
-}
-
-/* Forget the pairs of devices that the cuts cannot run on; the number of the others. */
-static int64_t open_parts(series *self, int64_t known) {
+/* Close the pairs of devices that the cuts cannot run on. */
+static void open_parts(series *self, int64_t known) {
     int32_t devices = self->problem->num_devices;
-    int64_t open = 0;
     for (int32_t i = 0; i < self->num_parts; i++) {
         const cpga_segment *at = &self->part[i];
         for (int32_t pair = 0; pair < devices * devices; pair++) {
@@ -332,13 +315,11 @@ static int64_t open_parts(series *self, int64_t known) {
                           (at->is_last ? pair % devices > 0
                                        : !can_run(self, at->end - 1, pair % devices)));
             self->bound[cell] = self->is_closed[cell] ? OUT_OF_REACH : known;
-            open += !self->is_closed[cell];
         }
     }
-    return open;
 }
 
-/* The shortest path over the devices of the cuts. */
+/* The shortest path over the devices of the cuts: its length; `came` says how it goes. */
 static int64_t shortest_path(series *self) {
     int32_t devices = self->problem->num_devices;
     int64_t *finish = self->finish, *next = self->finish + devices;
@@ -350,13 +331,59 @@ static int64_t shortest_path(series *self) {
             next[to] = OUT_OF_REACH;
             for (int32_t from = 0; from < devices; from++) {
                 int64_t length = bound[from * devices + to];
-                if (finish[from] != OUT_OF_REACH && length != OUT_OF_REACH)
-                    next[to] = cpga_min(next[to], finish[from] + length);
+                if (finish[from] == OUT_OF_REACH || length == OUT_OF_REACH ||
+                    finish[from] + length >= next[to])
+                    continue;
+                next[to] = finish[from] + length;
+                self->came[(int64_t)i * devices + to] = from;
             }
         }
         memcpy(finish, next, (size_t)devices * sizeof *finish);
     }
     return finish[0];
+}
+
+/* List the parts, and devices around them, on the shortest path that more work can make longer. */
+static int32_t list_open(series *self) {
+    int32_t devices = self->problem->num_devices, count = 0, to = 0;
+    for (int32_t i = self->num_parts - 1; i >= 0; i--) {
+        int32_t from = self->came[(int64_t)i * devices + to];
+        int64_t cell = ((int64_t)self->same[i] * devices + from) * devices + to;
+        if (!self->is_closed[cell]) {
+            self->is_closed[cell] = 1; /* listed once */
+            self->open[count++] = cell;
+        }
+        to = from;
+    }
+    return count;
+}
+
+/* Work on one part for one pair of devices. */
+static void raise_bound(series *self, refuter *refuter, int64_t cell, int64_t *work) {
+    int32_t devices = self->problem->num_devices;
+    int32_t i = (int32_t)(cell / devices / devices);
+    const cpga_segment *at = &self->part[i];
+    int32_t from = (int32_t)(cell / devices % devices), to = (int32_t)(cell % devices);
+    cpga_part part = {at->begin, at->end, at->entry, from, at->is_last ? -1 : to, at->is_last};
+    self->is_closed[cell] = (uint8_t)bound_of_part(refuter, &part, &self->bound[cell], work);
+}
+
+/* Make the shortest path longer, until the work is used up or nothing on it is open. */
+static int64_t raise_path(series *self, refuter *refuter, int64_t work) {
+    int64_t length = shortest_path(self);
+    while (work > 0 && length != OUT_OF_REACH) {
+        int32_t count = list_open(self);
+        if (count == 0)
+            return length;
+        int64_t share = (self->num_parts == 1 ? work : work / AT_ONCE) / count + 1;
+        for (int32_t k = 0; k < count; k++) {
+            int64_t left = share;
+            raise_bound(self, refuter, self->open[k], &left);
+            work -= share - left;
+        }
+        length = shortest_path(self);
+    }
+    return length;
 }
 
 int cpga_refute(const cpga_problem *problem, int64_t max_work, int64_t *bound) {
@@ -376,16 +403,9 @@ int cpga_refute(const cpga_problem *problem, int64_t max_work, int64_t *bound) {
         status = refuter_init(&refuter, problem, most_tasks, weight);
     if (status == CPGA_OK) {
         find_equal(&parts);
-        int64_t open = open_parts(&parts, parts.num_parts == 1 ? *bound : 0);
-        for (int32_t pass = 0; pass < NUM_PASSES && open > 0; pass++) {
-            int64_t count = open, work = max_work / (NUM_PASSES - pass);
-            max_work -= work;
-            open = 0;
-            for (int32_t i = 0; i < parts.num_parts; i++)
-                open += bound_part(&parts, &refuter, i, &count, &work);
-            max_work += work;
-        }
-        *bound = cpga_max(*bound, shortest_path(&parts));
+        open_parts(&parts, parts.num_parts == 1 ? *bound : 0);
+        int64_t length = raise_path(&parts, &refuter, max_work);
+        *bound = cpga_max(*bound, length == OUT_OF_REACH ? 0 : length);
     }
     series_free(&parts);
     refuter_free(&refuter);
