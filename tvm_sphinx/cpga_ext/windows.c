@@ -41,9 +41,19 @@ int cpga_propagation_init(cpga_propagation *self, const cpga_problem *problem, i
     self->shares = cpga_calloc(problem->num_devices, problem->num_devices);
     if (self->shares != NULL)
         fill_shares(problem, self->shares);
-    if (self->placed != NULL && self->device != NULL && self->shares != NULL &&
-        self->reach != NULL && self->is_reached != NULL && self->items != NULL &&
-        self->heads != NULL)
+    self->trial_weight = cpga_calloc(problem->num_resources, (int64_t)sizeof *self->trial_weight);
+    if (problem->num_resources <= MAX_SINGLE) {
+        int64_t rows = (int64_t)most_tasks * problem->num_resources;
+        self->resource_head = cpga_calloc(rows, (int64_t)sizeof *self->resource_head);
+        self->resource_tail = cpga_calloc(rows, (int64_t)sizeof *self->resource_tail);
+        if (self->resource_head == NULL || self->resource_tail == NULL) {
+            cpga_propagation_free(self);
+            return CPGA_ERR_MEMORY;
+        }
+    }
+    if (self->trial_weight != NULL && self->placed != NULL && self->device != NULL &&
+        self->shares != NULL && self->reach != NULL && self->is_reached != NULL &&
+        self->items != NULL && self->heads != NULL)
         return CPGA_OK;
     cpga_propagation_free(self);
     return CPGA_ERR_MEMORY;
@@ -54,6 +64,9 @@ void cpga_propagation_free(cpga_propagation *self) {
     free(self->is_reached);
     free(self->items);
     free(self->heads);
+    free(self->resource_head);
+    free(self->resource_tail);
+    free(self->trial_weight);
     free(self->placed);
     free(self->device);
     free(self->shares);
@@ -283,14 +296,14 @@ static int32_t list_items(cpga_propagation *self, const cpga_windows *windows, i
         if (at == task || !self->is_reached[at - self->part.begin])
             continue;
         cpga_item item = {bound[row + on], cpga_exec(self->problem, at, on), INT64_MAX,
-                          self->reach[row + on], windows->can[row + on]};
+                          self->reach[row + on], at};
         for (int32_t other = 0; other < devices; other++) {
             if (other != on && windows->can[row + other])
                 item.remote =
                     cpga_min(item.remote, bound[row + other] + cpga_exec(self->problem, at, other) +
                                               self->reach[row + other]);
         }
-        if (item.is_local && item.remote > start)
+        if (windows->can[row + on] && item.remote > start)
             self->items[count++] = item;
     }
     self->work -= 2 * (int64_t)(self->part.end - self->part.begin);
@@ -387,24 +400,71 @@ static int64_t least_work(const cpga_propagation *self, const cpga_windows *wind
     return least;
 }
 
+/* What all resources can do by the limit between the heads and tails on them of the tasks so far,
+ * of which the next is one more; each counts by its weight. */
+static int64_t room_with(const cpga_propagation *self, int32_t task, int64_t *first, int64_t *last,
+                         const int64_t *weight) {
+    int32_t resources = self->problem->num_resources;
+    const int64_t *head = self->resource_head + (int64_t)(task - self->part.begin) * resources;
+    const int64_t *tail = self->resource_tail + (int64_t)(task - self->part.begin) * resources;
+    int64_t room = 0;
+    for (int32_t r = 0; r < resources; r++) {
+        first[r] = cpga_min(first[r], head[r]);
+        last[r] = cpga_min(last[r], tail[r]);
+        if (first[r] <= self->limit && last[r] <= self->limit)
+            room += weight[r] * cpga_max(0, self->limit - first[r] - last[r]);
+    }
+    return room;
+}
+
 /* Whether what has to be done after an earliest start and before a tail fits in between; items are
  * sorted by falling tails (in their heads), `rest` is their soonest start. */
-static int is_load_kept(cpga_propagation *self, int32_t count, int64_t capacity) {
+static int is_load_kept(cpga_propagation *self, int32_t count, const int64_t *weight) {
+    int32_t resources = self->problem->num_resources;
+    int is_apart = resources <= MAX_SINGLE;
+    int64_t capacity = 0, first[MAX_SINGLE], last[MAX_SINGLE];
+    for (int32_t r = 0; r < resources; r++)
+        capacity += weight[r];
     for (int32_t i = 0; i < NUM_HEADS; i++) {
         int64_t head = self->heads[(int64_t)i * (count - 1) / (NUM_HEADS - 1)], done = 0;
         if (i > 0 && head == self->heads[(int64_t)(i - 1) * (count - 1) / (NUM_HEADS - 1)])
             continue;
+        for (int32_t r = 0; r < resources && is_apart; r++)
+            first[r] = last[r] = INT64_MAX;
         for (int32_t k = 0; k < count; k++) {
             const cpga_item *item = &self->items[k];
             if (item->rest < head || item->exec == 0)
                 continue;
             done += item->exec;
-            if (done > (self->limit - head - item->head) * capacity)
+            if (done > (self->limit - head - item->head) * capacity ||
+                (is_apart && done > room_with(self, item->task, first, last, weight)))
                 return 0;
         }
-        self->work -= 2 * (int64_t)count;
+        self->work -= 2 * (int64_t)count * (is_apart ? resources : 1);
     }
     return 1;
+}
+
+/* The least heads and tails of each task on each resource. */
+static void list_resources(cpga_propagation *self, const cpga_windows *windows) {
+    const cpga_problem *problem = self->problem;
+    int32_t devices = problem->num_devices, tasks = self->part.end - self->part.begin;
+    for (int64_t i = 0; i < (int64_t)tasks * problem->num_resources; i++)
+        self->resource_head[i] = self->resource_tail[i] = INT64_MAX;
+    for (int32_t task = 0; task < tasks; task++) {
+        int64_t *head = self->resource_head + (int64_t)task * problem->num_resources;
+        int64_t *tail = self->resource_tail + (int64_t)task * problem->num_resources;
+        for (int32_t on = 0; on < devices; on++) {
+            int64_t cell = (int64_t)task * devices + on;
+            for (int32_t k = problem->resource_begin[on];
+                 k < problem->resource_begin[on + 1] && windows->can[cell]; k++) {
+                int32_t r = problem->resource[k];
+                head[r] = cpga_min(head[r], windows->head[cell]);
+                tail[r] = cpga_min(tail[r], windows->tail[cell]);
+            }
+        }
+    }
+    self->work -= 2 * (int64_t)tasks * devices;
 }
 
 static int compare_times(const void *a, const void *b) {
@@ -432,27 +492,26 @@ static void list_loads(cpga_propagation *self, const cpga_windows *windows) {
 }
 
 /* Whether the loads of each resource, of all alike, and of all by their weights can be done. */
-static int are_loads_kept(cpga_propagation *self, const cpga_windows *windows, int64_t *price) {
+static int are_loads_kept(cpga_propagation *self, const cpga_windows *windows) {
     const cpga_problem *problem = self->problem;
     int32_t tasks = self->part.end - self->part.begin, resources = problem->num_resources;
     int32_t singles = resources <= MAX_SINGLE ? resources : 0;
+    int64_t *price = self->reach, *weight = self->trial_weight;
     list_loads(self, windows);
+    if (singles > 0)
+        list_resources(self, windows);
     for (int32_t kind = 0; kind < singles + 2; kind++) {
-        int64_t capacity = 0;
         for (int32_t r = 0; r < resources; r++)
-            capacity += kind < singles ? r == kind : kind == singles ? 1 : self->weight[r];
+            weight[r] = kind < singles ? r == kind : kind == singles ? 1 : self->weight[r];
         for (int32_t on = 0; on < problem->num_devices; on++) {
             price[on] = 0;
-            for (int32_t k = problem->resource_begin[on]; k < problem->resource_begin[on + 1];
-                 k++) {
-                int32_t r = problem->resource[k];
-                price[on] += kind < singles ? r == kind : kind == singles ? 1 : self->weight[r];
-            }
+            for (int32_t k = problem->resource_begin[on]; k < problem->resource_begin[on + 1]; k++)
+                price[on] += weight[problem->resource[k]];
         }
         for (int32_t i = 0; i < tasks; i++)
-            self->items[i].exec = least_work(self, windows, self->items[i].is_local, price);
+            self->items[i].exec = least_work(self, windows, self->items[i].task, price);
         self->work -= (int64_t)tasks * problem->num_devices;
-        if (!is_load_kept(self, tasks, capacity))
+        if (!is_load_kept(self, tasks, weight))
             return 0;
     }
     return 1;
@@ -579,7 +638,7 @@ int cpga_windows_narrow(cpga_propagation *self, cpga_windows *windows) {
             return 0;
         changed |= kept;
         if (!changed || round == 0) {
-            if (!are_loads_kept(self, windows, self->reach))
+            if (!are_loads_kept(self, windows))
                 return 0;
             int ordered = follow_orders(self, windows);
             int forth = ordered < 0 ? -1 : follow_joins(self, windows, 0);

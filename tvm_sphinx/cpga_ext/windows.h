@@ -26,24 +26,31 @@ typedef struct cpga_windows {
     uint8_t *can;     /* whether the task may run there */
 } cpga_windows;
 
+/* A task that others wait for, or that is part of a load: see there. */
 typedef struct cpga_item {
-    int64_t head, exec, remote, rest;
-    int32_t is_local;
+    int64_t head;
+    int64_t exec;
+    int64_t remote;
+    int64_t rest;
+    int32_t task;
 } cpga_item;
 
 typedef struct cpga_propagation {
     const cpga_problem *problem;
     cpga_part part;
-    int64_t limit;         /* all has to end by then */
-    int64_t work;          /* steps left */
-    const int64_t *weight; /* num_resources: of the resources, for the load of all of them */
-    int64_t *reach;        /* scratch: least time from the finish of each task there to another */
-    uint8_t *is_reached;   /* scratch */
-    cpga_item *items;      /* scratch */
-    int64_t *heads;        /* scratch */
-    int32_t *placed;       /* scratch: tasks that have one device left */
-    int32_t *device;       /* scratch: of each task, or -1 */
-    uint8_t *shares;       /* [device][device]: whether they share a resource */
+    int64_t limit;          /* all has to end by then */
+    int64_t work;           /* steps left */
+    const int64_t *weight;  /* num_resources: of the resources, for the load of all of them */
+    int64_t *reach;         /* scratch: least time from the finish of each task there to another */
+    uint8_t *is_reached;    /* scratch */
+    cpga_item *items;       /* scratch */
+    int64_t *heads;         /* scratch */
+    int64_t *trial_weight;  /* scratch, num_resources */
+    int64_t *resource_head; /* scratch: tasks x resources, if these are few */
+    int64_t *resource_tail; /* scratch */
+    int32_t *placed;        /* scratch: tasks that have one device left */
+    int32_t *device;        /* scratch: of each task, or -1 */
+    uint8_t *shares;        /* [device][device]: whether they share a resource */
 } cpga_propagation;
 
 int cpga_propagation_init(cpga_propagation *self, const cpga_problem *problem, int32_t most_tasks,
