@@ -4,15 +4,8 @@
 #include <string.h>
 
 #define MAX_ROUNDS 12
-/* Earliest starts that loads are counted from. */
-#define NUM_HEADS 12
-/* Resources whose load is counted by itself, at most. */
-#define MAX_SINGLE 8
 /* Tasks of a part in which orders are kept, at most. */
 #define MAX_ORDERED 512
-/* As many are sorted by insertion; and steps of work that sorting one takes. */
-#define FEW_ITEMS 32
-#define SORT_WORK 24
 
 static void fill_shares(const cpga_problem *problem, uint8_t *shares) {
     const int32_t *begin = problem->resource_begin, *resource = problem->resource;
@@ -42,7 +35,7 @@ int cpga_propagation_init(cpga_propagation *self, const cpga_problem *problem, i
     if (self->shares != NULL)
         fill_shares(problem, self->shares);
     self->trial_weight = cpga_calloc(problem->num_resources, (int64_t)sizeof *self->trial_weight);
-    if (problem->num_resources <= MAX_SINGLE) {
+    if (problem->num_resources <= CPGA_MAX_SINGLE) {
         int64_t rows = (int64_t)most_tasks * problem->num_resources;
         self->resource_head = cpga_calloc(rows, (int64_t)sizeof *self->resource_head);
         self->resource_tail = cpga_calloc(rows, (int64_t)sizeof *self->resource_tail);
@@ -261,29 +254,6 @@ static void fill_reach(cpga_propagation *self, const cpga_windows *windows, int3
     }
 }
 
-static int compare_heads(const void *a, const void *b) {
-    const cpga_item *first = a, *second = b;
-    if (first->head != second->head)
-        return first->head > second->head ? -1 : 1;
-    return (first->exec > second->exec) - (first->exec < second->exec);
-}
-
-/* By falling heads. */
-static void sort_items(cpga_propagation *self, int32_t count) {
-    self->work -= (int64_t)count * SORT_WORK;
-    if (count > FEW_ITEMS) {
-        qsort(self->items, (size_t)count, sizeof *self->items, compare_heads);
-        return;
-    }
-    for (int32_t i = 1; i < count; i++) {
-        cpga_item item = self->items[i];
-        int32_t k = i;
-        for (; k > 0 && compare_heads(&item, &self->items[k - 1]) < 0; k--)
-            self->items[k] = self->items[k - 1];
-        self->items[k] = item;
-    }
-}
-
 /* The tasks that were reached whose data comes too late from elsewhere, by falling heads: when each
  * is done if it runs on the device itself, and when at the soonest its data is there if it runs
  * elsewhere. */
@@ -307,7 +277,7 @@ static int32_t list_items(cpga_propagation *self, const cpga_windows *windows, i
             self->items[count++] = item;
     }
     self->work -= 2 * (int64_t)(self->part.end - self->part.begin);
-    sort_items(self, count);
+    cpga_sort_items(self, count);
     return count;
 }
 
@@ -389,241 +359,6 @@ static int follow_sets(cpga_propagation *self, cpga_windows *windows) {
     return changed;
 }
 
-static int64_t least_work(const cpga_propagation *self, const cpga_windows *windows, int32_t task,
-                          const int64_t *price) {
-    int32_t devices = self->problem->num_devices;
-    int64_t least = INT64_MAX;
-    for (int32_t on = 0; on < devices; on++) {
-        if (windows->can[(int64_t)(task - self->part.begin) * devices + on])
-            least = cpga_min(least, cpga_exec(self->problem, task, on) * price[on]);
-    }
-    return least;
-}
-
-/* What all resources can do by the limit between the heads and tails on them of the tasks so far,
- * of which the next is one more; each counts by its weight. */
-static int64_t room_with(const cpga_propagation *self, int32_t task, int64_t *first, int64_t *last,
-                         const int64_t *weight) {
-    int32_t resources = self->problem->num_resources;
-    const int64_t *head = self->resource_head + (int64_t)(task - self->part.begin) * resources;
-    const int64_t *tail = self->resource_tail + (int64_t)(task - self->part.begin) * resources;
-    int64_t room = 0;
-    for (int32_t r = 0; r < resources; r++) {
-        first[r] = cpga_min(first[r], head[r]);
-        last[r] = cpga_min(last[r], tail[r]);
-        if (first[r] <= self->limit && last[r] <= self->limit)
-            room += weight[r] * cpga_max(0, self->limit - first[r] - last[r]);
-    }
-    return room;
-}
-
-/* Whether what has to be done after an earliest start and before a tail fits in between; items are
- * sorted by falling tails (in their heads), `rest` is their soonest start. */
-static int is_load_kept(cpga_propagation *self, int32_t count, const int64_t *weight) {
-    int32_t resources = self->problem->num_resources;
-    int is_apart = resources <= MAX_SINGLE;
-    int64_t capacity = 0, first[MAX_SINGLE], last[MAX_SINGLE];
-    for (int32_t r = 0; r < resources; r++)
-        capacity += weight[r];
-    for (int32_t i = 0; i < NUM_HEADS; i++) {
-        int64_t head = self->heads[(int64_t)i * (count - 1) / (NUM_HEADS - 1)], done = 0;
-        if (i > 0 && head == self->heads[(int64_t)(i - 1) * (count - 1) / (NUM_HEADS - 1)])
-            continue;
-        for (int32_t r = 0; r < resources && is_apart; r++)
-            first[r] = last[r] = INT64_MAX;
-        for (int32_t k = 0; k < count; k++) {
-            const cpga_item *item = &self->items[k];
-            if (item->rest < head || item->exec == 0)
-                continue;
-            done += item->exec;
-            if (done > (self->limit - head - item->head) * capacity ||
-                (is_apart && done > room_with(self, item->task, first, last, weight)))
-                return 0;
-        }
-        self->work -= 2 * (int64_t)count * (is_apart ? resources : 1);
-    }
-    return 1;
-}
-
-/* The least heads and tails of each task on each resource. */
-static void list_resources(cpga_propagation *self, const cpga_windows *windows) {
-    const cpga_problem *problem = self->problem;
-    int32_t devices = problem->num_devices, tasks = self->part.end - self->part.begin;
-    for (int64_t i = 0; i < (int64_t)tasks * problem->num_resources; i++)
-        self->resource_head[i] = self->resource_tail[i] = INT64_MAX;
-    for (int32_t task = 0; task < tasks; task++) {
-        int64_t *head = self->resource_head + (int64_t)task * problem->num_resources;
-        int64_t *tail = self->resource_tail + (int64_t)task * problem->num_resources;
-        for (int32_t on = 0; on < devices; on++) {
-            int64_t cell = (int64_t)task * devices + on;
-            for (int32_t k = problem->resource_begin[on];
-                 k < problem->resource_begin[on + 1] && windows->can[cell]; k++) {
-                int32_t r = problem->resource[k];
-                head[r] = cpga_min(head[r], windows->head[cell]);
-                tail[r] = cpga_min(tail[r], windows->tail[cell]);
-            }
-        }
-    }
-    self->work -= 2 * (int64_t)tasks * devices;
-}
-
-static int compare_times(const void *a, const void *b) {
-    const int64_t *first = a, *second = b;
-    return (*first > *second) - (*first < *second);
-}
-
-static void list_loads(cpga_propagation *self, const cpga_windows *windows) {
-    int32_t devices = self->problem->num_devices, tasks = self->part.end - self->part.begin;
-    for (int32_t task = 0; task < tasks; task++) {
-        cpga_item *item = &self->items[task];
-        *item = (cpga_item){INT64_MAX, 0, 0, INT64_MAX, task + self->part.begin};
-        for (int32_t on = 0; on < devices; on++) {
-            int64_t cell = (int64_t)task * devices + on;
-            if (!windows->can[cell])
-                continue;
-            item->head = cpga_min(item->head, windows->tail[cell]);
-            item->rest = cpga_min(item->rest, windows->head[cell]);
-        }
-        self->heads[task] = item->rest;
-    }
-    sort_items(self, tasks);
-    qsort(self->heads, (size_t)tasks, sizeof *self->heads, compare_times);
-    self->work -= (int64_t)tasks * (devices + SORT_WORK);
-}
-
-/* Whether the loads of each resource, of all alike, and of all by their weights can be done. */
-static int are_loads_kept(cpga_propagation *self, const cpga_windows *windows) {
-    const cpga_problem *problem = self->problem;
-    int32_t tasks = self->part.end - self->part.begin, resources = problem->num_resources;
-    int32_t singles = resources <= MAX_SINGLE ? resources : 0;
-    int64_t *price = self->reach, *weight = self->trial_weight;
-    list_loads(self, windows);
-    if (singles > 0)
-        list_resources(self, windows);
-    for (int32_t kind = 0; kind < singles + 2; kind++) {
-        for (int32_t r = 0; r < resources; r++)
-            weight[r] = kind < singles ? r == kind : kind == singles ? 1 : self->weight[r];
-        for (int32_t on = 0; on < problem->num_devices; on++) {
-            price[on] = 0;
-            for (int32_t k = problem->resource_begin[on]; k < problem->resource_begin[on + 1]; k++)
-                price[on] += weight[problem->resource[k]];
-        }
-        for (int32_t i = 0; i < tasks; i++)
-            self->items[i].exec = least_work(self, windows, self->items[i].task, price);
-        self->work -= (int64_t)tasks * problem->num_devices;
-        if (!is_load_kept(self, tasks, weight))
-            return 0;
-    }
-    return 1;
-}
-
-/* List the tasks that have one device left and take time there; their number. */
-static int32_t list_placed(cpga_propagation *self, const cpga_windows *windows) {
-    int32_t devices = self->problem->num_devices, tasks = self->part.end - self->part.begin;
-    int32_t count = 0;
-    for (int32_t task = 0; task < tasks; task++) {
-        int32_t left = 0, last = 0;
-        for (int32_t on = 0; on < devices; on++) {
-            if (windows->can[(int64_t)task * devices + on]) {
-                left++;
-                last = on;
-            }
-        }
-        self->device[task] = last;
-        if (left == 1 && cpga_exec(self->problem, task + self->part.begin, last) > 0)
-            self->placed[count++] = task;
-    }
-    self->work -= (int64_t)tasks * devices + 2 * (int64_t)count * count;
-    return count;
-}
-
-static int is_apart(const cpga_propagation *self, int32_t first, int32_t second) {
-    return !self->shares[(int64_t)self->device[first] * self->problem->num_devices +
-                         self->device[second]];
-}
-
-/* What would be left of the limit if one placed task ran right before another one. */
-static int64_t slack_of(const cpga_propagation *self, const cpga_windows *windows, int32_t first,
-                        int32_t second) {
-    int32_t devices = self->problem->num_devices;
-    int32_t on = self->device[first], other = self->device[second];
-    return self->limit - windows->head[(int64_t)first * devices + on] -
-           cpga_exec(self->problem, first + self->part.begin, on) -
-           cpga_exec(self->problem, second + self->part.begin, other) -
-           windows->tail[(int64_t)second * devices + other];
-}
-
-/* Let one placed task wait for another one; whether that changes anything. */
-static int let_wait(const cpga_propagation *self, cpga_windows *windows, int32_t first,
-                    int32_t second) {
-    int32_t devices = self->problem->num_devices;
-    int32_t on = self->device[first], other = self->device[second];
-    int64_t *head = &windows->head[(int64_t)second * devices + other];
-    int64_t *tail = &windows->tail[(int64_t)first * devices + on];
-    int64_t soonest = windows->head[(int64_t)first * devices + on] +
-                      cpga_exec(self->problem, first + self->part.begin, on);
-    int64_t rest = windows->tail[(int64_t)second * devices + other] +
-                   cpga_exec(self->problem, second + self->part.begin, other);
-    int changed = soonest > *head || rest > *tail;
-    *head = cpga_max(*head, soonest);
-    *tail = cpga_max(*tail, rest);
-    return changed;
-}
-
-/* Order tasks on devices that share a resource (Carlier, Pinson: "An algorithm for solving the
- * job-shop problem", Management Science 35(2), 1989). */
-static int follow_orders(cpga_propagation *self, cpga_windows *windows) {
-    int32_t tasks = self->part.end - self->part.begin;
-    int32_t count = cpga_order_words(tasks) > 0 ? list_placed(self, windows) : 0;
-    int changed = 0;
-    for (int32_t i = 0; i < count; i++) {
-        for (int32_t k = i + 1; k < count; k++) {
-            int32_t a = self->placed[i], b = self->placed[k];
-            if (is_apart(self, a, b))
-                continue;
-            int forth = cpga_is_before(windows, tasks, a, b);
-            int back = cpga_is_before(windows, tasks, b, a);
-            if (!forth && !back) {
-                forth = slack_of(self, windows, b, a) < 0;
-                back = slack_of(self, windows, a, b) < 0;
-                if (forth)
-                    cpga_set_before(windows, tasks, a, b);
-                if (back)
-                    cpga_set_before(windows, tasks, b, a);
-            }
-            if (forth && back)
-                return -1;
-            if (forth)
-                changed |= let_wait(self, windows, a, b);
-            if (back)
-                changed |= let_wait(self, windows, b, a);
-        }
-    }
-    return changed;
-}
-
-int cpga_choose_pair(cpga_propagation *self, const cpga_windows *windows, int32_t *first,
-                     int32_t *second) {
-    int32_t tasks = self->part.end - self->part.begin;
-    int32_t count = cpga_order_words(tasks) > 0 ? list_placed(self, windows) : 0;
-    int64_t least = INT64_MAX;
-    for (int32_t i = 0; i < count; i++) {
-        for (int32_t k = i + 1; k < count; k++) {
-            int32_t a = self->placed[i], b = self->placed[k];
-            if (is_apart(self, a, b) || cpga_is_before(windows, tasks, a, b) ||
-                cpga_is_before(windows, tasks, b, a))
-                continue;
-            int64_t forth = slack_of(self, windows, a, b), back = slack_of(self, windows, b, a);
-            if (cpga_min(forth, back) >= least)
-                continue;
-            least = cpga_min(forth, back);
-            *first = forth >= back ? a : b;
-            *second = forth >= back ? b : a;
-        }
-    }
-    return least < INT64_MAX;
-}
-
 int cpga_windows_narrow(cpga_propagation *self, cpga_windows *windows) {
     for (int32_t round = 0; round < MAX_ROUNDS && self->work > 0; round++) {
         int changed = 0;
@@ -638,9 +373,9 @@ int cpga_windows_narrow(cpga_propagation *self, cpga_windows *windows) {
             return 0;
         changed |= kept;
         if (!changed || round == 0) {
-            if (!are_loads_kept(self, windows))
+            if (!cpga_are_loads_kept(self, windows))
                 return 0;
-            int ordered = follow_orders(self, windows);
+            int ordered = cpga_follow_orders(self, windows);
             int forth = ordered < 0 ? -1 : follow_joins(self, windows, 0);
             int back = forth < 0 ? -1 : follow_joins(self, windows, 1);
             if (back < 0)

@@ -8,6 +8,9 @@
 
 #include "problem.h"
 
+/* The loads of so many resources are counted one by one, and from the soonest start on each. */
+#define CPGA_MAX_SINGLE 8
+
 /* A run of tasks, [begin, end): all of a problem, or what lies between two cuts. */
 typedef struct cpga_part {
     int32_t begin;
@@ -72,6 +75,17 @@ static inline void cpga_set_before(cpga_windows *windows, int32_t tasks, int32_t
     windows->before[(int64_t)second * cpga_order_words(tasks) + first / 64] |= UINT64_C(1)
                                                                                << (first % 64);
 }
+
+/* Sort the items by falling heads. */
+void cpga_sort_items(cpga_propagation *self, int32_t count);
+
+/* Whether the loads of each resource, of all alike, and of all by their weights can be done. */
+int cpga_are_loads_kept(cpga_propagation *self, const cpga_windows *windows);
+
+/* Order tasks on devices that share a resource (Carlier, Pinson: "An algorithm for solving the
+ * job-shop problem", Management Science 35(2), 1989); -1: refuted, else whether anything changed.
+ */
+int cpga_follow_orders(cpga_propagation *self, cpga_windows *windows);
 
 /* Of two tasks that are placed on devices that share a resource, in no order so far, those with the
  * least time to spare; 0: there are none. The first is the one that can better run first. */
