@@ -147,7 +147,10 @@ def main() -> None:
         print(f"{name}: {family.__doc__}")
         rows = [measure(problem, best, args.cpu) for problem, best in family(args)]
         print_table(rows)
-        means = {key: statistics.geometric_mean(row[key] for row in rows) for key in ("cheap", "default", "search", "2 s")}
+        means = {
+            key: statistics.geometric_mean(row[key] for row in rows)
+            for key in ("cheap", "default", "search", "2 s")
+        }
         print("  geometric means:", ", ".join(f"{key} {mean:.3f}" for key, mean in means.items()))
 
 

@@ -2,6 +2,7 @@
 #include "bounds.h"
 #include "coarsen.h"
 #include "heuristics.h"
+#include "refute.h"
 #include "search.h"
 #include "series.h"
 
@@ -343,7 +344,7 @@ static void test_series_are_solved_within_budgets(void) {
 static void test_blocks_and_bounds(void) {
     drawn d;
     cpga_problem problem;
-    int32_t order[MAX_TASKS], device[MAX_TASKS], block[MAX_TASKS], count, fewer = 0;
+    int32_t order[MAX_TASKS], device[MAX_TASKS], block[MAX_TASKS], count, fewer = 0, raised = 0;
     int64_t finish[MAX_TASKS], makespan, bound;
     for (uint64_t seed = 0; seed < 60; seed++) {
         draw(&d, seed, 1 + (int32_t)(seed * 7) % MAX_TASKS, seed % 3 == 2);
@@ -359,9 +360,13 @@ static void test_blocks_and_bounds(void) {
         CHECK(cpga_heuristic_run(&problem, CPGA_HEFT, 0, order, device, finish, &makespan) ==
               CPGA_OK);
         CHECK(bound > 0 && bound <= makespan);
+        int64_t refuted = bound;
+        CHECK(cpga_refute(&problem, (int64_t)(seed * seed * 100), &refuted) == CPGA_OK);
+        CHECK(refuted >= bound && refuted <= makespan);
+        raised += refuted > bound;
         cpga_problem_free(&problem);
     }
-    CHECK(fewer > 30);
+    CHECK(fewer > 30 && raised > 20);
 }
 
 int main(void) {

@@ -156,3 +156,64 @@ int cpga_are_loads_kept(cpga_propagation *self, const cpga_windows *windows) {
     }
     return 1;
 }
+
+typedef struct ranked_task {
+    int64_t least; /* time, on its best device */
+    int32_t task;
+} ranked_task;
+
+static int compare_ranks(const void *a, const void *b) {
+    const ranked_task *first = a, *second = b;
+    if (first->least != second->least)
+        return first->least > second->least ? -1 : 1;
+    return (first->task > second->task) - (first->task < second->task);
+}
+
+/* Note how long a task occupies each resource at least, if that is less than all before it do. */
+static void shorten(const cpga_problem *problem, int32_t task, int64_t *shortest) {
+    for (int32_t on = 0; on < problem->num_devices; on++) {
+        int64_t exec = cpga_exec(problem, task, on);
+        for (int32_t k = problem->resource_begin[on];
+             exec != CPGA_CANNOT_RUN && k < problem->resource_begin[on + 1]; k++)
+            shortest[problem->resource[k]] = cpga_min(shortest[problem->resource[k]], exec);
+    }
+}
+
+/* The soonest time, `from` or later, by which so many tasks fit on all resources, each a whole
+ * number of times. */
+static int64_t time_for(const int64_t *shortest, int32_t resources, int32_t tasks, int64_t from) {
+    for (;;) {
+        int64_t places = 0, next = INT64_MAX;
+        for (int32_t r = 0; r < resources; r++) {
+            if (shortest[r] == INT64_MAX)
+                continue;
+            places += from / shortest[r];
+            next = cpga_min(next, (from / shortest[r] + 1) * shortest[r]);
+        }
+        if (places >= tasks)
+            return from;
+        from = next;
+    }
+}
+
+int cpga_count_bound(const cpga_problem *problem, int64_t *work, int64_t *bound) {
+    ranked_task *ranked = cpga_calloc(problem->num_tasks, (int64_t)sizeof *ranked);
+    int64_t *shortest = cpga_calloc(problem->num_resources, (int64_t)sizeof *shortest);
+    int status = ranked == NULL || shortest == NULL ? CPGA_ERR_MEMORY : CPGA_OK;
+    for (int32_t task = 0; task < problem->num_tasks && status == CPGA_OK; task++)
+        ranked[task] = (ranked_task){cpga_fastest_exec(problem, task), task};
+    for (int32_t r = 0; r < problem->num_resources && status == CPGA_OK; r++)
+        shortest[r] = INT64_MAX;
+    if (status == CPGA_OK)
+        qsort(ranked, (size_t)problem->num_tasks, sizeof *ranked, compare_ranks);
+    for (int32_t i = 0; i < problem->num_tasks && status == CPGA_OK; i++) {
+        if (ranked[i].least == 0 || *work <= 0)
+            break;
+        shorten(problem, ranked[i].task, shortest);
+        *bound = time_for(shortest, problem->num_resources, i + 1, *bound);
+        *work -= 4 * ((int64_t)problem->num_resources + problem->num_devices);
+    }
+    free(ranked);
+    free(shortest);
+    return status;
+}

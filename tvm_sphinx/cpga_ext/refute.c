@@ -400,6 +400,8 @@ int cpga_refute(const cpga_problem *problem, int64_t max_work, int64_t *bound) {
     if (status == CPGA_OK)
         status = weight == NULL ? CPGA_ERR_MEMORY : cpga_load_weights(problem, weight);
     if (status == CPGA_OK)
+        status = cpga_count_bound(problem, &max_work, bound);
+    if (status == CPGA_OK)
         status = refuter_init(&refuter, problem, most_tasks, weight);
     if (status == CPGA_OK) {
         find_equal(&parts);

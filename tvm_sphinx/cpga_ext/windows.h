@@ -82,6 +82,10 @@ void cpga_sort_items(cpga_propagation *self, int32_t count);
 /* Whether the loads of each resource, of all alike, and of all by their weights can be done. */
 int cpga_are_loads_kept(cpga_propagation *self, const cpga_windows *windows);
 
+/* Raise a bound by counting: a resource is occupied by a whole number of tasks, so that 80 equal
+ * tasks on 70 devices need two rounds. Looks at the longest tasks, one more each time. */
+int cpga_count_bound(const cpga_problem *problem, int64_t *work, int64_t *bound);
+
 /* Order tasks on devices that share a resource (Carlier, Pinson: "An algorithm for solving the
  * job-shop problem", Management Science 35(2), 1989); -1: refuted, else whether anything changed.
  */
