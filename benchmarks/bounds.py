@@ -2,9 +2,9 @@
 
     python benchmarks/bounds.py [--data ../shared/data/generated] [--cpu 2] [FAMILY ...]
 
-"cheap" is the best of the longest chain and the load of sets of tasks, "default" what every search of the
-default budget computes, and "2 s" what one of two seconds' work can refute; the times are CPU
-milliseconds, "share" that of "default" in the default search. Each bound is divided by the best
+"cheap" is the best of the longest chain and the load of sets of tasks, "default" what every search
+of the default budget computes, and "2 s" what work of at most some two seconds can refute; the times
+are CPU milliseconds, "share" that of "default" in the default search. Each bound is divided by the best
 makespan found in ``--cpu`` seconds, or by a proven optimum.
 """
 
@@ -35,9 +35,10 @@ from tvm_sphinx.search.native import native_problem
 #: An accelerator and a signal processor, of which `with_twin` makes two.
 ACCELERATED = Board(
     "npu+2dsp",
-    (Device("npu", 300, 12, 25, 8_000), Device("dsp", 90, 30, 20, 3_000)),
-    latency_ns=6_000,
-    bandwidth=10,
+    (Device("npu", 200, 20, 20, 4_000), Device("dsp", 100, 30, 25, 3_000)),
+    latency_ns=3_000,
+    bandwidth=20,
+    spread=0.4,
 )
 #: Work that takes about two seconds.
 _LONG_WORK = 1_000_000_000
@@ -75,8 +76,8 @@ def many_devices(_: argparse.Namespace) -> list[Known]:
 
 
 def twins(_: argparse.Namespace) -> list[Known]:
-    """Networks of 140 to 340 operators over an accelerator and two equal signal processors."""
-    return [(with_twin(g), 0) for g in load_graphs() if 140 <= g.num_tasks <= 340]
+    """Networks of 95 to 400 operators over an accelerator and two equal signal processors."""
+    return [(with_twin(g), 0) for g in load_graphs() if 95 <= g.num_tasks <= 400]
 
 
 def boards(_: argparse.Namespace) -> list[Known]:

@@ -30,6 +30,7 @@ from tvm_sphinx.search import (
     Stop,
     StopError,
     check_search,
+    exact,
     search_schedule,
 )
 from tvm_sphinx.search.coarse import coarsen
@@ -229,3 +230,22 @@ def test_every_door_gives_the_same_schedule(
         assert written["algorithm"] == found.algorithm == "cpga"
         assert main([*args[:4], "-o", str(out)]) == 0
         assert json.loads(out.read_text())["algorithm"] == "cpga"
+
+
+@pytest.mark.parametrize("has_solver", [True, False])
+def test_what_is_left_of_a_time_limit_proves_the_schedule(
+    has_solver: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not has_solver:
+        monkeypatch.setattr(exact, "find_spec", lambda name: None)
+    problem = draw_problem(5, 45, 3, ccr=10.0)
+    few = Stop(max_evaluations=2_000)
+    hasty = search_schedule(problem, stop=few)
+    found = search_schedule(problem, stop=dataclasses.replace(few, time_limit_s=3.0))
+    validate(problem, found.best)
+    assert hasty.stop_reason == "evaluations"
+    assert hasty.best.lower_bound_ns < found.best.lower_bound_ns <= found.best.makespan_ns
+    assert found.best.makespan_ns <= hasty.best.makespan_ns
+    assert found.algorithm == "cpga"
+    assert (found.stop_reason == "optimal") == (found.best.gap == 0)
+    assert hasty.runtime_s < found.runtime_s

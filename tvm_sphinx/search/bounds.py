@@ -1,15 +1,16 @@
 """Lower bounds on the makespan: what no schedule of a problem can beat.
 
-Cheap ones first. The longest chain, each task on its best device and each copy paid where it must be; and
-the load of any set of tasks that start late and end early enough, plus what must come before and after
-all of it. The load is spread over the resources with the weights that make it largest: the Lagrangian
-dual of assigning the tasks to devices so that no resource is busy for longer than the makespan.
+Cheap ones first. The longest chain, each task on its best device and each copy paid where it must be;
+and the load of any set of tasks that start late and end early enough, plus what must come before and
+after all of it. The load is spread over the resources with the weights that make it largest: the
+Lagrangian dual of assigning the tasks to devices so that no resource is busy for longer than the
+makespan.
 
 Then times are refuted (`cpga_ext/refute.h`). For a supposed makespan, each task has a window on each
 device. Of the tasks before another one, those whose data would come too late from elsewhere share its
-device, one after the other. What cannot be in time is struck out, then tried out, device by device, until
-nothing is left or the work is used up. Between tasks that every other one comes before or after, parts are
-bounded by themselves, and add up.
+device, one after the other. What cannot be in time is struck out, then tried out, device by device and
+order by order, until nothing is left or the work is used up. Between tasks that every other one comes
+before or after, parts are bounded by themselves, and add up.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from .stop import Stop
 #: Work for each evaluation of a budget, and for each second: some 3 % of the time of the search.
 _WORK_PER_EVALUATION = 16
 _WORK_PER_SECOND = 16e6
+_FULL_WORK_PER_SECOND = 400e6
 #: Work at most: some seconds.
-_MAX_WORK = 2_000_000_000
+_MAX_WORK = 1_000_000_000
 
 
 def lower_bound_ns(problem: SchedulingProblem, stop: Stop | None = None) -> int:
@@ -38,6 +40,12 @@ def lower_bound_ns(problem: SchedulingProblem, stop: Stop | None = None) -> int:
     """
     native = native_problem(problem)
     return native.refute(native.lower_bound(), _work(stop or Stop.default(problem.num_tasks)))
+
+
+def raised_bound_ns(problem: SchedulingProblem, known_ns: int, time_s: float) -> int:
+    """Return a bound of at least the one that is known, after work that takes about so much time."""
+    work = min(_MAX_WORK, int(_FULL_WORK_PER_SECOND * max(0.0, time_s)))
+    return native_problem(problem).refute(known_ns, work)
 
 
 def _work(stop: Stop) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 
 import numpy as np
 
 from ..scheduling.problem import SchedulingProblem
 from ..scheduling.schedule import Schedule
-from .bounds import lower_bound_ns
+from .bounds import lower_bound_ns, raised_bound_ns
 from .budget import Budget
 from .cpga import NoRoomError
 from .exact_model import ExactModel
@@ -17,6 +18,12 @@ from .result import HistoryPoint, SearchResult
 from .stop import Stop
 
 _DEFAULT_LIMIT_S = 60.0
+# Share of the time that is left which first goes into bounds without CP-SAT.
+_REFUTE_SHARE = 0.2
+# Less time than this is not worth a proof, and models of more copies, one for each edge and pair of
+# devices, are not begun unless they are asked for.
+_LEAST_S = 0.2
+_MOST_COPIES = 200_000
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,10 @@ def solve_exactly(
         polished = polish_windows(problem, first.best, params, left_s, seed)
         return _finished(first, polished, seed, budget)
     known_ns = first.best.lower_bound_ns if first else lower_bound_ns(problem, budget.stop)
+    known_ns = raised_bound_ns(problem, known_ns, _REFUTE_SHARE * left_s)
+    if first is not None and first.best.makespan_ns == known_ns:
+        return _finished(first, first.best.with_lower_bound(known_ns), seed, budget)
+    left_s = max(0.0, limit_s(budget.stop) - budget.elapsed_s)
     model = ExactModel(problem, first.best.makespan_ns if first else None, bound_ns=known_ns)
     if first is not None:
         model.hint(first.best)
@@ -85,6 +96,41 @@ def solve_exactly(
         raise NoRoomError(f"CP-SAT found no schedule that fits the memory in {left_s:.3g} s.")
     best = best.with_lower_bound(min(bound_ns, best.makespan_ns))
     return _finished(first, best, seed, budget)
+
+
+def prove_in_time_left(
+    problem: SchedulingProblem, found: SearchResult, stop: Stop, seed: int
+) -> SearchResult:
+    """Spend what is left of a time limit on proving a schedule, and on a shorter one, if there is one.
+
+    First by what needs no OR-Tools; then, where that is installed, by CP-SAT. Without a time limit,
+    or with one of CPU time, nothing is spent.
+
+    Returns
+    -------
+    SearchResult
+        Of the same algorithm, and never worse; its ``stop_reason`` is ``"optimal"`` if it was proven.
+    """
+    if stop.time_limit_s is None or stop.cpu_limit_s is not None:
+        return found
+    left_s = stop.time_limit_s - found.runtime_s
+    if left_s < _LEAST_S:
+        return found
+    rest = Budget(Stop(time_limit_s=left_s))
+    if find_spec("ortools") is None or problem.num_edges * problem.num_devices**2 > _MOST_COPIES:
+        bound_ns = raised_bound_ns(problem, found.best.lower_bound_ns, left_s)
+        proven = _finished(found, found.best.with_lower_bound(bound_ns), seed, rest)
+    else:
+        proven = solve_exactly(problem, found, rest, ExactParams(), seed)
+    is_better = proven.best.makespan_ns < found.best.makespan_ns
+    return replace(
+        proven,
+        algorithm=found.algorithm,
+        history=proven.history if is_better else found.history,
+        runtime_s=found.runtime_s + rest.elapsed_s,
+        stop_reason="optimal" if proven.stop_reason == "optimal" else found.stop_reason,
+        pruning=found.pruning,
+    )
 
 
 def _finished(first: SearchResult | None, best: Schedule, seed: int, budget: Budget) -> SearchResult:

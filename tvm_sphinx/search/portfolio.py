@@ -15,7 +15,7 @@ from .bounds import lower_bound_ns
 from .budget import Budget, Progress
 from .coarse import coarsen
 from .cpga import CpgaParams, NoRoomError, ParamsError, UnknownAlgorithmError, run_cpga
-from .exact import ExactParams, limit_s, solve_exactly
+from .exact import ExactParams, limit_s, prove_in_time_left, solve_exactly
 from .heuristics import KINDS, Heuristic, best_heuristic_ns
 from .native import native_problem
 from .pruning import report_pruning
@@ -96,6 +96,8 @@ def search_schedule(
     2. Smaller problems are searched in place of the whole one (`REDUCTIONS`): blocks of neighbouring
        tasks, placed as one, where copies are long enough for that.
     3. CPGA searches the whole problem, from the schedules of the steps before and of the heuristics.
+    4. If another budget ends that before a time limit, what is left of the time goes into proving the
+       schedule: by refuting shorter ones, and by CP-SAT where OR-Tools is installed.
 
     Parameters
     ----------
@@ -141,6 +143,8 @@ def search_schedule(
         result = _annealing(problem, seed, params, stop, progress)
     else:
         result = _cpga(problem, seed, params, stop, progress, prune=prune)
+        if stop is not None and result.stop_reason in ("evaluations", "stagnation"):
+            result = prove_in_time_left(problem, result, stop, seed)
     _check_result(problem, result)
     return result
 
