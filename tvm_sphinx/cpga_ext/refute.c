@@ -33,7 +33,6 @@ typedef struct refuter {
     int32_t depth; /* windows that fit in it */
     char *trail;   /* windows, one for each task that is tried */
     trial *tried;  /* what is tried at each depth */
-    char *scratch; /* windows */
 } refuter;
 
 static cpga_windows windows_at(const refuter *self, int32_t depth) {
@@ -46,33 +45,6 @@ static int32_t count_devices(const refuter *self, const cpga_windows *windows, i
     for (int32_t on = 0; on < devices; on++)
         count += windows->can[(int64_t)task * devices + on];
     return count;
-}
-
-/* Strike out each device that is refuted by itself; 0 if a task has none left. */
-static int shave(refuter *self, cpga_windows *windows) {
-    cpga_propagation *propagation = &self->propagation;
-    int32_t devices = propagation->problem->num_devices;
-    cpga_windows trial = cpga_windows_at(propagation->problem, self->tasks, self->scratch);
-    int32_t since = 0;
-    for (int32_t task = 0; since < self->tasks; task = (task + 1) % self->tasks, since++) {
-        if (count_devices(self, windows, task) < 2)
-            continue;
-        for (int32_t on = 0; on < devices; on++) {
-            if (!windows->can[(int64_t)task * devices + on])
-                continue;
-            if (propagation->work <= 0)
-                return 1;
-            memcpy(trial.head, windows->head, (size_t)self->bytes);
-            cpga_windows_fix(propagation, &trial, task, on);
-            if (cpga_windows_narrow(propagation, &trial))
-                continue;
-            windows->can[(int64_t)task * devices + on] = 0;
-            since = 0;
-            if (!cpga_windows_narrow(propagation, windows))
-                return 0;
-        }
-    }
-    return 1;
 }
 
 /* The task with the fewest devices left, two or more; of these the one whose earliest and latest
@@ -158,8 +130,6 @@ static int is_refuted(refuter *self, int64_t limit, int64_t work) {
     cpga_windows_open(&self->propagation, &windows);
     if (!cpga_windows_narrow(&self->propagation, &windows))
         return 1;
-    if (!shave(self, &windows))
-        return 1;
     return is_refuted_by_trial(self);
 }
 
@@ -221,9 +191,8 @@ static int refuter_init(refuter *self, const cpga_problem *problem, int32_t most
     self->room =
         cpga_max(2 * bytes, cpga_min((DEPTH_PER_TASK * most_tasks + 1) * bytes, MAX_TRAIL));
     self->trail = cpga_calloc(self->room, 1);
-    self->scratch = cpga_calloc(1, bytes);
     self->tried = cpga_calloc(DEPTH_PER_TASK * most_tasks + 1, (int64_t)sizeof *self->tried);
-    if (self->trail == NULL || self->scratch == NULL || self->tried == NULL)
+    if (self->trail == NULL || self->tried == NULL)
         return CPGA_ERR_MEMORY;
     return cpga_propagation_init(&self->propagation, problem, most_tasks, weight);
 }
@@ -231,7 +200,6 @@ static int refuter_init(refuter *self, const cpga_problem *problem, int32_t most
 static void refuter_free(refuter *self) {
     cpga_propagation_free(&self->propagation);
     free(self->trail);
-    free(self->scratch);
     free(self->tried);
 }
 
