@@ -12,7 +12,7 @@
 /* Bytes of the windows of all tasks that are tried one after the other. */
 #define MAX_TRAIL (INT64_C(1) << 24)
 /* One in so many of the work left for a part goes into one supposed time. */
-#define ONE_IN 4
+#define ONE_IN 2
 /* Depth of what is tried, in tasks of the part: their devices, and then their orders. */
 #define DEPTH_PER_TASK INT64_C(4)
 #define OUT_OF_REACH INT64_MAX

@@ -20,8 +20,8 @@ from .native import native_problem
 from .stop import Stop
 
 #: Work for each evaluation of a budget, and for each second: some 3 % of the time of the search.
-_WORK_PER_EVALUATION = 16
-_WORK_PER_SECOND = 16e6
+_WORK_PER_EVALUATION = 14
+_WORK_PER_SECOND = 14e6
 _FULL_WORK_PER_SECOND = 400e6
 #: Work at most: some seconds.
 _MAX_WORK = 1_000_000_000
