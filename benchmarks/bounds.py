@@ -4,8 +4,8 @@
 
 "cheap" is the best of the longest chain and the load of sets of tasks, "default" what every search
 of the default budget computes, and "2 s" what work of at most some two seconds can refute; the times
-are CPU milliseconds, "share" that of "default" in a default search that ran to its end. Each bound is divided by the best
-makespan found in ``--cpu`` seconds, or by a proven optimum.
+are CPU milliseconds, "share" that of "default" in a default search that ran to its end. Each bound is
+divided by the best makespan found in ``--cpu`` seconds, or by a proven optimum.
 """
 
 from __future__ import annotations
