@@ -193,9 +193,27 @@ def test_weights_come_back_after_what_is_read_between_two_uses() -> None:
     # Constant 0 is read in turn with constant 1, or by itself; of an even number the longer way counts.
     assert reuse(("a", 0), ("b", 1), ("a", 0), ("b", 1), ("c", 2), ("d", 3)) == [4, 4, 4, 4]
     assert reuse(("a", 0), ("a", 0), ("a", 0), ("b", 1), ("c", 2), ("d", 3)) == [1, 4, 4, 4]
-    # Five are rounded up, and beyond 64 MB nothing is farther.
-    assert reuse(*(("a", constant) for constant in range(5))) == [16, 0, 0, 0]
+    # The nearest power counts, and beyond 64 MB nothing is farther.
+    assert reuse(*(("a", constant) for constant in range(7))) == [4, 0, 0, 0]
+    assert reuse(*(("a", constant) for constant in range(8))) == [16, 0, 0, 0]
     assert reuse(*(("a", constant) for constant in range(100))) == [64, 0, 0, 0]
+
+
+def test_what_one_step_alone_has_constant_is_no_weight() -> None:
+    """The first step of a chain begins with a constant; what all others read was just written."""
+
+    def steps(count: int) -> Any:
+        def body(builder: relax.BlockBuilder, x: relax.Var) -> relax.Expr:
+            state = relax.const(np.ones((2, 2), "float32"))
+            for _ in range(count):
+                state = builder.emit(relax.op.matmul(state, x))
+            return state
+
+        (kernel,) = extract_task_graph(lower_to_kernels(_module(body), TARGET)).kernels.values()
+        return kernel.weights, kernel.reuse_bytes > 0
+
+    assert steps(1) == ((0,), True)
+    assert steps(3) == ((), False)
 
 
 def test_steps_of_a_recurrent_network_find_their_weights_near() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -20,9 +21,9 @@ from .origins import NAME_PATTERN, Origins
 _VALUE_NAME = re.compile(rf"^(T|[lg]v\d*(_\d+)?|{NAME_PATTERN})_|_\d+$")
 # Attributes of a PrimFunc that change neither what it computes nor how fast.
 _NAMING_ATTRS = ("global_symbol", "op_pattern", "target")
-# Weights that come back after less than the first are in the core's own caches, and after more than the
+# Weights that come back after less than the first are in the nearest cache, and after more than the
 # second they are no farther (`tvm_sphinx.cost.measure.cache_state.Reuse`).
-_LEAST_REUSE_BYTES, _MOST_REUSE_BYTES = 1 << 20, 1 << 26
+_LEAST_REUSE_BYTES, _MOST_REUSE_BYTES = 1 << 14, 1 << 26
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,9 @@ def extract_task_graph(module: Any, function: str | None = None) -> Extraction:
         GraphInput(str(param.name), tensor_bytes(param.ty)) for param in dataflow.function.params
     )
     graph = TaskGraph(name, tuple(tasks), inputs, tuple(dataflow.tensors(dataflow.result)))
-    reuse = weight_reuse(graph, kernels.kernels)
-    found = {key: replace(kernel, reuse_bytes=reuse[key]) for key, kernel in kernels.kernels.items()}
+    weighted = kernels.with_weights()
+    reuse = weight_reuse(graph, weighted)
+    found = {key: replace(kernel, reuse_bytes=reuse[key]) for key, kernel in weighted.items()}
     return Extraction(graph, dataflow, found)
 
 
@@ -123,8 +125,8 @@ def weight_reuse(graph: TaskGraph, kernels: Mapping[str, Kernel]) -> dict[str, i
 
     Inferences follow each other, so where a weight is used once this is the size of all weights; where
     the steps of a recurrent network share it, it is what one step reads. Of several tasks it is the
-    median, rounded up to a power of four, so that models of about one size share their records; it is 0
-    for kernels without weights.
+    median, rounded to the nearest power of four, so that models of about one size share their records;
+    it is 0 for kernels without weights.
     """
     sizes: dict[int, int] = {}
     read_by = [_constants(task, kernels[task.kernel], sizes) for task in graph.tasks]
@@ -143,7 +145,10 @@ def weight_reuse(graph: TaskGraph, kernels: Mapping[str, Kernel]) -> dict[str, i
                 passed = sum(sizes[constant] for constant in between)
             distances.setdefault(graph.tasks[task].kernel, []).append(passed)
     found = {key: sorted(values)[len(values) // 2] for key, values in distances.items()}
-    return {key: _power_of_four(found[key]) if key in found else 0 for key in kernels}
+    return {
+        key: _power_of_four(found[key]) if key in found and kernel.weights else 0
+        for key, kernel in kernels.items()
+    }
 
 
 def _constants(task: Task, kernel: Kernel, sizes: dict[int, int]) -> set[int]:
@@ -159,7 +164,7 @@ def _constants(task: Task, kernel: Kernel, sizes: dict[int, int]) -> set[int]:
 
 def _power_of_four(size: int) -> int:
     within = min(max(size, _LEAST_REUSE_BYTES), _MOST_REUSE_BYTES)
-    return 1 << ((within - 1).bit_length() + 1) // 2 * 2
+    return 1 << within.bit_length() // 2 * 2
 
 
 class _KernelTable:
@@ -170,8 +175,35 @@ class _KernelTable:
         self.op_kinds: dict[str, tuple[str, ...]] = {}
         self.flops: dict[str, int] = {}
         self._seen: dict[Any, Kernel] = {}
+        # By kernel id, how many calls there are, and how many have a constant at each position.
+        self._calls: Counter[str] = Counter()
+        self._constants: Counter[tuple[str, int]] = Counter()
 
     def add(self, call: KernelCall) -> Kernel:
+        """Return the kernel that is called."""
+        kernel = self._find(call)
+        self._calls[kernel.id] += 1
+        if not call.is_external:
+            for position, argument in enumerate(call.arguments):
+                if isinstance(argument, tvm.ir.GenericConst):
+                    self._constants[kernel.id, position] += 1
+        return kernel
+
+    def with_weights(self) -> dict[str, Kernel]:
+        """Return the kernels by id with their weights: the operands that most calls have constant.
+
+        The first of many steps may have a constant where all others have what the step before made.
+        """
+        weights: dict[str, list[int]] = {}
+        for (kernel, position), count in sorted(self._constants.items()):
+            if 2 * count > self._calls[kernel]:
+                weights.setdefault(kernel, []).append(position)
+        return {
+            key: replace(kernel, weights=tuple(weights.get(key, ())))
+            for key, kernel in self.kernels.items()
+        }
+
+    def _find(self, call: KernelCall) -> Kernel:
         types = (*(argument.ty for argument in call.arguments), *call.outputs)
         if call.is_external:
             content = [call.callee, [str(ty) for ty in types]]
@@ -181,16 +213,11 @@ class _KernelTable:
             return self.kernels.setdefault(kernel.id, kernel)
         if call.callee in self._seen:
             return self._seen[call.callee]
-        weights = tuple(
-            position
-            for position, argument in enumerate(call.arguments)
-            if isinstance(argument, tvm.ir.GenericConst)
-        )
-        kernel = self._identify(call.callee, types, weights)
+        kernel = self._identify(call.callee, types)
         self._seen[call.callee] = kernel
         return kernel
 
-    def _identify(self, function: Any, types: tuple[Any, ...], weights: tuple[int, ...]) -> Kernel:
+    def _identify(self, function: Any, types: tuple[Any, ...]) -> Kernel:
         bare = function
         for attr in _NAMING_ATTRS:
             if bare.attrs and attr in bare.attrs:
@@ -203,7 +230,7 @@ class _KernelTable:
             kernel_id = digest + (f"-{kind}" if kind else "") + (f"-{attempt}" if attempt else "")
             known = self.kernels.get(kernel_id)
             if known is None:
-                self.kernels[kernel_id] = Kernel(kernel_id, bare, types, kind, weights)
+                self.kernels[kernel_id] = Kernel(kernel_id, bare, types, kind)
                 self.op_kinds[kernel_id] = op_kinds(bare)
                 self.flops[kernel_id] = kernel_flops(bare)
                 return self.kernels[kernel_id]
