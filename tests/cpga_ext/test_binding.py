@@ -176,6 +176,19 @@ def test_decoding_refuses_what_is_no_chromosome() -> None:
         problem.decode(order.astype(np.int32), device, 0)
 
 
+def test_refuting_takes_a_bound_and_work_in_range() -> None:
+    problem = Problem(**arguments())
+    for known, work in ((-1, 10), (2**62 + 1, 10), (0, -1)):
+        with pytest.raises(ValueError, match="range"):
+            problem.refute(known, work)
+    for wrong in (("1", 1), (1, None), (1.5, 1), (1,), (1, 2, 3)):
+        with pytest.raises(TypeError):
+            problem.refute(*wrong)  # type: ignore[arg-type]
+    cheap = problem.lower_bound()
+    assert problem.refute(cheap, 0) >= cheap
+    assert cheap <= problem.refute(0, 100_000) <= problem.heuristic(0)[0]
+
+
 def test_series_refuses_budgets_out_of_range() -> None:
     problem = Problem(**arguments())
     for states, placements in ((0, 10), (2**40, 10), (10, -1), (-(2**40), 10)):
