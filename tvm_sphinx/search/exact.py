@@ -85,10 +85,10 @@ def solve_exactly(
     known_ns = raised_bound_ns(problem, known_ns, _REFUTE_SHARE * left_s)
     if first is not None and first.best.makespan_ns == known_ns:
         return _finished(first, first.best.with_lower_bound(known_ns), seed, budget)
-    left_s = max(0.0, limit_s(budget.stop) - budget.elapsed_s)
     model = ExactModel(problem, first.best.makespan_ns if first else None, bound_ns=known_ns)
     if first is not None:
         model.hint(first.best)
+    left_s = max(0.0, limit_s(budget.stop) - budget.elapsed_s)
     best, bound_ns = model.solve(left_s, params.num_workers, seed)
     if best is None or (first is not None and first.best.makespan_ns <= best.makespan_ns):
         best = first.best if first else None
