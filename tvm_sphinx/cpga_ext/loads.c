@@ -8,11 +8,12 @@
 #define FEW_ITEMS 32
 #define SORT_WORK 24
 
+/* By task where equal, so that the order is one on every machine. */
 static int compare_heads(const void *a, const void *b) {
     const cpga_item *first = a, *second = b;
     if (first->head != second->head)
         return first->head > second->head ? -1 : 1;
-    return (first->exec > second->exec) - (first->exec < second->exec);
+    return (first->task > second->task) - (first->task < second->task);
 }
 
 void cpga_sort_items(cpga_propagation *self, int32_t count) {
