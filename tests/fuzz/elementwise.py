@@ -52,6 +52,17 @@ def _nonzero(op: str, **attributes: Any) -> Draw:
     return draw
 
 
+def _constant_power(g: Graph) -> Any:
+    """Draw powers that exporters write: of one number, of the base's type or another."""
+    exponent = g.pick([2, 3, 4, 1, 0, 0.5, -0.5, -1, -2, 1.5, -3])
+    low = -3.0 if exponent in (0, 1, 2, 3, 4) else 0.3
+    source = g.tensor(("float32", "float32", "float64", "float16"), least=low, most=3)
+    kinds = [str(g.of(source).dtype), *(["int64", "int32"] if float(exponent).is_integer() else [])]
+    # Since version 12 the exponent may be of another type.
+    kind = g.pick(kinds) if g.opset >= 12 else kinds[0]
+    return g.add("Pow", [source, g.weight(np.full(g.pick([(), (1,)]), exponent, kind))])
+
+
 def _mod(g: Graph) -> Any:
     left = g.tensor(("int32", "int64", "int8", "uint8", "float32", "float16"))
     value = g.of(left)
@@ -125,6 +136,16 @@ def _gelu(g: Graph) -> Any:
     return g.add("Gelu", [g.tensor(("float32",))], approximate=g.pick(["none", "tanh"]))
 
 
+def _wide_logarithm(g: Graph) -> Any:
+    shape = g.shape()
+    values = np.exp(g.rng.uniform(-60, 60, shape)).astype(g.pick(["float32", "float64"]))
+    return g.add("Log", [g.input(np.asarray(values))])
+
+
+def _celu(g: Graph) -> Any:
+    return g.add("Celu", [g.tensor(("float32",))], alpha=g.pick([1.0, 0.5, 2.0]))
+
+
 def _dropout(g: Graph) -> Any:
     return g.add("Dropout", [g.tensor(FLOATS)])
 
@@ -156,6 +177,7 @@ DRAWS: dict[str, Draw] = {
     **{op: _unary(op) for op in _PLAIN.split()},
     **{op: _unary(op, _ANY) for op in ("Abs", "Neg", "Sign", "Relu")},
     **{op: _unary(op, FLOATS, 0.05, 4) for op in ("Log", "Sqrt", "Reciprocal")},
+    "Log of a wide range": _wide_logarithm,
     **{op: _unary(op, FLOATS, -1, 1) for op in ("Asin", "Acos", "Atanh")},
     "Acosh": _unary("Acosh", FLOATS, 1, 4),
     "Elu": _unary("Elu", FLOATS, alpha=_uniform(0, 2)),
@@ -173,6 +195,8 @@ DRAWS: dict[str, Draw] = {
     **{op: _binary(op) for op in ("Add", "Sub", "Mul")},
     "Div": _nonzero("Div"),
     "Mod": _mod,
+    "Pow of a constant": _constant_power,
+    "Celu": _celu,
     "Pow": _binary("Pow", ("float32", "float64", "int32", "int64"), least=0, most=3),
     **{op: _binary(op, _ANY) for op in ("Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual")},
     **{op: _binary(op, ("bool",)) for op in ("And", "Or", "Xor")},

@@ -17,8 +17,16 @@ def _batch_norm(g: Graph) -> Any:
     return g.add("BatchNormalization", [source, *parts, variance], epsilon=g.pick([1e-5, 1e-2]))
 
 
+def _shifted(g: Graph, shape: list[int]) -> str:
+    """Return an input whose mean may lie far from zero, by many times what it varies by."""
+    values = g.array("float32", shape)
+    if g.chance(0.4):
+        values = values + np.float32(g.pick([-300, -30, 30, 100, 300]))
+    return g.input(values)
+
+
 def _instance_norm(g: Graph) -> Any:
-    source = g.input(g.array("float32", [g.number(1, 2), g.number(1, 4), *g.spatial(g.number(1, 3))]))
+    source = _shifted(g, [g.number(1, 2), g.number(1, 4), *g.spatial(g.number(1, 3))])
     channels = g.of(source).shape[1]
     return g.add(
         "InstanceNormalization", [source, *(g.either(g.array("float32", [channels])) for _ in range(2))]
@@ -41,7 +49,7 @@ def _group_norm(g: Graph) -> Any:
         raise RejectedError("GroupNormalization: since 18")
     groups = g.number(1, 3)
     channels = groups * g.number(1, 3)
-    source = g.input(g.array("float32", [g.number(1, 2), channels, *g.spatial(g.number(1, 2))]))
+    source = _shifted(g, [g.number(1, 2), channels, *g.spatial(g.number(1, 2))])
     size = channels if g.opset >= 21 else groups
     parts = [g.either(g.array("float32", [size])) for _ in range(2)]
     return g.add("GroupNormalization", [source, *parts], num_groups=groups)
@@ -141,6 +149,18 @@ def _qlinear_matmul(g: Graph) -> Any:
     return g.add("QLinearMatMul", names)
 
 
+def _integer_product(g: Graph) -> Any:
+    m, k, n = (g.number(1, 9) for _ in range(3))
+    kinds = g.pick(["uint8", "int8"]), g.pick(["uint8", "int8"])
+    names = [
+        g.input(g.array(kinds[0], [*g.shape(0, 1), m, k], -128, 255)),
+        g.either(g.array(kinds[1], [k, n], -128, 255)),
+    ]
+    if g.chance(0.7):
+        names += [g.weight(g.array(kind, (), -9, 9)) for kind in kinds]
+    return g.add("MatMulInteger", names)
+
+
 #: By operator.
 DRAWS: dict[str, Draw] = {
     "BatchNormalization": _batch_norm,
@@ -158,4 +178,5 @@ DRAWS: dict[str, Draw] = {
     "QuantizeLinear": _quantize,
     "DynamicQuantizeLinear": _dynamic_quantize,
     "QLinearMatMul": _qlinear_matmul,
+    "MatMulInteger": _integer_product,
 }
