@@ -10,6 +10,11 @@ import onnx
 
 from .graph import ALL, FLOATS, NUMBERS, Draw, Graph, RejectedError
 
+#: Operators whose results jump: what they read is not rounded.
+_JUMPS = frozenset(
+    "Floor Ceil Round Sign Shrink ThresholdedRelu Equal Less Greater LessOrEqual GreaterOrEqual".split()
+)
+
 
 def _unary(
     op: str, dtypes: tuple[str, ...] = FLOATS, low: float = -4, high: float = 4, **attributes: Any
@@ -17,7 +22,7 @@ def _unary(
     def draw(g: Graph) -> Any:
         chosen = {key: value(g) for key, value in attributes.items() if g.chance(0.6)}
         bounds = {} if (low, high) == (-4, 4) else {"least": low, "most": high}
-        return g.add(op, [g.tensor(dtypes, **bounds)], **chosen)
+        return g.add(op, [g.tensor(dtypes, exact=op in _JUMPS, **bounds)], **chosen)
 
     return draw
 
@@ -28,7 +33,7 @@ def _uniform(low: float, high: float) -> Callable[[Graph], float]:
 
 def _binary(op: str, dtypes: tuple[str, ...] = NUMBERS, **bounds: float) -> Draw:
     def draw(g: Graph) -> Any:
-        left = g.tensor(dtypes)
+        left = g.tensor(dtypes, exact=op in _JUMPS)
         value = g.of(left)
         right = g.either(g.array(str(value.dtype), g.broadcastable(value.shape), **bounds))
         pair = [left, right]
@@ -64,7 +69,7 @@ def _constant_power(g: Graph) -> Any:
 
 
 def _mod(g: Graph) -> Any:
-    left = g.tensor(("int32", "int64", "int8", "uint8", "float32", "float16"))
+    left = g.tensor(("int32", "int64", "int8", "uint8", "float32", "float16"), exact=True)
     value = g.of(left)
     divisor = g.array(str(value.dtype), g.broadcastable(value.shape))
     divisor = np.where(divisor == 0, np.ones_like(divisor), divisor).astype(value.dtype)
@@ -101,9 +106,9 @@ def _where(g: Graph) -> Any:
 
 
 def _cast(g: Graph) -> Any:
-    source = g.tensor(ALL)
-    value = g.of(source)
     to = g.pick(ALL)
+    source = g.tensor(ALL, exact=not to.startswith("float"))
+    value = g.of(source)
     if value.dtype.kind == "f" and not to.startswith("float") and to != "bool":
         bounds = np.iinfo(to)
         if not (np.isfinite(value).all() and (value > bounds.min).all() and (value < bounds.max).all()):

@@ -23,6 +23,14 @@ _SPECIAL_FLOATS = (np.nan, np.inf, -np.inf, -0.0, 1e-40, 1e30, -1e30)
 _EMPTY_SHARE, _SPECIAL_SHARE = 0.08, 0.15
 # And one lists its weights as inputs.
 _LISTED_SHARE = 0.1
+# Operators that move or choose numbers, and compute none that would be rounded.
+_EXACT = frozenset(
+    "Abs Neg Identity Relu Min Max Clip Where Reshape Transpose Squeeze Unsqueeze Expand Tile Concat "
+    "Split Slice Pad Gather GatherElements GatherND ScatterElements ScatterND Compress Flatten Scatter "
+    "DepthToSpace SpaceToDepth Trilu Shape Size And Or Xor Not Equal Less Greater LessOrEqual IsNaN "
+    "GreaterOrEqual IsInf Floor Ceil Round Sign ReduceMax ReduceMin MaxPool GlobalMaxPool ArgMax ArgMin "
+    "OneHot TopK BitShift BitwiseAnd BitwiseOr BitwiseXor BitwiseNot EyeLike Range Dropout".split()
+)
 OPSETS = (9, 11, 13, 17, 18, 21)
 
 
@@ -53,6 +61,8 @@ class Graph(Drawing):
         self.inputs: list[str] = []
         self.weights: list[str] = []
         self.results: list[str] = []
+        # What may be rounded otherwise elsewhere: a function that jumps makes a whole step of that.
+        self.rounded: set[str] = set()
 
     def array(self, dtype: str, shape: Sequence[int], least: float = -4, most: float = 4) -> Array:
         if dtype == "bool":
@@ -104,16 +114,24 @@ class Graph(Drawing):
         return self.weight(value) if self.chance(0.5) else self.input(value)
 
     def tensor(
-        self, dtypes: Sequence[str], low_rank: int = 0, high_rank: int = 5, **bounds: float
+        self,
+        dtypes: Sequence[str],
+        low_rank: int = 0,
+        high_rank: int = 5,
+        *,
+        exact: bool = False,
+        **bounds: float,
     ) -> str:
         """Return a tensor: one that a node has made, if there is one of the kind, or an input.
 
-        ``bounds`` are those of `array`.
+        An ``exact`` one has not been rounded; ``bounds`` are those of `array`.
         """
         fitting = [
             name
             for name in self.results
-            if str(self.values[name].dtype) in dtypes and low_rank <= self.values[name].ndim <= high_rank
+            if str(self.values[name].dtype) in dtypes
+            and low_rank <= self.values[name].ndim <= high_rank
+            and not (exact and name in self.rounded)
         ]
         if fitting and not bounds and self.chance(0.6):
             return str(self.pick(fitting))
@@ -165,6 +183,8 @@ class Graph(Drawing):
             self.values[name] = value
             # Also what a power or a logarithm leaves: what follows is drawn with regard to it.
             self.has_special |= value.dtype.kind == "f" and not bool(np.isfinite(value).all())
+        if any(node.op_type not in _EXACT for node in nodes) or self.rounded & known.keys():
+            self.rounded.update(names)
         self.nodes += nodes
         self.results += names
         return list(names)

@@ -123,7 +123,7 @@ def _old_scatter(g: Graph) -> Any:
 
 
 def _nonzero(g: Graph) -> Any:
-    return g.add("NonZero", [g.tensor(("float32", "bool", "int64"), 1, 3)])
+    return g.add("NonZero", [g.tensor(("float32", "bool", "int64"), 1, 3, exact=True)])
 
 
 def _unique(g: Graph) -> Any:

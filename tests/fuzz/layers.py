@@ -61,7 +61,8 @@ def _lrn(g: Graph) -> Any:
 
 
 def _mvn(g: Graph) -> Any:
-    source = g.input(g.array("float32", [2, g.number(1, 4), *g.spatial(2)]))
+    source = g.input(g.array("float32", [2, g.number(2, 4), *g.spatial(2)]))
+    # Of one value alone the variance, a difference of two squares, is any number next to zero.
     return g.add("MeanVarianceNormalization", [source], axes=g.pick([[0, 2, 3], [2, 3], [1], None]))
 
 
@@ -119,7 +120,7 @@ def _recurrent(op: str, gates: int) -> Draw:
 
 
 def _quantize(g: Graph) -> Any:
-    source = g.tensor(("float32",), 1, 4)
+    source = g.tensor(("float32",), 1, 4, exact=True)
     shape = g.of(source).shape
     dtype = g.pick(["uint8", "int8"])
     scale, zero = np.float32(g.rng.uniform(0.01, 0.3)), g.array(dtype, (), -9, 9)
@@ -134,7 +135,7 @@ def _quantize(g: Graph) -> Any:
 
 
 def _dynamic_quantize(g: Graph) -> Any:
-    return g.add("DynamicQuantizeLinear", [g.tensor(("float32",), 1, 4)], 3)
+    return g.add("DynamicQuantizeLinear", [g.tensor(("float32",), 1, 4, exact=True)], 3)
 
 
 def _qlinear_matmul(g: Graph) -> Any:

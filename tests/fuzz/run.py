@@ -33,8 +33,8 @@ from .operators import DRAWS, KEEP_SPECIAL
 
 # What a float may differ by, as a share of the output's largest value.
 TOLERANCES = {"float64": 1e-4, "float32": 1e-3, "float16": 1e-2}
-# Seconds that one graph may take.
-_TIME_LIMIT_S = 180
+# Seconds that one graph may take; what takes more ends as "died".
+_TIME_LIMIT_S = 60
 _MOST_DRAWS = 12
 
 
@@ -110,18 +110,27 @@ def _onnx_case(seed: int, only: str | None) -> tuple[dict[str, Any], Callable[[]
 
     graph = draw_graph(seed, only)
     told = {"ops": [node.op_type for node in graph.nodes], "opset": graph.opset}
-    return told, lambda: difference(evaluate(graph.model(), graph.feeds()), graph.expected())
+    return told, lambda: difference(
+        evaluate(graph.model(), graph.feeds(), falls_back=True), graph.expected()
+    )
 
 
 def _torch_case(seed: int, only: str | None) -> tuple[dict[str, Any], Callable[[], str]]:
-    from tests.frontend.run_module import evaluate
-    from tvm_sphinx.frontend.load import load_model
+    from tests.frontend.evaluate import evaluate
+    from tvm_sphinx.frontend.load import entry_function, load_model
 
     program = draw_torch(seed, only)
     exported = program.export()
     feeds = [tensor.numpy() for tensor in program.feeds()]
     told = {"ops": [name for name, *_ in program.steps]}
-    return told, lambda: difference(evaluate(load_model(exported), feeds), program.expected())
+
+    def compare() -> str:
+        module = load_model(exported)
+        names = [str(param.name) for param in module[entry_function(module)].params]
+        found = evaluate(module, dict(zip(names, feeds, strict=True)), falls_back=True)
+        return difference(found, program.expected())
+
+    return told, compare
 
 
 def run_case(seed: int, only: str | None = None, *, of_torch: bool = False) -> dict[str, Any]:

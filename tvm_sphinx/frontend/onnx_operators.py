@@ -99,6 +99,9 @@ def _flatten(node: Node) -> Any:
         raise node.error(f"expected data of known rank; got {data.ty}")
     extents = list(extents)
     rows, columns = math.prod(extents[:axis]), math.prod(extents[axis:])
+    if any(isinstance(extent, tirx.IntImm) and int(extent) == 0 for extent in extents):
+        # TVM takes an extent of 0 for "as it was".
+        return node.emit(_op.zeros(relax.ShapeExpr([rows, columns]), dtype_of(data)))
     return node.emit(_op.reshape(data, [rows, columns]))
 
 
