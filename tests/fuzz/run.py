@@ -291,8 +291,10 @@ def figures(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _reason(said: str) -> str:
-    """Return a refusal without what is of one case alone: names in quotes, and numbers."""
-    return re.sub(r"'[^']*'|\d+", "_", said)[:120]
+    """Return a refusal without what is of one case alone: names of nodes and values, and numbers."""
+    bare = re.sub(r"\{.*?\}", "_", said.removeprefix("Cannot import the given "))
+    bare = re.sub(r"(\w+) '[^']*'", r"\1 _", bare)
+    return re.sub(r"(?<![a-z.])-?\d+", "_", bare)[:120]
 
 
 BAD = ("wrong", "traceback", "died")

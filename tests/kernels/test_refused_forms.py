@@ -49,3 +49,16 @@ def test_elements_written_into_a_matrix_beside_which_nothing_is_inlined() -> Non
     model = make_model([node], feeds, ["y"], {"i": places})
     (want,) = onnx_runtime(model, feeds)
     np.testing.assert_array_equal(evaluate(model, feeds)[0], want)
+
+
+@pytest.mark.parametrize(("left", "right"), [((5,), (5,)), ((2, 5), (5,)), ((5,), (5, 16))])
+def test_products_with_vectors(left: tuple[int, ...], right: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(3)
+    feeds = {
+        name: rng.normal(size=shape).astype(np.float32) for name, shape in (("x", left), ("w", right))
+    }
+    model = make_model([onnx.helper.make_node("MatMul", ["x", "w"], ["y"])], feeds, ["y"])
+    (want,) = onnx_runtime(model, feeds)
+    (got,) = evaluate(model, feeds)
+    assert got.shape == want.shape
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
