@@ -61,9 +61,15 @@ def _lrn(g: Graph) -> Any:
 
 
 def _mvn(g: Graph) -> Any:
-    source = g.input(g.array("float32", [2, g.number(2, 4), *g.spatial(2)]))
-    # Of one value alone the variance, a difference of two squares, is any number next to zero.
-    return g.add("MeanVarianceNormalization", [source], axes=g.pick([[0, 2, 3], [2, 3], [1], None]))
+    value = g.array("float32", [2, g.number(2, 4), *g.spatial(2)])
+    axes = g.pick([[0, 2, 3], [2, 3], [1], None])
+    over = tuple(axes or (0, 2, 3))
+    wide = value.astype(np.float64)
+    # ONNX Runtime takes the variance as a difference of squares, which has no digits left where all
+    # values are alike.
+    if (wide.var(over) < 1e-2 * (wide**2).mean(over)).any():
+        raise RejectedError("MeanVarianceNormalization: of values too much alike")
+    return g.add("MeanVarianceNormalization", [g.input(value)], axes=axes)
 
 
 def _gemm(g: Graph) -> Any:

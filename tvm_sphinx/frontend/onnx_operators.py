@@ -230,6 +230,16 @@ def _pool(node: Node) -> Any:
     return node.emit(_op.strided_slice(made, axes, [0] * rank, wanted))
 
 
+def _mean_variance_normalization(node: Node) -> Any:
+    """Divide what lies round the mean by its root mean square: TVM's difference of squares cancels."""
+    data = node.required(0)
+    axes = [int(axis) for axis in node.attributes.get("axes", (0, 2, 3))]
+    centred = node.emit(_op.subtract(data, node.emit(_op.mean(data, axes, keepdims=True))))
+    square = node.emit(_op.multiply(centred, centred))
+    root = node.emit(_op.sqrt(node.emit(_op.mean(square, axes, keepdims=True))))
+    return node.emit(_op.divide(centred, node.emit(_op.add(root, const(1e-9, dtype_of(data))))))
+
+
 def _sign(node: Node) -> Any:
     data = node.required(0)
     if not dtype_of(data).startswith("uint"):
@@ -282,6 +292,7 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     (STANDARD, "Slice"): _slice,
     (STANDARD, "MaxPool"): _pool,
     (STANDARD, "AveragePool"): _pool,
+    (STANDARD, "MeanVarianceNormalization"): _mean_variance_normalization,
     (STANDARD, "Sign"): _sign,
     **{(STANDARD, op): _reduction for op in _REDUCTIONS},
 }

@@ -1,4 +1,4 @@
-"""Comparisons of bools, and what tensors without elements leave of a scatter or a reshape."""
+"""Comparisons of bools, tensors without elements, and values that are much alike."""
 
 from __future__ import annotations
 
@@ -52,3 +52,13 @@ def test_flattened_tensors_without_elements_keep_their_extents(shape: list[int],
     model = make_model(nodes, {"x": data}, ["y"])
     (want,) = onnx_runtime(model, {"x": data})
     assert evaluate(model, {"x": data}, falls_back=True)[0].shape == want.shape
+
+
+def test_values_that_are_much_alike_are_normalised_to_all_digits() -> None:
+    data = (2 + np.random.default_rng(1).normal(size=(2, 3, 4, 5)) * 1e-3).astype(np.float32)
+    node = onnx.helper.make_node("MeanVarianceNormalization", ["x"], ["y"], axes=[2, 3])
+    wide = data.astype(np.float64)
+    centred = wide - wide.mean((2, 3), keepdims=True)
+    want = centred / centred.std((2, 3), keepdims=True)
+    (got,) = evaluate(make_model([node], {"x": data}, ["y"]), {"x": data})
+    np.testing.assert_allclose(got, want, atol=2e-3)
