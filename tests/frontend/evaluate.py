@@ -10,6 +10,8 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 
+from tests.frontend.run_module import run_default
+from tvm_sphinx.errors import UnsupportedError
 from tvm_sphinx.frontend.extract import extract_task_graph
 from tvm_sphinx.frontend.load import entry_function, load_model
 from tvm_sphinx.frontend.lower import lower_to_kernels
@@ -26,25 +28,39 @@ Array = npt.NDArray[Any]
 _LEVELS = onnxruntime.GraphOptimizationLevel
 
 
-def evaluate(model: Any, feeds: Mapping[str, Array]) -> list[Array]:
+def evaluate(model: Any, feeds: Mapping[str, Array], *, falls_back: bool = False) -> list[Array]:
     """Return the outputs of whatever `load_model` takes, all of its kernels on one device."""
-    return build(model)(feeds)
+    return build(model, falls_back=falls_back)(feeds)
 
 
-def build(model: Any, num_devices: int = 1) -> Callable[[Mapping[str, Array]], list[Array]]:
-    """Return what runs whatever `load_model` takes, task by task in turn on devices of one core each."""
+def build(
+    model: Any, num_devices: int = 1, *, falls_back: bool = False
+) -> Callable[[Mapping[str, Array]], list[Array]]:
+    """Return what runs whatever `load_model` takes, task by task in turn on devices of one core each.
+
+    With ``falls_back`` a model that cannot be scheduled is built as `compile` builds it, by TVM's own
+    pipeline.
+    """
     cores = usable_cores()
     target = host_target()
     devices = [Device(f"host{i}", target, "cpu:0", (cores[i % len(cores)],)) for i in range(num_devices)]
     platform = Platform(tuple(devices))
     module = load_model(model)
-    lowered = lower_to_kernels(module, device_target(devices[0]), targets=[*map(device_target, devices)])
-    extraction = extract_task_graph(lowered)
+    names = [str(param.name) for param in module[entry_function(module)].params]
+    try:
+        lowered = lower_to_kernels(
+            module, device_target(devices[0]), targets=[*map(device_target, devices)]
+        )
+        extraction = extract_task_graph(lowered)
+    except UnsupportedError:
+        if not falls_back:
+            raise
+        run = run_default(module, device_target(devices[0]))
+        return lambda feeds: run([feeds[name] for name in names])
     count = extraction.graph.num_tasks
     starts = np.arange(count, dtype=np.int64)
     schedule = Schedule(starts % num_devices, starts, starts + 1, count, 0, "one after the other")
     executable = build_executable(annotate_schedule(extraction, schedule, platform), platform)
-    names = [str(param.name) for param in module[entry_function(module)].params]
     return lambda feeds: flatten_outputs(
         executable.run([np.array(feeds[name], order="C") for name in names])
     )

@@ -4,6 +4,8 @@ import numpy as np
 import tvm
 from tvm import relax, tirx
 
+from tvm_sphinx.errors import UnsupportedError, cause_of
+from tvm_sphinx.frontend.default_pipeline import compile_default
 from tvm_sphinx.frontend.lower import lower_to_kernels
 from tvm_sphinx.kernels.implement import implement_kernel
 
@@ -22,6 +24,17 @@ _LOWER = [
     relax.transform.VMShapeLower(),
     relax.transform.AttachGlobalSymbol(),
 ]
+
+
+def run_default(module, target, function="main"):
+    """Return what runs a module, built by TVM's own pipeline, on arrays in the order of its inputs."""
+    try:
+        machine = relax.VirtualMachine(compile_default(module, target), tvm.cpu())
+    except Exception as error:  # as the fallback of `compile` does
+        raise UnsupportedError(f"Nor can TVM compile the whole model: {cause_of(error)}") from error
+    return lambda feeds: flatten(
+        machine[function](*[tvm.runtime.tensor(np.array(feed, order="C")) for feed in feeds])
+    )
 
 
 def evaluate(module, feeds, function="main"):

@@ -10,6 +10,11 @@ import onnx
 
 from .graph import ALL, FLOATS, NUMBERS, Draw, Graph, RejectedError
 
+#: Operators whose results jump: what they read is not rounded.
+_JUMPS = frozenset(
+    "Floor Ceil Round Sign Shrink ThresholdedRelu Equal Less Greater LessOrEqual GreaterOrEqual".split()
+)
+
 
 def _unary(
     op: str, dtypes: tuple[str, ...] = FLOATS, low: float = -4, high: float = 4, **attributes: Any
@@ -17,7 +22,7 @@ def _unary(
     def draw(g: Graph) -> Any:
         chosen = {key: value(g) for key, value in attributes.items() if g.chance(0.6)}
         bounds = {} if (low, high) == (-4, 4) else {"least": low, "most": high}
-        return g.add(op, [g.tensor(dtypes, **bounds)], **chosen)
+        return g.add(op, [g.tensor(dtypes, exact=op in _JUMPS, **bounds)], **chosen)
 
     return draw
 
@@ -28,7 +33,7 @@ def _uniform(low: float, high: float) -> Callable[[Graph], float]:
 
 def _binary(op: str, dtypes: tuple[str, ...] = NUMBERS, **bounds: float) -> Draw:
     def draw(g: Graph) -> Any:
-        left = g.tensor(dtypes)
+        left = g.tensor(dtypes, exact=op in _JUMPS)
         value = g.of(left)
         right = g.either(g.array(str(value.dtype), g.broadcastable(value.shape), **bounds))
         pair = [left, right]
@@ -52,8 +57,19 @@ def _nonzero(op: str, **attributes: Any) -> Draw:
     return draw
 
 
+def _constant_power(g: Graph) -> Any:
+    """Draw powers that exporters write: of one number, of the base's type or another."""
+    exponent = g.pick([2, 3, 4, 1, 0, 0.5, -0.5, -1, -2, 1.5, -3])
+    low = -3.0 if exponent in (0, 1, 2, 3, 4) else 0.3
+    source = g.tensor(("float32", "float32", "float64", "float16"), least=low, most=3)
+    kinds = [str(g.of(source).dtype), *(["int64", "int32"] if float(exponent).is_integer() else [])]
+    # Since version 12 the exponent may be of another type.
+    kind = g.pick(kinds) if g.opset >= 12 else kinds[0]
+    return g.add("Pow", [source, g.weight(np.full(g.pick([(), (1,)]), exponent, kind))])
+
+
 def _mod(g: Graph) -> Any:
-    left = g.tensor(("int32", "int64", "int8", "uint8", "float32", "float16"))
+    left = g.tensor(("int32", "int64", "int8", "uint8", "float32", "float16"), exact=True)
     value = g.of(left)
     divisor = g.array(str(value.dtype), g.broadcastable(value.shape))
     divisor = np.where(divisor == 0, np.ones_like(divisor), divisor).astype(value.dtype)
@@ -90,9 +106,9 @@ def _where(g: Graph) -> Any:
 
 
 def _cast(g: Graph) -> Any:
-    source = g.tensor(ALL)
-    value = g.of(source)
     to = g.pick(ALL)
+    source = g.tensor(ALL, exact=not to.startswith("float"))
+    value = g.of(source)
     if value.dtype.kind == "f" and not to.startswith("float") and to != "bool":
         bounds = np.iinfo(to)
         if not (np.isfinite(value).all() and (value > bounds.min).all() and (value < bounds.max).all()):
@@ -123,6 +139,16 @@ def _gelu(g: Graph) -> Any:
     if g.opset < 20:
         raise RejectedError("Gelu: since 20")
     return g.add("Gelu", [g.tensor(("float32",))], approximate=g.pick(["none", "tanh"]))
+
+
+def _wide_logarithm(g: Graph) -> Any:
+    shape = g.shape()
+    values = np.exp(g.rng.uniform(-60, 60, shape)).astype(g.pick(["float32", "float64"]))
+    return g.add("Log", [g.input(np.asarray(values))])
+
+
+def _celu(g: Graph) -> Any:
+    return g.add("Celu", [g.tensor(("float32",))], alpha=g.pick([1.0, 0.5, 2.0]))
 
 
 def _dropout(g: Graph) -> Any:
@@ -156,6 +182,7 @@ DRAWS: dict[str, Draw] = {
     **{op: _unary(op) for op in _PLAIN.split()},
     **{op: _unary(op, _ANY) for op in ("Abs", "Neg", "Sign", "Relu")},
     **{op: _unary(op, FLOATS, 0.05, 4) for op in ("Log", "Sqrt", "Reciprocal")},
+    "Log of a wide range": _wide_logarithm,
     **{op: _unary(op, FLOATS, -1, 1) for op in ("Asin", "Acos", "Atanh")},
     "Acosh": _unary("Acosh", FLOATS, 1, 4),
     "Elu": _unary("Elu", FLOATS, alpha=_uniform(0, 2)),
@@ -173,6 +200,8 @@ DRAWS: dict[str, Draw] = {
     **{op: _binary(op) for op in ("Add", "Sub", "Mul")},
     "Div": _nonzero("Div"),
     "Mod": _mod,
+    "Pow of a constant": _constant_power,
+    "Celu": _celu,
     "Pow": _binary("Pow", ("float32", "float64", "int32", "int64"), least=0, most=3),
     **{op: _binary(op, _ANY) for op in ("Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual")},
     **{op: _binary(op, ("bool",)) for op in ("And", "Or", "Xor")},

@@ -21,7 +21,17 @@ ALL = (*FLOATS, *INTEGERS, "bool")
 _SPECIAL_FLOATS = (np.nan, np.inf, -np.inf, -0.0, 1e-40, 1e30, -1e30)
 # A share of graphs has tensors without elements, and one values such as NaN.
 _EMPTY_SHARE, _SPECIAL_SHARE = 0.08, 0.15
-OPSETS = (11, 13, 17, 18, 21)
+# And one lists its weights as inputs.
+_LISTED_SHARE = 0.1
+# Operators that move or choose numbers, and compute none that would be rounded.
+_EXACT = frozenset(
+    "Abs Neg Identity Relu Min Max Clip Where Reshape Transpose Squeeze Unsqueeze Expand Tile Concat "
+    "Split Slice Pad Gather GatherElements GatherND ScatterElements ScatterND Compress Flatten Scatter "
+    "DepthToSpace SpaceToDepth Trilu Shape Size And Or Xor Not Equal Less Greater LessOrEqual IsNaN "
+    "GreaterOrEqual IsInf Floor Ceil Round Sign ReduceMax ReduceMin MaxPool GlobalMaxPool ArgMax ArgMin "
+    "OneHot TopK BitShift BitwiseAnd BitwiseOr BitwiseXor BitwiseNot EyeLike Range Dropout".split()
+)
+OPSETS = (9, 11, 13, 17, 18, 21)
 
 
 class RejectedError(Exception):
@@ -44,11 +54,15 @@ class Graph(Drawing):
         self.opset = opset or int(rng.choice(OPSETS))
         self.has_empty = rng.random() < _EMPTY_SHARE
         self.has_special = rng.random() < _SPECIAL_SHARE
+        # As files of the third version of ONNX's format do.
+        self.lists_weights = rng.random() < _LISTED_SHARE
         self.nodes: list[onnx.NodeProto] = []
         self.values: dict[str, Array] = {}
         self.inputs: list[str] = []
         self.weights: list[str] = []
         self.results: list[str] = []
+        # What may be rounded otherwise elsewhere: a function that jumps makes a whole step of that.
+        self.rounded: set[str] = set()
 
     def array(self, dtype: str, shape: Sequence[int], least: float = -4, most: float = 4) -> Array:
         if dtype == "bool":
@@ -100,16 +114,24 @@ class Graph(Drawing):
         return self.weight(value) if self.chance(0.5) else self.input(value)
 
     def tensor(
-        self, dtypes: Sequence[str], low_rank: int = 0, high_rank: int = 5, **bounds: float
+        self,
+        dtypes: Sequence[str],
+        low_rank: int = 0,
+        high_rank: int = 5,
+        *,
+        exact: bool = False,
+        **bounds: float,
     ) -> str:
         """Return a tensor: one that a node has made, if there is one of the kind, or an input.
 
-        ``bounds`` are those of `array`.
+        An ``exact`` one has not been rounded; ``bounds`` are those of `array`.
         """
         fitting = [
             name
             for name in self.results
-            if str(self.values[name].dtype) in dtypes and low_rank <= self.values[name].ndim <= high_rank
+            if str(self.values[name].dtype) in dtypes
+            and low_rank <= self.values[name].ndim <= high_rank
+            and not (exact and name in self.rounded)
         ]
         if fitting and not bounds and self.chance(0.6):
             return str(self.pick(fitting))
@@ -128,15 +150,31 @@ class Graph(Drawing):
         RejectedError
             If ONNX Runtime refuses it.
         """
-        names = [f"{op.lower()}{len(self.nodes)}_{number}" for number in range(outputs)]
+        names = [self.fresh_name(op, number) for number in range(outputs)]
         kept = {key: value for key, value in attributes.items() if value is not None}
         try:
             node = onnx.helper.make_node(
                 op, inputs, names, name=f"{op}_{len(self.nodes)}", domain=domain, **kept
             )
-            found = _run(
-                [node], {n: self.values[n] for n in inputs if n}, names, self.opset, self.weights
-            )
+        except Exception as error:  # onnx raises many types
+            raise RejectedError(f"{op}: {' '.join(str(error).split())[:200]}") from error
+        return self.append([node], names)
+
+    def fresh_name(self, op: str, number: int = 0) -> str:
+        """Return a name for a value of the node that is appended next."""
+        return f"{op.lower()}{len(self.nodes)}_{number}"
+
+    def append(self, nodes: Sequence[onnx.NodeProto], names: Sequence[str]) -> list[str]:
+        """Append nodes that belong together, and compute those of their values that have a name here.
+
+        Raises
+        ------
+        RejectedError
+            If ONNX Runtime refuses them.
+        """
+        op, known = nodes[-1].op_type, {name: self.values[name] for name in names_read(nodes)}
+        try:
+            found = _run(nodes, known, names, self.opset, self.weights)
         except Exception as error:  # ONNX Runtime's errors derive from Exception alone
             raise RejectedError(f"{op}: {' '.join(str(error).split())[:200]}") from error
         for name, value in zip(names, found, strict=True):
@@ -145,25 +183,32 @@ class Graph(Drawing):
             self.values[name] = value
             # Also what a power or a logarithm leaves: what follows is drawn with regard to it.
             self.has_special |= value.dtype.kind == "f" and not bool(np.isfinite(value).all())
-        self.nodes.append(node)
+        if any(node.op_type not in _EXACT for node in nodes) or self.rounded & known.keys():
+            self.rounded.update(names)
+        self.nodes += nodes
         self.results += names
-        return names
+        return list(names)
 
     # What comes out.
 
     def outputs(self) -> list[str]:
         """Return the values that no node reads."""
-        read = {name for node in self.nodes for name in node.input}
-        return [name for name in self.results if name not in read]
+        made = [output for node in self.nodes for output in node.output]
+        read = {name for node in self.nodes for name in names_read([node])}
+        return [name for name in made if name in self.results and name not in read]
 
     def feeds(self) -> dict[str, Array]:
-        read = {name for node in self.nodes for name in node.input}
+        read = names_read(self.nodes)
         return {name: self.values[name] for name in self.inputs if name in read}
 
     def model(self) -> onnx.ModelProto:
-        read = {name for node in self.nodes for name in node.input}
+        read = names_read(self.nodes)
         weights = {name: self.values[name] for name in self.weights if name in read}
-        return _model(self.nodes, self.feeds(), weights, self.outputs(), self.values, self.opset)
+        model = _model(self.nodes, self.feeds(), weights, self.outputs(), self.values, self.opset)
+        if self.lists_weights:
+            model.graph.input.extend(_info(name, value) for name, value in weights.items())
+            model.ir_version = 3
+        return model
 
     def expected(self) -> list[Array]:
         return [self.values[name] for name in self.outputs()]
@@ -171,6 +216,21 @@ class Graph(Drawing):
 
 #: Appends one node, with what it reads, to a graph.
 Draw = Callable[[Graph], Any]
+
+
+def names_read(nodes: Sequence[onnx.NodeProto]) -> list[str]:
+    """Return what nodes read and do not make, what the graphs in them read from outside included."""
+    found: dict[str, None] = {}
+    made = {output for node in nodes for output in node.output}
+    for node in nodes:
+        found.update(dict.fromkeys(name for name in node.input if name))
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                own = {value.name for value in (*attribute.g.input, *attribute.g.initializer)}
+                inner = names_read(attribute.g.node) + [value.name for value in attribute.g.output]
+                made_there = {output for node in attribute.g.node for output in node.output}
+                found.update(dict.fromkeys(n for n in inner if n not in own | made_there))
+    return [name for name in found if name not in made]
 
 
 def _info(name: str, value: Array) -> Any:

@@ -109,6 +109,28 @@ def _one_hot(g: Graph) -> Any:
     return g.add("OneHot", inputs, **axis)
 
 
+def _old_scatter(g: Graph) -> Any:
+    if g.opset > 10:
+        raise RejectedError("Scatter: replaced by ScatterElements since 11")
+    extents = [g.number(2, 4), g.number(1, 5)]
+    indices = g.rng.permutation(extents[0])[:, None].repeat(extents[1], 1)
+    names = [
+        g.input(g.array("float32", extents)),
+        g.either(indices.astype(np.int64)),
+        g.either(g.array("float32", extents)),
+    ]
+    return g.add("Scatter", names, axis=0)
+
+
+def _nonzero(g: Graph) -> Any:
+    return g.add("NonZero", [g.tensor(("float32", "bool", "int64"), 1, 3, exact=True)])
+
+
+def _unique(g: Graph) -> Any:
+    source = g.input(g.array("int64", [g.number(1, 9)]))
+    return g.add("Unique", [source], g.pick([1, 4]), sorted=1)
+
+
 #: By operator.
 DRAWS: dict[str, Draw] = {
     "Gather": _gather,
@@ -118,4 +140,7 @@ DRAWS: dict[str, Draw] = {
     "ScatterND": _scatter_nd,
     "Compress": _compress,
     "OneHot": _one_hot,
+    "Scatter": _old_scatter,
+    "NonZero": _nonzero,
+    "Unique": _unique,
 }

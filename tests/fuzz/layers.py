@@ -17,8 +17,16 @@ def _batch_norm(g: Graph) -> Any:
     return g.add("BatchNormalization", [source, *parts, variance], epsilon=g.pick([1e-5, 1e-2]))
 
 
+def _shifted(g: Graph, shape: list[int]) -> str:
+    """Return an input whose mean may lie far from zero, by many times what it varies by."""
+    values = g.array("float32", shape)
+    if g.chance(0.4):
+        values = values + np.float32(g.pick([-300, -30, 30, 100, 300]))
+    return g.input(values)
+
+
 def _instance_norm(g: Graph) -> Any:
-    source = g.input(g.array("float32", [g.number(1, 2), g.number(1, 4), *g.spatial(g.number(1, 3))]))
+    source = _shifted(g, [g.number(1, 2), g.number(1, 4), *g.spatial(g.number(1, 3))])
     channels = g.of(source).shape[1]
     return g.add(
         "InstanceNormalization", [source, *(g.either(g.array("float32", [channels])) for _ in range(2))]
@@ -41,7 +49,7 @@ def _group_norm(g: Graph) -> Any:
         raise RejectedError("GroupNormalization: since 18")
     groups = g.number(1, 3)
     channels = groups * g.number(1, 3)
-    source = g.input(g.array("float32", [g.number(1, 2), channels, *g.spatial(g.number(1, 2))]))
+    source = _shifted(g, [g.number(1, 2), channels, *g.spatial(g.number(1, 2))])
     size = channels if g.opset >= 21 else groups
     parts = [g.either(g.array("float32", [size])) for _ in range(2)]
     return g.add("GroupNormalization", [source, *parts], num_groups=groups)
@@ -53,8 +61,15 @@ def _lrn(g: Graph) -> Any:
 
 
 def _mvn(g: Graph) -> Any:
-    source = g.input(g.array("float32", [2, g.number(1, 4), *g.spatial(2)]))
-    return g.add("MeanVarianceNormalization", [source], axes=g.pick([[0, 2, 3], [2, 3], [1], None]))
+    value = g.array("float32", [2, g.number(2, 4), *g.spatial(2)])
+    axes = g.pick([[0, 2, 3], [2, 3], [1], None])
+    over = tuple(axes or (0, 2, 3))
+    wide = value.astype(np.float64)
+    # ONNX Runtime takes the variance as a difference of squares, which has no digits left where all
+    # values are alike.
+    if (wide.var(over) < 1e-2 * (wide**2).mean(over)).any():
+        raise RejectedError("MeanVarianceNormalization: of values too much alike")
+    return g.add("MeanVarianceNormalization", [g.input(value)], axes=axes)
 
 
 def _gemm(g: Graph) -> Any:
@@ -111,7 +126,7 @@ def _recurrent(op: str, gates: int) -> Draw:
 
 
 def _quantize(g: Graph) -> Any:
-    source = g.tensor(("float32",), 1, 4)
+    source = g.tensor(("float32",), 1, 4, exact=True)
     shape = g.of(source).shape
     dtype = g.pick(["uint8", "int8"])
     scale, zero = np.float32(g.rng.uniform(0.01, 0.3)), g.array(dtype, (), -9, 9)
@@ -126,7 +141,7 @@ def _quantize(g: Graph) -> Any:
 
 
 def _dynamic_quantize(g: Graph) -> Any:
-    return g.add("DynamicQuantizeLinear", [g.tensor(("float32",), 1, 4)], 3)
+    return g.add("DynamicQuantizeLinear", [g.tensor(("float32",), 1, 4, exact=True)], 3)
 
 
 def _qlinear_matmul(g: Graph) -> Any:
@@ -139,6 +154,18 @@ def _qlinear_matmul(g: Graph) -> Any:
         g.weight(f32(0.4)), g.weight(np.uint8(g.number(0, 255))),
     ]  # fmt: skip
     return g.add("QLinearMatMul", names)
+
+
+def _integer_product(g: Graph) -> Any:
+    m, k, n = (g.number(1, 9) for _ in range(3))
+    kinds = g.pick(["uint8", "int8"]), g.pick(["uint8", "int8"])
+    names = [
+        g.input(g.array(kinds[0], [*g.shape(0, 1), m, k], -128, 255)),
+        g.either(g.array(kinds[1], [k, n], -128, 255)),
+    ]
+    if g.chance(0.7):
+        names += [g.weight(g.array(kind, (), -9, 9)) for kind in kinds]
+    return g.add("MatMulInteger", names)
 
 
 #: By operator.
@@ -158,4 +185,5 @@ DRAWS: dict[str, Draw] = {
     "QuantizeLinear": _quantize,
     "DynamicQuantizeLinear": _dynamic_quantize,
     "QLinearMatMul": _qlinear_matmul,
+    "MatMulInteger": _integer_product,
 }

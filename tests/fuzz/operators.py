@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from . import elementwise, indexing, layers, rearrangements, reductions, windows
+from . import (
+    control,
+    elementwise,
+    indexing,
+    layers,
+    microsoft,
+    rearrangements,
+    reductions,
+    sequences,
+    windows,
+)
 from .graph import Draw
 
 #: Appends a node of an operator, with what it reads, to a graph.
@@ -13,6 +23,9 @@ DRAWS: dict[str, Draw] = {
     **indexing.DRAWS,
     **windows.DRAWS,
     **layers.DRAWS,
+    **microsoft.DRAWS,
+    **sequences.DRAWS,
+    **control.DRAWS,
 }
 
 #: Operators that give a NaN, an infinity or a number next to zero as ONNX Runtime does. TVM orders

@@ -33,7 +33,7 @@ def _reduce(op: str, by_input_from: int = 18) -> Draw:
 
 def _arg(op: str) -> Draw:
     def draw(g: Graph) -> Any:
-        source = g.tensor(("float32", "int32", "uint8", "int8"), 1)
+        source = g.tensor(("float32", "int32", "uint8", "int8"), 1, exact=True)
         last = {"select_last_index": g.number(0, 1)} if g.opset >= 12 and g.chance(0.4) else {}
         return g.add(op, [source], axis=g.axis(g.of(source).ndim), keepdims=g.number(0, 1), **last)
 
@@ -42,7 +42,7 @@ def _arg(op: str) -> Draw:
 
 def _along_axis(op: str, dtypes: tuple[str, ...] = ("float32", "float64")) -> Draw:
     def draw(g: Graph) -> Any:
-        source = g.tensor(dtypes, 1)
+        source = g.tensor(dtypes, 1, exact=op == "Hardmax")
         axis = {"axis": g.axis(g.of(source).ndim)} if g.chance(0.8) else {}
         return g.add(op, [source], **axis)
 
@@ -56,7 +56,7 @@ def _cumsum(g: Graph) -> Any:
 
 
 def _topk(g: Graph) -> Any:
-    source = g.tensor(("float32", "int64", "int32"), 1)
+    source = g.tensor(("float32", "int64", "int32"), 1, exact=True)
     value = g.of(source)
     axis = g.axis(value.ndim)
     k = g.weight([g.number(0 if g.has_empty else 1, max(1, value.shape[axis]))], "int64")

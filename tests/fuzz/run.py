@@ -1,10 +1,11 @@
 """Draw ONNX graphs, or torch programs, compile each, and compare with ONNX Runtime, or with torch.
 
-    python -m tests.fuzz.run --count 5000
-    python -m tests.fuzz.run --torch --count 2000
+    python -m tests.fuzz.run --count 5000 --jobs 2 --results onnx.jsonl
+    python -m tests.fuzz.run --torch --count 2000 --jobs 2 --results torch.jsonl
 
 They are compiled in a process that may die. It prints one JSON line for each that is neither equal nor
-refused in one line, and how many had which outcome.
+refused in one line, and how many had which outcome. ``--results`` keeps a line for each: a run that was
+ended goes on where it was, and the figures are those of the whole file.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import subprocess
 import sys
 import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +33,8 @@ from .operators import DRAWS, KEEP_SPECIAL
 
 # What a float may differ by, as a share of the output's largest value.
 TOLERANCES = {"float64": 1e-4, "float32": 1e-3, "float16": 1e-2}
-# Seconds that one graph may take.
-_TIME_LIMIT_S = 180
+# Seconds that one graph may take; what takes more ends as "died".
+_TIME_LIMIT_S = 60
 _MOST_DRAWS = 12
 
 
@@ -108,18 +110,27 @@ def _onnx_case(seed: int, only: str | None) -> tuple[dict[str, Any], Callable[[]
 
     graph = draw_graph(seed, only)
     told = {"ops": [node.op_type for node in graph.nodes], "opset": graph.opset}
-    return told, lambda: difference(evaluate(graph.model(), graph.feeds()), graph.expected())
+    return told, lambda: difference(
+        evaluate(graph.model(), graph.feeds(), falls_back=True), graph.expected()
+    )
 
 
 def _torch_case(seed: int, only: str | None) -> tuple[dict[str, Any], Callable[[], str]]:
-    from tests.frontend.run_module import evaluate
-    from tvm_sphinx.frontend.load import load_model
+    from tests.frontend.evaluate import evaluate
+    from tvm_sphinx.frontend.load import entry_function, load_model
 
     program = draw_torch(seed, only)
     exported = program.export()
     feeds = [tensor.numpy() for tensor in program.feeds()]
     told = {"ops": [name for name, *_ in program.steps]}
-    return told, lambda: difference(evaluate(load_model(exported), feeds), program.expected())
+
+    def compare() -> str:
+        module = load_model(exported)
+        names = [str(param.name) for param in module[entry_function(module)].params]
+        found = evaluate(module, dict(zip(names, feeds, strict=True)), falls_back=True)
+        return difference(found, program.expected())
+
+    return told, compare
 
 
 def run_case(seed: int, only: str | None = None, *, of_torch: bool = False) -> dict[str, Any]:
@@ -132,21 +143,28 @@ def run_case(seed: int, only: str | None = None, *, of_torch: bool = False) -> d
         return {"seed": seed, "outcome": "not drawn", "ops": [], "said": str(error)}
     case = {"seed": seed, **told}
     try:
-        wrong = compare()
+        said = compare()
+        outcome = "wrong" if said else "equal"
     except SphinxError as error:
+        said = str(error)[:500]
         outcome = "refused" if len(str(error).splitlines()) == 1 else "traceback"
-        return {**case, "outcome": outcome, "said": str(error)[:500]}
     except Exception as error:  # what the fuzzer is for
-        text = " ".join(str(error).split())
-        return {**case, "outcome": "traceback", "said": f"{type(error).__name__}: {text[-400:]}"}
-    return {**case, "outcome": "wrong" if wrong else "equal", "said": wrong}
+        said = f"{type(error).__name__}: {' '.join(str(error).split())[-400:]}"
+        outcome = "traceback"
+    return {**case, "outcome": outcome, "said": said}
 
 
 def _work(seeds: Sequence[int], only: str | None, of_torch: bool) -> None:
     warnings.simplefilter("ignore")
+    if of_torch:
+        from .torch_speed import keep_tables
+
+        keep_tables()
     for seed in seeds:
         print(json.dumps({"begun": seed}), flush=True)
-        print(json.dumps(run_case(seed, only, of_torch=of_torch)), flush=True)
+        begin = time.monotonic()
+        entry = run_case(seed, only, of_torch=of_torch)
+        print(json.dumps({**entry, "seconds": round(time.monotonic() - begin, 3)}), flush=True)
 
 
 def run_in_child(
@@ -212,22 +230,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin none later")
     parser.add_argument("--only", help="those that begin with one operator")
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--results", type=Path, help="a file to append to, and to go on from")
     parser.add_argument("--verbose", action="store_true", help="print what was refused, too")
     parser.add_argument("--work", help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
     if args.work is not None:
         _work([int(seed) for seed in args.work.split(",")], args.only, args.torch)
         return 0
-    outcomes: Counter[str] = Counter()
+    found = read_results(args.results)
+    known = {entry["seed"] for entry in found}
     lock = threading.Lock()
 
     def report(entry: dict[str, Any]) -> None:
         with lock:
-            outcomes[entry["outcome"]] += 1
+            found.append(entry)
+            if args.results is not None:
+                with open(args.results, "a", encoding="utf-8") as file:
+                    file.write(json.dumps(entry) + "\n")
             if (args.verbose and entry["outcome"] == "refused") or entry["outcome"] in BAD:
                 print(json.dumps(entry), flush=True)
 
-    seeds = range(args.seed, args.seed + args.count)
+    seeds = [seed for seed in range(args.seed, args.seed + args.count) if seed not in known]
     options = {"of_torch": args.torch, "until_s": time.monotonic() + 60 * args.minutes}
     workers = [
         threading.Thread(
@@ -239,8 +262,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
         worker.start()
     for worker in workers:
         worker.join()
-    print(json.dumps(dict(outcomes)))
-    return 1 if any(outcomes[bad] for bad in BAD) else 0
+    print(json.dumps(figures(found), indent=2))
+    return 1 if any(entry["outcome"] in BAD for entry in found) else 0
+
+
+def read_results(path: Path | None) -> list[dict[str, Any]]:
+    """Return the entries of a file of results; a last line that was cut off is removed from it."""
+    if path is None or not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        path.write_text(whole, encoding="utf-8")
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def figures(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return how many had which outcome, why some were refused, and what they took."""
+    reasons = Counter(_reason(entry["said"]) for entry in entries if entry["outcome"] == "refused")
+    seconds = [entry["seconds"] for entry in entries if "seconds" in entry]
+    return {
+        **Counter(entry["outcome"] for entry in entries),
+        "refused for": dict(reasons.most_common()),
+        "operators": len({op for entry in entries for op in entry["ops"]}),
+        "median seconds": round(float(np.median(seconds)), 3) if seconds else 0,
+        "mean seconds": round(float(np.mean(seconds)), 3) if seconds else 0,
+    }
+
+
+def _reason(said: str) -> str:
+    """Return a refusal without what is of one case alone: names of nodes and values, and numbers."""
+    bare = re.sub(r"\{.*?\}", "_", said.removeprefix("Cannot import the given "))
+    bare = re.sub(r"(\w+) '[^']*'", r"\1 _", bare)
+    return re.sub(r"(?<![a-z.])-?\d+", "_", bare)[:120]
 
 
 BAD = ("wrong", "traceback", "died")

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnxruntime
+import pytest
+
 from tests.fuzz.operators import DRAWS
-from tests.fuzz.run import BAD, difference, draw_graph, run_in_child
+from tests.fuzz.run import BAD, difference, draw_graph, figures, read_results, run_in_child
 
 #: A prime step spreads the sample over the operators, whose number the seed chooses.
 SEEDS = range(10_000, 10_000 + 24 * 7, 7)
@@ -36,3 +42,29 @@ def test_a_wrong_element_is_seen() -> None:
 
 def test_operators_have_a_draw() -> None:
     assert len(DRAWS) > 120
+
+
+@pytest.mark.parametrize("op", ["If", "Loop", "Scan", "SequenceConstruct", "QGemm"])
+def test_the_whole_model_gives_what_its_nodes_gave(op: str) -> None:
+    for seed in range(6):
+        graph = draw_graph(seed, op)
+        session = onnxruntime.InferenceSession(graph.model().SerializeToString())
+        got = [np.asarray(value) for value in session.run(None, graph.feeds())]
+        assert difference(got, graph.expected()) == ""
+
+
+def test_a_run_goes_on_from_the_lines_that_were_written_whole(tmp_path: Path) -> None:
+    entries = [
+        {"seed": 1, "outcome": "equal", "ops": ["Add"], "said": "", "seconds": 0.25},
+        {"seed": 2, "outcome": "refused", "ops": ["Exp"], "said": "no 'y' of 3", "seconds": 0.5},
+        {"seed": 3, "outcome": "refused", "ops": ["Exp"], "said": "no 'z' of 4", "seconds": 0.5},
+    ]
+    path = tmp_path / "results.jsonl"
+    assert read_results(path) == []
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries) + '{"seed": 4, "outc')
+    assert read_results(path) == entries
+    assert path.read_text().endswith("}\n")
+    found = figures(entries)
+    assert (found["equal"], found["refused"], found["operators"]) == (1, 2, 2)
+    assert found["refused for"] == {"no _ of _": 2}
+    assert found["median seconds"] == 0.5

@@ -156,6 +156,45 @@ def _qlinear_conv(g: Graph) -> Any:
     return g.add("QLinearConv", names, pads=[1, 0, 1, 1])
 
 
+def _conv_integer(g: Graph) -> Any:
+    channels = g.number(1, 4)
+    names = [
+        g.input(g.array("uint8", [g.number(1, 2), channels, 6, 5], 0, 255)),
+        g.either(g.array("uint8", [3, channels, 3, 2], 0, 255)),
+    ]
+    if g.chance(0.7):
+        names += [g.weight(g.array("uint8", (), 0, 255)) for _ in range(g.number(1, 2))]
+    attributes = _window(g, 2, [3, 2], dilated=False)
+    return g.add("ConvInteger", names, **{**attributes, "kernel_shape": [3, 2]})
+
+
+def _upsample(g: Graph) -> Any:
+    if g.opset != 9:
+        raise RejectedError("Upsample: replaced by Resize since 10")
+    source = g.input(g.array("float32", [1, g.number(1, 3), *g.spatial(2)]))
+    scales = [1.0, 1.0, g.pick([1.0, 2.0, 3.0]), g.pick([1.0, 2.0, 1.5])]
+    mode = g.pick(["nearest", "linear"])
+    return g.add("Upsample", [source, g.weight(scales, "float32")], mode=mode)
+
+
+def _affine_grid(g: Graph) -> Any:
+    if g.opset < 20:
+        raise RejectedError("AffineGrid: since 20")
+    theta = g.input(g.array("float32", [2, 2, 3], -1, 1))
+    size = g.weight([2, 1, g.number(1, 5), g.number(1, 5)], "int64")
+    return g.add("AffineGrid", [theta, size], align_corners=g.number(0, 1))
+
+
+def _max_roi_pool(g: Graph) -> Any:
+    source = g.input(g.array("float32", [2, 3, 8, 9]))
+    corners = np.sort(g.rng.integers(0, 8, (3, 2, 2)), 1).reshape(3, 4)
+    batch = g.rng.integers(0, 2, (3, 1))
+    regions = np.concatenate([batch, corners], 1).astype(np.float32)
+    return g.add(
+        "MaxRoiPool", [source, g.input(regions)], pooled_shape=[2, 3], spatial_scale=g.pick([1.0, 0.5])
+    )
+
+
 #: By operator.
 DRAWS: dict[str, Draw] = {
     "Conv": _conv,
@@ -166,4 +205,8 @@ DRAWS: dict[str, Draw] = {
     "GridSample": _grid_sample,
     "RoiAlign": _roi_align,
     "QLinearConv": _qlinear_conv,
+    "ConvInteger": _conv_integer,
+    "Upsample": _upsample,
+    "AffineGrid": _affine_grid,
+    "MaxRoiPool": _max_roi_pool,
 }

@@ -22,6 +22,8 @@ def scatter_elements(emit: Emit, call: Any) -> Any:
     """Rewrite ``relax.scatter_elements``."""
     data, indices, updates = call.args
     extents = extents_of(emit, data)
+    if any(extent_value(extent) == 0 for extent in (*extents, *indices.ty.shape)):
+        return data  # nothing is written
     axis, reduction = int(call.attrs.axis) % len(extents), str(call.attrs.reduction)
     safe = bounded(emit, indices, [extents[axis]], f"scatter_elements along axis {axis}")
     shapes = [
@@ -65,6 +67,8 @@ def scatter_flat(emit: Emit, data: Any, places: list[Any], updates: Any, reducti
     extents = [extent_value(extent) for extent in extents_of(emit, data)]
     if None in extents:
         raise ModelError("Expected data of known shape to scatter into by indices of another shape.")
+    if 0 in extents or 0 in map(extent_value, (*updates.ty.shape, *places[0].ty.shape)):
+        return data  # nothing is written
     step, flat = 1, None
     for place, extent in reversed(list(zip(places, extents, strict=True))):
         if str(place.ty.dtype) != "int64":

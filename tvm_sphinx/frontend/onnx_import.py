@@ -18,7 +18,7 @@ from tvm.relax.frontend.onnx import onnx_frontend
 
 from .._tvm import relax, tvm
 from ..errors import ModelError, SphinxError, cause_of
-from . import onnx_indexing, onnx_operators, onnx_quantised, onnx_recurrent
+from . import onnx_indexing, onnx_operators, onnx_quantised, onnx_recurrent, onnx_sequences
 from .onnx_branches import BranchImporter
 from .onnx_node import MICROSOFT, STANDARD, Converter, Node
 from .onnx_types import check_type, inferred_types
@@ -30,6 +30,7 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     **onnx_indexing.CONVERTERS,
     **onnx_recurrent.CONVERTERS,
     **onnx_quantised.CONVERTERS,
+    **onnx_sequences.CONVERTERS,
 }
 
 # What TVM's importer knows of ONNX Runtime's operators; it has all others of its map from ONNX itself.

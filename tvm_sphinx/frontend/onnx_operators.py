@@ -99,6 +99,9 @@ def _flatten(node: Node) -> Any:
         raise node.error(f"expected data of known rank; got {data.ty}")
     extents = list(extents)
     rows, columns = math.prod(extents[:axis]), math.prod(extents[axis:])
+    if any(isinstance(extent, tirx.IntImm) and int(extent) == 0 for extent in extents):
+        # TVM takes an extent of 0 for "as it was".
+        return node.emit(_op.zeros(relax.ShapeExpr([rows, columns]), dtype_of(data)))
     return node.emit(_op.reshape(data, [rows, columns]))
 
 
@@ -227,6 +230,16 @@ def _pool(node: Node) -> Any:
     return node.emit(_op.strided_slice(made, axes, [0] * rank, wanted))
 
 
+def _mean_variance_normalization(node: Node) -> Any:
+    """Divide what lies round the mean by its root mean square: TVM's difference of squares cancels."""
+    data = node.required(0)
+    axes = [int(axis) for axis in node.attributes.get("axes", (0, 2, 3))]
+    centred = node.emit(_op.subtract(data, node.emit(_op.mean(data, axes, keepdims=True))))
+    square = node.emit(_op.multiply(centred, centred))
+    root = node.emit(_op.sqrt(node.emit(_op.mean(square, axes, keepdims=True))))
+    return node.emit(_op.divide(centred, node.emit(_op.add(root, const(1e-9, dtype_of(data))))))
+
+
 def _sign(node: Node) -> Any:
     data = node.required(0)
     if not dtype_of(data).startswith("uint"):
@@ -279,6 +292,7 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     (STANDARD, "Slice"): _slice,
     (STANDARD, "MaxPool"): _pool,
     (STANDARD, "AveragePool"): _pool,
+    (STANDARD, "MeanVarianceNormalization"): _mean_variance_normalization,
     (STANDARD, "Sign"): _sign,
     **{(STANDARD, op): _reduction for op in _REDUCTIONS},
 }

@@ -39,9 +39,18 @@ def _not(_: bounded_indices.Emit, call: Any) -> Any:
     return _negated(operand) if str(getattr(operand.ty, "dtype", "")) == "bool" else None
 
 
+def _ordered(emit: bounded_indices.Emit, call: Any) -> Any:
+    """Rewrite comparisons of bools, of which TVM has no code: they are ordered as 0 and 1."""
+    if any(str(getattr(operand.ty, "dtype", "")) != "bool" for operand in call.args):
+        return None
+    return relax.Call(call.op, [emit(relax.op.astype(each, "int8")) for each in call.args], call.attrs)
+
+
 def _compared(emit: bounded_indices.Emit, call: Any) -> Any:
     """Rewrite comparisons of floats: a NaN differs from all numbers and itself, for TVM from none."""
     left, right = call.args
+    if str(getattr(left.ty, "dtype", "")) == "bool":
+        return _ordered(emit, call)
     is_equal = str(call.op.name) == "relax.equal"
     if "float" not in str(getattr(left.ty, "dtype", "")):
         return None
@@ -65,6 +74,7 @@ REWRITES: dict[str, Rewrite] = {
     "argmin": _found,
     "equal": _compared,
     "not_equal": _compared,
+    **dict.fromkeys(("less", "less_equal", "greater", "greater_equal"), _ordered),
     "logical_not": _not,
     "divide": whole_numbers.divide,
     "floor_divide": whole_numbers.divide,

@@ -7,6 +7,7 @@ from typing import Any
 import tvm
 import tvm_ffi
 from tvm import s_tir, tirx
+from tvm.ir.expr import TensorLoad
 from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
 
 from .compute import ROLE
@@ -18,6 +19,8 @@ PARTITION_HINT = "pragma_loop_partition_hint"
 # Nodes of an expression that is inlined more than once. TVM's passes take two minutes for a kernel of
 # 2,000 nodes, as they copy the operands of a remainder or of a test for NaN once more.
 _MOST_COPIED = 256
+# Of an expression whose names are replaced by what they stand for.
+_MOST_WRITTEN_OUT = 300_000
 
 # What a primitive raises on a form that it cannot handle; index inversion fails with the latter two.
 PRIMITIVE_ERRORS = (ScheduleError, tvm.error.InternalError, ValueError)
@@ -92,13 +95,50 @@ def try_inline(sch: s_tir.Schedule, block: SBlockRV) -> bool:
 
 def _is_much_when_copied(sch: s_tir.Schedule, block: SBlockRV) -> bool:
     inlined = sch.get(block)
+    if not inlined.writes or not isinstance(inlined.body, tirx.BufferStore):
+        return False
     written = inlined.writes[0].source
     copies = sum(
         bool(load.source.same_as(written))
         for consumer in sch.get_consumers(block)
         for load in loads_of(sch.get(consumer).body)
     )
-    return copies > 1 and copies * _num_nodes(inlined.body) > _MOST_COPIED
+    if copies > 1 and copies * _num_nodes(inlined.body) > _MOST_COPIED:
+        return True
+    size = _written_out(inlined.body.value)
+    return any(
+        _written_out(sch.get(consumer).body.value, written, size) > _MOST_WRITTEN_OUT
+        for consumer in sch.get_consumers(block)
+        if isinstance(sch.get(consumer).body, tirx.BufferStore)
+    )
+
+
+def _written_out(expr: Any, written: Any = None, size: int = 1) -> int:
+    """Return how many nodes an expression has once each name in it is replaced by what it stands for.
+
+    TVM's code generator does that to prove things of indices. A load from ``written`` counts ``size``.
+    """
+    sizes: dict[Any, int] = {}
+
+    def count(node: Any) -> int:
+        if isinstance(node, tirx.Let):
+            sizes[node.var] = count(node.value)
+            return count(node.body)
+        if isinstance(node, tirx.Var):
+            return sizes.get(node, 1)
+        if isinstance(node, TensorLoad):
+            return size if written is not None and node.source.same_as(written) else 1
+        return 1 + sum(count(operand) for operand in _operands(node))
+
+    return count(expr)
+
+
+def _operands(node: Any) -> list[Any]:
+    if isinstance(node, tvm.ir.Call):
+        return [operand for operand in node.args if isinstance(operand, tvm.ir.Expr)]
+    names = ("a", "b", "value", "condition", "true_value", "false_value")
+    found = (getattr(node, name, None) for name in names)
+    return [operand for operand in found if isinstance(operand, tvm.ir.Expr)]
 
 
 def _num_nodes(statement: Any) -> int:

@@ -14,6 +14,8 @@ import tvm_ffi
 from tvm.ir.expr import TensorLoad
 
 from .._tvm import tirx, tvm
+from .blocks import PARTITION_HINT
+from .schedule import rule_of
 
 # Called in kernels of all kinds, and known to compile in vectors of floats of 32 and 64 bits.
 _KNOWN_CALLS = frozenset(
@@ -68,7 +70,21 @@ def _builds(function: Any, target: Any) -> bool:
     return True
 
 
+def _is_cut_at_a_choice(function: Any) -> bool:
+    """Whether TVM cuts a loop where a choice turns, for which it may compare unlike types of indices."""
+    if rule_of(function) != "Injective":
+        return False
+    loops: list[Any] = []
+    calls: list[Any] = []
+    tvm_ffi.structural_walk(function.body, (tirx.For, loops.append))
+    tvm_ffi.structural_walk(function.body, (tvm.ir.Call, calls.append))
+    names = {str(getattr(call.op, "name", "")) for call in calls}
+    return "prim.if_then_else" in names and any(PARTITION_HINT in loop.annotations for loop in loops)
+
+
 def _is_doubtful(function: Any) -> bool:
+    if _is_cut_at_a_choice(function):
+        return True
     found: list[bool] = []
     kinds = (tvm.ir.Call, *_DIVISIONS, *_COMPARISONS, TensorLoad, tirx.BufferStore)
     for kind in kinds:

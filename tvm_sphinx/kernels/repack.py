@@ -160,7 +160,9 @@ def _matmul(product: _Product) -> tuple[_Stages, list[Any]] | None:
 
 def _vector(product: _Product) -> tuple[_Stages, list[Any]] | None:
     """Return the product of a vector and a matrix, whose rows are vectors as they lie there."""
-    if len(product.reduced) != 1 or any(extent > 1 for _, extent in product.spatial[:-1]):
+    if len(product.reduced) != 1 or not product.spatial or not product.left_indices:
+        return None  # of two vectors, say
+    if any(extent > 1 for _, extent in product.spatial[:-1]):
         return None
     ((k, inner),), (n, columns) = product.reduced, product.spatial[-1]
     *lead, last = product.left_indices
