@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnx.parser
 import onnxruntime
 
 from tests.frontend.run_module import run_default
@@ -76,6 +77,20 @@ def onnx_runtime(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> list[Arr
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     return session.run(None, dict(feeds))
+
+
+def parse_model(
+    graph: str, weight: Array, *, version: int = 17, node_name: str = "{op}_{number}"
+) -> onnx.ModelProto:
+    """Return a model of a graph in onnx's text form, whose weight is ``w``, with inferred types."""
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": {version}]> {graph}')
+    for output in model.graph.output:
+        output.ClearField("type")
+    for number, node in enumerate(model.graph.node):
+        node.name = node_name.format(op=node.op_type, number=number)
+    model.graph.ClearField("initializer")
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    return onnx.shape_inference.infer_shapes(model)
 
 
 def make_model(

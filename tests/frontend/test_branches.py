@@ -6,15 +6,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.parser
 import pytest
-from onnx import numpy_helper
 from tvm import relax
 from tvm.script import ir as I
 from tvm.script import relax as R
 
 import tvm_sphinx
-from tests.frontend.evaluate import build, onnx_runtime
+from tests.frontend.evaluate import build, onnx_runtime, parse_model
 from tests.relax_modules import cpu_platform
 from tvm_sphinx.cost.measure.kernels import MeasureConfig
 from tvm_sphinx.errors import ModelError, UnsupportedError
@@ -34,15 +32,7 @@ CHOICE = "s = ReduceSum <keepdims=0> (x) c = Greater (s, zero)"
 
 
 def _model(body: str, head: str = HEAD) -> onnx.ModelProto:
-    text = f'<ir_version: 8, opset_import: ["": 17]> {head} {body} }}'
-    model = onnx.parser.parse_model(text)
-    for output in model.graph.output:
-        output.ClearField("type")
-    for number, node in enumerate(model.graph.node):
-        node.name = f"/{node.op_type}_{number}"
-    model.graph.ClearField("initializer")
-    model.graph.initializer.append(numpy_helper.from_array(WEIGHT, "w"))
-    return onnx.shape_inference.infer_shapes(model)
+    return parse_model(f"{head} {body} }}", WEIGHT, node_name="/{op}_{number}")
 
 
 def _if(then: str, otherwise: str, condition: str = "c", outputs: str = "y, z") -> str:

@@ -6,9 +6,8 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
-from onnx import numpy_helper
 
-from tests.frontend.evaluate import evaluate, onnx_runtime
+from tests.frontend.evaluate import evaluate, onnx_runtime, parse_model
 from tvm_sphinx.errors import ModelError
 from tvm_sphinx.frontend.load import load_model
 from tvm_sphinx.frontend.unroll_loops import holds_loops, unroll_loops
@@ -20,15 +19,7 @@ TRUE = "on = Constant <value = bool {1}> ()"
 
 def _model(body: str, outputs: str = "y, z", version: int = 17) -> onnx.ModelProto:
     head = f"net (float[3,4] x) => ({outputs}) <float[4,4] w>"
-    text = f'<ir_version: 8, opset_import: ["": {version}]> {head} {{ {body} }}'
-    model = onnx.parser.parse_model(text)
-    for output in model.graph.output:
-        output.ClearField("type")
-    for number, node in enumerate(model.graph.node):
-        node.name = f"{node.op_type}_{number}"
-    model.graph.ClearField("initializer")
-    model.graph.initializer.append(numpy_helper.from_array(WEIGHT, "w"))
-    return onnx.shape_inference.infer_shapes(model)
+    return parse_model(f"{head} {{ {body} }}", WEIGHT, version=version)
 
 
 LOOPS = {

@@ -191,12 +191,16 @@ def tensor_bytes(ty: Any) -> int:
     return elements * ((int(dtype.bits) * int(dtype.lanes) + 7) // 8)
 
 
+def is_static(ty: Any) -> bool:
+    """Return whether a type is that of a tensor all of whose extents are known."""
+    shape = getattr(ty, "shape", None)
+    return isinstance(shape, relax.ShapeExpr) and all(isinstance(e, tirx.IntImm) for e in shape.values)
+
+
 def _require_static_tensor(ty: Any, where: str) -> None:
     if not isinstance(ty, relax.TensorType):
         raise UnsupportedError(f"Expected tensors; {where} is of type {ty}.")
-    if not isinstance(ty.shape, relax.ShapeExpr) or not all(
-        isinstance(extent, tirx.IntImm) for extent in ty.shape.values
-    ):
+    if not is_static(ty):
         raise UnsupportedError(f"Dynamic shapes: {where} is of type {ty}.")
     if ty.vdevice is not None:
         raise UnsupportedError(f"Already placed: {where} is on {ty.vdevice}.")

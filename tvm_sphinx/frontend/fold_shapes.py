@@ -8,10 +8,8 @@ from typing import Any
 import onnx
 from onnx import helper, numpy_helper
 
-from .onnx_values import KnownValues, subgraphs, typed_graph
+from .onnx_values import MOST_ELEMENTS, KnownValues, subgraphs, typed_graph
 
-# Where what is known is small, but what is made of it is not, it stays computed.
-_MOST_ELEMENTS = 1024
 _MOST_ROUNDS = 8
 
 
@@ -47,7 +45,7 @@ def _without_types(model: Any) -> Any:
     def visit(graph: Any, outer: dict[str, Any]) -> None:
         del graph.value_info[:]
         own = {tensor.name for tensor in graph.initializer}
-        small = {t.name: t for t in graph.initializer if math.prod(t.dims) <= _MOST_ELEMENTS}
+        small = {t.name: t for t in graph.initializer if math.prod(t.dims) <= MOST_ELEMENTS}
         read = {name for node in graph.node for name in node.input} - own
         graph.initializer.extend(outer[name] for name in sorted(read & set(outer)))
         for inner in (one for node in graph.node for one in subgraphs(node)):
@@ -92,9 +90,12 @@ def _taken(node: Any, graph: Any, condition: bool) -> list[Any]:
 
 
 def _constants(node: Any, known: KnownValues) -> list[Any]:
-    """Return nodes that give the values of a node's outputs; the node itself for others than those."""
+    """Return nodes that give the values of a node's outputs; the node itself for others than those.
+
+    Where what is known is small, but what is made of it is not, it stays computed.
+    """
     values = {name: known.arrays[name] for name in node.output if name}
-    if any(v.size > _MOST_ELEMENTS or v.dtype.kind not in "biu" for v in values.values()):
+    if any(v.size > MOST_ELEMENTS or v.dtype.kind not in "biu" for v in values.values()):
         return [node]
     return [
         helper.make_node("Constant", [], [name], name=node.name, value=numpy_helper.from_array(value))

@@ -14,8 +14,8 @@ from onnx.reference import ReferenceEvaluator
 
 Array = npt.NDArray[Any]
 
-# Larger tensors are not computed with: what decides on shapes and loops is small.
-_MOST_ELEMENTS = 1024
+#: Larger tensors are not computed with: what decides on shapes and loops is small.
+MOST_ELEMENTS = 1024
 
 
 def subgraphs(node: Any) -> Iterator[Any]:
@@ -23,6 +23,11 @@ def subgraphs(node: Any) -> Iterator[Any]:
     for attribute in node.attribute:
         if attribute.HasField("g"):
             yield attribute.g
+
+
+def attributes_of(node: Any) -> dict[str, Any]:
+    """Return the attributes of a node by name."""
+    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
 
 
 def typed_graph(model: Any) -> Any:
@@ -78,14 +83,14 @@ class KnownValues:
 def _shape(node: Any, shape: list[int]) -> Array:
     if node.op_type == "Size":
         return np.array(math.prod(shape), np.int64)
-    given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    given = attributes_of(node)
     return np.array(shape[given.get("start", 0) : given.get("end", len(shape))], np.int64)
 
 
 def evaluate(node: Any, known: Mapping[str, Array], opsets: Iterable[Any]) -> dict[str, Array]:
     """Return what a node makes of known operands by name; nothing where they are not known, or large."""
     names = [name for name in node.input if name]
-    if any(name not in known or known[name].size > _MOST_ELEMENTS for name in names):
+    if any(name not in known or known[name].size > MOST_ELEMENTS for name in names):
         return {}
     if any(True for _ in subgraphs(node)):
         return {}

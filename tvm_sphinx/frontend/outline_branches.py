@@ -17,8 +17,9 @@ from typing import Any
 import tvm_ffi
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from .._tvm import relax, tirx, tvm
+from .._tvm import relax, tvm
 from ..errors import UnsupportedError
+from .dataflow import is_static
 from .origins import Origins
 
 #: What the names of functions and kernels of branches begin with.
@@ -175,7 +176,7 @@ def _check(function: Any, origins: Origins) -> None:
             raise UnsupportedError(
                 f"Control flow: expected the condition of {label} to be one bool; it is {ty}."
             )
-        if not all(map(_is_static, _tensor_types(binding.var.ty))):
+        if not all(map(is_static, _tensor_types(binding.var.ty))):
             raise UnsupportedError(
                 f"Control flow: expected the branches of {label} to give tensors of equal and known "
                 f"shapes; they give {binding.var.ty}."
@@ -203,11 +204,6 @@ def _tensor_types(ty: Any) -> list[Any]:
     if isinstance(ty, relax.TupleType):
         return [found for one in ty.fields for found in _tensor_types(one)]
     return [ty]
-
-
-def _is_static(ty: Any) -> bool:
-    shape = getattr(ty, "shape", None)
-    return isinstance(shape, relax.ShapeExpr) and all(isinstance(e, tirx.IntImm) for e in shape.values)
 
 
 def _nested(ty: Any, items: Iterator[Any]) -> Any:

@@ -14,7 +14,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from ..errors import ModelError
-from .onnx_values import Array, KnownValues, subgraphs, typed_graph
+from .onnx_values import Array, KnownValues, attributes_of, subgraphs, typed_graph
 
 _LOOPS = ("Loop", "Scan")
 # Of all loops together: each of them becomes a task, or a part of one.
@@ -46,10 +46,6 @@ def unroll_loops(model: Any) -> Any:
             return unrolled
         _Scope(unrolled, budget).unroll(unrolled.graph, typed_graph(unrolled))
     raise ModelError(f"Expected loops in at most {_MOST_DEPTH - 1} others.")
-
-
-def _attributes(node: Any) -> dict[str, Any]:
-    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
 
 
 def _error(node: Any, what: str) -> ModelError:
@@ -102,7 +98,7 @@ class _Unroller:
 
     def __init__(self, scope: _Scope, node: Any) -> None:
         self.scope, self.node = scope, node
-        self.attributes = _attributes(node)
+        self.attributes = attributes_of(node)
         self.body = self.attributes["body"]
         self.name = node.name or node.output[0]
         self.made: list[Any] = []

@@ -2,7 +2,8 @@
 
 The same kernels are scheduled and compiled to be timed, for each program that they are part of, and in
 each process that compiles a model again. A file holds one schedule, or the code of one kernel, after its
-digest; it is named by all that it depends on, so that nothing in it grows old.
+digest; it is named by all that it depends on, so that nothing in it grows old. So are the verdicts of
+races between programs, which lie here, too.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 def cache_key(*parts: str) -> str:
-    """Return the name of machine code, from all that it depends on."""
+    """Return the name of what is kept, from all that it depends on."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(f"{len(part)}:{part}".encode())
@@ -31,7 +32,7 @@ def cache_key(*parts: str) -> str:
 
 
 def read_cached(key: str) -> bytes | None:
-    """Return the machine code of a key, None if it is not there or was damaged."""
+    """Return what is kept by a name, None if it is not there or was damaged."""
     folder = code_folder()
     if folder is None:
         return None
@@ -49,7 +50,7 @@ def read_cached(key: str) -> bytes | None:
 
 
 def write_cached(key: str, code: bytes) -> None:
-    """Keep machine code; where that is not possible, it is compiled again the next time."""
+    """Keep something by its name; where that is not possible, it is made again the next time."""
     folder = code_folder()
     if folder is None:
         return

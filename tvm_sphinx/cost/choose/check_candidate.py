@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ..._tvm import tvm
 from ...errors import NoCodeError, cause_of
 from ...frontend.extract import Kernel
+from ...kernels.code_cache import trim_cache
 from ...platform import Device
 from ...platform.targets import device_target, runtime_device
 from ...runtime.kernels import kernel_object
@@ -42,7 +43,10 @@ def compile_ahead(candidates: Sequence[Implementation], records: RecordStore) ->
         with suppress(NoCodeError):
             kernel_object(candidate.candidate.function.with_attr("target", target))
 
-    map_in_threads(compile_one, [one for one in candidates if not _is_on_record(one, records)])
+    wanted = [one for one in candidates if one.record(records) is None]
+    map_in_threads(compile_one, wanted)
+    if wanted:
+        trim_cache()
 
 
 def check_candidate(candidate: Implementation, rule: Implementation, records: RecordStore) -> None:
@@ -57,7 +61,7 @@ def check_candidate(candidate: Implementation, rule: Implementation, records: Re
         If this machine cannot build kernels; nothing is recorded.
     """
     kernel, device = candidate.kernel, candidate.device
-    if _is_on_record(candidate, records):
+    if candidate.record(records) is not None:
         return
     function, reference = candidate.candidate.function, rule.candidate.function
     samples, wrong = _try(kernel, function, reference, device)
@@ -72,10 +76,6 @@ def check_candidate(candidate: Implementation, rule: Implementation, records: Re
     shapes = shape_texts(kernel)
     where, version = class_of(device), str(tvm.__version__)
     records.add(Record(candidate.key, where, version, samples, host_load(), shapes=shapes))
-
-
-def _is_on_record(candidate: Implementation, records: RecordStore) -> bool:
-    return records.get(candidate.key, str(class_of(candidate.device)), str(tvm.__version__)) is not None
 
 
 def _try(kernel: Kernel, function: Any, reference: Any, device: Device) -> tuple[tuple[int, ...], str]:

@@ -335,20 +335,14 @@ def _measure_candidates(
     for device, same in _by_class(missing).items():
         for one in same:
             check_candidate(one, costs[one.kernel.id, device.cost_class].rule, records)
-        demand = None if calls is None else Demand(calls, _total_ns(costs, calls, device))
-        stage = f"candidates on {device.name}"
-        _measure(same, stage, records, config, progress, demand=demand)
-
-
-def _total_ns(costs: Mapping[CostKey, KernelCost], calls: Mapping[str, int], device: Device) -> float:
-    """Return what the calls take on a device, all as the rules implement them."""
-    return float(
-        sum(
-            calls.get(kernel, 1) * max(0, cost.rule.time_ns)
+        here = {
+            kernel: max(0, cost.rule.time_ns)
             for (kernel, where), cost in costs.items()
             if where == device.cost_class
-        )
-    )
+        }
+        demand = None if calls is None else Demand(calls).of_total(here)
+        stage = f"candidates on {device.name}"
+        _measure(same, stage, records, config, progress, demand=demand)
 
 
 def _by_class(implementations: Iterable[Implementation]) -> dict[Device, list[Implementation]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import statistics
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -263,7 +262,7 @@ def draws_of(kernel: Kernel, device: Any) -> list[list[Any]]:
 
 def slowest(found: Iterable[Samples]) -> Samples:
     """Return those of several ways through a kernel that took the longest: a schedule counts on them."""
-    return max(found, key=lambda samples: statistics.median(samples.ns) if samples.ns else 0)
+    return max(found, key=lambda samples: samples.median_ns)
 
 
 def random_operands(types: Sequence[Any], divisors: Collection[int], device: Any) -> list[Any]:

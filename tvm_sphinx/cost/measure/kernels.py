@@ -110,8 +110,8 @@ def measure_kernels(
             session.time(key, kernel)
             records.add(session.record(key, where))
             report(stage, known + done + 1, len(kernels))
-        closer = session.time_again(end_s) if again else ()
-        for key in itertools.chain(session.time_closer(end_s), closer):
+        second = session.time_again(end_s) if again else ()
+        for key in itertools.chain(session.time_closer(end_s), second):
             records.add(session.record(key, where))
         session.warn_if_busy(device)
         report(stage, len(kernels), len(kernels))
@@ -183,8 +183,14 @@ class _Session:
         """
         if self.demand is None:
             return
-        self.demand = self.demand.of_total({k.id: _median(s) for k, s in self.timed.values()})
-        for key, (kernel, look) in sorted(self.timed.items(), key=lambda item: -self._share(*item[1])):
+        demand = self.demand.of_total({k.id: s.median_ns for k, s in self.timed.values()})
+        self.demand = demand
+
+        def matters(item: tuple[str, tuple[Kernel, Samples]]) -> float:
+            kernel, samples = item[1]
+            return demand.spent_ns(kernel.id, samples.median_ns)
+
+        for key, (kernel, look) in sorted(self.timed.items(), key=matters, reverse=True):
             if not look.ns or is_narrow(look.ns, self._goal_of(key)) or time.monotonic() >= end_s:
                 continue
             self._time(key, kernel, self._goal_of(key))
@@ -206,17 +212,13 @@ class _Session:
             else:
                 self.timed[key] = (kernel, first)
 
-    def _share(self, kernel: Kernel, samples: Samples) -> float:
-        calls = 1 if self.demand is None else self.demand.calls.get(kernel.id, 1)
-        return calls * _median(samples)
-
     def _goal_of(self, key: str) -> Goal:
         """Return when a kernel that was timed is known well enough."""
         if self.demand is None:
             return self.goal
         kernel, samples = self.timed[key]
         least = self.goal.half_width
-        return replace(self.goal, half_width=self.demand.half_width(kernel.id, _median(samples), least))
+        return replace(self.goal, half_width=self.demand.half_width(kernel.id, samples.median_ns, least))
 
     def _is_doubtful(self, key: str) -> bool:
         _, samples = self.timed[key]
@@ -245,10 +247,6 @@ class _Session:
 
 def _doubt(samples: Samples) -> float:
     return samples.half_width + samples.disturbed if samples.ns else 0.0
-
-
-def _median(samples: Samples) -> float:
-    return sorted(samples.ns)[len(samples.ns) // 2] if samples.ns else 0.0
 
 
 def implementation_id(kernel: Kernel, function: Any, device: Device) -> str:

@@ -34,12 +34,16 @@ class Demand:
 
     def of_total(self, medians_ns: Mapping[str, float]) -> Demand:
         """Return the same demand with the total that the medians of all kernels by id tell."""
-        total = sum(self.calls.get(kernel, 1) * median for kernel, median in medians_ns.items())
+        total = sum(self.spent_ns(kernel, median) for kernel, median in medians_ns.items())
         return self if self.total_ns else replace(self, total_ns=total)
+
+    def spent_ns(self, kernel: str, median_ns: float) -> float:
+        """Return what all calls of a kernel take together."""
+        return self.calls.get(kernel, 1) * median_ns
 
     def half_width(self, kernel: str, median_ns: float, least: float) -> float:
         """Return the confidence interval that will do, as `Goal.half_width`; ``least`` is the best."""
-        spent_ns = self.calls.get(kernel, 1) * median_ns
+        spent_ns = self.spent_ns(kernel, median_ns)
         if spent_ns <= 0:
             return _WIDEST
         return min(_WIDEST, max(least, _SHARE_OF_MODEL * self.total_ns / spent_ns))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import resource
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -69,6 +70,11 @@ class Samples:
     ns: tuple[int, ...]
     half_width: float
     disturbed: float
+
+    @property
+    def median_ns(self) -> float:
+        """The median of the samples, 0 without any."""
+        return statistics.median(self.ns) if self.ns else 0.0
 
 
 def collect_samples(
