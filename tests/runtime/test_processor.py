@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 
 from tvm_sphinx.errors import PlatformError
-from tvm_sphinx.platform import Device
+from tvm_sphinx.platform import Device, targets
 from tvm_sphinx.platform.targets import baseline_target, host_target
 from tvm_sphinx.runtime import processor as processors
 from tvm_sphinx.runtime.kernels import device_processor
@@ -39,3 +40,27 @@ def test_what_llvm_does_not_know_either_is_no_reason_to_refuse() -> None:
 def test_another_architecture_is_named() -> None:
     with pytest.raises(PlatformError, match="Device 'one' is riscv64; this machine is"):
         check_processor("one", Processor("any", "riscv64", ()))
+
+
+def test_what_a_virtual_machine_hides_is_not_in_the_host_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor's name stands for instructions that its virtual machines may lack."""
+    features = dict.fromkeys(of_target(host_target()).instructions, True)
+    hidden = sorted(name for name in features if name.startswith(("avx", "fma", "neon")))
+    assert hidden
+    monkeypatch.setattr(targets, "_host_features", lambda: {**features, **dict.fromkeys(hidden, False)})
+    target = host_target()
+    assert json.loads(target)["mattr"] == [f"-{name}" for name in hidden]
+    assert not set(hidden) & set(of_target(target).instructions)
+
+
+def test_a_name_with_all_it_stands_for_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = dict.fromkeys(of_target(host_target()).instructions, True)
+    monkeypatch.setattr(targets, "_host_features", lambda: features)
+    assert "mattr" not in json.loads(host_target())
+
+
+def test_what_no_kernel_uses_is_not_asked_for() -> None:
+    """Clouds hide amx from processors that have it, and LLVM does not emit it."""
+    rapids = of_target('{"kind": "llvm", "mcpu": "sapphirerapids", "mtriple": "x86_64-linux-gnu"}')
+    assert "avx512f" in rapids.instructions
+    assert not any(name.startswith("amx") for name in rapids.instructions)

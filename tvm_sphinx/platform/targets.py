@@ -10,15 +10,31 @@ from .._tvm import tvm, tvm_ffi
 from ..errors import PlatformError
 from .device import Device
 from .gpus import Gpu, find_gpu, find_gpus
+from .instructions import emitted
 from .platform import Platform
 
 _BASELINE_CPU = {"x86_64": "x86-64", "amd64": "x86-64", "aarch64": "generic", "arm64": "generic"}
 
 
 def host_target() -> str:
-    """Return the target of this machine's processor, with its name, as canonical JSON."""
+    """Return the target of this machine's processor, with its name, as canonical JSON.
+
+    What the name stands for and this machine hides, as virtual machines do, is taken out.
+    """
     cpu = str(tvm_ffi.get_global_func("tvm.codegen.llvm.GetHostCPUName")())
-    return _canonical({"kind": "llvm", "mcpu": cpu, "mtriple": _host_triple()})
+    config = {"kind": "llvm", "mcpu": cpu, "mtriple": _host_triple()}
+    present = {str(name): bool(has) for name, has in _host_features().items()}
+    hidden = [name for name in target_instructions(_canonical(config)) if present.get(name) is False]
+    return _canonical({**config, "mattr": [f"-{name}" for name in hidden]} if hidden else config)
+
+
+def target_instructions(target: str) -> tuple[str, ...]:
+    """Return what kernels of a CPU target may use of its processor, by LLVM's names, sorted."""
+    made = tvm.target.Target(json.loads(target))
+    if made.kind.name != "llvm":
+        return ()
+    with made:
+        return emitted(map(str, tvm_ffi.get_global_func("target.llvm_get_cpu_features")(made)))
 
 
 def baseline_target() -> str:
@@ -116,6 +132,10 @@ def runtime_device(runtime: str) -> Any:
     """Return the TVM device of a runtime name such as ``"cpu:0"``."""
     kind, _, index = runtime.partition(":")
     return tvm.device(kind, int(index))
+
+
+def _host_features() -> Any:
+    return tvm_ffi.get_global_func("tvm.codegen.llvm.GetHostCPUFeatures")()
 
 
 def _host_triple() -> str:

@@ -15,9 +15,9 @@ from ..errors import NoCodeError, UnsupportedError, cause_of
 from ..kernels.code_cache import cache_key, read_cached, trim_cache, write_cached
 from ..kernels.implement import pass_options
 from ..platform import Device
-from ..platform.targets import device_target, host_target
+from ..platform.targets import device_target, host_target, target_instructions
 from .loading import build_folder, linking
-from .processor import Processor, emitted
+from .processor import Processor
 from .threads import map_in_threads
 
 #: A pass over the module of kernels, each of which carries its target.
@@ -172,11 +172,8 @@ def device_processor(device: Device) -> Processor | None:
     if not device.is_cpu:
         return None
     target = device_target(device)
-    name, used = str(target.attrs.get("mcpu") or ""), []
-    if target.kind.name == "llvm":
-        with target:
-            used = tvm_ffi.get_global_func("target.llvm_get_cpu_features")(target)
-    return Processor(name, _architecture(target), emitted(map(str, used)))
+    name = str(target.attrs.get("mcpu") or "")
+    return Processor(name, _architecture(target), target_instructions(device.target))
 
 
 def _architecture(target: Any) -> str:

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import functools
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import PlatformError
-
-# Families of instructions that LLVM emits on its own. A processor's name stands for others too, such as
-# mwaitx, which virtual machines hide and which no kernel uses.
-_EMITTED = (
-    "sse", "ssse", "avx", "fma", "bmi", "f16c", "popcnt", "lzcnt", "movbe", "amx", "gfni", "vaes",
-    "neon", "sve", "dotprod", "fullfp16", "bf16", "i8mm", "lse",
-)  # fmt: skip
 
 # Linux writes most names as LLVM does, but for the signs between their parts.
 _OF_LINUX = {
@@ -45,11 +38,6 @@ class Processor:
     def from_json(cls, content: Mapping[str, Any]) -> Processor:
         """Rebuild a processor from `to_json`."""
         return cls(content["name"], content["architecture"], tuple(content["instructions"]))
-
-
-def emitted(instructions: Iterable[str]) -> tuple[str, ...]:
-    """Return those of a processor's instructions that kernels may use, sorted."""
-    return tuple(sorted(name for name in instructions if name.startswith(_EMITTED)))
 
 
 def check_processor(device: str, wanted: Processor) -> None:
