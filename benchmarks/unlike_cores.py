@@ -32,6 +32,7 @@ from tvm_sphinx.cost.records.store import RecordStore
 from tvm_sphinx.errors import SphinxError
 from tvm_sphinx.platform import Platform, detect_platform
 from tvm_sphinx.platform.core_kinds import find_kinds
+from tvm_sphinx.platform.device import CORE_KEYS
 from tvm_sphinx.platform.machine import usable_cores
 from tvm_sphinx.platform.slow_cores import SLOW_VARIABLE
 from tvm_sphinx.platform.topology import read_cores
@@ -134,12 +135,13 @@ def _even(prepared: latency.Prepared, device: int) -> latency.Variant:
     """Return a device's program with equal shares for its cores."""
     schedule = latency.on_one_device(prepared.alone, device)
     assert schedule is not None
-    return _build(prepared, schedule, _all(prepared.platform, core_speeds=()))
+    return _build(prepared, schedule, _all(prepared.platform, core_speeds=(), core_memory_speeds=()))
 
 
 def _blind(name: str, platform: Platform, store: RecordStore) -> latency.Variant:
     """Return the program of the schedule that is found where all cores count as equal."""
-    prepared = latency.prepare(name, _all(platform, core_kinds=(), core_speeds=()), store)
+    alike: dict[str, Any] = dict.fromkeys(CORE_KEYS, ())
+    prepared = latency.prepare(name, _all(platform, **alike), store)
     found = search_schedule(prepared.problem, seed=0).best
     return _build(prepared, found, prepared.platform)
 

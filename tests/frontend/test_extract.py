@@ -12,7 +12,7 @@ from tvm import relax
 from tests.networks import recurrent_net, transformer
 from tests.relax_modules import cpu_platform
 from tvm_sphinx.errors import ModelError, UnsupportedError
-from tvm_sphinx.frontend.extract import Kernel, extract_task_graph, weight_reuse
+from tvm_sphinx.frontend.extract import Kernel, extract_task_graph, is_memory_bound, weight_reuse
 from tvm_sphinx.frontend.lower import lower_to_kernels
 from tvm_sphinx.patterns import find_patterns
 from tvm_sphinx.platform.targets import device_target
@@ -223,3 +223,20 @@ def test_steps_of_a_recurrent_network_find_their_weights_near() -> None:
 
     assert reuse(5) == reuse(8)
     assert 0 < min(reuse(5) - {0}) <= max(reuse(5))
+
+
+def test_what_memory_bounds() -> None:
+    """A product by a vector uses each weight once; one of many rows computes more than it reads."""
+
+    def kernel(rows: int, depth: int, columns: int) -> Any:
+        left, right = (tvm.te.placeholder(shape) for shape in ((rows, depth), (depth, columns)))
+        k = tvm.te.reduce_axis((0, depth))
+        product = tvm.te.compute(
+            (rows, columns), lambda i, j: tvm.te.sum(left[i, k] * right[k, j], axis=k)
+        )
+        return tvm.te.create_prim_func([left, right, product])
+
+    size = 4 * 512 * 512
+    assert is_memory_bound(kernel(1, 512, 512), size)
+    assert not is_memory_bound(kernel(128, 512, 512), 2 * size)
+    assert not is_memory_bound("a.packed.function", size)

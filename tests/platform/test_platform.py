@@ -125,10 +125,12 @@ def test_one_logical_processor_for_each_physical_core(
 
 def test_kinds_of_cores_are_part_of_the_cost_class_and_of_a_platform_file(tmp_path: Path) -> None:
     text = GOOD.replace("cores = [0]", 'cores = [4, 5, 0]\ncore_kinds = ["E", "P", "E"]', 1)
-    platform = _read(tmp_path, text.replace("memory_bytes", "core_speeds = [0.5]\nmemory_bytes"))
+    speeds = "core_speeds = [0.5]\ncore_memory_speeds = [0.7]\nmemory_bytes"
+    platform = _read(tmp_path, text.replace("memory_bytes", speeds))
     assert platform.devices[0].cost_class.place == "1 P + 2 E cores"
     assert platform.devices[1].cost_class.place == "1 cores"
     assert platform.devices[1].core_speeds == (0.5,)
+    assert platform.devices[1].core_memory_speeds == (0.7,)
     assert Platform.from_json(json.loads(json.dumps(platform.to_json()))) == platform
 
 
@@ -139,6 +141,7 @@ def test_kinds_of_cores_are_part_of_the_cost_class_and_of_a_platform_file(tmp_pa
         ("core_kinds = [1]", "core_kinds of device 'big' as a list of names"),
         ('core_kinds = ["1 P"]', "names such as 'P' and 'E'; got '1 P'"),
         ("core_speeds = [0.0]", r"core_speeds of device 'big' from 0.001 to 1000; got 0.0"),
+        ("core_memory_speeds = [1, 2]", "core_memory_speeds of device 'big' for each of its 1 cores"),
         ('core_speeds = ["fast"]', "core_speeds of device 'big' as a list of numbers"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -137,6 +138,28 @@ def test_branches_on_two_lanes_do_not_share_memory() -> None:
     program = LaneProgram(tuple(buffers), tuple(tensors), tuple(steps), ("x",), (0,), (), [])
     assert make_plan(program, platform_of(((0,), (1,)))).arena_bytes == 4 * 512
     assert make_plan(program, platform_of(((0,), (0,)))).arena_bytes == 3 * 512
+
+
+def test_loops_are_shared_out_by_what_bounds_the_kernel() -> None:
+    """Cores of one team differ less in what they read of memory than in what they compute."""
+    pair = Device(
+        "pair",
+        '{"kind": "llvm"}',
+        "cpu:0",
+        (0, 1),
+        core_speeds=(1.0, 0.25),
+        core_memory_speeds=(1.0, 0.8),
+    )
+    program = chain(4, [0] * 4)
+    steps = [replace(step, memory_bound=i % 2 == 1) for i, step in enumerate(program.steps)]
+    plan = make_plan(replace(program, steps=tuple(steps)), Platform((pair,)))
+    assert list(plan.teams) == [((0, 1), (1.0, 0.25)), ((0, 1), (1.0, 0.8))]
+    for worker in plan.entries:
+        assert [entry.team for entry in worker] == [0, 1, 0, 1]
+    without = Platform((replace(pair, core_memory_speeds=()),))
+    assert list(make_plan(replace(program, steps=tuple(steps)), without).teams) == [
+        ((0, 1), (1.0, 0.25))
+    ]
 
 
 def test_device_that_lanes_do_not_know_is_refused_by_name() -> None:

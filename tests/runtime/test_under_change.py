@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -36,7 +37,14 @@ def _unlike(speeds: tuple[float, float], leader: int = 0) -> Platform:
         (
             Device("fast", host_target(), "cpu:0", (fast,), core_kinds=("P",), core_speeds=speeds[:1]),
             Device("slow", host_target(), "cpu:0", (slow,), core_kinds=("E",), core_speeds=speeds[1:]),
-            Device("both", host_target(), "cpu:0", both, core_speeds=speeds),
+            Device(
+                "both",
+                host_target(),
+                "cpu:0",
+                both,
+                core_speeds=speeds,
+                core_memory_speeds=speeds[::-1],
+            ),
         )
     )
 
@@ -67,13 +75,14 @@ def test_affinity_that_is_narrowed_while_a_program_runs() -> None:
     def narrow() -> None:
         turn = 0
         while not ended.is_set():
-            for thread in os.listdir("/proc/self/task"):
-                try:
-                    os.sched_setaffinity(int(thread), {cores()[turn % 2]})
-                except ProcessLookupError:
-                    continue
+            put_all({cores()[turn % 2]})
             turn += 1
             ended.wait(0.005)
+
+    def put_all(allowed: set[int]) -> None:
+        for thread in os.listdir("/proc/self/task"):
+            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                os.sched_setaffinity(int(thread), allowed)
 
     before = os.sched_getaffinity(0)
     changing = threading.Thread(target=narrow)
@@ -84,8 +93,7 @@ def test_affinity_that_is_narrowed_while_a_program_runs() -> None:
     finally:
         ended.set()
         changing.join()
-        for thread in os.listdir("/proc/self/task"):
-            os.sched_setaffinity(int(thread), before)
+        put_all(before)
 
 
 _LOAD = """

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import PlatformError
 from ..platform import Device, Platform
-from ..platform.device import one_of_each_class
+from ..platform.device import CORE_KEYS, one_of_each_class
 from ..platform.machine import group_name, usable_cores
 from .compile import add_model_arguments, chosen_platform, parse_input_shapes
 from .output import add_json_argument, print_json
@@ -98,7 +98,8 @@ def bench_devices(platform: Platform, cores: int | None) -> list[Device]:
         if not 1 <= cores <= len(present):
             raise PlatformError(f"Expected --cores from 1 to {len(present)}; got {cores}.")
         taken = present[:cores]
-        bare = [replace(device, core_kinds=(), core_speeds=(), cores=taken) for device in cpus]
+        unknown: dict[str, Any] = dict.fromkeys(CORE_KEYS, ())
+        bare = [replace(device, cores=taken, **unknown) for device in cpus]
         cpus = [replace(device, name=group_name(taken)) for device in _with_kinds(bare)]
     return one_of_each_class(cpus)
 

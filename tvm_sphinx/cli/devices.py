@@ -99,6 +99,7 @@ def collect(cores: Sequence[Core], kinds: Sequence[CoreKind], platform: Platform
                 "class": device.cost_class.place,
                 "cores": list(device.cores),
                 "speeds": list(device.core_speeds),
+                "memory_speeds": list(device.core_memory_speeds),
             }
             for device in platform.devices
         ],

@@ -24,6 +24,8 @@ _NAMING_ATTRS = ("global_symbol", "op_pattern", "target")
 # Weights that come back after less than the first are in the nearest cache, and after more than the
 # second they are no farther (`tvm_sphinx.cost.measure.cache_state.Reuse`).
 _LEAST_REUSE_BYTES, _MOST_REUSE_BYTES = 1 << 14, 1 << 26
+# A core computes so many numbers at least in the time that it reads or writes a byte of memory.
+_LEAST_FLOPS_PER_BYTE = 4
 
 
 @dataclass(frozen=True)
@@ -264,6 +266,16 @@ def kernel_flops(function: Any) -> int:
         return max(0, int(tvm.s_tir.analysis.estimate_tir_flops(tvm.IRModule({"main": function}))))
     except Exception:  # the estimator raises InternalError on loops and calls that it does not know
         return 0
+
+
+def is_memory_bound(function: Any, operand_bytes: int) -> bool:
+    """Return whether a core takes longer to read and write a kernel's operands than to compute.
+
+    A packed function, known by its name alone, is taken to compute.
+    """
+    if isinstance(function, str):
+        return False
+    return kernel_flops(function) < _LEAST_FLOPS_PER_BYTE * operand_bytes
 
 
 def _unique(name: str, seen: dict[str, int]) -> str:

@@ -66,6 +66,7 @@ def cpu_devices(cores: Sequence[Core], kinds: Sequence[CoreKind], num_feeders: i
             group,
             core_kinds=tuple(kind_of[core].name for core in group) if unlike else (),
             core_speeds=tuple(kind_of[core].speed for core in group) if unlike else (),
+            core_memory_speeds=tuple(kind_of[core].memory_speed for core in group) if unlike else (),
         )
         for index, group in enumerate(core_groups(cores, kinds))
     ]
@@ -104,6 +105,9 @@ def with_kinds(platform: Platform) -> Platform:
             device,
             core_kinds=tuple(kind_of[core].name for core in device.cores),
             core_speeds=device.core_speeds or tuple(kind_of[core].speed for core in device.cores),
+            core_memory_speeds=device.core_memory_speeds
+            or device.core_speeds
+            or tuple(kind_of[core].memory_speed for core in device.cores),
         )
         if device.is_cpu
         and device.rpc_key is None

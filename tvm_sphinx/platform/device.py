@@ -11,6 +11,9 @@ from typing import Any
 
 from ..errors import PlatformError
 
+#: What is told of each core of a device: see `Device`.
+CORE_KEYS = ("core_kinds", "core_speeds", "core_memory_speeds")
+
 
 @dataclass(frozen=True)
 class CostClass:
@@ -77,6 +80,9 @@ class Device:
     core_speeds
         What each core computes in comparison with the others; parallel loops are shared out in
         proportion. None are given where all are equal.
+    core_memory_speeds
+        What each core reads of memory in comparison with the others: loops of kernels that memory bounds
+        are shared out in this proportion. By default as ``core_speeds``.
     """
 
     name: str
@@ -90,6 +96,7 @@ class Device:
     cache_bytes: tuple[int, ...] | None = None
     core_kinds: tuple[str, ...] = ()
     core_speeds: tuple[float, ...] = ()
+    core_memory_speeds: tuple[float, ...] = ()
     card: str | None = None
 
     def __post_init__(self) -> None:
@@ -126,7 +133,7 @@ class Device:
             )
 
     def _check_cores(self, where: str) -> None:
-        for key in ("core_kinds", "core_speeds"):
+        for key in CORE_KEYS:
             values = getattr(self, key)
             if values and len(values) != len(self.cores):
                 raise PlatformError(
@@ -137,9 +144,10 @@ class Device:
                 raise PlatformError(
                     f"Expected core_kinds of {where} as names such as 'P' and 'E'; got {kind!r}."
                 )
-        for speed in self.core_speeds:
-            if not 0.001 <= speed <= 1000:
-                raise PlatformError(f"Expected core_speeds of {where} from 0.001 to 1000; got {speed}.")
+        for key in ("core_speeds", "core_memory_speeds"):
+            for speed in getattr(self, key):
+                if not 0.001 <= speed <= 1000:
+                    raise PlatformError(f"Expected {key} of {where} from 0.001 to 1000; got {speed}.")
 
     def __repr__(self) -> str:
         found = re.search(r'"mcpu": ?"([^"]*)"|"arch": ?"([^"]*)"', self.target)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import PlatformError, known_choices
+from .device import CORE_KEYS
 from .device import Device as Device
 from .device import Link as Link
 from .machine import allowed_cores, why_not_allowed
@@ -25,8 +26,7 @@ _DEVICE_KEYS = (
     "peak_gb_per_s",
     "rpc_key",
     "cache_bytes",
-    "core_kinds",
-    "core_speeds",
+    *CORE_KEYS,
     "card",
 )
 _OPTIONAL_KEYS = (
@@ -168,7 +168,7 @@ class Platform:
             for key in _OPTIONAL_KEYS:
                 if getattr(device, key) is not None:
                     entry[key] = getattr(device, key)
-            for key in ("core_kinds", "core_speeds"):
+            for key in CORE_KEYS:
                 if getattr(device, key):
                     entry[key] = list(getattr(device, key))
             devices.append(entry)
@@ -225,6 +225,7 @@ def _device_from_json(entry: Mapping[str, Any], source: str) -> Device:
         cache_bytes=_ints(entry, "cache_bytes") if "cache_bytes" in entry else None,
         core_kinds=_list(entry, "core_kinds", (str,), "names"),
         core_speeds=_list(entry, "core_speeds", (int, float), "numbers"),
+        core_memory_speeds=_list(entry, "core_memory_speeds", (int, float), "numbers"),
         card=entry.get("card"),
     )
 

@@ -33,12 +33,20 @@ class Tables:
         return len(self.tensors) - 1
 
     def add_step(
-        self, name: str, kind: str, device: int, function: str, operands: list[int], outputs: list[int]
+        self,
+        name: str,
+        kind: str,
+        device: int,
+        function: str,
+        operands: list[int],
+        outputs: list[int],
+        memory_bound: bool = False,
     ) -> None:
         """Add a step; names are made unique."""
         count = self.names[name] = self.names.get(name, -1) + 1
         shown = f"{name}.{count}" if count else name
-        self.steps.append(Step(shown, kind, device, function, (*operands, *outputs), len(outputs)))
+        tensors = (*operands, *outputs)
+        self.steps.append(Step(shown, kind, device, function, tensors, len(outputs), memory_bound))
 
     def memory(self, tensor: int) -> str:
         """Memory that a tensor lies in."""

@@ -174,8 +174,8 @@ def encode(
     words += [places.num_workers, len(plan.teams), len(places.gpus), len(places.streams)]
     feeder_cores = spare_cores(plan, len(places.gpus))
     words += [core if bind else -1 for core in (*plan.cores, *feeder_cores)]
-    for team, speeds in zip(plan.teams, plan.team_speeds, strict=True):
-        words += [len(team), *team, len(speeds), *(round(_SPEED_UNIT * speed) for speed in speeds)]
+    for workers, speeds in plan.teams:
+        words += [len(workers), *workers, len(speeds), *(round(_SPEED_UNIT * speed) for speed in speeds)]
     for entries in plan.entries:
         words.append(len(entries))
         for entry in entries:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..errors import UnsupportedError
-from ..platform import Platform
+from ..platform import Device, Platform
 from .program import PINNED, LaneProgram, Step
 
 #: What a stream does: compute, copy to its GPU, copy from it.
@@ -41,18 +41,18 @@ class Places:
         Stream i goes through list ``num_workers + i``.
     device_workers
         For each device of the platform its CPU workers, the first of which leads.
-    device_speeds
-        What each of them can do in comparison with the others, see `Device.core_speeds`.
     of_step
         For each step its lists; the first one runs it.
+    step_speeds
+        What each core of a step's device can do for it in comparison with the others; empty of a GPU.
     """
 
     cores: tuple[int, ...]
     gpus: tuple[str, ...]
     streams: tuple[Stream, ...]
     device_workers: tuple[tuple[int, ...], ...]
-    device_speeds: tuple[tuple[float, ...], ...]
     of_step: tuple[tuple[int, ...], ...] = field(repr=False)
+    step_speeds: tuple[tuple[float, ...], ...] = field(repr=False)
 
     @property
     def num_workers(self) -> int:
@@ -101,10 +101,6 @@ def find_places(program: LaneProgram, platform: Platform) -> Places:
         tuple(cores.index(core) for core in device.cores) if index in used else ()
         for index, device in enumerate(devices)
     )
-    device_speeds = tuple(
-        (device.core_speeds or (1.0,) * len(device.cores)) if index in used else ()
-        for index, device in enumerate(devices)
-    )
     keys = [_stream_key(program, platform, gpus, step) for step in program.steps]
     streams = tuple(sorted({key for key in keys if key is not None}, key=_by_role))
     num_workers = len(cores) + len(gpus)
@@ -116,7 +112,13 @@ def find_places(program: LaneProgram, platform: Platform) -> Places:
             of_step.append((len(cores) + gpus.index(devices[step.device].runtime),))
         else:
             of_step.append(device_workers[step.device])
-    return Places(cores, gpus, streams, device_workers, device_speeds, tuple(of_step))
+    speeds = tuple(_speeds(devices[step.device], step) for step in program.steps)
+    return Places(cores, gpus, streams, device_workers, tuple(of_step), speeds)
+
+
+def _speeds(device: Device, step: Step) -> tuple[float, ...]:
+    of_memory = device.core_memory_speeds if step.memory_bound else ()
+    return of_memory or device.core_speeds or (1.0,) * len(device.cores)
 
 
 def _stream_key(

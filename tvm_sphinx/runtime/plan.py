@@ -22,6 +22,9 @@ from .program import HOST, LaneProgram
 #: of pairs of 64-byte lines stays out of a tensor that another core writes.
 ALIGNMENT = 128
 
+#: Workers that run a step together, the first of which leads, and what each can do for it.
+Team = tuple[tuple[int, ...], tuple[float, ...]]
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -85,15 +88,14 @@ class LanePlan:
         return self.sizes.get(("weights", HOST), 0)
 
     @cached_property
-    def teams(self) -> tuple[tuple[int, ...], ...]:
-        """Workers of each device that has several and runs a step."""
-        return tuple(dict.fromkeys(workers for workers in self.device_workers if len(workers) > 1))
+    def teams(self) -> dict[Team, int]:
+        """The teams that run steps, numbered."""
+        found = filter(None, map(self._team, range(len(self.program.steps))))
+        return {team: number for number, team in enumerate(dict.fromkeys(found))}
 
-    @cached_property
-    def team_speeds(self) -> tuple[tuple[float, ...], ...]:
-        """What each worker of a team can do in comparison with the others."""
-        speeds = dict(zip(self.device_workers, self.places.device_speeds, strict=True))
-        return tuple(speeds[team] for team in self.teams)
+    def _team(self, step: int) -> Team | None:
+        workers = self.places.of_step[step]
+        return (workers, self.places.step_speeds[step]) if len(workers) > 1 else None
 
     @cached_property
     def awaited(self) -> frozenset[int]:
@@ -120,9 +122,10 @@ class LanePlan:
     def _entry(self, worker: int, step: int) -> Entry:
         workers = self.places.of_step[step]
         member = workers.index(worker)
+        shared = self._team(step)
+        team = -1 if shared is None else self.teams[shared]
         if member:
-            return Entry(step, self.teams.index(workers), member, False, ())
-        team = self.teams.index(workers) if len(workers) > 1 else -1
+            return Entry(step, team, member, False, ())
         return Entry(step, team, 0, step in self.awaited, self.host_waits(step))
 
     def host_waits(self, step: int) -> tuple[tuple[int, int], ...]:

@@ -43,7 +43,10 @@ class TensorView:
 
 @dataclass(frozen=True)
 class Step:
-    """A call on a device: ``operands`` are the tensors that it reads and then those that it writes."""
+    """A call on a device: ``operands`` are the tensors that it reads and then those that it writes.
+
+    ``memory_bound`` says by which of its cores' speeds a device of several shares out its loops.
+    """
 
     name: str
     kind: str
@@ -51,6 +54,7 @@ class Step:
     function: str
     operands: tuple[int, ...]
     num_outputs: int
+    memory_bound: bool = False
 
     @property
     def inputs(self) -> tuple[int, ...]:

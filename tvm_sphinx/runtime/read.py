@@ -8,6 +8,7 @@ from typing import Any
 from .._tvm import relax, tvm
 from ..errors import UnsupportedError
 from ..frontend.dataflow import tensor_bytes
+from ..frontend.extract import is_memory_bound
 from ..frontend.load import entry_function
 from ..platform import Platform
 from ..relax_pass import SCHEDULED_ATTR, WEIGHTS_ATTR
@@ -149,7 +150,7 @@ class _Reader:
             raise UnsupportedError(f"Lanes pass tensors to kernels; {where} is bound to {call}.")
         device = self._device(types[0], where)
         memory = self.platform.devices[device].memory_space
-        kind, name = "kernel" if is_kernel else "external", ""
+        kind, name, memory_bound = "kernel" if is_kernel else "external", "", False
         if is_kernel:
             name = str(call.args[0].name_hint)
             kernels = self.kernels if memory == HOST else self.gpu_kernels
@@ -157,7 +158,11 @@ class _Reader:
         else:
             name = str(call.args[0].global_symbol)
         outputs = [self._new_tensor("arena", len(self.tables.buffers), ty, memory) for ty in types]
-        self.tables.add_step(str(var.name), kind, device, name, operands, outputs)
+        if is_kernel and self.platform.devices[device].core_memory_speeds:
+            tensors = [self.tables.tensors[number] for number in (*operands, *outputs)]
+            size = sum(self.tables.buffers[tensor.buffer].bytes for tensor in tensors)
+            memory_bound = is_memory_bound(kernels[name], size)
+        self.tables.add_step(str(var.name), kind, device, name, operands, outputs, memory_bound)
         return outputs if is_tuple else outputs[0]
 
     def _deliver(self, value: Any, outputs: list[int]) -> Any:

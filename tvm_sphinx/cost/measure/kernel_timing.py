@@ -13,7 +13,7 @@ import numpy as np
 from ..._tvm import relax, tvm, tvm_ffi
 from ...errors import NoCodeError, SphinxError, UnsupportedError, cause_of
 from ...frontend.dataflow import tensor_bytes
-from ...frontend.extract import Kernel
+from ...frontend.extract import Kernel, is_memory_bound
 from ...kernels import condition_operands
 from ...kernels.implement import implement_kernel
 from ...platform import Device
@@ -128,8 +128,9 @@ class LocalBench:
         def sample(operands: Sequence[Any]) -> Samples:
             if not self.device.is_cpu:
                 return evaluate(module, symbol, operands, runtime, goal, self.host.switches)
+            bound = is_memory_bound(kernel.function, operand_bytes(kernel))
             return sample_in_lane(
-                Call(function, operands, self.device),
+                Call(function, operands, self.device, bound),
                 goal,
                 cold=kernel.weights if kernel.reuse_bytes else (),
                 reuse_bytes=kernel.reuse_bytes,

@@ -47,11 +47,15 @@ def load_for_lanes(kernels: Mapping[str, Any], kernel_pass: KernelPass | None = 
 
 
 class Call(NamedTuple):
-    """A kernel to time: a function of `load_for_lanes`, its operands, and the device that runs it."""
+    """A kernel to time: a function of `load_for_lanes`, its operands, and the device that runs it.
+
+    ``memory_bound`` is what `tvm_sphinx.frontend.extract.is_memory_bound` says of it.
+    """
 
     function: Any
     operands: Sequence[Any]
     device: Device
+    memory_bound: bool = False
 
 
 def time_in_lane(
@@ -155,7 +159,8 @@ def _within(stamps: Int64Array) -> list[int]:
 def _beside(call: Call, neighbour: Call | None) -> _Runs:
     """Return runs of `_CALLS_BESIDE` calls on the first device, and enough on the other beside them."""
     operands = tuple(range(len(call.operands)))
-    steps = [Step(f"call{i}", "kernel", 0, "timed", operands, 0) for i in range(_CALLS_BESIDE)]
+    bound = call.memory_bound
+    steps = [Step(f"call{i}", "kernel", 0, "timed", operands, 0, bound) for i in range(_CALLS_BESIDE)]
     if neighbour is None:
         return _Runs({"timed": call.function}, call.operands, steps, (call.device,))
     alone_ns = [max(1, _Timer(c, frozenset()).runs(2).sample()[1]) for c in (call, neighbour)]
@@ -163,7 +168,8 @@ def _beside(call: Call, neighbour: Call | None) -> _Runs:
     count = 2 + 3 * _CALLS_BESIDE * alone_ns[0] // alone_ns[1]
     tensors = [*call.operands, *neighbour.operands]
     operands = tuple(range(len(call.operands), len(tensors)))
-    steps += [Step(f"beside{i}", "kernel", 1, "beside", operands, 0) for i in range(count)]
+    bound = neighbour.memory_bound
+    steps += [Step(f"beside{i}", "kernel", 1, "beside", operands, 0, bound) for i in range(count)]
     functions = {"timed": call.function, "beside": neighbour.function}
     return _Runs(functions, tensors, steps, (call.device, neighbour.device))
 
@@ -261,7 +267,8 @@ class _Timer:
                 steps.append(Step(f"pause{number}", "external", 0, _PAUSE, (0,), 0))
             for source, result in self.written:
                 flat = source + len(self.tensors), result + len(self.tensors)
-                steps.append(Step(f"write{number}", "kernel", 0, _WRITE, flat, 0))
+                steps.append(Step(f"write{number}", "kernel", 0, _WRITE, flat, 0, True))
             operands = self.operands[number % num_turns]
-            steps.append(Step(f"call{number}", "kernel", 0, "timed", operands, 0))
+            bound = self.call.memory_bound
+            steps.append(Step(f"call{number}", "kernel", 0, "timed", operands, 0, bound))
         return _Runs(self.functions, self.tensors, steps, (self.call.device,))

@@ -140,6 +140,7 @@ def _shortened(device: Device, kept: list[int]) -> Device:
         cores=tuple(chosen),
         core_kinds=tuple(device.core_kinds[i] for i in at if device.core_kinds),
         core_speeds=tuple(device.core_speeds[i] for i in at if device.core_speeds),
+        core_memory_speeds=tuple(device.core_memory_speeds[i] for i in at if device.core_memory_speeds),
     )
 
 

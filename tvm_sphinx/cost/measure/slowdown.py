@@ -233,6 +233,7 @@ def _calls(probes: dict[str, Kernel], device: Device) -> dict[str, Any]:
             module.get_function(f"probe_{name}"),
             random_operands(kernel.argument_types, divisor_operands(kernel.function), runtime),
             device,
+            name == "memory",
         )
         for name, kernel in probes.items()
     }
