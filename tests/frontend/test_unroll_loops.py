@@ -1,4 +1,4 @@
-"""Loops of a constant number of iterations are written out, as in ONNX Runtime; others are refused."""
+"""Loops are as in ONNX Runtime: written out where they can be counted, else a task of their own."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ import onnx
 import onnx.parser
 import pytest
 
-from tests.frontend.evaluate import evaluate, onnx_runtime, parse_model
+from tests.frontend import run_module
+from tests.frontend.evaluate import build, evaluate, onnx_runtime, parse_model
+from tests.relax_modules import cpu_platform
 from tvm_sphinx.errors import ModelError
+from tvm_sphinx.frontend.extract import extract_task_graph
 from tvm_sphinx.frontend.load import load_model
+from tvm_sphinx.frontend.lower import lower_to_kernels
 from tvm_sphinx.frontend.unroll_loops import holds_loops, unroll_loops
+from tvm_sphinx.platform.targets import device_target
 
 X = np.random.default_rng(1).normal(size=(3, 4)).astype(np.float32)
 WEIGHT = np.random.default_rng(2).normal(size=(4, 4)).astype(np.float32)
@@ -83,31 +88,90 @@ def test_copies_lead_back_to_the_loop_and_the_node_in_it() -> None:
     assert len(names) == len(set(names))
 
 
-COMPUTED = "k = ReduceSum <keepdims = 0> (x) n = Cast <to = 7> (k)"
+COMPUTED = "k = ReduceSum <keepdims = 0> (x) a = Abs (k) n = Cast <to = 7> (a)"
 BODY = "body = b (int64 i, bool c, float[3,4] s) => (bool c, float[3,4] t) { t = Neg (s) }"
+# What the network computes decides how long they go on.
+OPEN_LOOPS = {
+    "as often as the network computes, with what is around it": f"{COMPUTED} u = Tanh (x)"
+    " y = Loop (n, , x) <body = b (int64 i, bool c, float[3,4] s) => (bool c, float[3,4] t)"
+    " { p = MatMul (s, w) f = Cast <to = 1> (i) q = Add (p, f) r = Tanh (q) t = Add (r, u) }>"
+    " z = Exp (y)",
+    "whether it begins": f"{COMPUTED} two = Constant <value = int64 {{2}}> () b = Less (n, two)"
+    f" four = Constant <value = int64 {{4}}> () y = Loop (four, b, x) <{BODY}> z = Abs (y)",
+    "while a value is small": " y = Loop (, , x) <body = b (int64 i, bool c, float[3,4] s) =>"
+    " (bool d, float[3,4] t) { e = Abs (s) t = Add (e, s2) m = ReduceSum <keepdims = 0> (t)"
+    " o = Constant <value = float {90}> () d = Less (m, o) }> z = Neg (y)",
+    "one value in the place of the other": f"{COMPUTED} p = Exp (x) q = Neg (x)"
+    " y, z = Loop (n, , p, q) <body = b (int64 i, bool c, float[3,4] s, float[3,4] r) =>"
+    " (bool c, float[3,4] r, float[3,4] s) { e = Exp (s) }>",
+    "one in another, beside one that can be counted": COMPUTED
+    + " two = Constant <value = int64 {2}> () y = Loop (n, , x) <body ="
+    " b (int64 i, bool c, float[3,4] s) => (bool c, float[3,4] t)"
+    "   { m = Add (i, two) v = Loop (m, , s) <body = b2 (int64 i2, bool c2, float[3,4] g) =>"
+    "     (bool c2, float[3,4] h) { h = Sin (g) }>"
+    "     t = Loop (two, , v) <body = b3 (int64 i3, bool c3, float[3,4] j) =>"
+    "     (bool c3, float[3,4] k3) { k3 = Add (j, w3) }> }> z = Neg (y)",
+    "too many to be written out": f" n = Constant <value = int64 {{5000}}> ()"
+    f" y = Loop (n, , x) <{BODY}> z = Abs (y)",
+    "a counter of one element with an axis": f"{COMPUTED} one = Constant <value_ints = [1]> ()"
+    " n1 = Reshape (n, one) y = Loop (n1, , x) <body = b (int64[1] i, bool[1] c, float[3,4] s) =>"
+    " (bool[1] c, float[3,4] t) { f = Cast <to = 1> (i) t = Add (s, f) }> z = Neg (y)",
+}
+
+
+@pytest.mark.parametrize("body", OPEN_LOOPS.values(), ids=OPEN_LOOPS)
+def test_what_cannot_be_counted_stays_a_loop_and_is_one_task(body: str) -> None:
+    model = _model(f"row = Constant <value_floats = [1.5]> () w3 = Mul (x, row) s2 = Abs (x) {body}")
+    assert holds_loops(unroll_loops(model).graph)
+    run, by_the_virtual_machine = build(model, num_devices=2), load_model(model)
+    for x in (X, X * 0.2, -X, np.zeros_like(X) + np.float32(0.3)):
+        expected = onnx_runtime(model, {"x": x})
+        for found in (run({"x": x}), run_module.evaluate(by_the_virtual_machine, [x])):
+            for got, want in zip(found, expected, strict=True):
+                assert (got.shape, got.dtype) == (want.shape, want.dtype)
+                np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+def test_a_loop_is_a_task_that_is_named_as_its_node() -> None:
+    body = OPEN_LOOPS["as often as the network computes, with what is around it"]
+    target = device_target(cpu_platform(1).devices[0])
+    graph = extract_task_graph(lower_to_kernels(load_model(_model(body)), target)).graph
+    (task,) = (task for task in graph.tasks if task.op_kinds == ("loop",))
+    assert task.origin == ("Loop Loop_4",)
+    assert {task.origin[0].split()[0] for task in graph.tasks} >= {"Tanh", "Loop", "Exp"}
+
+
+COLLECTS = (
+    "body = b (int64 i, bool c, float[3,4] s) => (bool c, float[3,4] t, float[3,4] t) { t = Neg (s) }"
+)
 
 
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (f"{COMPUTED} y = Loop (n, , x) <{BODY}>", "its number of iterations is computed by the"),
+        (f"{COMPUTED} y, z = Loop (n, , x) <{COLLECTS}>", "its number of iterations is computed by the"),
         (
             f"{COMPUTED} zero = Constant <value = int64 {{0}}> () b = Greater (n, zero)"
-            f" y = Loop (, b, x) <{BODY}>",
+            f" y, z = Loop (, b, x) <{COLLECTS}>",
             "whether it begins is computed by the network",
         ),
         (
-            "y = Loop (, , x) <body = b (int64 i, bool c, float[3,4] s) => (bool d, float[3,4] t)"
-            " { t = Neg (s) m = ReduceSum <keepdims = 0> (s) o = Constant <value = float {1}> ()"
-            " d = Less (m, o) }>",
+            "y, z = Loop (, , x) <body = b (int64 i, bool c, float[3,4] s) =>"
+            " (bool d, float[3,4] t, float[3,4] t) { t = Neg (s) m = ReduceSum <keepdims = 0> (s)"
+            " o = Constant <value = float {1}> () d = Less (m, o) }>",
             "whether it goes on is computed by the network",
         ),
-        (f"{TRUE} y = Loop (, on, x) <{BODY}>", "more than 4096 nodes"),
+        (f"{TRUE} y, z = Loop (, on, x) <{COLLECTS}>", "more than 4096 nodes"),
+        (
+            f"{COMPUTED} y = Loop (n, , x) <body = b (int64 i, bool c, float[r,4] s) =>"
+            " (bool c, float[q,4] t) { t = Concat <axis = 0> (s, s) }> z = Neg (y)",
+            "a step leaves the shapes and types",
+        ),
     ],
 )
 def test_others_are_refused_in_one_line_that_names_the_node(body: str, message: str) -> None:
     with pytest.raises(ModelError, match=message) as caught:
-        load_model(_model(body, "y"))
+        load_model(_model(body))
     assert "Loop (node 'Loop_" in str(caught.value)
     assert "\n" not in str(caught.value)
 

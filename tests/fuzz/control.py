@@ -105,9 +105,9 @@ def _loop(g: Graph) -> Any:
     states = [g.tensor(_DTYPES, 0, 3) for _ in range(g.number(1, 2))]
     likes = [g.of(name) for name in states]
     most = np.asarray(g.number(0, 4), np.int64).reshape(g.pick([(), (1,)]))
-    # How often it turns is known ahead but for some, which are refused.
-    times = g.input(most) if g.chance(0.1) else g.weight(most)
-    begins = g.pick(["", g.weight(np.asarray(g.chance(0.9)))])
+    # How often it turns is known ahead but for some: these are refused where they collect values.
+    times = g.input(most) if g.chance(0.3) else g.weight(most)
+    begins = g.pick(["", g.either(np.asarray(g.chance(0.9)))])
     body = _Body(g, g.fresh_name("loop"))
     at, on = f"{body.prefix}at", f"{body.prefix}on"
     inner = [f"{body.prefix}state{number}" for number in range(len(states))]
@@ -115,6 +115,9 @@ def _loop(g: Graph) -> Any:
     goes_on = body.node("Identity", [on])
     if g.chance(0.4):
         goes_on = body.node("Less", [at, body.constant(np.asarray(g.number(0, 3), np.int64))])
+    elif g.chance(0.2):
+        nodes, goes_on = _computed_condition(g, names[0], f"{body.prefix}again")
+        body.nodes += nodes
     rows, row_likes = [], []
     if g.chance(0.5):
         rows, row_likes = [body.node("Identity", [g.pick([at, names[0]])])], [likes[0]]

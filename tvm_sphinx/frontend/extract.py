@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from .._tvm import tvm, tvm_ffi
-from ..kernels import is_staged
+from ..kernels import is_staged, loop_limit
 from ..platform import Device
 from ..scheduling.graph import FROM_CONSTANT, GraphInput, Task, TaskGraph, fingerprint_json
 from .dataflow import Dataflow, KernelCall, tensor_bytes
@@ -244,10 +244,10 @@ class _KernelTable:
 def op_kinds(function: Any) -> tuple[str, ...]:
     """Return the kinds of operators in a PrimFunc, from the names of its blocks, each once.
 
-    What holds the branches of an ``if`` is of that kind alone, whatever is in them.
+    What holds the branches of an ``if``, or a loop, is of that kind alone, whatever is in it.
     """
     if is_staged(function):
-        return ("if",)
+        return ("if",) if loop_limit(function) is None else ("loop",)
     kinds: dict[str, None] = {}
 
     def visit(block: Any) -> None:

@@ -21,7 +21,7 @@ from ..errors import ModelError, SphinxError, UnsupportedError, cause_of
 from .torch_arguments import WatchedNode
 from .torch_converters import CONVERTERS
 from .torch_decompositions import decompose, nodes_within
-from .torch_loops import check_loops, convert_map, convert_scan
+from .torch_loops import convert_map, convert_scan, convert_while
 from .torch_promotion import operands_in, promotion_of
 
 Converter = Callable[[Any], Any]
@@ -37,7 +37,6 @@ def import_program(program: Any) -> Any:
     ModelError
         If the program changes its buffers or inputs, or holds an operator that cannot be converted.
     """
-    check_loops(program)
     program = decompose(program)
     _check_outputs(program)
     # Its base is looked up here, where recording may have put another one.
@@ -78,7 +77,8 @@ class _Checked:
         converters: dict[str, Converter] = super().create_convert_map()  # type: ignore[misc]
         for name, converter in CONVERTERS.items():
             converters[name] = self._with_importer(name, converter, converters.get(name))
-        for name, loop in (("map_impl", convert_map), ("scan", convert_scan)):
+        loops = {"map_impl": convert_map, "scan": convert_scan, "while_loop": convert_while}
+        for name, loop in loops.items():
             converters[name] = functools.partial(loop, self)
         return {name: self._checked(converter) for name, converter in converters.items()}
 

@@ -88,7 +88,7 @@ def _is_known(domain: str, op: str) -> bool:
         return op in _MICROSOFT_IN_TVM
     if domain != STANDARD or op in _MICROSOFT_ONLY:
         return False
-    return op == "If" or op in onnx_frontend._get_convert_map()
+    return op in ("If", "Loop") or op in onnx_frontend._get_convert_map()
 
 
 def _domain(node: Any) -> str:
@@ -134,6 +134,9 @@ class _Importer(BranchImporter, onnx_frontend.ONNXGraphImporter):  # type: ignor
         key = (_domain(node), node.op_type)
         if key == (STANDARD, "If"):
             self._convert_if(node)
+            return
+        if key == (STANDARD, "Loop"):
+            self._convert_loop(node)
             return
         inputs = [self._nodes[name] if name else None for name in node.input]
         attributes = self._parse_attr(node.attribute)

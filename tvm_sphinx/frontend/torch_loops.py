@@ -1,4 +1,7 @@
-"""Write the loops of a torch program out: ``map`` and ``scan``, one iteration for each slice. [TVM]"""
+"""Convert the loops of a torch program. [TVM]
+
+``map`` and ``scan`` are written out, one iteration for each slice; ``while_loop`` stays a loop.
+"""
 
 from __future__ import annotations
 
@@ -10,26 +13,28 @@ import torch
 from .._tvm import relax
 from ..errors import ModelError
 from .record_origins import torch_operator
-from .torch_decompositions import nodes_within
+from .while_loops import emit_loop
 
 # As for loops of ONNX models: each operator becomes a task, or a part of one.
 _MOST_NODES = 4096
 
 
-def check_loops(program: Any) -> None:
-    """Refuse loops that go on for as long as a tensor says.
+def convert_while(importer: Any, node: Any) -> tuple[Any, ...]:
+    """Return what ``torch.while_loop`` gives: the tensors of its last step."""
+    condition, body, state, others = _arguments(importer, node)
+    what = torch_operator(node).text
+    if not all(isinstance(getattr(one, "ty", None), relax.TensorType) for one in (*state, *others)):
+        raise ModelError(f"{what}: expected tensors in a loop; it hands on a number.")
 
-    Raises
-    ------
-    ModelError
-        With the operator and its line.
-    """
-    for node in nodes_within(program.graph_module):
-        if getattr(node.target, "__name__", "") == "while_loop":
-            raise ModelError(
-                f"{torch_operator(node).text}: how long it goes on is computed by the network, and "
-                f"loops are written out; a loop in Python of a constant number of iterations is."
-            )
+    def goes_on(values: Sequence[Any]) -> Any:
+        (result,) = _call(importer, condition, [*values, *others])
+        return importer.block_builder.emit(relax.op.reshape(result, [])) if result.ty.ndim else result
+
+    def step(values: Sequence[Any]) -> tuple[Any, list[Any]]:
+        after = _call(importer, body, [*values, *others])
+        return goes_on(after), after
+
+    return tuple(emit_loop(importer.block_builder, what, goes_on(state), state, step))
 
 
 def convert_map(importer: Any, node: Any) -> tuple[Any, ...]:

@@ -1,7 +1,8 @@
 """Write the loops of an ONNX model out: ``Loop`` and ``Scan`` whose number of iterations is constant.
 
 ``Scan`` has one for each slice of its inputs. A ``Loop`` goes on while its body says so; where that
-depends on counters alone, which start from constants, they are counted here.
+depends on counters alone, which start from constants, they are counted here. One that cannot be counted,
+or has too many, stays as it is where it collects no values, whose number would be that of a shape.
 """
 
 from __future__ import annotations
@@ -29,40 +30,44 @@ def holds_loops(graph: Any) -> bool:
 
 
 def unroll_loops(model: Any) -> Any:
-    """Return a model without loops; ``model`` is an ``onnx.ModelProto`` that is not changed.
+    """Return a model with loops written out; ``model`` is an ``onnx.ModelProto`` that is not changed.
 
     The copies of a node ``n`` in the body of a loop ``l`` are called ``l/0/n``, ``l/1/n``, and so on.
 
     Raises
     ------
     ModelError
-        If the iterations of a loop cannot be counted, or are too many; the message names its node.
+        If the iterations of a loop that collects values cannot be counted, or are too many; the message
+        names its node.
     """
     unrolled = onnx.ModelProto()
     unrolled.CopyFrom(model)
     budget = _Budget()
     for _ in range(_MOST_DEPTH):
-        if not holds_loops(unrolled.graph):
+        if not _Scope(unrolled, budget).unroll(unrolled.graph, typed_graph(unrolled)):
             return unrolled
-        _Scope(unrolled, budget).unroll(unrolled.graph, typed_graph(unrolled))
     raise ModelError(f"Expected loops in at most {_MOST_DEPTH - 1} others.")
+
+
+class _UncountedError(ModelError):
+    """A loop cannot be written out."""
 
 
 def _error(node: Any, what: str) -> ModelError:
     name = node.name or node.output[0]
-    return ModelError(f"{node.op_type} (node {name!r}): {what}.")
+    return _UncountedError(f"{node.op_type} (node {name!r}): {what}.")
 
 
 class _Budget:
     """How many nodes loops may still become."""
 
     def __init__(self) -> None:
-        self._left = _MOST_NODES
+        self.left = _MOST_NODES
 
     def spend(self, node: Any, count: int) -> None:
         """Take some nodes for one iteration of a loop."""
-        self._left -= count
-        if self._left < 0:
+        self.left -= count
+        if self.left < 0:
             raise _error(
                 node, f"loops are written out, and this one makes that more than {_MOST_NODES} nodes"
             )
@@ -75,22 +80,40 @@ class _Scope:
         self.known = KnownValues(model.opset_import)
         self.budget = budget
 
-    def unroll(self, graph: Any, typed: Any) -> None:
-        """Write out the outermost loops of a graph in place; ``typed`` is the same with types."""
+    def unroll(self, graph: Any, typed: Any) -> bool:
+        """Write out the outermost loops of a graph in place; return whether there was one.
+
+        ``typed`` is the same graph with types.
+        """
         self.known.enter(graph, typed)
         nodes: list[Any] = []
+        changed = False
         for node, typed_node in zip(graph.node, typed.node, strict=True):
-            if node.op_type in _LOOPS and node.domain in ("", "ai.onnx"):
-                unroller = _LoopUnroller if node.op_type == "Loop" else _ScanUnroller
-                nodes += unroller(self, node).nodes()
+            if (written := self._written_out(node)) is not None:
+                nodes += written
+                changed = True
                 continue
             self.known.note(node)
             for inner, typed_inner in zip(subgraphs(node), subgraphs(typed_node), strict=True):
-                self.unroll(inner, typed_inner)
+                changed |= self.unroll(inner, typed_inner)
             nodes.append(node)
         del graph.node[:]
         graph.node.extend(nodes)
         del graph.value_info[:]
+        return changed
+
+    def _written_out(self, node: Any) -> list[Any] | None:
+        """Return what a loop becomes; None for one that stays, and for what is none."""
+        if node.op_type not in _LOOPS or node.domain not in ("", "ai.onnx"):
+            return None
+        left = self.budget.left
+        try:
+            return (_LoopUnroller if node.op_type == "Loop" else _ScanUnroller)(self, node).nodes()
+        except _UncountedError:
+            if node.op_type == "Scan" or len(node.input) - 1 < len(attributes_of(node)["body"].output):
+                raise
+            self.budget.left = left
+            return None
 
 
 class _Unroller:

@@ -4,7 +4,7 @@ from .layouts import prepare_layouts
 from .opaque import calls_runtime
 from .reshapes import sink_reshapes
 from .schedule import default_rules, rule_of, schedule_kernel
-from .staged import condition_operands, is_staged
+from .staged import condition_operands, is_staged, loop_limit
 from .target_info import CpuInfo, cpu_info
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "cpu_info",
     "default_rules",
     "is_staged",
+    "loop_limit",
     "prepare_layouts",
     "rule_of",
     "schedule_kernel",

@@ -1,4 +1,4 @@
-"""Kernels that run others one after another, and choose what to run: the branches of an ``if``.
+"""Kernels that run others one after another, and choose what to run: branches, and loops.
 
 A stage is a block with the annotation `STAGE`: the root block of a PrimFunc, on buffers of the kernel
 that it is a part of. So the schedule rules see each stage as the function that it was (`with_stages`),
@@ -21,6 +21,8 @@ from .schedule import RULE
 #: Annotation of the block of a stage.
 STAGE = "sphinx.stage"
 _RULE_NAME = "Stages"
+# Attribute of a loop: the position of the parameter that says how many steps there are at most.
+_LIMIT = "sphinx.limit"
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,76 @@ def branch_kernel(
     root = s_tir.SBlock([], [], [], "root", _realize(block))
     body = tirx.PrimFunc(params, _realize(root))
     return body.with_attrs({"s_tir": True, "tirx.noalias": True})
+
+
+def loop_kernel(
+    state: Sequence[Any],
+    inputs: Sequence[Any],
+    most: Any,
+    outputs: Sequence[Any],
+    first: Sequence[Stage],
+    step: Stages,
+    again: Any,
+) -> tirx.PrimFunc:
+    """Return a PrimFunc that runs stages again and again, for as long as a scalar says.
+
+    Its parameters are one bool, whether there is a first step, and then ``state``, ``inputs``, ``most``
+    and ``outputs``.
+
+    Parameters
+    ----------
+    state
+        Buffers of the state at the start.
+    inputs
+        Buffers that the stages read.
+    most
+        Buffer of one int64: how often the stages run at most.
+    outputs
+        Buffers of the state, which the stages read and write.
+    first
+        Stages that make the outputs of the state at the start.
+    step
+        The stages.
+    again
+        Buffer of one bool that they write: whether they run once more.
+    """
+    begins = tirx.decl_buffer((), "bool", "begins", layout=None)
+    count = tirx.decl_buffer((), "int64", "count", layout=None)
+    params = [begins, *state, *inputs, most, *outputs]
+
+    def load(buffer: Any) -> Any:
+        return tirx.BufferLoad(buffer, [])
+
+    def store(buffer: Any, value: Any) -> Any:
+        return tirx.BufferStore(buffer, value, [])
+
+    one, none = tirx.const(1, "int64"), tirx.const(0, "int64")
+    loop = tirx.While(
+        tirx.And(load(again), load(count) < load(most)),
+        tirx.SeqStmt([_sequence(step, [*params, again]), store(count, load(count) + one)]),
+    )
+    statements = [*map(_spliced, first), store(again, load(begins)), store(count, none), loop]
+    block = s_tir.SBlock(
+        [],
+        _whole([begins, *state, *inputs, most]),
+        _whole(outputs),
+        "loop",
+        tirx.SeqStmt(statements),
+        alloc_buffers=[again, count],
+    )
+    root = s_tir.SBlock([], [], [], "root", _realize(block))
+    made = tirx.PrimFunc(params, _realize(root))
+    limit = next(number for number, param in enumerate(params) if param.same_as(most))
+    return made.with_attrs({"s_tir": True, "tirx.noalias": True, _LIMIT: limit})
+
+
+def loop_limit(function: Any) -> int | None:
+    """Return the position of the parameter that says how many steps a loop has at most; None of others.
+
+    The first parameter says whether there is a first one.
+    """
+    attrs = getattr(function, "attrs", None)
+    return int(attrs[_LIMIT]) if attrs and _LIMIT in attrs else None
 
 
 def _sequence(parts: Stages, params: Sequence[Any]) -> Any:
@@ -135,6 +207,8 @@ def _stages(statement: Any) -> list[Any]:
         elif isinstance(node, tirx.SeqStmt):
             for child in node:
                 visit(child)
+        elif isinstance(node, tirx.While):
+            visit(node.body)
         elif isinstance(node, tirx.IfThenElse):
             visit(node.then_case)
             if node.else_case is not None:
@@ -158,6 +232,8 @@ def with_stages(function: Any, change: Callable[[Any], Any]) -> Any:
             return _with_body(node, visit(node.block.body))
         if isinstance(node, tirx.SeqStmt):
             return tirx.SeqStmt([visit(child) for child in node])
+        if isinstance(node, tirx.While):
+            return tirx.While(node.condition, visit(node.body))
         if isinstance(node, tirx.IfThenElse):
             other = None if node.else_case is None else visit(node.else_case)
             return tirx.IfThenElse(node.condition, visit(node.then_case), other)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..._tvm import tirx, tvm
+from ...kernels import loop_limit
 
 # A serial sum of floats takes at least two cycles a step, which no processor does in less than this.
 _LEAST_NS_PER_STEP = 0.33
@@ -14,9 +15,10 @@ _REDUCTION = 2  # tirx.IterVar.CommReduce
 def default_loops(function: Any, rule_ns: int) -> Any | None:
     """Return an unscheduled PrimFunc, to be compiled as it is.
 
-    None where it cannot beat a kernel that takes ``rule_ns``.
+    None where it cannot beat a kernel that takes ``rule_ns``, and of a loop: what another order of sums
+    changes in a step may change how many there are.
     """
-    if serial_sum_ns(function) >= rule_ns:
+    if loop_limit(function) is not None or serial_sum_ns(function) >= rule_ns:
         return None
     return function.with_attr("tirx.is_scheduled", True)
 

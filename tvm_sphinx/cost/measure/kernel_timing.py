@@ -14,7 +14,7 @@ from ..._tvm import relax, tvm, tvm_ffi
 from ...errors import NoCodeError, SphinxError, UnsupportedError, cause_of
 from ...frontend.dataflow import tensor_bytes
 from ...frontend.extract import Kernel, is_memory_bound
-from ...kernels import condition_operands
+from ...kernels import condition_operands, loop_limit
 from ...kernels.implement import implement_kernel
 from ...platform import Device
 from ...platform.targets import device_target, runtime_device
@@ -30,6 +30,8 @@ from .sampling import Goal, Samples, collect_samples
 _SAMPLES, _SAMPLES_PER_REQUEST = 16, 4
 # Conditions of a kernel that are tried in both states, all of them together.
 _MOST_CONDITIONS = 3
+# Steps that a loop is timed with, whose number the network computes.
+_ITERATIONS = 16
 # Numbers that are drawn for a tensor; those of a larger one recur: to draw all would take too long.
 _MOST_DRAWN = 1 << 16
 
@@ -242,7 +244,8 @@ def draws_of(kernel: Kernel, device: Any) -> list[list[Any]]:
     """Return the operands to time a kernel with: drawn once, or once for each way that it may take.
 
     A kernel that chooses what to run by its operands (the branches of an ``if``) is timed with each of
-    the first few of them true and false; what it computes itself is as the other operands make it.
+    the first few of them true and false; what it computes itself is as the other operands make it. A
+    loop is timed with `_ITERATIONS` steps at most: how many there will be nobody knows before.
 
     Parameters
     ----------
@@ -250,13 +253,16 @@ def draws_of(kernel: Kernel, device: Any) -> list[list[Any]]:
     device
         Of TVM's runtime.
     """
-    conditions = condition_operands(kernel.function)
+    conditions, limit = condition_operands(kernel.function), loop_limit(kernel.function)
     chosen = conditions[:_MOST_CONDITIONS]
     draws = []
     for values in itertools.product((False, True), repeat=len(chosen)):
         operands = random_operands(kernel.argument_types, divisor_operands(kernel.function), device)
         for position, value in zip(chosen, values, strict=True):
             operands[position] = tvm.runtime.tensor(np.array(value), device)
+        if limit is not None:
+            operands[0] = tvm.runtime.tensor(np.array(True), device)
+            operands[limit] = tvm.runtime.tensor(np.array(_ITERATIONS), device)
         draws.append(operands)
     return draws
 
