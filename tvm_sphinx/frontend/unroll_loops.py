@@ -236,7 +236,7 @@ class _LoopUnroller(_Unroller):
         what = "its number of iterations is computed by the network"
         known = self.scope.known.arrays.get(self.node.input[0])
         if known is None:
-            raise _error(self.node, f"{what}, and loops are written out")
+            raise _error(self.node, f"{what}, and loops that collect values are written out")
         return int(known.reshape(()))
 
     def _begins(self) -> bool:
@@ -246,7 +246,7 @@ class _LoopUnroller(_Unroller):
     def _value(self, name: str, what: str) -> bool:
         known = self.scope.known.arrays.get(name)
         if known is None:
-            raise _error(self.node, f"{what}, and loops are written out")
+            raise _error(self.node, f"{what}, and loops that collect values are written out")
         return bool(known.reshape(()))
 
     def _evaluate(self, nodes: Sequence[Any], watched: set[str], number: int) -> None:
