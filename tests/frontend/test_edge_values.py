@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
 import torch
 
 from tests.frontend.evaluate import evaluate, make_model, onnx_runtime
+from tests.frontend.run_module import TARGET, run_default
 from tvm_sphinx.frontend.load import load_model
 
 
@@ -62,3 +66,39 @@ def test_values_that_are_much_alike_are_normalised_to_all_digits() -> None:
     want = centred / centred.std((2, 3), keepdims=True)
     (got,) = evaluate(make_model([node], {"x": data}, ["y"]), {"x": data})
     np.testing.assert_allclose(got, want, atol=2e-3)
+
+
+@pytest.mark.parametrize("falls_back", [False, True])
+@pytest.mark.parametrize(
+    ("function", "shape"),
+    [
+        (lambda x: x[:0], (7, 3, 0)),
+        (lambda x: x[1:3], (7, 0)),
+        (lambda x: x.transpose(0, 1), (4, 0)),
+        (lambda x: x.expand(5, -1, -1), (1, 0, 3)),
+        (lambda x: x.sum(0), (7, 0)),
+        (lambda x: torch.cat([x, x], 1), (2, 0, 4)),
+    ],
+    ids=["none of them", "some", "transposed", "repeated", "summed", "joined"],
+)
+def test_a_kernel_without_elements_is_no_reshape(
+    function: Callable[[torch.Tensor], torch.Tensor], shape: tuple[int, ...], falls_back: bool
+) -> None:
+    """Any two tensors without elements hold the same ones, so that TVM takes each kernel for a view."""
+
+    class Model(torch.nn.Module):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> list[torch.Tensor]:
+            return [function(x), y.exp()]
+
+    operands = torch.zeros(shape), torch.ones(3)
+    module = load_model(torch.export.export(Model(), operands))
+    feeds = [operand.numpy() for operand in operands]
+    found = run_default(module, TARGET)(feeds) if falls_back else _on_a_lane(module, feeds)
+    for got, want in zip(found, Model()(*operands), strict=True):
+        assert got.shape == tuple(want.shape)
+        np.testing.assert_allclose(got, want.numpy(), rtol=1e-6)
+
+
+def _on_a_lane(module: Any, feeds: list[np.ndarray]) -> list[np.ndarray]:
+    names = [str(param.name) for param in module["main"].params]
+    return evaluate(module, dict(zip(names, feeds, strict=True)))

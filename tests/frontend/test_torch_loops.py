@@ -19,8 +19,8 @@ from tests.relax_modules import cpu_platform  # noqa: E402 - as above
 from tvm_sphinx.errors import ModelError  # noqa: E402 - as above
 from tvm_sphinx.frontend.load import load_model  # noqa: E402 - as above
 
-from . import run_module  # noqa: E402 - as above
 from .evaluate import build  # noqa: E402 - as above
+from .run_module import TARGET, run_default  # noqa: E402 - as above
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning"
@@ -84,14 +84,14 @@ X, H = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)), torch.lins
 
 
 @pytest.mark.parametrize("function", [_mapped, _scanned, _while, _swapped, _nested, _never])
-def test_loops_are_as_in_torch_by_the_virtual_machine_and_on_lanes(function: Callable[..., Any]) -> None:
+def test_loops_are_as_in_torch_by_the_pipeline_of_tvm_and_on_lanes(function: Callable[..., Any]) -> None:
     module = Module(function).eval()
     program = torch.export.export(module, (X, H))
     with torch.no_grad():
         expected = torch.utils._pytree.tree_leaves(module(X, H))
     loaded = load_model(program)
     on_lanes = build(loaded, num_devices=2)({"x": X.numpy(), "h": H.numpy()})
-    for found in (run_module.evaluate(loaded, [X, H]), on_lanes):
+    for found in (run_default(loaded, TARGET)([X.numpy(), H.numpy()]), on_lanes):
         for got, want in zip(found, expected, strict=True):
             assert str(got.dtype) == str(want.dtype).removeprefix("torch.")
             np.testing.assert_allclose(np.asarray(got), want.numpy(), rtol=1e-5, atol=1e-6)

@@ -7,8 +7,8 @@ import onnx
 import onnx.parser
 import pytest
 
-from tests.frontend import run_module
 from tests.frontend.evaluate import build, evaluate, onnx_runtime, parse_model
+from tests.frontend.run_module import TARGET, run_default
 from tests.relax_modules import cpu_platform
 from tvm_sphinx.errors import ModelError
 from tvm_sphinx.frontend.extract import extract_task_graph
@@ -123,10 +123,10 @@ OPEN_LOOPS = {
 def test_what_cannot_be_counted_stays_a_loop_and_is_one_task(body: str) -> None:
     model = _model(f"row = Constant <value_floats = [1.5]> () w3 = Mul (x, row) s2 = Abs (x) {body}")
     assert holds_loops(unroll_loops(model).graph)
-    run, by_the_virtual_machine = build(model, num_devices=2), load_model(model)
+    run, by_tvm = build(model, num_devices=2), run_default(load_model(model), TARGET)
     for x in (X, X * 0.2, -X, np.zeros_like(X) + np.float32(0.3)):
         expected = onnx_runtime(model, {"x": x})
-        for found in (run({"x": x}), run_module.evaluate(by_the_virtual_machine, [x])):
+        for found in (run({"x": x}), by_tvm([x])):
             for got, want in zip(found, expected, strict=True):
                 assert (got.shape, got.dtype) == (want.shape, want.dtype)
                 np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)

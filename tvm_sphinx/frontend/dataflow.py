@@ -197,6 +197,19 @@ def is_static(ty: Any) -> bool:
     return isinstance(shape, relax.ShapeExpr) and all(isinstance(e, tirx.IntImm) for e in shape.values)
 
 
+def first_empty(function: Any) -> Any | None:
+    """Return the first variable of a Relax function that is a tensor without elements, else None."""
+    variables = [
+        *function.params,
+        *(binding.var for block in function.body.blocks for binding in block.bindings),
+    ]
+    for var in variables:
+        extents = getattr(getattr(var.ty, "shape", None), "values", None) or []
+        if any(isinstance(extent, tirx.IntImm) and int(extent) == 0 for extent in extents):
+            return var
+    return None
+
+
 def _require_static_tensor(ty: Any, where: str) -> None:
     if not isinstance(ty, relax.TensorType):
         raise UnsupportedError(f"Expected tensors; {where} is of type {ty}.")

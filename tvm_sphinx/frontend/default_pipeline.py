@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from .._tvm import relax, tvm
+from .dataflow import first_empty
 from .outline_branches import holds_branches
 from .safe_operators import make_safe
 
@@ -29,13 +30,18 @@ def without_broken_passes(module: Any) -> Iterator[None]:
     """Leave out the passes of TVM's pipeline that break a module of this kind.
 
     The memory planner lets a branch of an ``if`` use storage that the other branch allocates
-    (apache/tvm#20191); such a module allocates each tensor by itself.
+    (apache/tvm#20191); such a module allocates each tensor by itself. A kernel without elements is taken
+    for a reshape, in which an extent of 0 means that of the input.
     """
-    if not holds_branches(module):
+    broken = ["StaticPlanBlockMemory"] if holds_branches(module) else []
+    functions = [one for one in module.functions.values() if isinstance(one, relax.Function)]
+    if any(first_empty(function) is not None for function in functions):
+        broken.append("RewriteDataflowReshape")
+    if not broken:
         yield
         return
     now = tvm.transform.PassContext.current()
-    disabled = [*(str(name) for name in now.disabled_pass), "StaticPlanBlockMemory"]
+    disabled = [*(str(name) for name in now.disabled_pass), *broken]
     with tvm.transform.PassContext(
         opt_level=now.opt_level,
         required_pass=list(now.required_pass),

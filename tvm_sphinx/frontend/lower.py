@@ -11,6 +11,7 @@ from ..kernels import calls_runtime, prepare_layouts, sink_reshapes
 from ..platform import Platform
 from ..platform.targets import device_target
 from .branch_kernels import BranchKernels
+from .dataflow import first_empty
 from .fold_constants import FoldConstants
 from .load import entry_function, public_functions
 from .normalisations import LEGALISED
@@ -68,8 +69,9 @@ def lower_to_kernels(
         FuseNamedOps(entry),
         transform.FuseTIR(),
         *([BranchKernels(outlined, target)] if outlined else []),
-        # Clean up: kernels that only rename their input become views.
-        transform.RewriteDataflowReshape(),
+        # Clean up: kernels that only rename their input become views. Any kernel without elements would,
+        # and an extent of 0 then means that of the input.
+        *([transform.RewriteDataflowReshape()] if first_empty(module[entry]) is None else []),
         transform.CanonicalizeBindings(),
         transform.DeadCodeElimination(list(dict.fromkeys(public))),
     ]
@@ -80,21 +82,12 @@ def lower_to_kernels(
     except SphinxError:
         raise
     except Exception as error:  # TVM's passes raise many types
-        cause = _without_elements(module[entry]) or cause_of(error)
+        empty = first_empty(module[entry])
+        cause = cause_of(error)
+        if empty is not None:
+            name = str(empty.name)
+            cause = f"its kernels need tensors of one element or more, and {name!r} is a {empty.ty}."
         raise UnsupportedError(f"TVM cannot lower function {entry!r}: {cause}") from error
-
-
-def _without_elements(function: Any) -> str:
-    """Return a clause on the first tensor of a function that has no elements, empty if all have some."""
-    variables = [
-        *function.params,
-        *(binding.var for block in function.body.blocks for binding in block.bindings),
-    ]
-    for var in variables:
-        extents = getattr(getattr(var.ty, "shape", None), "values", None) or []
-        if any(isinstance(extent, tirx.IntImm) and int(extent) == 0 for extent in extents):
-            return f"its kernels need tensors of one element or more, and {var.name!r} is a {var.ty}."
-    return ""
 
 
 def lower_for_platform(module: Any, platform: Platform, function: str | None = None) -> Any:
