@@ -231,6 +231,28 @@ def _light(graph: str, name: str) -> Model:
     return Model(name, {shape[0]: image}, None, source)
 
 
+def _branches(name: str) -> Model:
+    """Build the situation of onnxruntime#16158: equal branches of operators on a million whole numbers."""
+    onnx = _require("onnx")
+    branches, length = 10, 1_000_000
+    helper, kind = onnx.helper, onnx.TensorProto.INT64
+    nodes = []
+    for branch in range(branches):
+        value = "x"
+        for step, operator in enumerate(("Add", "Mul", "Sub", "Mul", "Add", "Mul")):
+            made = f"b{branch}_{step}"
+            constant = onnx.numpy_helper.from_array(np.array([branch + step + 2]), f"{made}_by")
+            nodes.append(helper.make_node("Constant", [], [constant.name], value=constant))
+            nodes.append(helper.make_node(operator, [value, constant.name], [made]))
+            value = made
+        nodes.append(helper.make_node("ReduceMax", [value], [f"y{branch}"], keepdims=0))
+    outputs = [helper.make_tensor_value_info(f"y{branch}", kind, []) for branch in range(branches)]
+    graph = helper.make_graph(nodes, name, [helper.make_tensor_value_info("x", kind, [length])], outputs)
+    opsets = [helper.make_opsetid("", 13)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    return Model(name, {"x": np.ones(length, np.int64)}, None, model.SerializeToString())
+
+
 def _bilstm(name: str) -> Model:
     nn = _require("torch").nn
     length, features, hidden = 32, 128, 128
@@ -319,6 +341,7 @@ _ZOO: dict[str, Callable[[str], Model]] = {
     "hrnet_w18_small": partial(_timm, "hrnet_w18_small"),
     "nasnet": _nasnet,
     "bilstm": _bilstm,
+    "branches": _branches,
     "bert_base": partial(
         _transformers, lambda t: t.BertModel(t.BertConfig()), _bert_inputs, ["last_hidden_state"]
     ),
