@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx.parser
 import pytest
 import tvm
 from tvm import relax
@@ -22,12 +23,24 @@ from tests.gpu import fake, proof
 from tests.gpu.modules import assert_agree, image, on_cpu, platform
 from tests.networks import recurrent_net, transformer
 from tests.processes import module_command
-from tests.runtime.modules import EXTENT, calling, flat, random_inputs, random_module
+from tests.runtime.modules import (
+    EXTENT,
+    calling,
+    flat,
+    list_schedule,
+    random_inputs,
+    random_module,
+)
 from tests.scale import SCALE
 from tvm_sphinx.errors import ArtifactError, GpuError, UnsupportedError
+from tvm_sphinx.frontend.extract import extract_task_graph
+from tvm_sphinx.frontend.load import load_model
+from tvm_sphinx.frontend.lower import lower_to_kernels
 from tvm_sphinx.platform import Device, Platform
 from tvm_sphinx.platform.gpus import find_gpu, find_gpus
-from tvm_sphinx.platform.targets import cuda_devices
+from tvm_sphinx.platform.targets import cuda_devices, device_target
+from tvm_sphinx.relax_pass import annotate_schedule
+from tvm_sphinx.runtime.build import build_image
 from tvm_sphinx.runtime.executable import ConcurrentExecutable
 from tvm_sphinx.runtime.gpu_compile import NVCC_VARIABLE
 from tvm_sphinx.runtime.gpu_plan import make_feeds
@@ -52,6 +65,32 @@ def test_networks_agree_with_the_cpu(network: Callable[[], Any], alone: bool) ->
     executable = ConcurrentExecutable(image(module, platform(1, 2), device=1 if alone else None, seed=4))
     inputs = random_inputs(expected)
     assert_agree(executable.run(inputs), expected.run(inputs))
+
+
+def test_branches_and_loops_stay_on_the_cpu_and_all_else_is_on_the_gpu() -> None:
+    """A GPU cannot choose what to launch: the tensors of such a task are copied there and back."""
+    text = """<ir_version: 8, opset_import: ["": 17]> net (float[16,16] x) => (float[16,16] z) {
+        h = MatMul (x, x) u = Tanh (h) zero = Constant <value = float {0}> ()
+        s = ReduceSum <keepdims = 0> (x) c = Greater (s, zero) a = Abs (s) n = Cast <to = 7> (a)
+        v = If (c) <then_branch = t () => (float[16,16] p) { p = MatMul (u, x) },
+            else_branch = e () => (float[16,16] q) { q = Neg (u) }>
+        w = Loop (n, , v) <body = b (int64 i, bool d, float[16,16] r) => (bool d, float[16,16] o)
+            { o = Sin (r) }>
+        z = MatMul (w, u) }"""
+    module = load_model(onnx.parser.parse_model(text))
+    where, host = platform(1, 2), platform(0)
+    extraction = extract_task_graph(lower_to_kernels(module, device_target(host.devices[0])))
+    kinds = [task.op_kinds for task in extraction.graph.tasks]
+    assert {("if",), ("loop",)} <= set(kinds)
+    placement = [0 if kind in (("if",), ("loop",)) else 1 for kind in kinds]
+    schedule = list_schedule(extraction, where, placement)
+    built = build_image(annotate_schedule(extraction, schedule, where), where, schedule)
+    executable, expected = ConcurrentExecutable(built), on_cpu(module)
+    rng = np.random.default_rng(0)
+    for sign in (1, -1):
+        x = (sign * rng.uniform(0.01, 0.04, (16, 16))).astype(np.float32)
+        for _ in range(5):
+            assert_agree(executable.run([x]), expected.run([x]))
 
 
 def test_a_network_on_the_gpu_alone_is_one_graph_and_needs_no_other_thread() -> None:

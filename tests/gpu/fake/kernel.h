@@ -33,6 +33,12 @@ void fake_take(void *, size_t, uint32_t);
 #define __shared__ static
 #define __align__(n) alignas(n)
 
+// Of math_constants.h.
+#define CUDART_INF_F INFINITY
+#define CUDART_NAN_F NAN
+#define CUDART_INF ((double)INFINITY)
+#define CUDART_NAN ((double)NAN)
+
 #define __syncthreads() fake_barrier()
 #define __syncwarp(...) fake_warp_barrier()
 #define __activemask() 0xffffffffu
