@@ -232,7 +232,7 @@ def _light(graph: str, name: str) -> Model:
 
 
 def _branches(name: str) -> Model:
-    """Build the situation of onnxruntime#16158: equal branches of operators on a million whole numbers."""
+    """Build the situation of onnxruntime#16158: equal branches on a million whole numbers."""
     onnx = _require("onnx")
     branches, length = 10, 1_000_000
     helper, kind = onnx.helper, onnx.TensorProto.INT64

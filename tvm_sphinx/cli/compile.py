@@ -55,7 +55,8 @@ def add_parser(subparsers: Any, help_line: str) -> None:
         "--cost-model",
         default="default",
         metavar="MODEL.json",
-        help="what predicts with --measure-budget; made by 'tvm-sphinx train'",
+        help="what predicts with --measure-budget; default: what 'tvm-sphinx train' made of this "
+        "machine, else the model that is shipped",
     )
     parser.add_argument(
         "--rpc-tracker", metavar="HOST:PORT", help="TVM's RPC tracker, to measure on another machine"

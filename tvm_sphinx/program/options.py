@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from .._tvm import tvm
 from ..cost.measure.kernel_timing import MeasureConfig
-from ..cost.model.model_file import CostModel, default_model_path, load_cost_model
+from ..cost.model.model_file import CostModel, find_cost_model, load_cost_model
 from ..cost.model.predictor import KernelPredictor
 from ..cost.records.store import RecordStore
 from ..errors import SphinxError
@@ -58,7 +58,8 @@ class CompileOptions:
         Seconds to measure kernels that are not on record; the rest is predicted, see
         `tvm_sphinx.cost.choose.costing.cost_kernels`. None measures all of them.
     cost_model
-        File of the model that predicts; made by ``tvm-sphinx train``.
+        File of the model that predicts; by default the one that ``tvm-sphinx train`` made of this
+        machine, else the one that is shipped.
     with_reference
         Also build the model for the best single device, and race the two: where the schedule turns out
         to be slower, the model runs on the single device. It does so, too, where the schedule promises
@@ -218,7 +219,7 @@ class CompileOptions:
         """
         if self.measure_budget_s is None:
             return None
-        path = default_model_path() if self.cost_model == "default" else self.cost_model
+        path = find_cost_model() if self.cost_model == "default" else self.cost_model
         return load_cost_model(path, str(tvm.__version__))
 
 

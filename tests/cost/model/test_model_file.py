@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tvm
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tvm_sphinx
 from tests.cost.model.test_regression import made
+from tests.relax_modules import cpu_platform, random_module
 from tests.scale import SCALE
+from tvm_sphinx.cost.choose.costing import decide_kernels
+from tvm_sphinx.cost.measure.kernel_timing import kernel_of
 from tvm_sphinx.cost.model.model_file import (
+    SHIPPED,
     CostModel,
+    default_model_path,
+    find_cost_model,
     load_cost_model,
     meta_digest,
     save_cost_model,
 )
+from tvm_sphinx.cost.model.predictor import KernelPredictor
 from tvm_sphinx.cost.model.regression import cross_validate, held_out, train_booster, train_spread
+from tvm_sphinx.cost.records.store import RecordStore
 from tvm_sphinx.errors import ArtifactError
+from tvm_sphinx.kernels import compute
+from tvm_sphinx.platform import Device
+from tvm_sphinx.platform.machine import usable_cores
+from tvm_sphinx.platform.targets import host_target
 
 
 @pytest.fixture(scope="module")
@@ -194,3 +209,37 @@ def test_trees_that_this_xgboost_cannot_read_are_refused(model: CostModel, tmp_p
     _rewrite_meta(meta, {"trees_sha256": digest})
     with pytest.raises(ArtifactError, match="tvm-sphinx train"):
         load_cost_model(trees, "0.27")
+
+
+def test_the_model_of_this_machine_goes_before_the_one_that_is_shipped(
+    model: CostModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TVM_SPHINX_HOME", str(tmp_path))
+    assert find_cost_model() == SHIPPED
+    save_cost_model(model, default_model_path())
+    assert find_cost_model() == default_model_path()
+    default_model_path().unlink()  # what is left of one is no reason to use another without a word
+    with pytest.raises(ArtifactError, match="Cannot read the cost model"):
+        load_cost_model(find_cost_model(), "0.27")
+
+
+def test_the_shipped_model_is_for_the_installed_tvm_and_predicts_kernels_it_has_not_seen() -> None:
+    """Times follow work, whatever the processor; an untrained device needs its probes alone."""
+    shipped = load_cost_model(SHIPPED, str(tvm.__version__))
+    assert shipped.heldout.within_quarter > 0.7
+    sizes = (32, 64, 128, 256, 512)
+    device = Device("one", host_target(), "cpu:0", usable_cores()[:1])
+    products = [compute.matmul((size,), size, size, "float32", "float32") for size in sizes]
+    kernels = [kernel_of(f, f"product{size}") for f, size in zip(products, sizes, strict=True)]
+    predictor = KernelPredictor(shipped, RecordStore(None))
+    costs = decide_kernels(kernels, (device,), RecordStore(None), predictor=predictor, unseen=False)
+    times = [cost.rule.time_ns for cost in costs.values()]
+    assert not any(cost.rule.is_measured for cost in costs.values())
+    assert all(after > before for before, after in itertools.pairwise(times))
+
+
+def test_a_budget_of_nothing_needs_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TVM_SPHINX_HOME", str(tmp_path))
+    compiled = tvm_sphinx.compile(random_module(3), cpu_platform(2), measure_budget_s=0)
+    assert compiled.report is not None
+    assert compiled.report.measured_share == 0

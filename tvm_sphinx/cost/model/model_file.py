@@ -19,6 +19,8 @@ from .regression import HeldOut, predict_ns, predict_spread
 SCHEMA = 2
 _KIND = "cpu"
 _DIGEST = "meta_sha256"
+#: The model that comes with the package, learned on the processor that its ``README.md`` names.
+SHIPPED = Path(__file__).parent / "shipped" / f"{_KIND}-model.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +57,16 @@ class CostModel:
 def default_model_path() -> Path:
     """Return where the model is kept by default: ``cpu-model.json`` in `data_home`."""
     return data_home() / f"{_KIND}-model.json"
+
+
+def find_cost_model() -> Path:
+    """Return the model to use where none is named: that of this machine, else the one that is shipped.
+
+    A device's rates are among the features, so that the model of another machine tells something of this
+    one, if less than its own would.
+    """
+    own = default_model_path()
+    return own if any(path.exists() for path in _paths(own)) else SHIPPED
 
 
 def save_cost_model(model: CostModel, path: str | Path) -> None:
