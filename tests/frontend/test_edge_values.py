@@ -102,3 +102,53 @@ def test_a_kernel_without_elements_is_no_reshape(
 def _on_a_lane(module: Any, feeds: list[np.ndarray]) -> list[np.ndarray]:
     names = [str(param.name) for param in module["main"].params]
     return evaluate(module, dict(zip(names, feeds, strict=True)))
+
+
+F = torch.nn.functional
+EXTREMES: dict[str, Callable[[torch.Tensor], Any]] = {
+    "max": lambda x: x.amax((1, 3)),
+    "min": lambda x: (-x).amin(-1),
+    "max of all": lambda x: (x[1].max(), x[0].max()),
+    "max with places": lambda x: x.max(2)[0],
+    "pool 1d": lambda x: F.max_pool1d(x[0], 2),
+    "pool 2d, padded": lambda x: F.max_pool2d(x, 3, 2, 1),
+    "pool 3d": lambda x: F.max_pool3d(x[None], 2),
+    "adaptive pool": lambda x: F.adaptive_max_pool2d(x, 2),
+    "what a mask has left": lambda x: x.exp().masked_fill(x < 5, -torch.inf).amax(-1),
+    "the least finite number": lambda x: x.clamp(min=torch.finfo(x.dtype).min).amax(-1),
+}
+
+
+@pytest.mark.parametrize("falls_back", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64], ids=str)
+@pytest.mark.parametrize("function", EXTREMES.values(), ids=EXTREMES)
+def test_the_maximum_of_infinities_is_one(
+    function: Callable[[torch.Tensor], Any], dtype: torch.dtype, falls_back: bool
+) -> None:
+    class Model(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> Any:
+            return function(x)
+
+    x = torch.full((2, 4, 6, 6), -torch.inf, dtype=dtype)
+    x[0, 1, 3, 4], x[0, 0, 0, 0], x[1, :, 5] = 7.0, -2.0, torch.finfo(dtype).min
+    module = load_model(torch.export.export(Model(), (x,)))
+    found = run_default(module, TARGET)([x.numpy()]) if falls_back else _on_a_lane(module, [x.numpy()])
+    for got, want in zip(found, torch.utils._pytree.tree_leaves(function(x)), strict=True):
+        np.testing.assert_array_equal(got, want.numpy())
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes"),
+    [
+        ("ReduceMax", {"keepdims": 0}),
+        ("ReduceMin", {"axes": [1], "keepdims": 1}),
+        ("Hardmax", {"axis": -1}),
+    ],
+)
+def test_extremes_of_infinities_are_as_in_onnx_runtime(op: str, attributes: dict[str, Any]) -> None:
+    """Pools are not among them: those of ONNX Runtime start from the least finite number."""
+    for sign in (-1, 1):
+        data = np.full((2, 3, 5, 5), sign * np.inf, np.float32)
+        model = make_model([onnx.helper.make_node(op, ["x"], ["y"], **attributes)], {"x": data}, ["y"])
+        (want,) = onnx_runtime(model, {"x": data})
+        np.testing.assert_array_equal(evaluate(model, {"x": data})[0], want)

@@ -8,6 +8,7 @@ from typing import Any
 
 from .._tvm import relax, tvm
 from .dataflow import first_empty
+from .legalise import legalise
 from .outline_branches import holds_branches
 from .safe_operators import make_safe
 
@@ -15,13 +16,13 @@ from .safe_operators import make_safe
 def run_default_pipeline(module: Any, target: Any) -> Any:
     """Return a module lowered by TVM's pipeline for a target."""
     with target, without_broken_passes(module):
-        return relax.get_default_pipeline(target)(make_safe(module))
+        return relax.get_default_pipeline(target)(legalise()(make_safe(module)))
 
 
 def compile_default(module: Any, target: Any) -> Any:
     """Return the executable that TVM's pipeline for a target makes of a module."""
-    module = make_safe(module)
-    with without_broken_passes(module):
+    with target, without_broken_passes(module):
+        module = legalise()(make_safe(module))
         return tvm.compile(module, target=target, relax_pipeline=relax.get_default_pipeline(target))
 
 

@@ -13,8 +13,8 @@ from ..platform.targets import device_target
 from .branch_kernels import BranchKernels
 from .dataflow import first_empty
 from .fold_constants import FoldConstants
+from .legalise import legalise
 from .load import entry_function, public_functions
-from .normalisations import LEGALISED
 from .origins import FuseNamedOps
 from .outline_branches import PREFIX, outline_branches
 from .safe_operators import make_safe
@@ -59,9 +59,7 @@ def lower_to_kernels(
         FoldConstants(),
         *([PrepareLayouts(targets)] if targets else []),
         # Kernel level: one PrimFunc per operator, then one per fused group.
-        relax.backend.DispatchSortScan(),
-        relax.backend.DispatchSampling(),
-        transform.LegalizeOps(LEGALISED),
+        legalise(),
         # What legalising takes out of a tuple would otherwise be lost between fused groups.
         transform.CanonicalizeBindings(),
         BindHostKernels(target),
