@@ -9,10 +9,15 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import tvm
+from tvm import tirx
 
 from tests.frontend.evaluate import evaluate, make_model, onnx_runtime
 from tests.frontend.run_module import TARGET, run_default
+from tvm_sphinx.errors import ModelError
 from tvm_sphinx.frontend.load import load_model
+from tvm_sphinx.frontend.lower import lower_to_kernels
+from tvm_sphinx.kernels.implement import implement_kernel, loops_over_nothing
 
 
 @pytest.mark.parametrize("name", ["eq", "ne", "lt", "le", "gt", "ge"])
@@ -152,3 +157,57 @@ def test_extremes_of_infinities_are_as_in_onnx_runtime(op: str, attributes: dict
         model = make_model([onnx.helper.make_node(op, ["x"], ["y"], **attributes)], {"x": data}, ["y"])
         (want,) = onnx_runtime(model, {"x": data})
         np.testing.assert_array_equal(evaluate(model, {"x": data})[0], want)
+
+
+PRODUCTS: dict[str, tuple[Callable[..., Any], list[tuple[int, ...]]]] = {
+    "no batch, a weight": (lambda x: x @ torch.ones(3, 7), [(0, 4, 4, 3)]),
+    "no rows": (lambda x, y: x @ y, [(2, 0, 3), (2, 3, 5)]),
+    "no columns": (lambda x, y: x @ y, [(4, 3), (3, 0)]),
+    "nothing to sum": (lambda x, y: x @ y, [(4, 0), (0, 16)]),
+    "no image": (lambda x: F.conv2d(x, torch.ones(8, 16, 3, 3), padding=1), [(0, 16, 6, 6)]),
+    "no rows to divide": (lambda x: x.mean(1), [(0, 4, 3)]),
+    "no row to pool": (lambda x: F.max_pool2d(x, 2), [(0, 3, 4, 4)]),
+    "no row to normalise": (lambda x: F.layer_norm(x, (8,)), [(0, 8)]),
+    "a sum of nothing": (lambda x: x.sum((1, 2)), [(33, 0, 17)]),
+    "scores of none": (lambda x: x.softmax(-1), [(2, 0, 9)]),
+}
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+@pytest.mark.parametrize(("function", "shapes"), PRODUCTS.values(), ids=PRODUCTS)
+def test_kernels_without_elements_touch_nothing(
+    function: Callable[..., Any], shapes: list[tuple[int, ...]], cores: int
+) -> None:
+    """TVM's schedules take a loop over nothing for one of one iteration, which wrote into the heap."""
+
+    class Model(torch.nn.Module):
+        def forward(self, *operands: torch.Tensor) -> Any:
+            return function(*operands)
+
+    operands = tuple(torch.ones(shape) for shape in shapes)
+    target = tvm.target.Target({"kind": "llvm", "mcpu": "x86-64-v3", "num-cores": cores})
+    module = load_model(torch.export.export(Model(), operands))
+    lowered = lower_to_kernels(module, target, targets=[target])
+    for kernel in lowered.functions.values():
+        if isinstance(kernel, tirx.PrimFunc) and loops_over_nothing(kernel):
+            assert loops_over_nothing(implement_kernel(kernel, target))
+    (got,) = _on_a_lane(module, [operand.numpy() for operand in operands])
+    want = function(*operands).numpy()
+    assert got.shape == want.shape
+    np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool", "LpPool"])
+@pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER"])
+def test_automatic_padding_that_would_crop_is_refused(op: str, auto_pad: str) -> None:
+    """ONNX Runtime refuses it in the first two, and crops in the third."""
+    data = np.arange(8, dtype=np.float32).reshape(1, 1, 8)
+    for size, step, is_defined in ((2, 4, False), (1, 3, False), (2, 3, True), (4, 4, True)):
+        attributes = {"kernel_shape": [size], "strides": [step], "auto_pad": auto_pad}
+        model = make_model([onnx.helper.make_node(op, ["x"], ["y"], **attributes)], {"x": data}, ["y"])
+        if is_defined:
+            (want,) = onnx_runtime(model, {"x": data})
+            np.testing.assert_allclose(evaluate(model, {"x": data})[0], want, rtol=1e-6)
+            continue
+        with pytest.raises(ModelError, match=r"Pool \(node .*: expected auto_pad to add to axis 2"):
+            load_model(model)

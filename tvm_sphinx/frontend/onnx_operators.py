@@ -205,8 +205,9 @@ def _clipped(part: slice, extent: int) -> tuple[int, int, int]:
 
 
 def _pool(node: Node) -> Any:
-    """Pool with ``ceil_mode``: without the windows that begin behind the data and its padding."""
+    """Settle the padding; pool with ``ceil_mode`` without windows that begin behind data and padding."""
     data = node.required(0)
+    settle_pads(node, data)
     if not int(node.attributes.get("ceil_mode", 0)) or node.text("auto_pad", "NOTSET") != "NOTSET":
         return NotImplemented
     extents = shape_of(node, data, "data")[2:]
@@ -228,6 +229,43 @@ def _pool(node: Node) -> Any:
         return made
     axes = list(range(2, 2 + rank))
     return node.emit(_op.strided_slice(made, axes, [0] * rank, wanted))
+
+
+def settle_pads(node: Node, data: Any) -> None:
+    """Write automatic padding of a pool down as numbers, in place.
+
+    Padding that would be negative is refused: some runtimes crop, some count it as nothing.
+
+    Raises
+    ------
+    ModelError
+        With the axis.
+    """
+    attributes: Any = node.attributes
+    auto_pad = node.text("auto_pad", "NOTSET")
+    if not auto_pad.startswith("SAME"):
+        return
+    kernel = [int(size) for size in attributes["kernel_shape"]]
+    strides = attributes.get("strides", [1] * len(kernel))
+    dilations = attributes.get("dilations", [1] * len(kernel))
+    begin, end = [], []
+    for axis, extent in enumerate(shape_of(node, data, "data")[2:]):
+        size, step = (kernel[axis] - 1) * dilations[axis] + 1, strides[axis]
+        total = (-(-extent // step) - 1) * step + size - extent
+        if total < 0:
+            raise node.error(
+                f"expected auto_pad to add to axis {2 + axis}; its windows of {size} in steps of {step} "
+                f"end before its extent of {extent}, and what then is left out is not defined"
+            )
+        begin.append(total // 2 if auto_pad == "SAME_UPPER" else total - total // 2)
+        end.append(total - begin[-1])
+    attributes.update(pads=(*begin, *end), auto_pad=b"NOTSET")
+
+
+def _lp_pool(node: Node) -> Any:
+    """Settle the padding, and leave the rest to TVM."""
+    settle_pads(node, node.required(0))
+    return NotImplemented
 
 
 def _mean_variance_normalization(node: Node) -> Any:
@@ -292,6 +330,7 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     (STANDARD, "Slice"): _slice,
     (STANDARD, "MaxPool"): _pool,
     (STANDARD, "AveragePool"): _pool,
+    (STANDARD, "LpPool"): _lp_pool,
     (STANDARD, "MeanVarianceNormalization"): _mean_variance_normalization,
     (STANDARD, "Sign"): _sign,
     **{(STANDARD, op): _reduction for op in _REDUCTIONS},

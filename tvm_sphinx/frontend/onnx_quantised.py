@@ -27,6 +27,7 @@ from .onnx_node import (
     rank_of,
     shape_of,
 )
+from .onnx_operators import settle_pads
 
 _op = relax.op
 
@@ -408,6 +409,7 @@ def _qlinear_global_average_pool(node: Node) -> Any:
 def _qlinear_average_pool(node: Node) -> Any:
     data, x_scale, x_zero, y_scale = node.inputs[:4]
     real = _channels_first(node, dequantize(node, data, x_scale, x_zero))
+    settle_pads(node, real)
     inputs = onnx_frontend.onnx_input()
     inputs.append(real)
     attributes = {key: value for key, value in node.attributes.items() if key != "channels_last"}

@@ -28,8 +28,8 @@ def implement_kernel(function: Any, target: Any) -> Any:
     A CPU kernel takes our schedule rules (`tvm_sphinx.kernels`) for the target's ``num-cores`` threads,
     a GPU kernel TVM's default schedules (dlight), which bind threads. A CPU kernel over plain operands
     packs them itself (`tvm_sphinx.kernels.repack`). A function that is scheduled
-    already, that no rule fits, or of which TVM cannot generate code once it is scheduled, keeps the
-    loops that it has.
+    already, that no rule fits, of which TVM cannot generate code once it is scheduled, or that has a
+    loop over nothing, keeps the loops that it has.
     """
     key = tvm_ffi.serialization.to_json_graph_str(function), str(target)
     if key not in _implemented:
@@ -67,11 +67,13 @@ def pass_options() -> str:
 
 def _implement(function: Any, target: Any) -> Any:
     if "gpu" in [str(key) for key in target.keys]:
-        return _schedule_for_gpu(function, target)
+        return function if loops_over_nothing(function) else _schedule_for_gpu(function, target)
     if is_staged(function):
         return with_stages(
             function, lambda stage: _implement(stage.with_attr("target", target), target)
         ).with_attr("target", target)
+    if loops_over_nothing(function):
+        return function
     cores = int(target.attrs.get("num-cores") or 1)
     for form in (repack(function), function):
         scheduled = None if form is None else schedule_kernel(form, target, cores)
@@ -80,6 +82,16 @@ def _implement(function: Any, target: Any) -> Any:
             if is_compilable(scheduled, target):
                 return scheduled
     return function
+
+
+def loops_over_nothing(function: Any) -> bool:
+    """Return whether a loop of a PrimFunc has no iteration.
+
+    TVM's schedules take such a loop for one of one iteration, which reads and writes beyond tensors.
+    """
+    found: list[Any] = []
+    tvm_ffi.structural_walk(function.body, (tirx.For, found.append))
+    return any(isinstance(loop.extent, tirx.IntImm) and int(loop.extent) == 0 for loop in found)
 
 
 def _schedule_for_gpu(function: Any, target: Any) -> Any:

@@ -33,6 +33,7 @@ from tvm.s_tir.meta_schedule.space_generator import PostOrderApply
 from .._tvm import tirx, tvm
 from ..frontend.extract import Kernel
 from ..kernels import is_staged
+from ..kernels.implement import loops_over_nothing
 from ..kernels.vector_math import expand_functions
 
 # Parallel jobs a core, as MetaSchedule's CPU rules have it; -1 is no parallel loop.
@@ -51,10 +52,12 @@ def workload_module(kernel: Kernel) -> Any | None:
     """Return what is tuned for a kernel: an IRModule with its PrimFunc as the schedule rules receive it.
 
     Kernels of all models that compute the same are one workload. None for what cannot be tuned: an
-    external function, one that is scheduled or dynamic, or the branches of an ``if``.
+    external function, one that is scheduled or dynamic, branches of an ``if``, or loops over nothing.
     """
     function = kernel.function
     if kernel.is_external or kernel.target_kind not in (None, "llvm") or is_staged(function):
+        return None
+    if loops_over_nothing(function):
         return None
     if function.attrs and function.attrs.get("tirx.is_scheduled", 0):
         return None
