@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import pytest
 import tvm
 from tvm import relax
 
+import tvm_sphinx
+from tests.processes import module_command
 from tvm_sphinx.cli import main
 from tvm_sphinx.cli.terminal import prepared_terminal
 from tvm_sphinx.errors import ModelError, SphinxError
@@ -243,6 +246,45 @@ def test_a_swallowed_ctrl_c_still_ends_the_command() -> None:
             raise_if_interrupted()
     with prepared_terminal():
         raise_if_interrupted()
+
+
+def test_a_second_ctrl_c_ends_a_loop_that_would_never_end(tmp_path: Path) -> None:
+    """A kernel that has begun cannot be stopped."""
+    text = """<ir_version: 8, opset_import: ["": 17]> net (float[4] x) => (float[4] y) {
+        zero = Constant <value = float {0}> () s = ReduceSum <keepdims = 0> (x) c = Greater (s, zero)
+        y = Loop (, c, x) <body = b (int64 i, bool d, float[4] r) => (bool e, float[4] o)
+            { o = Add (r, r) none = Constant <value = float {0}> () t = ReduceSum <keepdims = 0> (r)
+              e = Greater (t, none) }> }"""
+    model, program = onnx.parser.parse_model(text), tmp_path / "out.sphinx"
+    names = {"negative": -1.0, "positive": 1.0}
+    for name, value in names.items():
+        np.savez(tmp_path / f"{name}.npz", x=np.full(4, value, np.float32))
+    tvm_sphinx.compile(model, records=None, verify=False, measure_budget_s=0, output=program)
+    command = module_command("tvm_sphinx", "run", str(program), "-i")
+    assert subprocess.run([*command, str(tmp_path / "negative.npz")], check=False).returncode == 0
+    child = subprocess.Popen([*command, str(tmp_path / "positive.npz")], stderr=subprocess.PIPE)
+    try:
+        while not _has_busy_thread(child.pid):
+            assert child.poll() is None
+            time.sleep(0.05)
+        child.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            child.wait(1.0)
+        child.send_signal(signal.SIGINT)
+        assert child.wait(60) == -signal.SIGINT  # a shell calls this 130
+    finally:
+        child.kill()
+        child.wait()
+
+
+def _has_busy_thread(process: int) -> bool:
+    """Return whether a thread beside the main one has computed for half a second."""
+    for path in Path(f"/proc/{process}/task").iterdir():
+        with contextlib.suppress(OSError):
+            ticks = int((path / "stat").read_text().rpartition(")")[2].split()[11])
+            if path.name != str(process) and ticks > os.sysconf("SC_CLK_TCK") / 2:
+                return True
+    return False
 
 
 # -- messages

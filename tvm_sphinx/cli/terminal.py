@@ -47,7 +47,11 @@ def prepared_terminal(*, quiet: bool = False) -> Iterator[None]:
 
 @contextmanager
 def _noted_interrupts() -> Iterator[None]:
-    """Remember Ctrl-C beside raising it: a library may swallow what is raised inside of it."""
+    """Remember Ctrl-C beside raising it: a library may swallow what is raised inside of it.
+
+    A second one ends the process at once. A kernel that has begun cannot be stopped, and its loop may
+    never end; files are whole or not there at any moment.
+    """
     interrupt.start()
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -55,6 +59,7 @@ def _noted_interrupts() -> Iterator[None]:
 
     def handle(number: int, frame: Any) -> None:
         if interrupt.note():
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             signal.default_int_handler(number, frame)
 
     before = signal.signal(signal.SIGINT, handle)
