@@ -15,7 +15,7 @@ from ..platform.machine import machine_id
 from ..report.decision import Decision
 from ..report.text import format_ns
 from ..scheduling.graph import TaskGraph
-from ..scheduling.problem import UNLIMITED, SchedulingProblem
+from ..scheduling.problem import CANNOT_RUN, UNLIMITED, SchedulingProblem
 from ..scheduling.replay import replay_schedule
 from ..scheduling.schedule import Schedule, violations
 from ..scheduling.schedule_file import read_schedule
@@ -30,7 +30,7 @@ from .options import CompileOptions
 class Decided:
     """What is to be built.
 
-    ``found`` is the schedule, ``single`` that of the best single device, whatever the limits are;
+    ``found`` is the schedule, ``single`` that of the best single device, whatever pins there are;
     ``alone`` and ``alone_limited`` are the problem with the times of a device that works alone, without
     and with pins. ``may_be_single`` tells whether the limits allow that in place of the schedule.
     """
@@ -60,8 +60,7 @@ def decide_schedule(
     problem = asked.constrain(free, graph)
     # A device that works alone is not slowed by others: its times are those that were measured.
     alone = build_problem(graph, platform, costs.table, loaded=False)
-    roomy = replace(alone, memory_bytes=np.full(alone.num_devices, UNLIMITED))
-    single = search_schedule(roomy, algorithm="single")
+    single, fits = best_single_device(alone)
     searched = find_schedule(problem, asked)
     limited = asked.constrain(alone, graph)
     may_be_single = asked.fixed_schedule is None and _is_valid(limited, single.best)
@@ -73,7 +72,32 @@ def decide_schedule(
         if _is_valid(alone, single.best):
             free_ns = min(free_ns, single.best.makespan_ns)
         note = note or _price(searched.best.makespan_ns, free_ns, asked)
+    if not fits:
+        name = platform.devices[int(single.best.device[0])].name
+        note = f"No single device has the memory for all of the model; {name} would be the best. {note}"
+    note = note.rstrip()
     return Decided(problem, alone, limited, found, searched, single, may_be_single, note, free_ns)
+
+
+def best_single_device(problem: SchedulingProblem) -> tuple[SearchResult, bool]:
+    """Return the schedule of the best device that has the memory for all tasks, and True.
+
+    Where none has, that of the best device if it had, and False.
+
+    Raises
+    ------
+    ProblemError
+        If no device can run all tasks.
+    """
+    roomy = replace(problem, memory_bytes=np.full(problem.num_devices, UNLIMITED))
+    first = best = search_schedule(roomy, algorithm="single")
+    exec_ns = roomy.exec_ns.copy()
+    while problem.num_tasks and not _is_valid(problem, best.best):
+        exec_ns[:, int(best.best.device[0])] = CANNOT_RUN
+        if (exec_ns == CANNOT_RUN).any(axis=0).all():
+            return first, False
+        best = search_schedule(replace(roomy, exec_ns=exec_ns), algorithm="single")
+    return best, True
 
 
 def _is_valid(problem: SchedulingProblem, schedule: Schedule) -> bool:
