@@ -307,6 +307,10 @@ class _ScanUnroller(_Unroller):
         for source, output in zip(state, node.output, strict=False):
             self.hand_on(source, output)
         axes, backwards = self._ways("output", len(rows))
+        for place, value in enumerate(self.body.output[num_state:]):
+            if axes[place] < 0 and value.type.tensor_type.HasField("shape"):
+                # onnx infers no shape of an Unsqueeze at a negative place in its older form.
+                axes[place] += len(value.type.tensor_type.shape.dim) + 1
         for row, output, axis, is_back in zip(
             rows, node.output[num_state:], axes, backwards, strict=True
         ):
