@@ -111,7 +111,7 @@ OPEN_LOOPS = {
     "     (bool c2, float[3,4] h) { h = Sin (g) }>"
     "     t = Loop (two, , v) <body = b3 (int64 i3, bool c3, float[3,4] j) =>"
     "     (bool c3, float[3,4] k3) { k3 = Add (j, w3) }> }> z = Neg (y)",
-    "too many to be written out": f" n = Constant <value = int64 {{5000}}> ()"
+    "too many to be written out": f" n = Constant <value = int64 {{200000}}> ()"
     f" y = Loop (n, , x) <{BODY}> z = Abs (y)",
     "a counter of one element with an axis": f"{COMPUTED} one = Constant <value_ints = [1]> ()"
     " n1 = Reshape (n, one) y = Loop (n1, , x) <body = b (int64[1] i, bool[1] c, float[3,4] s) =>"

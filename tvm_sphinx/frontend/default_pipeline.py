@@ -3,27 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from .._tvm import relax, tvm
+from ..errors import UnsupportedError
+from .branch_kernels import BranchKernels
 from .dataflow import first_empty
 from .legalise import legalise
-from .outline_branches import holds_branches
+from .load import public_functions
+from .outline_branches import holds_branches, holds_loops, outline_branches
 from .safe_operators import make_safe
 
 
 def run_default_pipeline(module: Any, target: Any) -> Any:
     """Return a module lowered by TVM's pipeline for a target."""
     with target, without_broken_passes(module):
-        return relax.get_default_pipeline(target)(legalise()(make_safe(module)))
+        return relax.get_default_pipeline(target)(_prepared(module, target))
 
 
 def compile_default(module: Any, target: Any) -> Any:
     """Return the executable that TVM's pipeline for a target makes of a module."""
     with target, without_broken_passes(module):
-        module = legalise()(make_safe(module))
-        return tvm.compile(module, target=target, relax_pipeline=relax.get_default_pipeline(target))
+        pipeline = relax.get_default_pipeline(target)
+        return tvm.compile(_prepared(module, target), target=target, relax_pipeline=pipeline)
+
+
+def _prepared(module: Any, target: Any) -> Any:
+    """Return a module with kernels in the place of its operators, and on a CPU in that of loops.
+
+    Loops that are recursion, as Relax has them, use up the stack where they go on for long.
+    """
+    module = make_safe(module)
+    entries = public_functions(module)
+    is_cpu = target.kind.name == "llvm"
+    if is_cpu and len(entries) == 1 and holds_loops(module, entries[0]):
+        with suppress(UnsupportedError):  # a branch beside it may give tensors of unlike shapes
+            outlined, taken = outline_branches(module, entries[0])
+            passes = [legalise(), relax.transform.CanonicalizeBindings(), BranchKernels(taken, target)]
+            return tvm.transform.Sequential(passes)(outlined)
+    return legalise()(module)
 
 
 @contextmanager

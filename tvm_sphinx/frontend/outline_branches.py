@@ -57,6 +57,11 @@ def holds_branches(module: Any) -> bool:
     return bool(found)
 
 
+def holds_loops(module: Any, entry: str) -> bool:
+    """Return whether a function, or one that it calls, calls itself."""
+    return any(name in _called(module[name]) for name in _reached(module, entry))
+
+
 def outline_branches(module: Any, entry: str) -> tuple[Any, tuple[Outlined, ...]]:
     """Return a module whose entry function has no ``if`` and no loop, and what was taken out of it.
 
