@@ -91,6 +91,10 @@ def measure_links(
     fits: dict[str, LinkFit] = {}
     estimated = 0
     pairs = [(i, j) for i in range(num_devices) for j in range(num_devices) if i != j]
+    between = [(platform.devices[i], platform.devices[j]) for i, j in pairs]
+    unknown = [pair for pair in between if (pair[0].name, pair[1].name) not in given]
+    is_known = all(_is_on_record(*_without_helpers(*pair), records) for pair in unknown)
+    stage = f"measure copies{', all on record' * is_known}"
     for done, (i, j) in enumerate(pairs):
         src, dst = platform.devices[i], platform.devices[j]
         link = given.get((src.name, dst.name))
@@ -112,7 +116,7 @@ def measure_links(
         if link is None and _share_memory(src, dst):
             most[i, j] = _MOST_FETCHED_BYTES
         if progress:
-            progress("measure copies", done + 1, len(pairs))
+            progress(stage, done + 1, len(pairs))
     staging = np.array([_staging(device, records, end_s) for device in platform.devices])
     return Links(latency, bandwidth, error, most, estimated, staging)
 
