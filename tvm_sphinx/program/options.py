@@ -138,6 +138,10 @@ class CompileOptions:
             raise SphinxError(f"Expected a measuring budget of 0 s or more; got {budget_s} s.")
         if not 0 <= self.refine_s < math.inf:
             raise SphinxError(f"Expected a time to refine of 0 s or more; got {self.refine_s} s.")
+        for name in ("pins", "exclude_devices", "dump_code"):
+            if isinstance(getattr(self, name), str):
+                given = getattr(self, name)
+                raise SphinxError(f"Expected {name} as a list of texts, [{given!r}]; got {given!r}.")
         check_forms(self.dump_code)
         object.__setattr__(self, "pins", tuple(map(_to_pin, self.pins)))
         check_writable(self.output)
@@ -255,6 +259,8 @@ def naming_fixed_schedule() -> Iterator[None]:
 
 
 def _to_pin(pin: Pin | str) -> Pin:
+    if not isinstance(pin, Pin | str):
+        raise SphinxError(f"Expected a pin as a Pin, or as text 'conv*=core0'; got {pin!r:.80}.")
     return parse_pin(pin) if isinstance(pin, str) else pin
 
 
