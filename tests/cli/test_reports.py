@@ -189,6 +189,8 @@ def test_modules_code_and_offloads_are_dumped(
     printed = capsys.readouterr()
     assert "LegalizeOps" in printed.err
     assert printed.out.splitlines()[0].split() == ["device", "task", "kernel", "source"]
+    begins = [line.split()[1] for line in printed.out.splitlines() if line.startswith("wrote ")]
+    assert begins == [str(out), f"{tmp_path / 'ir'}/*.py", f"{tmp_path / 'net'}.*"]
     phases = sorted(path.name for path in (tmp_path / "ir").iterdir())
     assert phases == ["1-imported.py", "2-lowered.py", "3-placed.py"]
     assert "R.nn.conv2d" in (tmp_path / "ir" / phases[0]).read_text()

@@ -15,7 +15,7 @@ from .config_file import add_config_argument
 from .durations import optional_duration
 from .limits import add_limit_arguments, limit_options
 from .output import add_json_argument, print_json
-from .passes import add_pass_arguments, check_dumps, chosen_passes, dump_options
+from .passes import add_pass_arguments, check_dumps, chosen_passes, dump_options, dumped_code
 from .progress import ProgressLine
 from .targets import add_target_options, given_targets
 
@@ -215,8 +215,11 @@ def _report(args: argparse.Namespace, compiled: CompiledModel) -> None:
         print(compiled.summary())
         if compiled.note and compiled.report is not None:
             print(compiled.note)
-    if args.output:
-        print(f"wrote                {args.output}")
+    written = [args.output, args.dump_ir and f"{args.dump_ir}/*.py", dumped_code(args)]
+    if args.dump_offloads != "-":
+        written.append(args.dump_offloads)
+    for name in filter(None, written):
+        print(f"wrote                {name}")
 
 
 def offload_table(compiled: CompiledModel) -> str:

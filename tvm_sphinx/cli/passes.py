@@ -47,6 +47,14 @@ def dump_options(args: argparse.Namespace) -> dict[str, Any]:
     return {"dump_ir": args.dump_ir, "dump_code": forms, "dump_code_to": stem}
 
 
+def dumped_code(args: argparse.Namespace) -> str:
+    """Return how the files of `dump_options` are named, and what is in them; "" without any."""
+    options = dump_options(args)
+    return f"{options['dump_code_to']}.* ({', '.join(options['dump_code'])})" * bool(
+        options["dump_code"]
+    )
+
+
 def check_dumps(args: argparse.Namespace) -> None:
     """Check, before any work, that what is to be dumped can be written."""
     if args.dump_offloads != "-":

@@ -40,6 +40,7 @@ def add_parser(subparsers: Any, help_line: str) -> None:
             "examples:\n"
             "  tvm-sphinx records list --limit 20\n"
             "  tvm-sphinx records list model.jsonl --model resnet\n"
+            f"  tvm-sphinx records merge {data_home() / 'records.jsonl'} -o first.jsonl   to share it\n"
             "  tvm-sphinx records merge board.jsonl laptop.jsonl -o all.jsonl\n"
             "  tvm-sphinx records prune --older-than 30d --dry-run"
         ),
@@ -343,6 +344,7 @@ def _selection(args: argparse.Namespace, **extra: Any) -> Selection:
 
 
 def _selected(name: str, selection: Selection, model: str | None = None) -> list[Record]:
+    from ..cost.records.files import unreadable
     from ..cost.records.store import read_records
 
     path, now = _path(name), time.time()
@@ -360,4 +362,4 @@ def _selected(name: str, selection: Selection, model: str | None = None) -> list
             if selection.meets(record, now) and (wanted is None or record.kernel in wanted)
         ]
     except OSError as error:
-        raise SphinxError(f"Cannot read record file {str(path)!r}: {error.strerror}.") from error
+        raise unreadable(path, error) from error

@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import SphinxError
-from ...platform.home import data_home
+from ...platform.home import HOME_VARIABLE, data_home
 from .json_lines import append_line, check_is_ours, parse_object, split_lines, to_line
 
 #: Version of the line format. A line of another version is left alone and not used.
@@ -157,7 +157,10 @@ class RecordStore:
                 for record in read_records(self.path):
                     self._keep(record)
             except OSError as error:
-                raise SphinxError(f"Cannot use record file {str(path)!r}: {error.strerror}.") from error
+                raise SphinxError(
+                    f"Cannot use record file {str(path)!r}: {error.strerror}. Name another one with "
+                    f"--records, or move all with {HOME_VARIABLE}."
+                ) from error
 
     def __len__(self) -> int:
         return len(self._records)
