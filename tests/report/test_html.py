@@ -86,7 +86,9 @@ def test_clicks_and_keys(small: tuple[Path, dict]) -> None:
         assert folded <= unfolded - sum(len(group["tasks"]) - 1 for group in content["groups"])
 
         # A box is named as its task is everywhere else; what is too long for it ends in dots.
-        page.ask("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
+        page.ask(
+            "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))"
+        )
         labels = page.ask("sphinxReport.boxes().map(sphinxReport.boxLabel)")
         assert labels[0].split(" ")[0] == content["tasks"][0]["name"]
         drawn = dict(page.ask("[...sphinxReport.fits]"))

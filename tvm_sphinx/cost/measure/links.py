@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from ..._tvm import tvm
 from ...errors import UnsupportedError
+from ...notice import warn
 from ...platform import Device, Platform
 from ...platform.machine import usable_cores
 from ...platform.targets import host_target, is_absent, is_at_hand, runtime_device
@@ -216,10 +216,9 @@ def _share_memory(src: Device, dst: Device) -> bool:
 def _stand_ins(src: Device, dst: Device) -> tuple[Device, Device]:
     """Return devices of this machine whose hand-over stands for that of two remote ones."""
     cores = usable_cores()
-    warnings.warn(
+    warn(
         f"The hand-over between remote devices {src.name!r} and {dst.name!r} cannot be measured from "
-        f"here; that between lanes of this machine is taken. Give the link in the platform file.",
-        stacklevel=2,
+        f"here; that between lanes of this machine is taken. Give the link in the platform file."
     )
     shared = bool(set(src.cores) & set(dst.cores))
     ends = (cores[0], cores[0] if shared else cores[-1])

@@ -30,7 +30,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +37,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import SphinxError
+from ...notice import warn
 from ...platform.home import HOME_VARIABLE, data_home
 from .json_lines import append_line, check_is_ours, parse_object, split_lines, to_line
 
@@ -212,7 +212,7 @@ class RecordStore:
         try:
             append_line(self.path, record.to_line())
         except OSError as error:
-            warnings.warn(f"Cannot append to {self.path}: {error.strerror}.", stacklevel=2)
+            warn(f"Cannot append to {self.path}: {error.strerror}.")
 
 
 def read_records(path: Path) -> Iterator[Record]:
@@ -227,7 +227,7 @@ def read_records(path: Path) -> Iterator[Record]:
             yield record
     if refused:
         counts = ", ".join(f"{count} {reason}" for reason, count in sorted(refused.items()))
-        warnings.warn(f"{path}: lines that are not used: {counts}.", stacklevel=2)
+        warn(f"{path}: lines that are not used: {counts}.")
 
 
 def parse_line(line: str | bytes) -> Record | str:
