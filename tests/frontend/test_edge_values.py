@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-import torch
 
 from tests.frontend.evaluate import evaluate, make_model, onnx_runtime
 from tvm_sphinx.frontend.load import load_model
+
+torch = pytest.importorskip("torch", reason="no PyTorch: pip install 'tvm-sphinx[torch]'")
 
 
 @pytest.mark.parametrize("name", ["eq", "ne", "lt", "le", "gt", "ge"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -85,7 +86,8 @@ def test_affinity_that_is_narrowed_while_a_program_runs() -> None:
         ended.set()
         changing.join()
         for thread in os.listdir("/proc/self/task"):
-            os.sched_setaffinity(int(thread), before)
+            with contextlib.suppress(ProcessLookupError):  # it has ended since it was listed
+                os.sched_setaffinity(int(thread), before)
 
 
 _LOAD = """
