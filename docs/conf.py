@@ -39,6 +39,9 @@ exclude_patterns = ["_build"]
 smartquotes = False  # or options lose a dash
 html_theme = "furo"
 html_title = f"tvm-sphinx {release}"
+html_show_copyright = False  # CITATION.cff and LICENSE have it
+html_static_path = ["static"]
+html_css_files = ["wide.css"]
 
 write_command_help(_HERE / "_build" / "help.md")
 

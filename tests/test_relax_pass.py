@@ -12,8 +12,8 @@ from tvm.script import tirx as T
 from tvm_ffi import structural_equal
 
 from tests.relax_modules import serial_schedule
-from tvm_sphinx.errors import InvalidScheduleError, UnsupportedError
-from tvm_sphinx.platform import Device, Platform
+from tvm_sphinx.errors import InvalidScheduleError, SphinxError, UnsupportedError
+from tvm_sphinx.platform import Device, Platform, detect_platform
 from tvm_sphinx.relax_pass import HeterogeneousSchedule, is_scheduled
 from tvm_sphinx.scheduling.graph import TaskGraph
 from tvm_sphinx.scheduling.schedule import Schedule
@@ -236,6 +236,18 @@ def test_weights_in_host_memory_are_used_in_place() -> None:
 def test_a_schedule_that_does_not_fit_is_refused(schedule: Schedule, rule: str) -> None:
     with pytest.raises(InvalidScheduleError, match=rule):
         HeterogeneousSchedule(lambda graph: schedule, PLATFORM)(Before)
+
+
+def test_the_pass_takes_the_name_of_a_platform_and_tells_what_is_no_scheduler() -> None:
+    def on_the_host(graph: TaskGraph) -> Schedule:
+        return serial_schedule(graph, [0] * graph.num_tasks)
+
+    named = HeterogeneousSchedule(on_the_host, "detect")(Before)
+    assert structural_equal(named, HeterogeneousSchedule(on_the_host, detect_platform())(Before))
+    with pytest.raises(SphinxError, match=r"Expected a scheduler as a function .*; got 'heft'"):
+        HeterogeneousSchedule("heft", "detect")
+    with pytest.raises(SphinxError, match="Give a TOML file or one of: detect, unlike-cpus"):
+        HeterogeneousSchedule(lambda graph: None, "cpus")
 
 
 def test_dynamic_shapes_and_branches_of_unlike_shapes_are_refused() -> None:

@@ -70,6 +70,7 @@ def compile(model: Any, platform: Platform | str | Path = "detect", **options: A
         compiled.verification = asked.verify_program(subject, compiled.program, None, clock)
         return asked.deliver(compiled)
     graph = extraction.graph
+    asked.check_limits(graph, devices)
     with clock("measure"):
         costs = cost_kernels(
             extraction,

@@ -6,15 +6,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ._tvm import relax, tvm
-from .errors import InvalidScheduleError
+from .errors import InvalidScheduleError, SphinxError
 from .frontend.dataflow import Dataflow, is_lowered
 from .frontend.extract import Extraction, Implement, Kernel, extract_task_graph
 from .frontend.load import entry_function, public_functions
 from .frontend.lower import lower_for_platform
 from .platform import Device, Platform
+from .platform.platform_file import load_platform
 from .platform.targets import device_target
 from .scheduling.graph import FROM_INPUT, Operand, TaskGraph
 from .scheduling.schedule import Schedule
@@ -40,21 +42,30 @@ class HeterogeneousSchedule:
         Called with the task graph of the function; returns the schedule to write into the module.
         It may raise; then the module is not changed.
     platform
-        The devices that the schedule's device numbers refer to.
+        The devices that the schedule's device numbers refer to: a platform, a name in
+        `tvm_sphinx.platform.NAMED_PLATFORMS`, or a platform file.
     function
         Name of the function, see `tvm_sphinx.frontend.load.entry_function`.
 
     Raises
     ------
+    SphinxError
+        If the scheduler is no function, or the platform cannot be read.
     UnsupportedError
         If the function has dynamic shapes, or an ``if`` that is no task.
     InvalidScheduleError
         If the schedule does not fit the graph and the platform.
     """
 
-    def __init__(self, scheduler: Scheduler, platform: Platform, function: str | None = None) -> None:
+    def __init__(
+        self, scheduler: Scheduler, platform: Platform | str | Path, function: str | None = None
+    ) -> None:
+        if not callable(scheduler):
+            raise SphinxError(
+                f"Expected a scheduler as a function from TaskGraph to Schedule; got {scheduler!r:.80}."
+            )
         self.scheduler = scheduler
-        self.platform = platform
+        self.platform = load_platform(platform)
         self.function = function
 
     def transform_module(self, mod: Any, _ctx: Any) -> Any:

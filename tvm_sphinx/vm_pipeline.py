@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from dataclasses import fields, replace
 from typing import Any
 
@@ -15,6 +14,7 @@ from .frontend.default_pipeline import run_default_pipeline
 from .frontend.extract import extract_task_graph
 from .frontend.load import entry_function
 from .frontend.lower import lower_for_platform
+from .notice import warn
 from .platform import Device, Platform
 from .platform.detect import detect_platform
 from .platform.targets import device_target
@@ -84,7 +84,7 @@ class ScheduleForVM:
                 progress=asked.progress,
             )
         except UnsupportedError as error:
-            warnings.warn(f"tvm-sphinx leaves the module to TVM's pipeline: {error}", stacklevel=2)
+            warn(f"tvm-sphinx leaves the module to TVM's pipeline: {error}")
             return run_default_pipeline(
                 mod, target or device_target(platform.devices[platform.host_index])
             )

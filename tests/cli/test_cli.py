@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,8 @@ def test_compile_run_explain(
     explained = capsys.readouterr().out
     assert "native" in explained
     assert "placements of" in explained
-    assert "each searched once" in explained
+    # By the times that were measured, its series is solved, or is too wide for that.
+    assert re.search("each searched once|no series of segments small enough", explained)
     assert "P0 x" in explained
     assert drawing.read_text().startswith("<svg ")
 

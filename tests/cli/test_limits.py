@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,6 +87,30 @@ def test_memory_is_a_limit(job: Job, capsys: pytest.CaptureFixture[str]) -> None
     assert report["best_single_device"] == "baseline"
     assert main(job.compile("--memory", "native=0KiB", "--memory", "baseline=0B", "-q")) == 4
     assert "fits the memory" in capsys.readouterr().err
+
+
+def test_what_memory_costs_is_said_where_it_binds(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(job.compile("--no-verify", "-q", "--memory", "native=0B")) == 0
+    first, price = capsys.readouterr().out.splitlines()
+    assert "all on baseline; predicted" in first
+    assert "best single device" in first
+    assert price.startswith("With the limits of memory the schedule is predicted at ")
+    assert main(job.compile("--no-verify", "-q", "--memory", "native=2GiB")) == 0
+    assert "limits of memory" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--pin=conv2d=gpu", "--pin=lstm=native", "--fix-schedule={given}"])
+def test_a_wrong_limit_is_told_before_anything_is_measured(
+    option: str, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = tmp_path / "given.json"
+    given.write_text('{"device": [0], "start_ns": [0], "finish_ns": [1], "makespan_ns": 1}')
+
+    def measure(*_: Any, **__: Any) -> None:
+        raise AssertionError("kernels are measured")
+
+    monkeypatch.setattr("tvm_sphinx.pipeline.cost_kernels", measure)
+    assert main(job.compile("-q", option.format(given=given))) == 4
 
 
 @pytest.mark.parametrize(

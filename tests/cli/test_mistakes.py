@@ -206,6 +206,51 @@ MISTAKES = [
         "exec_ns",
     ),
     Mistake(
+        "a folder in place of a model",
+        lambda j, f: ["compile", "."],
+        "to end in one of: .onnx",
+    ),
+    Mistake(
+        "a pin for a program that is compiled already",
+        lambda j, f: ["perf", str(j.program), "--pin", "conv2d=native"],
+        "compile the model with --pin -o OUT, and give OUT",
+    ),
+    Mistake(
+        "a platform for a program that is compiled already",
+        lambda j, f: ["explain", str(j.program), "--platform", "unlike-cpus"],
+        "compile the model with --platform -o OUT, and give OUT",
+    ),
+    Mistake(
+        "a model for ONNX Runtime that is not there",
+        lambda j, f: ["perf", str(j.program), "--model", str(f / "no.onnx")],
+        "No such model file",
+    ),
+    Mistake(
+        "a report in another form",
+        lambda j, f: ["explain", str(j.program), "--html", str(f / "a.pdf")],
+        "to end in one of: .html, .htm; got",
+    ),
+    Mistake(
+        "the number of a task that is not there",
+        lambda j, f: ["explain", str(j.program), "--why", "99"],
+        "Expected a task's number in 0..",
+    ),
+    Mistake(
+        "a merge of something else",
+        lambda j, f: ["records", "merge", str(j.model), "-o", str(f / "all.jsonl")],
+        "holds something else",
+    ),
+    Mistake(
+        "a list of no records",
+        lambda j, f: ["records", "list", str(j.records), "--limit", "0"],
+        "Expected --limit >= 1; got 0",
+    ),
+    Mistake(
+        "a time in another unit",
+        lambda j, f: ["search", str(f / "p.json"), "--time-limit", "2 days"],
+        "Expected --time-limit as a duration such as '30s'",
+    ),
+    Mistake(
         "memory in words",
         lambda j, f: j.compile("--memory", "native=2 gigs"),
         "'gpu0=2GiB'",
@@ -225,6 +270,40 @@ def test_a_mistake_is_answered_in_one_line(
     print(f"ANSWER {mistake.name} :: {line}")
     assert line.startswith("error: ")
     assert mistake.answer in line
+    assert printed.out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["compil", "net.onnx"], "tvm-sphinx: argument COMMAND: invalid choice: 'compil'"),
+        (["compil", "net.onnx"], "Did you mean 'compile'? See 'tvm-sphinx --help'."),
+        (["compile", "--platfrom", "detect"], "Did you mean '--platform'?"),
+        (["compile", "--seed", "x"], "tvm-sphinx compile: argument --seed: invalid int value: 'x'."),
+        (
+            ["compile", "--platform", "a.toml", "--target", "llvm"],
+            "not allowed with argument --platform",
+        ),
+        (["records", "lst"], "Did you mean 'list'? See 'tvm-sphinx records --help'."),
+        (
+            ["records", "list", "--limt=3"],
+            "Did you mean '--limit'? See 'tvm-sphinx records list --help'.",
+        ),
+        (["run"], "tvm-sphinx run: the following arguments are required: FILE."),
+        (["run", "a.sphinx", "--fill-mode", "one"], "Did you mean 'ones'?"),
+        (["versions", "x"], "tvm-sphinx versions: unrecognized arguments: x. See"),
+    ],
+)
+def test_wrong_usage_is_answered_in_one_line(
+    words: list[str], answer: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    printed = capsys.readouterr()
+    (line,) = printed.err.splitlines()
+    assert line.startswith("error: tvm-sphinx")
+    assert answer in line
     assert printed.out == ""
 
 

@@ -189,6 +189,8 @@ def test_modules_code_and_offloads_are_dumped(
     printed = capsys.readouterr()
     assert "LegalizeOps" in printed.err
     assert printed.out.splitlines()[0].split() == ["device", "task", "kernel", "source"]
+    begins = [line.split()[1] for line in printed.out.splitlines() if line.startswith("wrote ")]
+    assert begins == [str(out), f"{tmp_path / 'ir'}/*.py", f"{tmp_path / 'net'}.*"]
     phases = sorted(path.name for path in (tmp_path / "ir").iterdir())
     assert phases == ["1-imported.py", "2-lowered.py", "3-placed.py"]
     assert "R.nn.conv2d" in (tmp_path / "ir" / phases[0]).read_text()
@@ -260,14 +262,11 @@ def test_targets_in_the_forms_of_tvmc(tmp_path: Path) -> None:
 
 
 def test_every_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
-    for name in COMMANDS:
-        if name == "bench":
-            words = ["bench", "kernels", "--help"]
-        else:
-            words = [name, "--help"]
+    actions = [("records", name) for name in ("list", "merge", "prune", "export")]
+    for words in [*((name,) for name in COMMANDS), ("bench", "kernels"), *actions]:
         with pytest.raises(SystemExit):
-            main(words)
-        assert f"examples:\n  tvm-sphinx {name}" in capsys.readouterr().out
+            main([*words, "--help"])
+        assert f"examples:\n  tvm-sphinx {' '.join(words)}" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(["--help"])
     assert "TVM_SPHINX_HOME" in capsys.readouterr().out
@@ -294,6 +293,22 @@ def test_records_lie_where_the_variable_says(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("TVM_SPHINX_HOME", str(tmp_path / "home"))
     assert default_record_path() == tmp_path / "home" / "records.jsonl"
     assert default_model_path().parent == tmp_path / "home"
+
+
+def test_no_stage_is_told_twice_and_what_is_on_record_is_told(
+    job: Job, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(job.compile("--no-verify", "--no-reference")) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert len(set(lines)) == len(lines)
+    assert any(line.startswith("measure on native, all on record: ") for line in lines)
+    assert "measure copies, all on record: 2/2" in lines
+
+
+def test_an_export_names_its_file(job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "times.csv"
+    assert main(["records", "export", str(job.records), "-o", str(out)]) == 0
+    assert capsys.readouterr().out.split() == ["wrote", str(out)]
 
 
 @pytest.mark.parametrize("no_colour", ["", "1"])

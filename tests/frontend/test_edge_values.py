@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-import torch
 import tvm
 from tvm import tirx
 
@@ -18,6 +17,8 @@ from tvm_sphinx.errors import ModelError
 from tvm_sphinx.frontend.load import load_model
 from tvm_sphinx.frontend.lower import lower_to_kernels
 from tvm_sphinx.kernels.implement import implement_kernel, loops_over_nothing
+
+torch = pytest.importorskip("torch", reason="no PyTorch: pip install 'tvm-sphinx[torch]'")
 
 
 @pytest.mark.parametrize("name", ["eq", "ne", "lt", "le", "gt", "ge"])

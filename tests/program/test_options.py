@@ -28,6 +28,10 @@ from tvm_sphinx.program.options import CompileOptions
         ({"measure_budget_s": -1.0}, r"measuring budget of 0 s or more; got -1\.0"),
         ({"measure_budget_s": float("nan")}, "measuring budget of 0 s or more; got nan"),
         ({"measure_budget_s": float("inf")}, "measuring budget of 0 s or more; got inf"),
+        ({"pins": "conv*=native"}, r"Expected pins as a list of texts, \['conv\*=native'\]; got 'conv"),
+        ({"pins": [3]}, "Expected a pin as a Pin, or as text .*; got 3"),
+        ({"exclude_devices": "native"}, r"Expected exclude_devices as a list of texts, \['native'\]"),
+        ({"dump_code": "tir"}, r"Expected dump_code as a list of texts, \['tir'\]; got 'tir'"),
         ({"output": "no/such/folder/out.sphinx"}, "existing folder for the output"),
         ({"measure_budget_s": 0.0, "cost_model": "no-such.json"}, "There is no cost model at"),
     ],
@@ -43,6 +47,15 @@ def test_an_option_out_of_range_is_told_before_any_work(
         monkeypatch.setattr(where, stage, lambda *_, **__: pytest.fail("work was begun"))
     with pytest.raises(SphinxError, match=message):
         tvm_sphinx.compile("inception-v1", **option)
+
+
+@pytest.mark.parametrize("given", [42, None, ["detect"]])
+def test_what_is_no_model_or_platform_is_told(given: Any) -> None:
+    """A number is the descriptor of a file that is open: what lies behind it is not read."""
+    with pytest.raises(SphinxError, match="Expected a platform as a Platform, the name of a TOML file"):
+        tvm_sphinx.compile("inception-v1", given)
+    with pytest.raises(SphinxError, match=r"Expected a model as the name of a file, an onnx\.Model"):
+        tvm_sphinx.compile(given, "unlike-cpus")
 
 
 def test_an_option_that_is_none_is_named() -> None:

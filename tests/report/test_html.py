@@ -85,6 +85,19 @@ def test_clicks_and_keys(small: tuple[Path, dict]) -> None:
         assert unfolded == len(content["tasks"])
         assert folded <= unfolded - sum(len(group["tasks"]) - 1 for group in content["groups"])
 
+        # A box is named as its task is everywhere else; what is too long for it ends in dots.
+        page.ask(
+            "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))"
+        )
+        labels = page.ask("sphinxReport.boxes().map(sphinxReport.boxLabel)")
+        assert labels[0].split(" ")[0] == content["tasks"][0]["name"]
+        drawn = dict(page.ask("[...sphinxReport.fits]"))
+        assert len(set(labels) & set(drawn)) > 5
+        for label, text in drawn.items():
+            assert label.startswith(text.removesuffix("\u2026"))
+            assert text == label or text.endswith("\u2026")
+        assert not page.ask("document.querySelector('#folding').hidden")
+
         # The filter leaves those of one node of the source; the link of a source line sets it.
         page.key("/")
         for letter in "block3":

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from ..errors import EnvironmentMismatchError, SphinxError, cause_of
 from ..platform.home import HOME_VARIABLE, data_home
 from .config_file import expand_config
+from .parser import Parser
 from .terminal import import_tvm_without_torch, is_debugging, prepared_terminal, silence_stdout
 
 #: Every subcommand, with its line in the help. Its module is imported when it is asked for.
@@ -40,7 +41,7 @@ _WITH_RUNTIME = ("run", "explain")
 
 def make_parser(command: str | None = None) -> argparse.ArgumentParser:
     """Return the parser of all subcommands; of one, if it is named, the others are names only."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="tvm-sphinx",
         description="Schedule one neural-network inference over several unlike compute devices.",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -11,6 +11,8 @@ from ..platform import Device, Platform
 from ..platform.device import CORE_KEYS, one_of_each_class
 from ..platform.machine import group_name, usable_cores
 from .compile import add_model_arguments, chosen_platform, parse_input_shapes
+from .devices import format_target
+from .limits import check_count
 from .output import add_json_argument, print_json
 from .progress import ProgressLine
 
@@ -21,6 +23,8 @@ def add_parser(subparsers: Any, help_line: str) -> None:
         "bench",
         help=help_line,
         description="Measure parts of a model on this machine.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="examples:\n  tvm-sphinx bench kernels model.onnx --cores 1 --limit 10",
     )
     parts = parser.add_subparsers(title="parts", metavar="PART", required=True)
     kernels = parts.add_parser(
@@ -52,6 +56,7 @@ def add_parser(subparsers: Any, help_line: str) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the subcommand."""
     input_shapes = parse_input_shapes(args.input_shapes)
+    check_count(args.limit, "--limit")
     devices = bench_devices(chosen_platform(args), args.cores)
     from ..cost.bench import bench_kernels, format_rows, measure_peak, to_json
     from ..frontend.extract import extract_task_graph
@@ -76,8 +81,8 @@ def run(args: argparse.Namespace) -> int:
         rows = bench_kernels(extraction, device, store, peak, sources, progress=progress)
         results.append(to_json(rows, device, peak))
         if not args.json:
-            print(f"{args.FILE} on {device.name}, {device.target}\n")
-            print(format_rows(rows, peak, args.limit), "\n")
+            print(f"{args.FILE} on {device.name}, {format_target(device)}\n")
+            print(f"{format_rows(rows, peak, args.limit)}\n")
     if args.json:
         print_json({"model": str(args.FILE), "devices": results})
     return 0

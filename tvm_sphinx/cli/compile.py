@@ -12,10 +12,10 @@ from ..platform.home import data_home
 from ..report.files import check_writable, write_text
 from ..report.text import format_table
 from .config_file import add_config_argument
-from .durations import parse_duration
+from .durations import optional_duration
 from .limits import add_limit_arguments, limit_options
 from .output import add_json_argument, print_json
-from .passes import add_pass_arguments, check_dumps, chosen_passes, dump_options
+from .passes import add_pass_arguments, check_dumps, chosen_passes, dump_options, dumped_code
 from .progress import ProgressLine
 from .targets import add_target_options, given_targets
 
@@ -69,7 +69,9 @@ def add_parser(subparsers: Any, help_line: str) -> None:
     )
     parser.add_argument("--algorithm", default="cpga", help="search algorithm; default: cpga")
     parser.add_argument("--seed", type=int, default=0, help="seed of the search; default: 0")
-    parser.add_argument("--time-limit", type=float, help="seconds to search, in place of evaluations")
+    parser.add_argument(
+        "--time-limit", metavar="TIME", help="search for this long (30s), in place of evaluations"
+    )
     parser.add_argument(
         "--prune",
         action=argparse.BooleanOptionalAction,
@@ -153,9 +155,9 @@ def run(args: argparse.Namespace) -> int:
     check_writable(args.output, besides=args.FILE)
     check_dumps(args)
     limits = limit_options(args)
-    budget_s = None
-    if args.measure_budget is not None:
-        budget_s = parse_duration(args.measure_budget, "--measure-budget")
+    budget_s = optional_duration(args.measure_budget, "--measure-budget")
+    refine_s = optional_duration(args.refine, "--refine")
+    time_limit_s = optional_duration(args.time_limit, "--time-limit")
     from ..cost.measure.kernels import MeasureConfig
     from ..pipeline import compile
     from ..platform import remote_platform
@@ -176,11 +178,11 @@ def run(args: argparse.Namespace) -> int:
             records=args.records,
             algorithm=args.algorithm,
             seed=args.seed,
-            stop=None if args.time_limit is None else Stop(time_limit_s=args.time_limit),
+            stop=None if time_limit_s is None else Stop(time_limit_s=time_limit_s),
             prune=args.prune,
             measure=MeasureConfig(rpc_tracker=args.rpc_tracker),
             measure_budget_s=budget_s,
-            refine_s=parse_duration(args.refine, "--refine") if args.refine else 0.0,
+            refine_s=refine_s or 0.0,
             cost_model=args.cost_model,
             with_reference=not args.no_reference,
             verify=args.verify,
@@ -214,8 +216,11 @@ def _report(args: argparse.Namespace, compiled: CompiledModel) -> None:
         print(compiled.summary())
         if compiled.note and compiled.report is not None:
             print(compiled.note)
-    if args.output:
-        print(f"wrote                {args.output}")
+    written = [args.output, args.dump_ir and f"{args.dump_ir}/*.py", dumped_code(args)]
+    if args.dump_offloads != "-":
+        written.append(args.dump_offloads)
+    for name in filter(None, written):
+        print(f"wrote                {name}")
 
 
 def offload_table(compiled: CompiledModel) -> str:

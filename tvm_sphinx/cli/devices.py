@@ -164,12 +164,16 @@ def _shortened(names: Sequence[str]) -> str:
     return ", ".join(shown)
 
 
+def format_target(device: Device) -> str:
+    """Return the kind of a device's target and its processor: ``"llvm znver4"``."""
+    config = device.target_config
+    return " ".join(filter(None, (config["kind"], config.get("mcpu") or config.get("arch"))))
+
+
 def format_devices(platform: Platform) -> str:
     """Return a table with a line for each device."""
     rows = [("device", "runs on", "target", "memory", "shares cores with")]
     for device in platform.devices:
-        config = device.target_config
-        processor = config.get("mcpu") or config.get("arch")
         host = " (host)" if device.name == platform.host else ""
         sharing = [other.name for other in platform.devices if _share(device, other)]
         cores = f"{'cores' if len(device.cores) > 1 else 'core'} {', '.join(map(str, device.cores))}"
@@ -178,7 +182,7 @@ def format_devices(platform: Platform) -> str:
             (
                 device.name + host,
                 (cores if device.is_cpu else device.runtime) + remote,
-                " ".join(filter(None, (config["kind"], processor))),
+                format_target(device),
                 format_bytes(device.memory_bytes) if device.memory_bytes is not None else "no limit",
                 ", ".join(sharing) or "none",
             )

@@ -19,6 +19,7 @@ from .explain_files import (
     timeline_of,
     write_outputs,
 )
+from .limits import check_of_program
 from .output import add_json_argument, print_json
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
 def _explain_program(args: argparse.Namespace) -> int:
     from ..program.compiled import CompiledModel
 
+    check_of_program(args)
     compiled = CompiledModel.load(args.FILE)
     decision = compiled.decision
     if decision is None and (args.why or needs_decision(args)):

@@ -29,6 +29,7 @@ OUTPUTS = {
     "plot": ("OUT.png", "draw the timeline with matplotlib (.png, .pdf, .svg)"),
 }
 _FORMS = {
+    "html": (".html", ".htm"),
     "timeline": (".html", ".svg"),
     "graph": (".svg", ".dot"),
     "patterns": (".svg", ".html", ".dot"),

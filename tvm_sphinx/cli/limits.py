@@ -42,6 +42,50 @@ def add_limit_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def check_count(value: int | None, option: str) -> None:
+    """Check that a number of things, if it was given, is one at least.
+
+    Raises
+    ------
+    SphinxError
+        If it is not.
+    """
+    if value is not None and value < 1:
+        raise SphinxError(f"Expected {option} >= 1; got {value}.")
+
+
+# Options that say how a model is compiled, and what they are where they are not given.
+_OF_MODELS: dict[str, Any] = {
+    "platform": "detect",
+    "target": None,
+    "input_shapes": None,
+    "entry": None,
+    "records": "default",
+    "pin": [],
+    "pin_file": None,
+    "exclude_device": [],
+    "memory": [],
+    "fix_schedule": None,
+}
+
+
+def check_of_program(args: argparse.Namespace) -> None:
+    """Check that nothing is asked of a program that only a compilation can do.
+
+    Raises
+    ------
+    SphinxError
+        If an option is given that says how to compile a model.
+    """
+    given = [name for name, default in _OF_MODELS.items() if getattr(args, name, default) != default]
+    if given:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise SphinxError(
+            f"Expected a model with {options}; {args.FILE!r} is taken for a program, which was compiled "
+            f"with its own: compile the model with {options} -o OUT, and give OUT."
+        )
+
+
 def limit_options(args: argparse.Namespace) -> dict[str, Any]:
     """Return the options as `tvm_sphinx.program.options.CompileOptions` names them.
 

@@ -42,7 +42,17 @@ def dump_options(args: argparse.Namespace) -> dict[str, Any]:
     """Return the options as `tvm_sphinx.program.options.CompileOptions` names them."""
     forms = tuple(form.strip() for form in (args.dump_code or "").split(",") if form.strip())
     stem = Path(args.output or Path(args.FILE).name)
-    return {"dump_ir": args.dump_ir, "dump_code": forms, "dump_code_to": stem.with_suffix("")}
+    if stem.name:  # a folder, which is no model, may have none
+        stem = stem.with_suffix("")
+    return {"dump_ir": args.dump_ir, "dump_code": forms, "dump_code_to": stem}
+
+
+def dumped_code(args: argparse.Namespace) -> str:
+    """Return how the files of `dump_options` are named, and what is in them; "" without any."""
+    options = dump_options(args)
+    return f"{options['dump_code_to']}.* ({', '.join(options['dump_code'])})" * bool(
+        options["dump_code"]
+    )
 
 
 def check_dumps(args: argparse.Namespace) -> None:

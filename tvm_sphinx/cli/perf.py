@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import SphinxError
 from ..report.text import format_table
 from .compile import add_model_arguments, chosen_platform, parse_input_shapes
-from .limits import add_limit_arguments, limit_options
+from .durations import parse_duration
+from .limits import add_limit_arguments, check_count, check_of_program, limit_options
 from .output import add_json_argument, print_json, style
 from .progress import ProgressLine
 
@@ -42,7 +43,7 @@ def add_parser(subparsers: Any, help_line: str) -> None:
     parser.add_argument("--repeat", type=int, default=20, help="rounds; default: 20")
     parser.add_argument("--number", type=int, help="runs of each in a round; default: by their time")
     parser.add_argument(
-        "--time-limit", type=float, default=30.0, metavar="S", help="begin no round later; default: 30"
+        "--time-limit", default="30s", metavar="TIME", help="begin no round later; default: 30s"
     )
     parser.add_argument("--threads", type=int, help="of ONNX Runtime; default: the platform's cores")
     parser.add_argument("--seed", type=int, default=0, help="seed of the inputs; default: 0")
@@ -54,18 +55,22 @@ def add_parser(subparsers: Any, help_line: str) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the subcommand."""
     for name in ("repeat", "number", "threads"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise SphinxError(f"Expected --{name} >= 1; got {value}.")
+        check_count(getattr(args, name), f"--{name}")
+    limit_s = parse_duration(args.time_limit, "--time-limit")
     from ..frontend.model_source import is_model
     from ..program.perf import model_inputs, open_contenders, time_in_turn, verdict
 
     progress = ProgressLine(quiet=args.quiet)
     if is_model(args.FILE):
+        if args.model is not None:
+            raise SphinxError(f"Expected --model with a program alone; {args.FILE!r} is a model itself.")
         compiled, source = _compiled(args, progress)
     else:
         from ..program.compiled import CompiledModel
 
+        check_of_program(args)
+        if args.model is not None and not Path(args.model).is_file():
+            raise SphinxError(f"No such model file {args.model!r}; --model is the program's ONNX file.")
         compiled, source = CompiledModel.load(args.FILE), args.model and Path(args.model)
     cores = {core for device in compiled.platform.devices for core in device.cores}
     runners, missing = open_contenders(compiled, source, args.threads or max(1, len(cores)))
@@ -74,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         model_inputs(compiled, args.seed),
         rounds=args.repeat,
         number=args.number,
-        limit_s=args.time_limit,
+        limit_s=limit_s,
         progress=progress,
     )
     told = verdict(timings)

@@ -16,6 +16,7 @@ from ..cost.records.models import ModelLine, read_models
 from ..errors import SphinxError, known_choices
 from ..platform.home import HOME_VARIABLE, data_home
 from ..report.files import check_writable, write_text
+from .limits import check_count
 from .output import add_json_argument, print_json
 
 if TYPE_CHECKING:
@@ -39,12 +40,18 @@ def add_parser(subparsers: Any, help_line: str) -> None:
             "examples:\n"
             "  tvm-sphinx records list --limit 20\n"
             "  tvm-sphinx records list model.jsonl --model resnet\n"
+            f"  tvm-sphinx records merge {data_home() / 'records.jsonl'} -o first.jsonl   to share it\n"
             "  tvm-sphinx records merge board.jsonl laptop.jsonl -o all.jsonl\n"
             "  tvm-sphinx records prune --older-than 30d --dry-run"
         ),
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    listing = actions.add_parser("list", help="print one line for each kernel, device and TVM version")
+    listing = actions.add_parser(
+        "list",
+        help="print one line for each kernel, device and TVM version",
+        description="Print one line for each kernel, device and TVM version, the newest last.",
+        **_with_examples("list --limit 20", "list first.jsonl --kind copy --json"),
+    )
     _add_file_and_filters(listing)
     _add_model(listing)
     listing.add_argument("--limit", type=int, metavar="N", help="print the newest N only")
@@ -53,14 +60,22 @@ def add_parser(subparsers: Any, help_line: str) -> None:
     merge = actions.add_parser(
         "merge",
         help="append to one file the records of others that it lacks, and the kernels beside them",
+        description=(
+            "Append to one file the records of others that it lacks. What lies beside first.jsonl is\n"
+            "taken along: first.kernels.jsonl, for cost models, and first.models.jsonl, their names."
+        ),
+        **_with_examples("merge first.jsonl", "merge board.jsonl laptop.jsonl -o all.jsonl"),
     )
     merge.add_argument("SOURCES", nargs="+", metavar="FILE", help="record files")
-    merge.add_argument("-o", "--output", default="default", help="the file that takes them")
+    merge.add_argument(
+        "-o", "--output", default="default", help="the file that takes them; default: your own"
+    )
     merge.set_defaults(run=run_merge)
     prune = actions.add_parser(
         "prune",
         help="drop the records that meet all conditions given",
         description="Drop the records that meet all conditions given. The old file stays as FILE.bak.",
+        **_with_examples("prune --older-than 30d --dry-run", "prune --other-tvm --superseded"),
     )
     _add_file_and_filters(prune)
     prune.add_argument("--other-machines", action="store_true", help="measured on another machine")
@@ -72,12 +87,24 @@ def add_parser(subparsers: Any, help_line: str) -> None:
     prune.add_argument("--superseded", action="store_true", help="also records that have a newer one")
     prune.add_argument("--dry-run", action="store_true", help="only say what would go")
     prune.set_defaults(run=run_prune)
-    export = actions.add_parser("export", help="write records as CSV or JSON")
+    export = actions.add_parser(
+        "export",
+        help="write records as CSV or JSON",
+        description="Write records as CSV or JSON, for other programs; 'merge' takes record files.",
+        **_with_examples("export -o times.csv", "export first.jsonl --kind kernel -o times.json"),
+    )
     _add_file_and_filters(export)
     _add_model(export)
     export.add_argument("-o", "--output", metavar="OUT", help="default: the terminal")
     export.add_argument("--format", choices=("csv", "json"), help="default: by the name of OUT, or csv")
     export.set_defaults(run=run_export)
+
+
+def _with_examples(*examples: str) -> dict[str, Any]:
+    """Return what gives a parser its examples."""
+    told = "\n".join(f"  tvm-sphinx records {example}" for example in examples)
+    raw = argparse.RawDescriptionHelpFormatter
+    return {"formatter_class": raw, "epilog": f"examples:\n{told}"}
 
 
 def _add_file_and_filters(parser: argparse.ArgumentParser) -> None:
@@ -99,6 +126,7 @@ def run_list(args: argparse.Namespace) -> int:
     """Print a table of records, newest last."""
     from ..cost.records.store import keep_newest
 
+    check_count(args.limit, "--limit")
     selection = _selection(args)
     newest: dict[RecordKey, Record] = {}
     counts: Counter[RecordKey] = Counter()
@@ -107,7 +135,7 @@ def run_list(args: argparse.Namespace) -> int:
         counts[record.key] += 1
     rows = sorted(newest.values(), key=lambda record: record.time)
     if args.limit is not None:
-        rows = rows[-args.limit :] if args.limit > 0 else []
+        rows = rows[-args.limit :]
     noted = read_models(_path(args.FILE))
     counted = [(record, counts[record.key]) for record in rows]
     if args.json:
@@ -217,10 +245,13 @@ def _short_target(target: str) -> str:
 def run_merge(args: argparse.Namespace) -> int:
     """Merge files, and the kernels beside them, and print what came of each line."""
     from ..cost.records.files import merge_files, merge_kernels, merge_models
+    from ..cost.records.json_lines import check_is_ours
     from ..cost.records.kernel_lines import archive_path
 
     output = _path(args.output)
     sources = [_path(source) for source in args.SOURCES]
+    for source in sources:
+        check_is_ours(source)
     # Kernels without times are harmless, if the records cannot be written; times without kernels are
     # nothing to learn from.
     kernels = merge_kernels(sources, output)
@@ -286,6 +317,7 @@ def run_export(args: argparse.Namespace) -> int:
         sys.stdout.write(text)
     else:
         write_text(args.output, text)
+        print(f"wrote                {args.output}")
     return 0
 
 
@@ -312,6 +344,7 @@ def _selection(args: argparse.Namespace, **extra: Any) -> Selection:
 
 
 def _selected(name: str, selection: Selection, model: str | None = None) -> list[Record]:
+    from ..cost.records.files import unreadable
     from ..cost.records.store import read_records
 
     path, now = _path(name), time.time()
@@ -329,4 +362,4 @@ def _selected(name: str, selection: Selection, model: str | None = None) -> list
             if selection.meets(record, now) and (wanted is None or record.kernel in wanted)
         ]
     except OSError as error:
-        raise SphinxError(f"Cannot read record file {str(path)!r}: {error.strerror}.") from error
+        raise unreadable(path, error) from error

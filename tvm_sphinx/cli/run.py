@@ -9,9 +9,10 @@ import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..errors import SphinxError, UnsupportedError
+from ..errors import UnsupportedError
 from ..interrupt import raise_if_interrupted
 from ..report.files import check_writable, write_text
+from .limits import check_count
 from .output import add_json_argument, print_json
 
 if TYPE_CHECKING:
@@ -62,8 +63,7 @@ def add_parser(subparsers: Any, help_line: str) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the subcommand."""
     for name in ("repeat", "number"):
-        if getattr(args, name) < 1:
-            raise SphinxError(f"Expected --{name} >= 1; got {getattr(args, name)}.")
+        check_count(getattr(args, name), f"--{name}")
     for output in (args.trace, args.outputs):
         check_writable(output, besides=args.FILE)
     from ..program.array_files import write_outputs

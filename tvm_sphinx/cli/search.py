@@ -12,6 +12,7 @@ from ..report.timeline import schedule_svg
 from ..scheduling.problem_file import read_problem
 from ..search import ALGORITHMS, ParamsError, SearchResult, Stop, check_search, search_schedule
 from ..search.exact import ExactParams
+from .durations import optional_duration
 from .output import add_json_argument, print_json
 
 
@@ -25,7 +26,7 @@ def add_parser(subparsers: Any, help_line: str) -> None:
         epilog=(
             "examples:\n"
             "  tvm-sphinx search problem.json -o schedule.json --timeline schedule.svg\n"
-            "  tvm-sphinx search problem.json --algorithm exact --time-limit 60\n"
+            "  tvm-sphinx search problem.json --algorithm exact --time-limit 60s\n"
             "  tvm-sphinx explain model.sphinx --problem problem.json     writes one of a model"
         ),
     )
@@ -33,7 +34,7 @@ def add_parser(subparsers: Any, help_line: str) -> None:
         "problem", metavar="PROBLEM.json", help="form: see tvm_sphinx.scheduling.problem_file"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
-    parser.add_argument("--time-limit", type=float, metavar="S", help="seconds of wall time")
+    parser.add_argument("--time-limit", metavar="TIME", help="wall time, '90s' or '10m'")
     parser.add_argument(
         "--max-evaluations",
         type=int,
@@ -70,8 +71,9 @@ def run(args: argparse.Namespace) -> int:
         check_writable(args.output, besides=args.problem)
     check_writable(args.timeline, besides=args.problem)
     stop = None
-    if args.time_limit is not None or args.max_evaluations is not None:
-        stop = Stop(max_evaluations=args.max_evaluations, time_limit_s=args.time_limit)
+    time_limit_s = optional_duration(args.time_limit, "--time-limit")
+    if time_limit_s is not None or args.max_evaluations is not None:
+        stop = Stop(max_evaluations=args.max_evaluations, time_limit_s=time_limit_s)
     algorithm = args.algorithm or ("cpga" if args.window is None else "exact")
     check_search(algorithm, args.seed, stop)
     params = None

@@ -10,6 +10,7 @@ from ..errors import SphinxError
 from ..platform import NAMED_PLATFORMS
 from ..report.text import format_ns, format_table
 from .compile import parse_input_shapes
+from .durations import optional_duration
 from .output import add_json_argument, print_json
 from .progress import ProgressLine
 
@@ -33,7 +34,7 @@ def add_parser(subparsers: Any, help_line: str) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=(
             "examples:\n"
-            "  tvm-sphinx tune model.onnx --time-limit 600\n"
+            "  tvm-sphinx tune model.onnx --time-limit 10m\n"
             "  tvm-sphinx tune model.onnx --tasks conv2d --trials 500 --platform unlike-cpus"
         ),
     )
@@ -50,7 +51,7 @@ def add_parser(subparsers: Any, help_line: str) -> None:
         help="candidates to measure over all kernels; those on record, of this or another model, count. "
         "Default: 1000",
     )
-    parser.add_argument("--time-limit", type=float, help="seconds after which to stop")
+    parser.add_argument("--time-limit", metavar="TIME", help="stop after this long, '90s' or '10m'")
     parser.add_argument(
         "--tasks",
         help="the number of kernels to tune, those with the most time first; or kinds of operators, "
@@ -73,12 +74,13 @@ def run(args: argparse.Namespace) -> int:
     """Run the subcommand."""
     input_shapes = parse_input_shapes(args.input_shapes)
     tasks = parse_tasks(args.tasks)
+    time_limit_s = optional_duration(args.time_limit, "--time-limit")
     from ..platform import load_platform
     from ..tune import tune_model
     from ..tune.session import TuneConfig
 
     platform = load_platform(args.platform)
-    config = TuneConfig(args.trials, args.time_limit, args.seed)
+    config = TuneConfig(args.trials, time_limit_s, args.seed)
     result = tune_model(
         args.FILE,
         platform,

@@ -55,6 +55,11 @@ def read_source(model: Any) -> ModelSource:
         return ModelSource("onnx", model, "the given ONNX model")
     if module_name == "torch":
         return ModelSource("torch", model, "the given torch program")
+    if not isinstance(model, str | Path):
+        raise ModelError(
+            f"Expected a model as the name of a file, an onnx.ModelProto, a torch.export program or an "
+            f"IRModule; got {model!r:.80}."
+        )
     if str(model) in DEMO_MODELS:
         return ModelSource("onnx", demo_onnx_model(str(model)), f"demo model {str(model)!r}")
     return _read_file(Path(model))

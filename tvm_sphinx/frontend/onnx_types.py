@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import onnx
 
 from .._tvm import relax, tirx
 from ..errors import ModelError, cause_of
+from ..notice import warn
 
 
 def inferred_types(model: Any) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def inferred_types(model: Any) -> dict[str, Any]:
     try:
         graph = onnx.shape_inference.infer_shapes(bare, data_prop=True).graph
     except Exception as error:  # onnx's errors share no base class
-        warnings.warn(f"ONNX cannot infer this model's types: {cause_of(error)}", stacklevel=2)
+        warn(f"ONNX cannot infer this model's types: {cause_of(error)}")
         return {}
     types = {value.name: value.type.tensor_type for value in (*graph.value_info, *graph.output)}
     if any(_rounds_up(node) for node in graph.node):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from .._tvm import relax, tirx
 from ..errors import ModelError
+from ..notice import warn
 from .index_ranges import with_index_ranges
 from .model_source import ModelSource
 from .tensor_spec import TensorSpec, show_type
@@ -151,7 +151,7 @@ def read_interface(
         # Files exist whose outputs are not what they declare; what their operators make of them decides.
         inferred = _with_inferred_outputs(source, signature, given_shapes)
         check_declared(function, inferred, source.where, None)
-        warnings.warn(f"{_false_declaration(signature, inferred)} of {source.where}.", stacklevel=2)
+        warn(f"{_false_declaration(signature, inferred)} of {source.where}.")
     inputs = with_index_ranges(source, input_specs(function, signature))
     return Interface(inputs, output_specs(function, signature))
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from ..errors import PlatformError
+from ..notice import warn
 from .core_kinds import CoreKind, find_kinds
 from .limits import read_limits
 from .machine import allowed_cores, list_text, physical_cores, why_not_allowed
@@ -95,9 +95,8 @@ def _refusal(kind_of: Mapping[int, str], core: int) -> str:
 def _warn_of_quota(num_cores: int) -> None:
     quota = read_limits().quota
     if quota is not None and num_cores > max(1.0, quota):
-        warnings.warn(
+        warn(
             f"The program uses {num_cores} cores, and the quota of this process's control group is the "
             f"time of {quota:g}: it will be stopped for a part of each period. Raise the quota, or "
-            f"compile the model under it.",
-            stacklevel=4,
+            f"compile the model under it."
         )

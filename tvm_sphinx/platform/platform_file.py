@@ -20,10 +20,15 @@ def load_platform(platform: Platform | str | Path = "detect") -> Platform:
     Raises
     ------
     PlatformError
-        As of `read_platform`.
+        As of `read_platform`; or if it is nothing of these.
     """
     if isinstance(platform, Platform):
         return platform
+    if not isinstance(platform, str | Path):  # a number would be a file that is open
+        raise PlatformError(
+            f"Expected a platform as a Platform, the name of a TOML file, or one of: "
+            f"{', '.join(NAMED_PLATFORMS)}; got {platform!r:.80}."
+        )
     make = _MAKERS.get(str(platform))
     return make() if make else read_platform(platform)
 

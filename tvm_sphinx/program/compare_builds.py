@@ -59,10 +59,12 @@ def choose_promising(found: SearchResult, single: SearchResult) -> tuple[SearchR
         return found, ""
     if _is_placed_alike(found, single):
         return single, ""
+    spread_ns, alone_ns = found.best.makespan_ns, single.best.makespan_ns
+    how = "too little below" if spread_ns < alone_ns else "no less than"
+    so = " to be tried" if spread_ns < alone_ns else ""
     return single, (
-        f"The best schedule over all devices is predicted at {format_ns(found.best.makespan_ns)}, too "
-        f"little below the best single device's {format_ns(single.best.makespan_ns)} to be tried: the "
-        f"model runs on that."
+        f"The best schedule over all devices is predicted at {format_ns(spread_ns)}, {how} the best "
+        f"single device's {format_ns(alone_ns)}{so}: the model runs on that."
     )
 
 
@@ -133,7 +135,8 @@ def compare_programs(
     races = [_race(program.executable, reference.executable, inputs, progress)]
     if np.median(races[0]) < 1.0:
         # Who shares the machine may take a core for some seconds, which slows most what needs several.
-        races.append(_race(program.executable, reference.executable, inputs, progress))
+        again = f"{_STAGE}, once more"
+        races.append(_race(program.executable, reference.executable, inputs, progress, stage=again))
     found = [float(np.median(ratios)) for ratios in races]
     ratio = max(found)
     if all(map(_is_clear, races)) and (ratio < 1.0 or len(races) == 1):
@@ -168,11 +171,12 @@ def _race(
     inputs: Any,
     progress: Progress | None,
     limit_s: float = RACE_LIMIT_S,
+    stage: str = _STAGE,
 ) -> list[float]:
     """Return the ratio of each round of `compare_executables`."""
     begin_s = time.monotonic()
     report = progress or (lambda *_: None)
-    report(_STAGE, 0, _ROUNDS)
+    report(stage, 0, _ROUNDS)
     both = (executable, reference)
     count = runs_per_round(both, inputs)
     ratios: list[float] = []
@@ -181,8 +185,9 @@ def _race(
             break
         mine, other = (float(np.median(one.durations_ns(inputs, count))) for one in both)
         ratios.append(other / mine)
-        report(_STAGE, len(ratios), _ROUNDS)
-    report(_STAGE, _ROUNDS, _ROUNDS)
+        report(stage, len(ratios), _ROUNDS)
+    if len(ratios) < _ROUNDS:
+        report(stage, _ROUNDS, _ROUNDS)
     return ratios
 
 

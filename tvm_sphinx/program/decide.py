@@ -9,7 +9,6 @@ import numpy as np
 from .._tvm import tvm
 from ..cost.choose.costing import Costing
 from ..cost.table import build_problem
-from ..errors import ProblemError
 from ..platform import Platform
 from ..platform.machine import machine_id
 from ..report.decision import Decision
@@ -23,7 +22,7 @@ from ..search import SearchResult, search_schedule
 from ..search.alternatives import weigh_alternatives
 from ..search.bounds import lower_bound_ns
 from .compare_builds import choose_promising
-from .options import CompileOptions
+from .options import CompileOptions, naming_fixed_schedule
 
 
 @dataclass(frozen=True)
@@ -66,12 +65,13 @@ def decide_schedule(
     may_be_single = asked.fixed_schedule is None and _is_valid(limited, single.best)
     found, note = choose_promising(searched, single) if may_be_single else (searched, "")
     free_ns = None
-    if asked.pins or asked.fixed_schedule is not None:
+    if asked.pins or asked.fixed_schedule is not None or asked.memory_bytes:
         free_asked = replace(asked, fixed_schedule=None, output=None)
-        free_ns = find_schedule(free, free_asked).best.makespan_ns
-        if _is_valid(alone, single.best):
+        roomy = _roomy(free) if asked.memory_bytes else free
+        free_ns = find_schedule(roomy, free_asked).best.makespan_ns
+        if _is_valid(_roomy(alone) if asked.memory_bytes else alone, single.best):
             free_ns = min(free_ns, single.best.makespan_ns)
-        note = note or _price(searched.best.makespan_ns, free_ns, asked)
+        note = note or _price(found.best.makespan_ns, free_ns, asked)
     if not fits:
         name = platform.devices[int(single.best.device[0])].name
         note = f"No single device has the memory for all of the model; {name} would be the best. {note}"
@@ -89,7 +89,7 @@ def best_single_device(problem: SchedulingProblem) -> tuple[SearchResult, bool]:
     ProblemError
         If no device can run all tasks.
     """
-    roomy = replace(problem, memory_bytes=np.full(problem.num_devices, UNLIMITED))
+    roomy = _roomy(problem)
     first = best = search_schedule(roomy, algorithm="single")
     exec_ns = roomy.exec_ns.copy()
     while problem.num_tasks and not _is_valid(problem, best.best):
@@ -98,6 +98,11 @@ def best_single_device(problem: SchedulingProblem) -> tuple[SearchResult, bool]:
             return first, False
         best = search_schedule(replace(roomy, exec_ns=exec_ns), algorithm="single")
     return best, True
+
+
+def _roomy(problem: SchedulingProblem) -> SchedulingProblem:
+    """Return the problem with as much memory as one likes."""
+    return replace(problem, memory_bytes=np.full(problem.num_devices, UNLIMITED))
 
 
 def _is_valid(problem: SchedulingProblem, schedule: Schedule) -> bool:
@@ -118,19 +123,19 @@ def _fixed_schedule(problem: SchedulingProblem, asked: CompileOptions) -> Search
     """Return a given schedule with the times of the costs at hand."""
     given = asked.fixed_schedule
     schedule = given if isinstance(given, Schedule) else read_schedule(str(given), problem)
-    try:
+    with naming_fixed_schedule():
         played = replay_schedule(problem, schedule.device, schedule.order)
-    except ProblemError as error:
-        raise ProblemError(
-            f"The fixed schedule does not fit this model and platform: {error}"
-        ) from error
     best = played.with_lower_bound(lower_bound_ns(problem))
     return SearchResult(best, "fixed", asked.seed, (), 1, 0.0, "fixed")
 
 
 def _price(bound_ns: int, free_ns: int, asked: CompileOptions) -> str:
-    """Return what pins or a fixed schedule cost, by the predicted times."""
-    what = "With the fixed schedule" if asked.fixed_schedule is not None else "With the pins"
+    """Return what pins, limits of memory or a fixed schedule cost, by the predicted times."""
+    if not asked.pins and asked.fixed_schedule is None and bound_ns <= free_ns:
+        return ""  # there is memory enough
+    limits = ["pins"] * bool(asked.pins) + ["limits of memory"] * bool(asked.memory_bytes)
+    given = "fixed schedule" if asked.fixed_schedule is not None else " and ".join(limits)
+    what = f"With the {given}"
     ratio = bound_ns / free_ns if free_ns else 1.0
     return (
         f"{what} the schedule is predicted at {format_ns(bound_ns)}, without at {format_ns(free_ns)}: "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
@@ -14,17 +15,19 @@ from ..cost.measure.kernel_timing import MeasureConfig
 from ..cost.model.model_file import CostModel, find_cost_model, load_cost_model
 from ..cost.model.predictor import KernelPredictor
 from ..cost.records.store import RecordStore
-from ..errors import SphinxError
+from ..errors import ProblemError, SphinxError
 from ..frontend.signature import Interface
 from ..interrupt import finish, raise_if_interrupted
 from ..platform import Platform
 from ..platform.platform_file import load_platform
 from ..progress import Progress, StageClock
 from ..report.files import check_writable
-from ..scheduling.constraints import Pin, parse_pin, pin_tasks
+from ..scheduling.constraints import Pin, parse_pin, pin_tasks, pinned_tasks
 from ..scheduling.graph import TaskGraph
 from ..scheduling.problem import SchedulingProblem
+from ..scheduling.replay import check_places
 from ..scheduling.schedule import Schedule
+from ..scheduling.schedule_file import load_schedule
 from ..search import Stop, check_search
 from .compiled import CompiledModel, check_inputs
 from .dump_code import check_forms, write_code, write_script
@@ -136,6 +139,10 @@ class CompileOptions:
             raise SphinxError(f"Expected a measuring budget of 0 s or more; got {budget_s} s.")
         if not 0 <= self.refine_s < math.inf:
             raise SphinxError(f"Expected a time to refine of 0 s or more; got {self.refine_s} s.")
+        for name in ("pins", "exclude_devices", "dump_code"):
+            if isinstance(getattr(self, name), str):
+                given = getattr(self, name)
+                raise SphinxError(f"Expected {name} as a list of texts, [{given!r}]; got {given!r}.")
         check_forms(self.dump_code)
         object.__setattr__(self, "pins", tuple(map(_to_pin, self.pins)))
         check_writable(self.output)
@@ -153,6 +160,24 @@ class CompileOptions:
     def constrain(self, problem: SchedulingProblem, graph: TaskGraph) -> SchedulingProblem:
         """Return the problem with the pins in it; see `pin_tasks`."""
         return pin_tasks(problem, graph, map(_to_pin, self.pins))
+
+    def check_limits(self, graph: TaskGraph, platform: Platform) -> None:
+        """Check, before anything is measured, that pins and a fixed schedule are of this model.
+
+        Raises
+        ------
+        SphinxError
+            If a pin names no task or no device.
+        ProblemError
+            If the fixed schedule has other tasks or devices.
+        """
+        names = [device.name for device in platform.devices]
+        pinned_tasks(graph, names, map(_to_pin, self.pins))
+        given = self.fixed_schedule
+        if given is not None:
+            schedule = given if isinstance(given, Schedule) else load_schedule(given)
+            with naming_fixed_schedule():
+                check_places(schedule.device, schedule.order, graph.num_tasks, len(names))
 
     def dump(self, phase: str, module: Any) -> None:
         """Write a module for `dump_ir`, if that was asked for."""
@@ -223,7 +248,20 @@ class CompileOptions:
         return load_cost_model(path, str(tvm.__version__))
 
 
+@contextmanager
+def naming_fixed_schedule() -> Iterator[None]:
+    """Say of what a problem does not hold, that it is the fixed schedule that does not fit."""
+    try:
+        yield
+    except ProblemError as error:
+        raise ProblemError(
+            f"The fixed schedule does not fit this model and platform: {error}"
+        ) from error
+
+
 def _to_pin(pin: Pin | str) -> Pin:
+    if not isinstance(pin, Pin | str):
+        raise SphinxError(f"Expected a pin as a Pin, or as text 'conv*=core0'; got {pin!r:.80}.")
     return parse_pin(pin) if isinstance(pin, str) else pin
 
 

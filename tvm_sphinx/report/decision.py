@@ -38,7 +38,8 @@ class Decision:
     pins
         As the user gave them.
     free_ns
-        Predicted makespan without the pins, or with the schedule that was found in place of a fixed one.
+        Predicted makespan without the pins and limits of memory that were asked for, or with the
+        schedule that was found in place of a fixed one.
     measured_at
         When the oldest and the newest of the times on record were measured, seconds since 1970.
     machine, tvm

@@ -15,7 +15,8 @@ _MOST_ORIGINS = 3  # operators of the source that it names for a task
 def format_summary(report: PlacementReport) -> str:
     """Return what was decided in one line: where tasks run, the prediction, and how good it can be."""
     used = sorted((row for row in report.devices if row.tasks), key=lambda row: -row.tasks)
-    placed = ", ".join(f"{row.tasks} on {row.name}" for row in used) or "none"
+    counts = ["all"] if len(used) == 1 else [str(row.tasks) for row in used]
+    placed = ", ".join(f"{n} on {row.name}" for n, row in zip(counts, used, strict=True)) or "none"
     single = f"{format_ns(report.best_single_device_ns)} ({report.best_single_device})"
     predicted = f"predicted {format_ns(report.makespan_ns)}"
     if len(used) == 1 and used[0].name == report.best_single_device:

@@ -148,7 +148,7 @@ def _proof(decision: Decision) -> list[tuple[str, str]]:
     if decision.pins:
         rows.append(("pins", ", ".join(decision.pins)))
     if decision.free_ns is not None:
-        rows.append(("without pins", format_ns(decision.free_ns)))
+        rows.append(("without these limits", format_ns(decision.free_ns)))
     return rows
 
 

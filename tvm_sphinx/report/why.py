@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import SphinxError
-from ..scheduling.constraints import find_tasks
+from ..scheduling.constraints import find_tasks, task_names
 from ..scheduling.graph import TaskGraph
 from ..scheduling.problem import CANNOT_RUN, UNLIMITED, Int64Array, SchedulingProblem
 from ..scheduling.replay import moved_makespans_ns
@@ -266,6 +266,8 @@ def explain_tasks(decision: Decision, graph: TaskGraph, wanted: str) -> list[Rea
     """
     if wanted.isdigit() and int(wanted) < graph.num_tasks:
         tasks = [int(wanted)]
+    elif wanted.isdigit() and not any(wanted in task_names(task) for task in graph.tasks):
+        raise SphinxError(f"Expected a task's number in 0..{graph.num_tasks - 1}; got {wanted}.")
     else:
         tasks = find_tasks(graph, wanted)
     if len(tasks) > _MOST_TASKS:

@@ -6,7 +6,7 @@ Pins are written into the problem, as devices that cannot run a task, so that ev
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -111,6 +111,25 @@ def find_tasks(graph: TaskGraph, pattern: str) -> list[int]:
     return found
 
 
+def pinned_tasks(graph: TaskGraph, devices: Sequence[str], pins: Iterable[Pin]) -> dict[int, Pin]:
+    """Return the pin that counts of each task that has one: the last.
+
+    Raises
+    ------
+    SphinxError
+        If a pattern names no task.
+    ProblemError
+        If there is no such device.
+    """
+    pinned: dict[int, Pin] = {}
+    for pin in pins:
+        for name in pin.devices:
+            if name not in devices:
+                raise ProblemError(known_choices(f"device of pin '{pin}':", name, devices))
+        pinned.update(dict.fromkeys(find_tasks(graph, pin.pattern), pin))
+    return pinned
+
+
 def pin_tasks(problem: SchedulingProblem, graph: TaskGraph, pins: Iterable[Pin]) -> SchedulingProblem:
     """Return the problem with pinned tasks unable to run elsewhere; the last pin of a task counts.
 
@@ -121,12 +140,7 @@ def pin_tasks(problem: SchedulingProblem, graph: TaskGraph, pins: Iterable[Pin])
     ProblemError
         If there is no such device, or it cannot run the task.
     """
-    allowed: dict[int, Pin] = {}
-    for pin in pins:
-        for name in pin.devices:
-            if name not in problem.devices:
-                raise ProblemError(known_choices(f"device of pin '{pin}':", name, problem.devices))
-        allowed.update(dict.fromkeys(find_tasks(graph, pin.pattern), pin))
+    allowed = pinned_tasks(graph, problem.devices, pins)
     if not allowed:
         return problem
     exec_ns = problem.exec_ns.copy()

@@ -64,13 +64,24 @@ def moved_makespans_ns(problem: SchedulingProblem, schedule: Schedule) -> Int64A
     return result
 
 
-def _check(problem: SchedulingProblem, place: Int64Array, order: Sequence[int]) -> None:
-    if place.shape != (problem.num_tasks,) or sorted(order) != list(range(problem.num_tasks)):
+def check_places(place: Int64Array, order: Sequence[int], num_tasks: int, num_devices: int) -> None:
+    """Check that there is a device for each task, and an order of all.
+
+    Raises
+    ------
+    ProblemError
+        If there is not.
+    """
+    if place.shape != (num_tasks,) or sorted(order) != list(range(num_tasks)):
         raise ProblemError(
-            f"Expected places and an order of {problem.num_tasks} tasks; got {len(place)} places."
+            f"Expected places and an order of {num_tasks} tasks; got {len(place)} places."
         )
-    if place.size and not 0 <= place.min() <= place.max() < problem.num_devices:
-        raise ProblemError(f"Expected devices 0..{problem.num_devices - 1}; got {place.max()}.")
+    if place.size and not 0 <= place.min() <= place.max() < num_devices:
+        raise ProblemError(f"Expected devices 0..{num_devices - 1}; got {place.max()}.")
+
+
+def _check(problem: SchedulingProblem, place: Int64Array, order: Sequence[int]) -> None:
+    check_places(place, order, problem.num_tasks, problem.num_devices)
     times = problem.exec_ns[np.arange(problem.num_tasks), place]
     for task in np.flatnonzero(times == CANNOT_RUN).tolist():
         can = [n for n, t in zip(problem.devices, problem.exec_ns[task], strict=True) if t >= 0]

@@ -40,9 +40,25 @@ def read_schedule(path: str | Path, problem: SchedulingProblem) -> Schedule:
     InvalidScheduleError
         If it cannot be read, is not JSON, or is not a schedule; one line that names the file.
     """
+    return load_schedule(path, problem.fingerprint)
+
+
+def load_schedule(path: str | Path, fingerprint: str = "") -> Schedule:
+    """Read a schedule file by itself; `read_schedule`, where the problem is at hand.
+
+    Parameters
+    ----------
+    fingerprint
+        Of its problem, where the file names none.
+
+    Raises
+    ------
+    InvalidScheduleError
+        As of `read_schedule`.
+    """
     content = read_json(path, "schedule file", InvalidScheduleError)
     if isinstance(content, dict):
-        content = {"lower_bound_ns": 0, "problem_fingerprint": problem.fingerprint, **content}
+        content = {"lower_bound_ns": 0, "problem_fingerprint": fingerprint, **content}
     try:
         return Schedule.from_json(content)
     except InvalidScheduleError as error:

@@ -6,10 +6,11 @@ import base64
 import binascii
 import json
 import os
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from ..notice import warn
 
 # TVM writes a string in base64 with its length before it.
 _LENGTH_BYTES = 8
@@ -58,10 +59,9 @@ def repair_files(workloads: Path, records: Path, placeholder: Callable[[int], An
         _set_aside(workloads, lost_workloads)
         _replace(workloads, keep)
     if lost_records or lost_workloads:
-        warnings.warn(
+        warn(
             f"{records.parent}: {len(lost_records)} tuning records and {len(lost_workloads)} workloads "
-            f"were torn or without their counterpart; they are set aside in *.damaged.",
-            stacklevel=2,
+            f"were torn or without their counterpart; they are set aside in *.damaged."
         )
 
 

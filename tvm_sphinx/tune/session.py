@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from tvm.s_tir.meta_schedule.cost_model import CostModel
 from ..cost.records.store import RecordStore, median_and_spread
 from ..errors import SphinxError
 from ..frontend.extract import Extraction
+from ..notice import warn
 from ..platform import Platform
 from ..platform.device import CostClass
 from ..platform.machine import usable_cores
@@ -218,9 +218,7 @@ class _Session:
                 best = min(kernel.rule_ns, kernel.best_ns or kernel.rule_ns)
                 samples, wrong = workers.measure(job, library, best * 1e-9)
                 if wrong.startswith("it computes"):
-                    warnings.warn(
-                        f"A candidate of {'+'.join(kernel.op_kinds)} is dropped: {wrong}.", stacklevel=2
-                    )
+                    warn(f"A candidate of {'+'.join(kernel.op_kinds)} is dropped: {wrong}.")
             results.append(search.add(candidate, samples))
             kernel.trials += 1
             kernel.failed += not samples

@@ -14,7 +14,6 @@ import hashlib
 import json
 import re
 import statistics
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +24,7 @@ from tvm.s_tir.meta_schedule.database import TuningRecord, Workload
 from .._tvm import tvm, tvm_ffi
 from ..cost.records.json_lines import append_line
 from ..errors import SphinxError
+from ..notice import warn
 from ..platform.device import CostClass
 from .repair import repair_files
 
@@ -114,7 +114,7 @@ class TuningStore:
                 found.append(TuningRecord.from_json(entry, self._workload(index)))
             except Exception as error:  # TVM raises many types: the trace does not fit the module
                 reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-                warnings.warn(f"A tuning record cannot be replayed: {reason[0]}", stacklevel=2)
+                warn(f"A tuning record cannot be replayed: {reason[0]}")
         return found
 
     def add(self, module: Any, record: Any) -> None:
@@ -128,7 +128,7 @@ class TuningStore:
                 index = self._find_or_append(module)
                 self._append(_RECORDS, json.dumps([index, entry], separators=(",", ":")))
         except OSError as error:
-            warnings.warn(f"Cannot append to {self.folder}: {error.strerror}.", stacklevel=2)
+            warn(f"Cannot append to {self.folder}: {error.strerror}.")
             known = self._find(module)
             index = self._remember(module) if known is None else known
         self._records.setdefault(index, []).append(entry)

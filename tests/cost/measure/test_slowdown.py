@@ -85,6 +85,21 @@ def test_only_devices_that_work_side_by_side_are_expected_to_be_slower(
     np.testing.assert_array_equal(chain, 1.0)
 
 
+def test_what_is_on_record_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slowdown, "measure_pair", lambda *_, **__: LOAD)
+    told: list[tuple[str, int, int]] = []
+    for missing in (["one"], []):
+        monkeypatch.setattr(slowdown, "_missing", lambda *_, left=missing: left)
+        graph, records = _graph(chain=False), RecordStore(None)
+        expected_slowdown(graph, PLATFORM, EXEC_NS, records, lambda *step: told.append(step))
+    assert told == [
+        ("measure under load", 1, 2),
+        ("measure under load", 2, 2),
+        ("measure under load, all on record", 1, 2),
+        ("measure under load, all on record", 2, 2),
+    ]
+
+
 def test_the_problem_takes_the_slowdown_only_where_devices_work_at_the_same_time() -> None:
     platform = Platform(PLATFORM.devices[:3])
     graph = _graph(chain=False)
@@ -112,6 +127,7 @@ def test_what_a_pair_loses_is_measured_once() -> None:
     assert measured.flops_per_ns > 0 < measured.bytes_per_ns
     added = records.num_added
     assert added == 9
+    assert slowdown._missing(other, one, records) == []
     again = measure_pair(other, one, records)  # the same kind of pair
     assert records.num_added == added
     np.testing.assert_array_equal(again.slowdown, measured.slowdown)

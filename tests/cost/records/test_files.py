@@ -230,6 +230,9 @@ def test_prune_and_merge_from_the_command_line(
         (["list", "--older-than", "soon"], "Expected --older-than as a number"),
         (["list", "--kind", "guess"], "known: kernel, copy, load"),
         (["merge", "no such file"], "Cannot read record file 'no such file'"),
+        (["list"], "Nothing is on record yet"),
+        (["export"], "'tvm-sphinx compile' measures, and writes it"),
+        (["prune", "--superseded"], "Nothing is on record yet"),
         (["prune", "no such file", "--tvm", "1"], "Cannot read record file 'no such file'"),
     ],
 )
@@ -237,6 +240,9 @@ def test_bad_input_is_one_line(
     arguments: list[str],
     message: str,
     capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("TVM_SPHINX_HOME", str(tmp_path / "fresh"))
     assert main(["records", *arguments]) == 4
     assert message in capsys.readouterr().err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from ..._tvm import tvm
 from ...errors import NoCodeError, cause_of
 from ...frontend.extract import Kernel
 from ...kernels.code_cache import trim_cache
+from ...notice import warn
 from ...platform import Device
 from ...platform.targets import device_target, runtime_device
 from ...runtime.kernels import kernel_object
@@ -66,10 +66,9 @@ def check_candidate(candidate: Implementation, rule: Implementation, records: Re
     function, reference = candidate.candidate.function, rule.candidate.function
     samples, wrong = _try(kernel, function, reference, device)
     if wrong:
-        warnings.warn(
+        warn(
             f"The {candidate.candidate.origin} candidate of kernel {kernel.id} on {device.name} is "
-            f"dropped: {wrong}.",
-            stacklevel=2,
+            f"dropped: {wrong}."
         )
     elif min(samples) <= _GIVE_UP * rule.time_ns:
         return

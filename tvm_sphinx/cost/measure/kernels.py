@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import math
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,6 +16,7 @@ from ..._tvm import tvm, tvm_ffi
 from ...errors import UnsupportedError
 from ...frontend.extract import Kernel
 from ...kernels.implement import implement_kernel
+from ...notice import warn
 from ...platform import Device
 from ...platform.targets import device_target, is_at_hand
 from ...progress import Progress
@@ -87,10 +87,7 @@ def measure_kernels(
     missing = [i for i, key in enumerate(keys) if records.get(key, str(where), version) is None]
     if missing and time.monotonic() < end_s:
         for reason, count in records.foreign([keys[i] for i in missing], where, version).items():
-            warnings.warn(
-                f"{count} of {len(keys)} kernels were measured {reason}; these times are not used.",
-                stacklevel=2,
-            )
+            warn(f"{count} of {len(keys)} kernels were measured {reason}; these times are not used.")
         bench = _open_bench(device, config, f"{len(missing)} of {len(kernels)} kernels")
         by_key = {keys[i]: implemented[i] for i in missing}
         symbols = {kernel_symbol(key): function for key, function in by_key.items()}
@@ -109,7 +106,8 @@ def measure_kernels(
             archive.add(key, by_key[key], kernel)
             session.time(key, kernel)
             records.add(session.record(key, where))
-            report(stage, known + done + 1, len(kernels))
+            if known + done + 1 < len(kernels):  # the last one is done when all are timed closely
+                report(stage, known + done + 1, len(kernels))
         second = session.time_again(end_s) if again else ()
         for key in itertools.chain(session.time_closer(end_s), second):
             records.add(session.record(key, where))
@@ -137,10 +135,9 @@ def _warn_of_refused(refused: dict[str, str], device: Device) -> None:
     """Warn of kernels that TVM has no code for, with the cause of the first of them."""
     if refused:
         symbol, cause = next(iter(refused.items()))
-        warnings.warn(
+        warn(
             f"TVM refuses {len(refused)} kernels for device {device.name!r}, which go on record as "
-            f"unable to run there; the first is {symbol}: {cause}",
-            stacklevel=3,
+            f"unable to run there; the first is {symbol}: {cause}"
         )
 
 
@@ -237,11 +234,10 @@ class _Session:
         shown = "unknown" if load is None else f"{load:.1f}"
         if len(wide) <= _WIDE_SHARE * len(self.timed) and stolen <= _STOLEN:
             return
-        warnings.warn(
+        warn(
             f"The machine was busy while kernels were timed on {device.name!r}: {len(wide)} of "
             f"{len(self.timed)} medians are known to no better than {_WIDE:.0%} or were disturbed, load "
-            f"{shown}, {stolen:.1%} of the time was taken by the hypervisor.",
-            stacklevel=3,
+            f"{shown}, {stolen:.1%} of the time was taken by the hypervisor."
         )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from ..._tvm import tvm
 from ...errors import UnsupportedError
+from ...notice import warn
 from ...platform import Device, Platform
 from ...platform.machine import usable_cores
 from ...platform.targets import host_target, is_absent, is_at_hand, runtime_device
@@ -91,6 +91,10 @@ def measure_links(
     fits: dict[str, LinkFit] = {}
     estimated = 0
     pairs = [(i, j) for i in range(num_devices) for j in range(num_devices) if i != j]
+    between = [(platform.devices[i], platform.devices[j]) for i, j in pairs]
+    unknown = [pair for pair in between if (pair[0].name, pair[1].name) not in given]
+    is_known = all(_is_on_record(*_without_helpers(*pair), records) for pair in unknown)
+    stage = f"measure copies{', all on record' * is_known}"
     for done, (i, j) in enumerate(pairs):
         src, dst = platform.devices[i], platform.devices[j]
         link = given.get((src.name, dst.name))
@@ -112,7 +116,7 @@ def measure_links(
         if link is None and _share_memory(src, dst):
             most[i, j] = _MOST_FETCHED_BYTES
         if progress:
-            progress("measure copies", done + 1, len(pairs))
+            progress(stage, done + 1, len(pairs))
     staging = np.array([_staging(device, records, end_s) for device in platform.devices])
     return Links(latency, bandwidth, error, most, estimated, staging)
 
@@ -213,10 +217,9 @@ def _share_memory(src: Device, dst: Device) -> bool:
 def _stand_ins(src: Device, dst: Device) -> tuple[Device, Device]:
     """Return devices of this machine whose hand-over stands for that of two remote ones."""
     cores = usable_cores()
-    warnings.warn(
+    warn(
         f"The hand-over between remote devices {src.name!r} and {dst.name!r} cannot be measured from "
-        f"here; that between lanes of this machine is taken. Give the link in the platform file.",
-        stacklevel=2,
+        f"here; that between lanes of this machine is taken. Give the link in the platform file."
     )
     shared = bool(set(src.cores) & set(dst.cores))
     ends = (cores[0], cores[0] if shared else cores[-1])

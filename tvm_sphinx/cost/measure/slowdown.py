@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,6 +90,9 @@ def expected_slowdown(
         for index in dict.fromkeys(index for index, _ in pairs)
     }
     loads: dict[str, PairLoad | None] = {}
+    both = [(platform.devices[index], platform.devices[other]) for index, other in pairs]
+    is_known = not any(_missing(*pair, records) for pair in both)
+    stage = f"measure under load{', all on record' * is_known}"
     for done, (index, other) in enumerate(pairs):
         first, second = platform.devices[index], platform.devices[other]
         kind = str(class_of_pair(first, second))
@@ -102,7 +106,7 @@ def expected_slowdown(
         extra = neighbour_shares(classes, exec_ns[:, other]) @ (load.slowdown - 1.0)
         factors[:, index] += busy * extra[classes]
         if progress:
-            progress("measure under load", done + 1, len(pairs))
+            progress(stage, done + 1, len(pairs))
     return factors
 
 
@@ -170,6 +174,19 @@ def neighbour_shares(classes: npt.NDArray[np.int64], times_ns: Int64Array) -> Fl
     return np.array([memory + mixed / 2, compute + mixed / 2])
 
 
+def _load_keys(probes: Mapping[str, Kernel]) -> dict[tuple[str, str], str]:
+    """Return the names of the records of a pair, by the class of a probe and what is beside it."""
+    wanted = [(name, beside) for name in CLASSES for beside in ("nothing", *NEIGHBOURS)]
+    return {(name, beside): f"{probes[name].id} beside {beside}" for name, beside in wanted}
+
+
+def _missing(device: Device, neighbour: Device, records: RecordStore) -> list[tuple[str, str]]:
+    """Return which of the records of a pair are not there."""
+    where, version = str(class_of_pair(device, neighbour)), str(tvm.__version__)
+    keys = _load_keys({name: _probe(name, device) for name in CLASSES})
+    return [pair for pair, key in keys.items() if records.get(key, where, version, "load") is None]
+
+
 def measure_pair(
     device: Device, neighbour: Device, records: RecordStore, *, may_measure: bool = True
 ) -> PairLoad | None:
@@ -180,9 +197,8 @@ def measure_pair(
     version = str(tvm.__version__)
     where = class_of_pair(device, neighbour)
     mine = {name: _probe(name, device) for name in CLASSES}
-    wanted = [(name, beside) for name in CLASSES for beside in ("nothing", *NEIGHBOURS)]
-    keys = {(name, beside): f"{mine[name].id} beside {beside}" for name, beside in wanted}
-    missing = [pair for pair in wanted if records.get(keys[pair], str(where), version, "load") is None]
+    keys = _load_keys(mine)
+    missing = _missing(device, neighbour, records)
     if missing and not may_measure:
         return None
     if missing:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from ...errors import UnsupportedError
 from ...frontend.extract import Kernel
 from ...kernels.compute import matmul
 from ...kernels.target_info import PANEL_LANES, cpu_info
+from ...notice import warn
 from ...platform import Device
 from ...platform.machine import UNKNOWN_CACHE_BYTES, cache_bytes
 from ...platform.targets import device_target
@@ -101,10 +101,9 @@ def _caches(device: Device) -> tuple[int, int, int]:
         return first, second, third
     if device.rpc_key is None:
         return cache_bytes(device.cores[0])
-    warnings.warn(
+    warn(
         f"The caches of remote device {device.name!r} are not known; its times are predicted for "
-        f"{UNKNOWN_CACHE_BYTES} bytes. Give cache_bytes = [first, second, third] in the platform file.",
-        stacklevel=3,
+        f"{UNKNOWN_CACHE_BYTES} bytes. Give cache_bytes = [first, second, third] in the platform file."
     )
     return UNKNOWN_CACHE_BYTES
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from ..._tvm import tvm
 from ...errors import SphinxError
 from ...frontend.extract import Kernel
+from ...notice import warn
 from ...platform import Device
 from ...platform.detect import detect_platform, unlike_cpus
 from ...platform.device import CostClass, one_of_each_class
@@ -219,7 +219,7 @@ def training_set(
             times.append(float(max(1, median_and_spread(record.samples_ns)[0])))
             groups.append(kept.group)
     if unreadable:
-        warnings.warn(f"{unreadable} measured kernels cannot be read and are left out.", stacklevel=2)
+        warn(f"{unreadable} measured kernels cannot be read and are left out.")
     if len(times) < _FEWEST_ROWS:
         raise SphinxError(
             "Expected measured kernels to learn from; none is on record for these devices. Measure some "

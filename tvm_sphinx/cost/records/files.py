@@ -21,6 +21,7 @@ from .models import models_path, parse_model
 from .store import (
     Record,
     RecordKey,
+    default_record_path,
     keep_newest,
     median_and_spread,
     parse_line,
@@ -305,7 +306,17 @@ def _read_lines(path: Path) -> list[bytes]:
     try:
         return split_lines(path.read_bytes())
     except OSError as error:
-        raise SphinxError(f"Cannot read record file {str(path)!r}: {error.strerror}.") from error
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: OSError) -> SphinxError:
+    """Return the error of a record file that cannot be read."""
+    if isinstance(error, FileNotFoundError) and path == default_record_path():
+        return SphinxError(
+            f"Nothing is on record yet: there is no {str(path)!r}; 'tvm-sphinx compile' measures, and "
+            f"writes it."
+        )
+    return SphinxError(f"Cannot read record file {str(path)!r}: {error.strerror}.")
 
 
 def export_records(records: Iterable[Record], form: str) -> str:

@@ -7,7 +7,6 @@ so that what was measured stays of use when the features change.
 from __future__ import annotations
 
 import base64
-import warnings
 import weakref
 import zlib
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import Any
 from ..._tvm import tirx, tvm
 from ...errors import SphinxError
 from ...frontend.extract import Kernel
+from ...notice import warn
 from .json_lines import append_line
 from .kernel_lines import ArchivedKernel, archive_path, read_kernels
 from .store import RecordStore
@@ -94,7 +94,7 @@ class KernelArchive:
         try:
             append_line(self.path, kept.to_line())
         except OSError as error:
-            warnings.warn(f"Cannot append to {self.path}: {error.strerror}.", stacklevel=2)
+            warn(f"Cannot append to {self.path}: {error.strerror}.")
 
 
 # A file is read once for each store, however many kernels are measured one after the other.

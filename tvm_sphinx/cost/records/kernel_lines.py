@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...notice import warn
 from .json_lines import parse_object, split_lines, to_line
 
 #: Version of the line format; lines of another version are left alone and not used.
@@ -61,9 +61,7 @@ def read_kernels(path: Path) -> Iterator[ArchivedKernel]:
         else:
             yield kept
     if bad:
-        warnings.warn(
-            f"{path}: {bad} lines are torn, or of another schema, and are not used.", stacklevel=2
-        )
+        warn(f"{path}: {bad} lines are torn, or of another schema, and are not used.")
 
 
 def parse_kernel(line: bytes) -> ArchivedKernel | None:

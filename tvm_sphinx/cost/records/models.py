@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...notice import warn
 from .json_lines import append_line, parse_object, split_lines, to_line
 
 #: Version of the line format; lines of another version are left alone and not used.
@@ -50,7 +50,7 @@ def note_model(
     try:
         append_line(models_path(records), to_line(SCHEMA, {**content, "time": time.time()}))
     except OSError as error:
-        warnings.warn(f"Cannot append to {models_path(records)}: {error.strerror}.", stacklevel=2)
+        warn(f"Cannot append to {models_path(records)}: {error.strerror}.")
 
 
 def read_models(records: Path) -> list[ModelLine]:

@@ -30,7 +30,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -38,7 +37,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import SphinxError
-from ...platform.home import data_home
+from ...notice import warn
+from ...platform.home import HOME_VARIABLE, data_home
 from .json_lines import append_line, check_is_ours, parse_object, split_lines, to_line
 
 #: Version of the line format. A line of another version is left alone and not used.
@@ -157,7 +157,10 @@ class RecordStore:
                 for record in read_records(self.path):
                     self._keep(record)
             except OSError as error:
-                raise SphinxError(f"Cannot use record file {str(path)!r}: {error.strerror}.") from error
+                raise SphinxError(
+                    f"Cannot use record file {str(path)!r}: {error.strerror}. Name another one with "
+                    f"--records, or move all with {HOME_VARIABLE}."
+                ) from error
 
     def __len__(self) -> int:
         return len(self._records)
@@ -209,7 +212,7 @@ class RecordStore:
         try:
             append_line(self.path, record.to_line())
         except OSError as error:
-            warnings.warn(f"Cannot append to {self.path}: {error.strerror}.", stacklevel=2)
+            warn(f"Cannot append to {self.path}: {error.strerror}.")
 
 
 def read_records(path: Path) -> Iterator[Record]:
@@ -224,7 +227,7 @@ def read_records(path: Path) -> Iterator[Record]:
             yield record
     if refused:
         counts = ", ".join(f"{count} {reason}" for reason, count in sorted(refused.items()))
-        warnings.warn(f"{path}: lines that are not used: {counts}.", stacklevel=2)
+        warn(f"{path}: lines that are not used: {counts}.")
 
 
 def parse_line(line: str | bytes) -> Record | str:

@@ -115,7 +115,8 @@ function drawTimeline(pen, view) {
     const x = timeX(view, time);
     if (x > view.width) break;
     pen.fillStyle = line; pen.fillRect(x, TOP - 6, 1, view.height);
-    pen.fillStyle = soft; pen.fillText(ns(Math.round(time)), x + 3, 10);
+    const label = ns(Math.round(time));
+    pen.fillStyle = soft; if (x + 3 + pen.measureText(label).width < view.width) pen.fillText(label, x + 3, 10);
   }
   // Bars that are narrower than a pixel share one, so that no frame draws more than there is to see.
   const drawn = new Map();
@@ -209,6 +210,20 @@ function fitGraph() {
   view.x = (view.width - extent.width * view.zoom) / 2; view.y = 12;
   view.redraw();
 }
+function boxLabel(box) {
+  if (typeof box.key === "string") return `${data.groups[+box.key.slice(1)].name}: ${box.tasks.length} tasks`;
+  const task = tasks[box.tasks[0]];
+  return task.name === task.kernel ? task.name : `${task.name} ${task.kernel}`.trim();
+}
+const fits = new Map(); // texts as they fit a box: measuring is slow
+function fitted(pen, text, width) {
+  if (!fits.has(text)) {
+    let short = text;
+    while (short && pen.measureText(short === text ? text : short + "\u2026").width > width) short = short.slice(0, -1);
+    fits.set(text, short === text ? text : short + "\u2026");
+  }
+  return fits.get(text);
+}
 function drawGraph(pen, view) {
   const { zoom } = view, fg = css("--fg"), mark = css("--mark"), bg = css("--bg");
   const seen = (y, height) => y * zoom + view.y < view.height && (y + height) * zoom + view.y > 0;
@@ -232,9 +247,7 @@ function drawGraph(pen, view) {
     if (box.tasks.includes(selected)) { pen.strokeStyle = fg; pen.lineWidth = 2.5; pen.strokeRect(box.x - 1, box.y - 1, WIDE + 2, HIGH + 2); }
     if (isGroup) { pen.strokeStyle = bg; pen.lineWidth = 2; pen.strokeRect(box.x + 3, box.y + 3, WIDE - 6, HIGH - 6); }
     if (zoom > 0.35) {
-      const label = isGroup ? `${data.groups[+box.key.slice(1)].name}: ${box.tasks.length} tasks` : tasks[box.tasks[0]].kernel || tasks[box.tasks[0]].name;
-      pen.save(); pen.beginPath(); pen.rect(box.x, box.y, WIDE, HIGH); pen.clip();
-      pen.fillStyle = ink(tasks[box.tasks[0]].device); pen.fillText(label, box.x + 6, box.y + HIGH / 2); pen.restore();
+      pen.fillStyle = ink(tasks[box.tasks[0]].device); pen.fillText(fitted(pen, boxLabel(box), WIDE - 12), box.x + 6, box.y + HIGH / 2);
     }
   }
 }
@@ -246,7 +259,7 @@ graphView.clicked = (px, py) => {
   if (!box) return;
   if (typeof box.key === "string") { folded.delete(+box.key.slice(1)); layOut(); graphView.redraw(); setFoldLabel(); } else select(box.tasks[0]);
 };
-function setFoldLabel() { byId("fold").textContent = folded.size ? "Unfold what recurs" : "Fold what recurs"; byId("fold").hidden = !data.groups.length; }
+function setFoldLabel() { byId("fold").textContent = folded.size ? "Unfold what recurs" : "Fold what recurs"; byId("folding").hidden = !data.groups.length; }
 byId("fold").addEventListener("click", () => { folded = folded.size ? new Set() : new Set(data.groups.map((_, i) => i)); layOut(); fitGraph(); setFoldLabel(); });
 
 // -- tasks: only the rows that are to be seen are in the page
@@ -374,5 +387,5 @@ for (const [id, rows] of [["proof-list", data.proof], ["machine-list", data.mach
   byId(id).innerHTML = rows.map(([name, text]) => `<dt>${escape(name)}</dt><dd>${escape(text)}</dd>`).join("");
 layOut(); setFoldLabel(); listTasks(); timeView.now(); fitGraph();
 // For tests, and for whoever looks from the console.
-window.sphinxReport = { data, timeView, graphView, select, boxes: () => boxes, barAt, barX: (bar) => timeX(timeView, bar.begin), bars, barTop };
+window.sphinxReport = { data, timeView, graphView, select, boxes: () => boxes, boxLabel, fits, barAt, barX: (bar) => timeX(timeView, bar.begin), bars, barTop };
 })();
