@@ -579,12 +579,20 @@ SPECIAL = {
     **{
         f"{function.__name__} {kind}": (function, x)
         for function in (
-            torch.lgamma, torch.digamma, torch.erf, torch.special.erfcx, torch.special.i0e,
-            torch.special.i1, torch.special.log_ndtr, torch.signbit, torch.frexp, torch.angle,
+            torch.lgamma,
+            torch.digamma,
+            torch.erf,
+            torch.special.erfcx,
+            torch.special.i0e,
+            torch.special.i1,
+            torch.special.log_ndtr,
+            torch.signbit,
+            torch.frexp,
+            torch.angle,
         )
         for kind, x in (("", POS * 4), ("left", -POS * 3), ("half", HALF))
         if kind != "half" or function not in (torch.special.erfcx, torch.special.log_ndtr)
-    },  # fmt: skip
+    },
     "erfinv": (torch.erfinv, r(4, 6).clamp(-1, 1)),
     "logit": (torch.logit, torch.rand(4, 6, generator=_seeded)),
     "trigamma": (lambda x: torch.polygamma(1, x), X2),
@@ -606,13 +614,14 @@ SPECIAL = {
     "xlogy": (torch.xlogy, SPIKES, SPIKES.flip(0).abs()),
     "view bits": (lambda x: x.view(torch.int32), SPIKES),
     "shifts": (
-        lambda x, y: (torch.bitwise_left_shift(x, y), torch.bitwise_right_shift(x, y)), BITS,
+        lambda x, y: (torch.bitwise_left_shift(x, y), torch.bitwise_right_shift(x, y)),
+        BITS,
         i(0, 5, 4, 6),
     ),
     "full infinite": (lambda x: x + torch.full((6,), -torch.inf), X2),
     "clamp int from below": (lambda x: x.clamp(min=1), INT),
     "clamp int from above": (lambda x: x.clamp(max=2), I32),
-}  # fmt: skip
+}
 SCANS = {
     **{
         f"{name} {kind}": (lambda x, name=name, dim=dim: getattr(torch, name)(x, dim), x)
@@ -629,7 +638,7 @@ SCANS = {
     "nanmedian of NaN": (lambda x: torch.nanmedian(x), torch.full((3,), torch.nan)),
     "histc": (lambda x: torch.histc(x, 5, -1, 1), X2),
     "histc of all": (lambda x: torch.histc(x, 7), X2),
-    "sort stable": (lambda x: torch.sort(x, dim=0, stable=True), INT),
+    "sort stable": (lambda x: torch.sort(x, dim=0, stable=True), X2.round()),
     "sort stable down": (lambda x: torch.sort(x, dim=-1, stable=True, descending=True), INT),
     "searchsorted rows": (
         lambda x, y: (torch.searchsorted(x, y), torch.searchsorted(x, y, right=True)),
@@ -674,7 +683,7 @@ PARTS = {
         torch.tensor([0, 2, 0]), r(3, 3, 5),
     ),
     "diagonal_scatter": (lambda x, s: torch.diagonal_scatter(x, s, 1), X2, r(4)),
-    "diagonal_scatter below": (lambda x, s: torch.diagonal_scatter(x, s, -2, 2, 1), X3, r(3, 2)),
+    "diagonal_scatter below": (lambda x, s: torch.diagonal_scatter(x, s, -2, 2, 1), X3, r(3, 3)),
     "pdist": (F.pdist, X2),
     "cdist of order 1": (lambda x, y: torch.cdist(x, y, 1.0), X2, r(3, 6)),
     "cdist of a batch": (torch.cdist, X3, r(3, 2, 5)),

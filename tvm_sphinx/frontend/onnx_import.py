@@ -18,7 +18,14 @@ from tvm.relax.frontend.onnx import onnx_frontend
 
 from .._tvm import relax, tvm
 from ..errors import ModelError, SphinxError, cause_of
-from . import onnx_indexing, onnx_operators, onnx_quantised, onnx_recurrent, onnx_sequences
+from . import (
+    onnx_attention,
+    onnx_indexing,
+    onnx_operators,
+    onnx_quantised,
+    onnx_recurrent,
+    onnx_sequences,
+)
 from .onnx_branches import BranchImporter
 from .onnx_node import MICROSOFT, STANDARD, Converter, Node
 from .onnx_types import check_type, inferred_types
@@ -27,6 +34,7 @@ from .record_origins import OriginLog, holds_tensors, onnx_operator, recording
 #: Converters by domain and operator; those that are not here are TVM's.
 CONVERTERS: dict[tuple[str, str], Converter] = {
     **onnx_operators.CONVERTERS,
+    **onnx_attention.CONVERTERS,
     **onnx_indexing.CONVERTERS,
     **onnx_recurrent.CONVERTERS,
     **onnx_quantised.CONVERTERS,
