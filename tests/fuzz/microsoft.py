@@ -102,9 +102,13 @@ def _product(op: str) -> Draw:
 def _some(g: Graph, op: str, inputs: list[str], wanted: list[int], **attributes: Any) -> Any:
     """Append a node of which some outputs are named."""
     names = [g.fresh_name(op, number) if number in wanted else "" for number in range(max(wanted) + 1)]
-    name = f"{op}_{len(g.nodes)}"
-    node = onnx.helper.make_node(op, inputs, names, name=name, domain=_DOMAIN, **attributes)
+    node = _node(g, op, inputs, names, **attributes)
     return g.append([node], [name for name in names if name])
+
+
+def _node(g: Graph, op: str, inputs: list[str], names: list[str], **attributes: Any) -> onnx.NodeProto:
+    name = f"{op}_{len(g.nodes)}"
+    return onnx.helper.make_node(op, inputs, names, name=name, domain=_DOMAIN, **attributes)
 
 
 def _skip_norm(op: str) -> Draw:
@@ -218,7 +222,9 @@ def _group_query_attention(g: Graph) -> Any:
     is_first = g.chance(0.5)
     steps = g.number(1, 4) if is_first else 1
     held = 0 if is_first and g.chance(0.5) else g.number(4, 7)
-    ends = np.full(batch, steps) if is_first else g.rng.integers(1, held + 1, batch)
+    ends = np.full(batch, steps) if is_first else g.rng.integers(2, held + 2, batch)
+    if g.chance(0.3):
+        ends = np.full(batch, steps if is_first else held + 1)
     total = int(ends.max())
     attributes: dict[str, Any] = {"num_heads": heads, "kv_num_heads": groups}
     is_packed = g.chance(0.3)
@@ -238,7 +244,11 @@ def _group_query_attention(g: Graph) -> Any:
         attributes["softcap"] = 2.0
     if g.chance(0.2):
         attributes["scale"] = 0.3
-    return _some(g, "GroupQueryAttention", names, [0], **attributes)
+    outputs = [g.fresh_name("GroupQueryAttention", number) for number in range(3)]
+    node = _node(g, "GroupQueryAttention", names, outputs, **attributes)
+    # Behind the last step the buffers of keys and values hold anything.
+    is_full = max(held, total) == int(ends.min())
+    return g.append([node], outputs if is_full else outputs[:1])
 
 
 def _rotary_embedding(g: Graph) -> Any:
