@@ -573,6 +573,7 @@ SPIKES = torch.tensor(
 BITS = i(-99, 99, 4, 6)
 ROW = torch.sort(r(9)).values
 X6 = r(1, 4, 4, 5, 6)
+CHANNELS = {1: r(2, 4, 5), 2: r(2, 4, 5, 6), 3: X6}
 PLACES, GRID = i(0, 6, 3, 4), torch.rand(1, 2, 3, 4, 3, generator=_seeded) * 2.6 - 1.3
 
 SPECIAL = {
@@ -728,7 +729,7 @@ PARTS = {
     ),
     **{
         f"convT{axes}d {options}": (
-            module(getattr(nn, f"ConvTranspose{axes}d")(4, 6, 3, **options)), (r(2, 4, 5), X6[0], X6)[axes - 1]
+            module(getattr(nn, f"ConvTranspose{axes}d")(4, 6, 3, **options)), CHANNELS[axes]
         )
         for axes in (1, 2, 3)
         for options in (
