@@ -49,6 +49,7 @@ _MICROSOFT_IN_TVM = frozenset(
 # Of these only ONNX Runtime's form is known to TVM: ONNX's own operator of the name is another one.
 _MICROSOFT_ONLY = _MICROSOFT_IN_TVM - {"Gelu"}
 _STANDARD_DOMAINS = ("", "ai.onnx")
+_IN_BRANCH = "It is in a branch of the If"
 # Types of fewer bits than a byte are kept in bytes.
 _NARROW = {"int4": "int8", "uint4": "uint8", "int2": "int8", "uint2": "uint8"}
 
@@ -141,7 +142,7 @@ class _Importer(BranchImporter, onnx_frontend.ONNXGraphImporter):  # type: ignor
     def _convert_node(self, node: Any) -> None:
         key = (_domain(node), node.op_type)
         if key == (STANDARD, "If"):
-            self._convert_if(node)
+            self._convert_choice(node)
             return
         inputs = [self._nodes[name] if name else None for name in node.input]
         attributes = self._parse_attr(node.attribute)
@@ -157,6 +158,19 @@ class _Importer(BranchImporter, onnx_frontend.ONNXGraphImporter):  # type: ignor
                 )
             if name:
                 self._nodes[name] = value
+
+    def _convert_choice(self, node: Any) -> None:
+        """Convert an ``If``, both of whose branches have to be convertible."""
+        try:
+            self._convert_if(node)
+        except ModelError as error:
+            if _IN_BRANCH in str(error):
+                raise
+            raise ModelError(
+                f"{error} {_IN_BRANCH} {node.name!r}, whose condition {node.input[0]!r} is known at run "
+                f"time only; if one input decides it, and always alike, make that an initializer of the "
+                f"file, and the other branch goes."
+            ) from error
 
     def _check_outputs(self, node: Any) -> None:
         """Compare what a node has become with what ONNX says of it."""
