@@ -653,35 +653,44 @@ PARTS = {
     "bags of sums": (lambda k, w: F.embedding_bag(k, w, mode="sum"), PLACES, X2.repeat(2, 1)),
     "bags of most": (lambda k, w: F.embedding_bag(k, w, mode="max"), PLACES, X2.repeat(2, 1)),
     "bags at offsets": (
-        lambda k, w, o: F.embedding_bag(k, w, o, mode="mean"), i(0, 6, 9), X2.repeat(2, 1),
+        lambda k, w, o: F.embedding_bag(k, w, o, mode="mean"),
+        i(0, 6, 9),
+        X2.repeat(2, 1),
         torch.tensor([0, 3, 3, 7]),
     ),
     "bags padded": (
-        lambda k, w, o: F.embedding_bag(k, w, o, mode="max", padding_idx=2), i(0, 4, 9), X2,
+        lambda k, w, o: F.embedding_bag(k, w, o, mode="max", padding_idx=2),
+        i(0, 4, 9),
+        X2,
         torch.tensor([0, 3, 3, 7]),
     ),
     "bags weighed": (
         lambda k, w, o, f: F.embedding_bag(
             k, w, o, mode="sum", per_sample_weights=f, include_last_offset=True
         ),
-        i(0, 4, 9), X2, torch.tensor([0, 3, 3, 7]), r(9),
+        i(0, 4, 9),
+        X2,
+        torch.tensor([0, 3, 3, 7]),
+        r(9),
     ),
     "masked_scatter": (torch.masked_scatter, X2, BOOL, r(30)),
     "put": (lambda x, k, v: x.put(k, v, accumulate=True), X2, torch.tensor([1, -1, 1]), r(3)),
     **{
         f"scatter_reduce {reduce} {own}": (
-            lambda x, k, s, reduce=reduce, own=own: x.scatter_reduce(
-                0, k, s, reduce, include_self=own
-            ),
-            x, i(0, 3, 2, 6), source,
+            lambda x, k, s, reduce=reduce, own=own: x.scatter_reduce(0, k, s, reduce, include_self=own),
+            x,
+            i(0, 3, 2, 6),
+            source,
         )
         for reduce in ("sum", "prod", "mean", "amax", "amin")
         for own in (True, False)
         for x, source in ((X2, r(4, 6)), (INT, INT2))[: 1 + (reduce == "mean")][::-1]
     },
     "index_reduce": (
-        lambda x, k, s: x.index_reduce(1, k, s, "mean", include_self=False), X3,
-        torch.tensor([0, 2, 0]), r(3, 3, 5),
+        lambda x, k, s: x.index_reduce(1, k, s, "mean", include_self=False),
+        X3,
+        torch.tensor([0, 2, 0]),
+        r(3, 3, 5),
     ),
     "diagonal_scatter": (lambda x, s: torch.diagonal_scatter(x, s, 1), X2, r(4)),
     "diagonal_scatter below": (lambda x, s: torch.diagonal_scatter(x, s, -2, 2, 1), X3, r(3, 3)),
@@ -694,25 +703,33 @@ PARTS = {
     "cosine loss": (F.cosine_embedding_loss, X2, X2.flip(0), torch.tensor([1.0, -1.0, 1.0, -1.0])),
     "conv_tbc": (lambda x, w, b: torch.conv_tbc(x, w, b, 1), r(5, 2, 3), r(3, 3, 4), r(4)),
     "inverse": (torch.linalg.inv, r(3, 3)),
+}
+PLACED = {
     "max_pool3d indices": (lambda x: F.max_pool3d(x, 2, 1, 1, 2, return_indices=True), X5),
     "max_pool1d indices": (lambda x: F.max_pool1d(x, 3, 2, 1, ceil_mode=True, return_indices=True), X3),
     "max_pool2d low": (lambda x: F.max_pool2d(x - torch.inf, 3, 2, 1, return_indices=True), X4),
     "max_pool2d NaN": (
-        lambda x: F.max_pool2d(x, 2, 1, return_indices=True), SPIKES.repeat(2).reshape(1, 1, 4, 6)
+        lambda x: F.max_pool2d(x, 2, 1, return_indices=True),
+        SPIKES.repeat(2).reshape(1, 1, 4, 6),
     ),
     "adaptive_max indices": (lambda x: F.adaptive_max_pool2d(x, (3, 4), return_indices=True), X4),
     "adaptive_max 3-d": (lambda x: F.adaptive_max_pool3d(x, (3, 2, 4), return_indices=True), X5),
+}
+VOLUMES = {
     **{
         f"grid_sample 3-d {mode} {outside} {corners}": (
             lambda x, g, mode=mode, outside=outside, corners=corners: F.grid_sample(
                 x, g, mode, outside, corners
             ),
-            X5, GRID,
+            X5,
+            GRID,
         )
         for mode in ("bilinear", "nearest")
         for outside in ("zeros", "border", "reflection")
         for corners in (False, True)
     },
+}
+FILTERS = {
     **{
         f"{mode} antialias {size} {corners}": (
             lambda x, mode=mode, size=size, corners=corners: F.interpolate(
@@ -725,8 +742,11 @@ PARTS = {
         for corners in (False, True)
     },
     "bilinear antialias scaled": (
-        lambda x: F.interpolate(x, scale_factor=0.6, mode="bilinear", antialias=True), X4,
+        lambda x: F.interpolate(x, scale_factor=0.6, mode="bilinear", antialias=True),
+        X4,
     ),
+}
+TRANSPOSED = {
     **{
         f"convT{axes}d {options}": (
             module(getattr(nn, f"ConvTranspose{axes}d")(4, 6, 3, **options)), CHANNELS[axes]
@@ -758,6 +778,10 @@ KINDS = {
     "special": SPECIAL,
     "scans": SCANS,
     "parts": PARTS,
+    "placed": PLACED,
+    "volumes": VOLUMES,
+    "filters": FILTERS,
+    "transposed": TRANSPOSED,
 }
 
 #: What is refused, and the name in the message; NaN takes another way through TVM's kernels, see
