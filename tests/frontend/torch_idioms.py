@@ -567,6 +567,202 @@ def _assigned(x, place):
     return x
 
 
+SPIKES = torch.tensor(
+    [0.0, -0.0, 1.0, -1.0, 2.0, -2.5, 1e-30, -3e-41, 1e30, torch.inf, -torch.inf, torch.nan]
+)
+BITS = i(-99, 99, 4, 6)
+ROW = torch.sort(r(9)).values
+X6 = r(1, 4, 4, 5, 6)
+CHANNELS = {1: r(2, 4, 5), 2: r(2, 4, 5, 6), 3: X6}
+PLACES, GRID = i(0, 6, 3, 4), torch.rand(1, 2, 3, 4, 3, generator=_seeded) * 2.6 - 1.3
+
+SPECIAL = {
+    **{
+        f"{function.__name__} {kind}": (function, x)
+        for function in (
+            torch.lgamma,
+            torch.digamma,
+            torch.erf,
+            torch.special.erfcx,
+            torch.special.i0e,
+            torch.special.i1,
+            torch.special.log_ndtr,
+            torch.signbit,
+            torch.frexp,
+            torch.angle,
+        )
+        for kind, x in (("", POS * 4), ("left", -POS * 3), ("half", HALF))
+        if kind != "half" or function not in (torch.special.erfcx, torch.special.log_ndtr)
+    },
+    "erfinv": (torch.erfinv, r(4, 6).clamp(-1, 1)),
+    "logit": (torch.logit, torch.rand(4, 6, generator=_seeded)),
+    "trigamma": (lambda x: torch.polygamma(1, x), X2),
+    "polygamma": (lambda x: torch.polygamma(2, x), POS),
+    "igamma": (torch.igamma, POS, POS + 1),
+    "mvlgamma": (lambda x: torch.mvlgamma(x, 2), POS + 1),
+    "signbit of spikes": (torch.signbit, SPIKES),
+    "signbit of int": (torch.signbit, INT),
+    "frexp of spikes": (torch.frexp, SPIKES),
+    "frexp double": (torch.frexp, torch.tensor([5e-324, 1.5, -1e308, 0.0], dtype=torch.float64)),
+    "nextafter": (torch.nextafter, SPIKES, SPIKES.flip(0)),
+    "nextafter down": (torch.nextafter, SPIKES, torch.full((12,), -3.0)),
+    "copysign of spikes": (torch.copysign, SPIKES, SPIKES.flip(0)),
+    "copysign of number": (lambda x: torch.copysign(x, -0.0), INT),
+    "fmax": (torch.fmax, SPIKES, SPIKES.flip(0)),
+    "fmin": (torch.fmin, SPIKES, SPIKES.flip(0)),
+    "ldexp": (torch.ldexp, X2, i(-3, 4, 4, 6)),
+    "heaviside": (torch.heaviside, X2, POS),
+    "xlogy": (torch.xlogy, SPIKES, SPIKES.flip(0).abs()),
+    "view bits": (lambda x: x.view(torch.int32), SPIKES),
+    "shifts": (
+        lambda x, y: (torch.bitwise_left_shift(x, y), torch.bitwise_right_shift(x, y)),
+        BITS,
+        i(0, 5, 4, 6),
+    ),
+    "full infinite": (lambda x: x + torch.full((6,), -torch.inf), X2),
+    "clamp int from below": (lambda x: x.clamp(min=1), INT),
+    "clamp int from above": (lambda x: x.clamp(max=2), I32),
+}
+SCANS = {
+    **{
+        f"{name} {kind}": (lambda x, name=name, dim=dim: getattr(torch, name)(x, dim), x)
+        for name in ("cummax", "cummin")
+        for kind, dim, x in (
+            ("", 1, X3), ("ties", 0, INT), ("spikes", 0, SPIKES), ("bytes", -1, BYTE), ("bool", 0, BOOL),
+            ("number", 0, torch.tensor(2.5)), ("one", 0, r(1, 3)),
+        )
+    },
+    "logcumsumexp": (lambda x: torch.logcumsumexp(x, 1), X3),
+    "logcumsumexp infinite": (lambda x: torch.logcumsumexp(x, 0), SPIKES),
+    "kthvalue keepdim": (lambda x: x.kthvalue(3, 1, keepdim=True), X3),
+    "nanmedian": (lambda x: torch.nanmedian(x, 1).values, X2.where(X2 > -1, torch.tensor(torch.nan))),
+    "nanmedian of NaN": (lambda x: torch.nanmedian(x), torch.full((3,), torch.nan)),
+    "histc": (lambda x: torch.histc(x, 5, -1, 1), X2),
+    "histc of all": (lambda x: torch.histc(x, 7), X2),
+    "sort stable": (lambda x: torch.sort(x, dim=0, stable=True), X2.round()),
+    "sort stable down": (lambda x: torch.sort(x, dim=-1, stable=True, descending=True), INT),
+    "searchsorted rows": (
+        lambda x, y: (torch.searchsorted(x, y), torch.searchsorted(x, y, right=True)),
+        torch.sort(X2, 1).values, r(4, 3),
+    ),
+    "searchsorted NaN": (lambda x, y: torch.searchsorted(x, y, side="right"), ROW, SPIKES),
+    "isin": (torch.isin, INT, i(-3, 3, 40)),
+    "unique": (torch.unique, INT),
+}  # fmt: skip
+PARTS = {
+    "bags of sums": (lambda k, w: F.embedding_bag(k, w, mode="sum"), PLACES, X2.repeat(2, 1)),
+    "bags of most": (lambda k, w: F.embedding_bag(k, w, mode="max"), PLACES, X2.repeat(2, 1)),
+    "bags at offsets": (
+        lambda k, w, o: F.embedding_bag(k, w, o, mode="mean"),
+        i(0, 6, 9),
+        X2.repeat(2, 1),
+        torch.tensor([0, 3, 3, 7]),
+    ),
+    "bags padded": (
+        lambda k, w, o: F.embedding_bag(k, w, o, mode="max", padding_idx=2),
+        i(0, 4, 9),
+        X2,
+        torch.tensor([0, 3, 3, 7]),
+    ),
+    "bags weighed": (
+        lambda k, w, o, f: F.embedding_bag(
+            k, w, o, mode="sum", per_sample_weights=f, include_last_offset=True
+        ),
+        i(0, 4, 9),
+        X2,
+        torch.tensor([0, 3, 3, 7]),
+        r(9),
+    ),
+    "masked_scatter": (torch.masked_scatter, X2, BOOL, r(30)),
+    "put": (lambda x, k, v: x.put(k, v, accumulate=True), X2, torch.tensor([1, -1, 1]), r(3)),
+    **{
+        f"scatter_reduce {reduce} {own}": (
+            lambda x, k, s, reduce=reduce, own=own: x.scatter_reduce(0, k, s, reduce, include_self=own),
+            x,
+            i(0, 3, 2, 6),
+            source,
+        )
+        for reduce in ("sum", "prod", "mean", "amax", "amin")
+        for own in (True, False)
+        for x, source in ((X2, r(4, 6)), (INT, INT2))[: 1 + (reduce == "mean")][::-1]
+    },
+    "index_reduce": (
+        lambda x, k, s: x.index_reduce(1, k, s, "mean", include_self=False),
+        X3,
+        torch.tensor([0, 2, 0]),
+        r(3, 3, 5),
+    ),
+    "diagonal_scatter": (lambda x, s: torch.diagonal_scatter(x, s, 1), X2, r(4)),
+    "diagonal_scatter below": (lambda x, s: torch.diagonal_scatter(x, s, -2, 2, 1), X3, r(3, 3)),
+    "pdist": (F.pdist, X2),
+    "cdist of order 1": (lambda x, y: torch.cdist(x, y, 1.0), X2, r(3, 6)),
+    "cdist of a batch": (torch.cdist, X3, r(3, 2, 5)),
+    "addbmm": (lambda x, y, z: torch.addbmm(x, y, z, beta=2, alpha=0.5), r(4, 2), X3, r(3, 5, 2)),
+    "addmv": (lambda x, y, z: torch.addmv(x, y, z, beta=0, alpha=2), r(4), X2, r(6)),
+    "hinge": (F.hinge_embedding_loss, X2, X2.sign()),
+    "cosine loss": (F.cosine_embedding_loss, X2, X2.flip(0), torch.tensor([1.0, -1.0, 1.0, -1.0])),
+    "conv_tbc": (lambda x, w, b: torch.conv_tbc(x, w, b, 1), r(5, 2, 3), r(3, 3, 4), r(4)),
+    "inverse": (torch.linalg.inv, r(3, 3)),
+}
+PLACED = {
+    "max_pool3d indices": (lambda x: F.max_pool3d(x, 2, 1, 1, 2, return_indices=True), X5),
+    "max_pool1d indices": (lambda x: F.max_pool1d(x, 3, 2, 1, ceil_mode=True, return_indices=True), X3),
+    "max_pool2d low": (lambda x: F.max_pool2d(x - torch.inf, 3, 2, 1, return_indices=True), X4),
+    "max_pool2d NaN": (
+        lambda x: F.max_pool2d(x, 2, 1, return_indices=True),
+        SPIKES.repeat(2).reshape(1, 1, 4, 6),
+    ),
+    "adaptive_max indices": (lambda x: F.adaptive_max_pool2d(x, (3, 4), return_indices=True), X4),
+    "adaptive_max 3-d": (lambda x: F.adaptive_max_pool3d(x, (3, 2, 4), return_indices=True), X5),
+}
+VOLUMES = {
+    **{
+        f"grid_sample 3-d {mode} {outside} {corners}": (
+            lambda x, g, mode=mode, outside=outside, corners=corners: F.grid_sample(
+                x, g, mode, outside, corners
+            ),
+            X5,
+            GRID,
+        )
+        for mode in ("bilinear", "nearest")
+        for outside in ("zeros", "border", "reflection")
+        for corners in (False, True)
+    },
+}
+FILTERS = {
+    **{
+        f"{mode} antialias {size} {corners}": (
+            lambda x, mode=mode, size=size, corners=corners: F.interpolate(
+                x, size, mode=mode, antialias=True, align_corners=corners
+            ),
+            X4,
+        )
+        for mode in ("bilinear", "bicubic")
+        for size in ((3, 4), (2, 9), (9, 11))
+        for corners in (False, True)
+    },
+    "bilinear antialias scaled": (
+        lambda x: F.interpolate(x, scale_factor=0.6, mode="bilinear", antialias=True),
+        X4,
+    ),
+}
+TRANSPOSED = {
+    **{
+        f"convT{axes}d {options}": (
+            module(getattr(nn, f"ConvTranspose{axes}d")(4, 6, 3, **options)), CHANNELS[axes]
+        )
+        for axes in (1, 2, 3)
+        for options in (
+            {"dilation": 2},
+            {"groups": 2, "stride": 2, "padding": 1, "output_padding": 1},
+            {"groups": 2, "stride": 2, "dilation": 3, "padding": 1, "output_padding": 2},
+            {"stride": 3, "padding": 2},
+        )
+    },
+    "convT2d double": (module(nn.ConvTranspose2d(4, 6, 3, stride=2).double()), X4.double()),
+    "conv3d double": (module(nn.Conv3d(2, 3, 2, padding=1, groups=1).double()), X5.double()),
+}  # fmt: skip
+
 KINDS = {
     "indexing": INDEXING,
     "shapes": SHAPES,
@@ -579,24 +775,20 @@ KINDS = {
     "resizing": RESIZING,
     "norms": NORMS,
     "recurrent": RECURRENT,
+    "special": SPECIAL,
+    "scans": SCANS,
+    "parts": PARTS,
+    "placed": PLACED,
+    "volumes": VOLUMES,
+    "filters": FILTERS,
+    "transposed": TRANSPOSED,
 }
 
 #: What is refused, and the name in the message; NaN takes another way through TVM's kernels, see
 #: ``tvm_sphinx.frontend.safe_operators``.
 REFUSED = {
-    "embedding_bag": "_embedding_bag",
-    "searchsorted": "searchsorted",
-    "kthvalue": "kthvalue",
-    "copysign": "signbit",
-    "rrelu": "rrelu_with_noise",
-    "cdist": "_cdist_forward",
-    "norm 0": "linalg_vector_norm",
-    "bilinear": "_trilinear",
-    "conv2d double": "convolution",
-    "convT3d": "convolution",
-    "max_pool2d indices": "max_pool2d_with_indices",
-    "adaptive_max": "adaptive_max_pool2d",
-    "adaptive_max 1-d": "adaptive_max_pool2d",
-    "max_unpool": "max_pool2d_with_indices",
-    "bilinear antialias": "_upsample_bilinear2d_aa",
+    "polygamma": "polygamma of order 2",
+    "igamma": "igamma",
+    "inverse": "_linalg_check_errors",
+    "unique": "_unique2",
 }

@@ -65,6 +65,17 @@ for _name, _low, _high in (("acosh", 1.2, 4), ("sinh", -4, 4), ("cosh", -4, 4), 
 _unary("tan", FLOATS, -1, 1)
 for _name in ("isnan", "isinf", "isfinite", "logical_not", "signbit"):
     _unary(_name, NUMBERS, jumps=True)
+for _name in ("i0", "sinc"):
+    _unary(_name, _WIDE)
+for _name in ("i0e", "i1", "i1e", "entr", "ndtr"):
+    _unary(_name, _WIDE, of=getattr(torch.special, _name))
+for _name in ("erfcx", "log_ndtr"):
+    _unary(_name, (torch.float32,), -3, 4, of=getattr(torch.special, _name))
+_unary("digamma_left", _WIDE, -0.9, -0.1, of=torch.digamma)
+_unary("lgamma_left", _WIDE, -2.9, -2.1, of=torch.lgamma)
+_unary("trigamma", _WIDE, 0.2, 4, of=lambda x: torch.polygamma(1, x))
+_unary("angle", FLOATS, jumps=True)
+_unary("frexp", (torch.float32, torch.float64, torch.float16), jumps=True)
 _unary("bitwise_not", (*INTEGERS, torch.bool))
 _unary("gelu_tanh", of=lambda x: F.gelu(x, approximate="tanh"))
 _unary("nan_to_num", FLOATS)
@@ -117,7 +128,11 @@ for _name in ("maximum", "minimum"):
     _binary(_name, getattr(torch, _name), (*NUMBERS, torch.uint8))
 for _name in ("atan2", "hypot", "logaddexp"):
     _binary(_name, getattr(torch, _name), _WIDE, 0.1, 4)
+for _name in ("logaddexp2", "fmax", "fmin", "xlogy"):
+    _binary(_name, getattr(torch, _name), _WIDE, 0.1, 4)
 _binary("copysign", torch.copysign, FLOATS, jumps=True)
+_binary("heaviside", torch.heaviside, (torch.float32,), jumps=True)
+_binary("nextafter", torch.nextafter, (torch.float32,), jumps=True)
 for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
     _binary(_name, getattr(torch, _name), _ALL, jumps=True)
 for _name in ("logical_and", "logical_or", "logical_xor"):
@@ -288,7 +303,16 @@ _along("argmin", torch.argmin, _WIDE, fresh=True)
 _along("sort", torch.sort, _WIDE, fresh=True)
 _along("argsort", torch.argsort, _WIDE, fresh=True)
 _along("median", torch.median, _WIDE, fresh=True)
-_along("cummax", lambda x, axis: torch.cummax(x, axis).values, _WIDE)
+for _name in ("cummax", "cummin"):
+    _along(_name, getattr(torch, _name), (*_WIDE, torch.int64, torch.uint8), fresh=True)
+_along("logcumsumexp", torch.logcumsumexp, _WIDE)
+_along("nanmedian", lambda x, axis: torch.nanmedian(x, axis).values, _WIDE, fresh=True)
+_along(
+    "sort_stable",
+    lambda x, axis: torch.sort(x, dim=axis, stable=True),
+    (*_WIDE, torch.int64),
+    fresh=True,
+)
 for _name in ("sum", "mean", "amax", "prod"):
     _unary(f"{_name}_all", _WIDE, of=getattr(torch, _name))
 
@@ -622,6 +646,99 @@ def one_hot(p: Program) -> None:
 
 
 @_draw
+def kthvalue(p: Program) -> None:
+    left = p.fresh(_WIDE, 1)
+    axis = p.axis(p.of(left).ndim)
+    place, keep = p.number(1, max(1, p.of(left).shape[axis])), p.chance(0.5)
+    p.add("kthvalue", lambda x: torch.kthvalue(x, place, axis, keep), left)
+
+
+@_draw
+def clamp_one_side(p: Program) -> None:
+    bound = p.number(-2, 2)
+    functions = [lambda x: x.clamp(min=bound), lambda x: x.clamp(max=bound)]
+    p.add("clamp", p.pick(functions), p.tensor((*NUMBERS, torch.int16)))
+
+
+@_draw
+def scatter_reduce(p: Program) -> None:
+    left = p.tensor((torch.float32, torch.float64), 1, low=0.5, high=2)
+    value = p.of(left)
+    axis = p.axis(value.ndim)
+    shape = [p.number(1, extent) if extent else 0 for extent in value.shape]
+    places = _places(p, shape, value.shape[axis], from_end=False)
+    source = p.either(p.array(value.dtype, shape, 0.5, 2))
+    how, own = p.pick(["sum", "prod", "mean", "amax", "amin"]), p.chance(0.5)
+    p.add(
+        "scatter_reduce",
+        lambda x, k, s: x.scatter_reduce(axis, k, s, how, include_self=own),
+        left,
+        places,
+        source,
+    )
+
+
+@_draw
+def diagonal_scatter(p: Program) -> None:
+    left = p.tensor(NUMBERS, 2, 2)
+    offset = p.number(-1, 1)
+    source = p.array(p.of(left).dtype, p.of(left).diagonal(offset).shape)
+    p.add("diagonal_scatter", lambda x, s: torch.diagonal_scatter(x, s, offset), left, p.either(source))
+
+
+@_draw
+def masked_scatter(p: Program) -> None:
+    left = p.tensor(NUMBERS)
+    value = p.of(left)
+    mask = p.either(p.array(torch.bool, value.shape))
+    source = p.either(p.array(value.dtype, [value.numel() + 1]))
+    p.add("masked_scatter", torch.masked_scatter, left, mask, source)
+
+
+@_draw
+def searchsorted(p: Program) -> None:
+    edges = p.either(torch.sort(p.array(torch.float32, [3, p.number(1, 6)])).values)
+    right = p.chance(0.5)
+    values = p.input(p.array(torch.float32, [3, p.number(1, 4)]))
+    p.add("searchsorted", lambda e, v: torch.searchsorted(e, v, right=right), edges, values)
+
+
+@_draw
+def embedding_bag(p: Program) -> None:
+    rows, count = p.number(2, 9), p.number(1, 8)
+    table = p.either(p.array(torch.float32, [rows, p.number(1, 5)]))
+    mode = p.pick(["sum", "mean", "max"])
+    if p.chance(0.5):
+        places = _places(p, [p.number(1, 3), count], rows, from_end=False)
+        p.add("embedding_bag", lambda k, w: F.embedding_bag(k, w, mode=mode), places, table)
+        return
+    starts = sorted(p.number(0, count) for _ in range(p.number(0, 3)))
+    offsets = p.constant(torch.tensor([0, *starts]))
+    padding = p.pick([None, 1])
+    places = _places(p, [count], rows, from_end=False)
+    p.add(
+        "embedding_bag",
+        lambda k, w, o: F.embedding_bag(k, w, o, mode=mode, padding_idx=padding),
+        places,
+        table,
+        offsets,
+    )
+
+
+@_draw
+def cdist(p: Program) -> None:
+    width, order = p.number(1, 5), p.pick([1.0, 2.0, torch.inf])
+    pair = [p.input(p.array(torch.float32, [2, p.number(1, 5), width])) for _ in range(2)]
+    p.add("cdist", lambda x, y: torch.cdist(x, y, order), *pair)
+
+
+@_draw
+def histc(p: Program) -> None:
+    bins = p.number(1, 9)
+    p.add("histc", lambda x: torch.histc(x, bins, -3, 3), p.fresh((torch.float32,), 1, 3))
+
+
+@_draw
 def bucketize(p: Program) -> None:
     right = p.chance(0.5)
     bounds = p.constant(torch.sort(p.array(torch.float32, [p.number(1, 6)])).values)
@@ -712,6 +829,57 @@ def pool(p: Program) -> None:
         "avg_pool",
         lambda x: average(x, size, stride, padding, ceil, counts),
         p.input(p.array(torch.float32, shape)),
+    )
+
+
+@_draw
+def pool_places(p: Program) -> None:
+    rank = p.number(1, 3)
+    shape = [p.number(1, 2), p.number(1, 3), *(p.number(3, 7) for _ in range(rank))]
+    size, stride, padding, ceil = p.number(2, 3), p.number(1, 3), p.number(0, 1), p.chance(0.3)
+    values = p.input(p.array(torch.float32, shape))
+    if p.chance(0.3):
+        wanted = [p.number(1, 4) for _ in range(rank)]
+        function = getattr(F, f"adaptive_max_pool{rank}d")
+        p.add("adaptive_max_pool", lambda x: function(x, wanted, return_indices=True), values)
+        return
+    function, dilation = getattr(F, f"max_pool{rank}d"), p.number(1, 2)
+    p.add(
+        "max_pool_places",
+        lambda x: function(x, size, stride, padding, dilation, ceil, return_indices=True),
+        values,
+    )
+
+
+@_draw
+def unpool(p: Program) -> None:
+    values = p.input(p.array(torch.float32, [1, p.number(1, 2), 2 * p.number(2, 3), 2 * p.number(2, 3)]))
+    p.add("unpool", lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2), values)
+
+
+@_draw
+def antialias(p: Program) -> None:
+    shape = [1, p.number(1, 3), p.number(2, 9), p.number(2, 9)]
+    size, mode = [p.number(1, 9), p.number(1, 9)], p.pick(["bilinear", "bicubic"])
+    corners = p.chance(0.5)
+    p.add(
+        "antialias",
+        lambda x: F.interpolate(x, size, mode=mode, antialias=True, align_corners=corners),
+        p.input(p.array(torch.float32, shape)),
+    )
+
+
+@_draw
+def grid_sample_3d(p: Program) -> None:
+    shape = [p.number(1, 2), p.number(1, 3), *(p.number(2, 5) for _ in range(3))]
+    grid = p.array(torch.float32, [shape[0], *(p.number(1, 3) for _ in range(3)), 3], -1.3, 1.3)
+    mode, outside = p.pick(["bilinear", "nearest"]), p.pick(["zeros", "border", "reflection"])
+    corners = p.chance(0.5)
+    p.add(
+        "grid_sample_3d",
+        lambda x, g: F.grid_sample(x, g, mode, outside, corners),
+        p.input(p.array(torch.float32, shape)),
+        p.input(grid),
     )
 
 

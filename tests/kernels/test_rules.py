@@ -203,3 +203,16 @@ def test_a_scheduled_kernel_is_not_scheduled_again() -> None:
 def test_a_kernel_needs_a_core() -> None:
     with pytest.raises(PlatformError, match="cores = 0"):
         schedule_kernel(unary((8,), topi.exp), TARGET, 0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int64"])
+@pytest.mark.parametrize("shape", [(40, 21), (4, 6), (3, 35)])
+def test_a_gather_whose_rows_are_no_multiple_of_the_lanes_compiles(
+    shape: tuple[int, int], dtype: str
+) -> None:
+    """TVM fails at the remainder of a loop that looks an index up for each of its steps."""
+    rng = np.random.default_rng(7)
+    data, places = te.placeholder(shape, dtype, name="data"), te.placeholder(shape, "int32", name="at")
+    func = te.create_prim_func([data, places, topi.gather(data, 0, places)])
+    args = [draw(shape, dtype, rng), rng.integers(0, shape[0], shape).astype(np.int32)]
+    check(func, args)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch.export.graph_signature import OutputKind
+from torch.export.graph_signature import InputKind, OutputKind
 from tvm.relax.frontend.torch import exported_program_translator as translator
 
 from .._tvm import relax, tvm
@@ -38,6 +38,7 @@ def import_program(program: Any) -> Any:
         If the program changes its buffers or inputs, or holds an operator that cannot be converted.
     """
     program = decompose(program)
+    _check_effects(program)
     _check_outputs(program)
     # Its base is looked up here, where recording may have put another one.
     importer = type("Importer", (_Checked, translator.ExportedProgramImporter), {})()
@@ -49,6 +50,21 @@ def import_program(program: Any) -> Any:
         names = cause_of(error).removeprefix("Unsupported function types")
         raise ModelError(f"TVM has no operators for {names.strip()}") from error
     return module
+
+
+def _check_effects(program: Any) -> None:
+    """Refuse operators that do more than to compute, such as those that raise errors on values."""
+    if any(spec.kind is InputKind.TOKEN for spec in program.graph_signature.input_specs):
+        names = sorted(
+            {
+                str(node.args[1])
+                for node in program.graph.nodes
+                if getattr(node.target, "__name__", str(node.target)) == "with_effects"
+            }
+        )
+        raise ModelError(
+            f"{', '.join(names)} ends a program over the values that it meets, which no kernel does."
+        )
 
 
 def _check_outputs(program: Any) -> None:

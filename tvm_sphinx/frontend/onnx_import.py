@@ -18,7 +18,14 @@ from tvm.relax.frontend.onnx import onnx_frontend
 
 from .._tvm import relax, tvm
 from ..errors import ModelError, SphinxError, cause_of
-from . import onnx_indexing, onnx_operators, onnx_quantised, onnx_recurrent, onnx_sequences
+from . import (
+    onnx_attention,
+    onnx_indexing,
+    onnx_operators,
+    onnx_quantised,
+    onnx_recurrent,
+    onnx_sequences,
+)
 from .onnx_branches import BranchImporter
 from .onnx_node import MICROSOFT, STANDARD, Converter, Node
 from .onnx_types import check_type, inferred_types
@@ -27,6 +34,7 @@ from .record_origins import OriginLog, holds_tensors, onnx_operator, recording
 #: Converters by domain and operator; those that are not here are TVM's.
 CONVERTERS: dict[tuple[str, str], Converter] = {
     **onnx_operators.CONVERTERS,
+    **onnx_attention.CONVERTERS,
     **onnx_indexing.CONVERTERS,
     **onnx_recurrent.CONVERTERS,
     **onnx_quantised.CONVERTERS,
@@ -41,6 +49,7 @@ _MICROSOFT_IN_TVM = frozenset(
 # Of these only ONNX Runtime's form is known to TVM: ONNX's own operator of the name is another one.
 _MICROSOFT_ONLY = _MICROSOFT_IN_TVM - {"Gelu"}
 _STANDARD_DOMAINS = ("", "ai.onnx")
+_IN_BRANCH = "It is in a branch of the If"
 # Types of fewer bits than a byte are kept in bytes.
 _NARROW = {"int4": "int8", "uint4": "uint8", "int2": "int8", "uint2": "uint8"}
 
@@ -133,7 +142,7 @@ class _Importer(BranchImporter, onnx_frontend.ONNXGraphImporter):  # type: ignor
     def _convert_node(self, node: Any) -> None:
         key = (_domain(node), node.op_type)
         if key == (STANDARD, "If"):
-            self._convert_if(node)
+            self._convert_choice(node)
             return
         if key == (STANDARD, "Loop"):
             self._convert_loop(node)
@@ -152,6 +161,19 @@ class _Importer(BranchImporter, onnx_frontend.ONNXGraphImporter):  # type: ignor
                 )
             if name:
                 self._nodes[name] = value
+
+    def _convert_choice(self, node: Any) -> None:
+        """Convert an ``If``, both of whose branches have to be convertible."""
+        try:
+            self._convert_if(node)
+        except ModelError as error:
+            if _IN_BRANCH in str(error):
+                raise
+            raise ModelError(
+                f"{error} {_IN_BRANCH} {node.name!r}, whose condition {node.input[0]!r} is known at run "
+                f"time only; if one input decides it, and always alike, make that an initializer of the "
+                f"file, and the other branch goes."
+            ) from error
 
     def _check_outputs(self, node: Any) -> None:
         """Compare what a node has become with what ONNX says of it."""

@@ -22,6 +22,7 @@ from .onnx_node import (
     const,
     constant_value,
     dtype_of,
+    rank_of,
     shape_of,
 )
 from .onnx_quantised import dynamic_product
@@ -160,6 +161,8 @@ class _Recurrence:
         self.is_batch_first = bool(node.attributes.get("layout", 0))
         self.data = node.required(0)
         self.dtype = dtype_of(self.data)
+        if rank_of(self.data) != 3:
+            raise node.error(f"expected an input of three axes; got {rank_of(self.data)}")
         if self.is_batch_first:
             self.data = node.emit(_op.permute_dims(self.data, [1, 0, 2]))
         self.steps, self.batch, self.features = shape_of(node, self.data, "an input")

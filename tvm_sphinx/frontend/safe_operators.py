@@ -60,6 +60,33 @@ def _compared(emit: bounded_indices.Emit, call: Any) -> Any:
     return None if is_equal else _negated(emit(relax.op.equal(left, right)))
 
 
+def _filled(_: bounded_indices.Emit, call: Any) -> Any:
+    """Rewrite ``full`` and ``full_like`` of an infinity or NaN, which TVM's kernel cannot make."""
+    of, value = call.args
+    if not isinstance(value, tvm.ir.GenericConst) or np.isfinite(value.value.numpy().astype(float)):
+        return None
+    shape = of if isinstance(of, relax.ShapeExpr) else of.ty.shape
+    dtype = str(call.ty.dtype)
+    if shape is None or "float" not in dtype:
+        return None
+    number = value if str(value.ty.dtype) == dtype else relax.op.astype(value, dtype)
+    return relax.op.broadcast_to(number, shape)
+
+
+def _clipped(emit: bounded_indices.Emit, call: Any) -> Any:
+    """Rewrite ``clip`` of whole numbers that has one bound: no whole number is TVM's infinity."""
+    data, *bounds = call.args
+    dtype = str(getattr(data.ty, "dtype", ""))
+    values: list[Any] = [getattr(bound, "value", None) for bound in bounds]
+    if "int" not in dtype or None in values or all(np.isfinite(float(value)) for value in values):
+        return None
+    made = data
+    for value, function in zip(values, (relax.op.maximum, relax.op.minimum), strict=True):
+        if np.isfinite(float(value)):
+            made = emit(function(made, relax.const(int(value), dtype)))
+    return made
+
+
 #: By the operator's name without ``relax.``.
 REWRITES: dict[str, Rewrite] = {
     "take": bounded_indices.take,
@@ -70,6 +97,9 @@ REWRITES: dict[str, Rewrite] = {
     "scatter_nd": bounded_indices.scatter_nd,
     "index_put": bounded_scatters.index_put,
     "slice_scatter": bounded_scatters.slice_scatter,
+    "clip": _clipped,
+    "full": _filled,
+    "full_like": _filled,
     "argmax": _found,
     "argmin": _found,
     "equal": _compared,

@@ -15,8 +15,21 @@ import numpy as np
 from .._tvm import relax
 from ..errors import ModelError
 from .interpolate import Taps, cubic_taps, linear_taps, nearest_taps, resized
-from .torch_functions import divide, elu, erfc, exp2, hypot, negative, of_booleans, power, rsub, shift
+from .torch_functions import (
+    divide,
+    elu,
+    erfc,
+    exp2,
+    hypot,
+    negative,
+    of_booleans,
+    power,
+    rsub,
+    shift,
+    view_as,
+)
 from .torch_indexing import as_strided, index, index_put, scatter
+from .torch_windows import adaptive_max_pool, antialiased, convolution, max_pool_with_indices
 
 Converter = Callable[[Any, Any], Any]
 
@@ -210,14 +223,6 @@ def _upsample(kind: str) -> Converter:
     return convert
 
 
-def _antialiased(_importer: Any, node: Any) -> Any:
-    """Refuse to shrink with a filter, which TVM has not; enlarging needs none."""
-    shapes = (node.args[0].meta["val"].shape, node.meta["val"].shape)
-    if any(after < before for before, after in zip(*shapes, strict=True)):
-        raise ModelError(f"{node.target} to a smaller size needs a filter that TVM has no kernel for.")
-    return NotImplemented
-
-
 def _resize2d(importer: Any, x: Any, size: Any, kind: str) -> Any:
     method = {"nearest": "nearest_neighbor", "linear": "linear"}[kind]
     return importer._upsample_impl(x, tuple(size), None, method, False)
@@ -238,6 +243,30 @@ def _axis_taps(kind: str, before: int, after: int, ratio: float, aligned: bool) 
     if kind == "cubic":
         return cubic_taps(positions, before)
     return linear_taps(np.maximum(positions, 0), before)
+
+
+def _vector_norm(importer: Any, node: Any) -> Any:
+    """Convert the norm of order 0: how many elements are not zero."""
+    args = importer.retrieve_args(node)
+    if (args[1] if len(args) > 1 else 2) != 0:
+        return NotImplemented
+    dims = args[2] if len(args) > 2 else node.kwargs.get("dim", None)
+    keepdim = args[3] if len(args) > 3 else node.kwargs.get("keepdim", False)
+    emit, dtype = importer.block_builder.emit, str(args[0].ty.dtype)
+    counted = emit(_op.astype(emit(_op.not_equal(args[0], relax.const(0, dtype))), dtype))
+    return emit(_op.sum(counted, _axes(dims), keepdims=keepdim))
+
+
+def _stable_sort(importer: Any, node: Any) -> Any:
+    """Convert a sort that keeps the order of equal elements, as TVM's does."""
+    args = importer.retrieve_args(node)
+    _ = args[1] if len(args) > 1 else node.kwargs.get("stable", None)
+    dim = args[2] if len(args) > 2 else node.kwargs.get("dim", -1)
+    descending = args[3] if len(args) > 3 else node.kwargs.get("descending", False)
+    emit = importer.block_builder.emit
+    places = emit(_op.argsort(args[0], axis=dim, descending=descending, dtype="int64"))
+    values = emit(_op.gather_elements(args[0], places, dim % args[0].ty.ndim))
+    return emit(relax.Tuple([values, places]))
 
 
 #: By the name of the overload.
@@ -272,6 +301,11 @@ CONVERTERS: dict[str, Converter] = {
     "exp2.default": exp2,
     **{f"__lshift__.{kind}": shift(_op.left_shift) for kind in ("Scalar", "Tensor")},
     **{f"__rshift__.{kind}": shift(_op.right_shift) for kind in ("Scalar", "Tensor")},
+    "bitwise_left_shift.Tensor": shift(_op.left_shift),
+    "bitwise_right_shift.Tensor": shift(_op.right_shift),
+    "shift_left.default": shift(_op.left_shift),
+    "shift_right_arithmetic.default": shift(_op.right_shift),
+    "view.dtype": view_as,
     "max.dim": _dim_extreme(_op.max, _op.argmax),
     "min.dim": _dim_extreme(_op.min, _op.argmin),
     "std.correction": _std,
@@ -290,8 +324,13 @@ CONVERTERS: dict[str, Converter] = {
     "avg_pool3d.default": _avg_pool(3),
     **{f"upsample_nearest{axes}d.vec": _upsample("nearest") for axes in (1, 2, 3)},
     **{f"_upsample_nearest_exact{axes}d.vec": _upsample("exact") for axes in (1, 2, 3)},
-    "_upsample_bilinear2d_aa.default": _antialiased,
-    "_upsample_bilinear2d_aa.vec": _antialiased,
+    **{f"_upsample_bilinear2d_aa.{form}": antialiased("linear") for form in ("default", "vec")},
+    **{f"_upsample_bicubic2d_aa.{form}": antialiased("cubic") for form in ("default", "vec")},
+    **{f"max_pool{axes}d_with_indices.default": max_pool_with_indices(axes) for axes in (2, 3)},
+    **{f"adaptive_max_pool{axes}d.default": adaptive_max_pool(axes) for axes in (2, 3)},
+    "convolution.default": convolution,
+    "linalg_vector_norm.default": _vector_norm,
+    "sort.stable": _stable_sort,
     "upsample_linear1d.vec": _upsample("linear"),
     "upsample_bilinear2d.vec": _upsample("linear"),
     "upsample_trilinear3d.vec": _upsample("linear"),

@@ -9,7 +9,9 @@ import torch
 from torch._decomp import decomposition_table
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
+from ..errors import ModelError
 from .torch_converters import CONVERTERS
+from .torch_formulas import FORMULAS
 
 _MOST_ROUNDS = 8
 # TVM's converters for these are wrong for some arguments, and torch says itself what they mean.
@@ -20,7 +22,25 @@ _WRONG = frozenset(
 
 
 def decompose(program: Any) -> Any:
-    """Return a program in core ATen operators, the rest decomposed as far as torch can."""
+    """Return a program in core ATen operators, the rest decomposed as far as torch can.
+
+    Raises
+    ------
+    ModelError
+        If an operator is of a form that none are found for, or torch fails at it.
+    """
+    try:
+        return _decomposed(program)
+    except Exception as error:  # torch raises many types, and adds lines of its own to all of them
+        first = next(iter(str(error).split("\n")), "")
+        if isinstance(error, ModelError):
+            raise ModelError(first) from error
+        raise ModelError(
+            f"torch cannot take the program apart: {type(error).__name__}: {first}"
+        ) from error
+
+
+def _decomposed(program: Any) -> Any:
     if _is_sparse(program):
         return program
     table = {
@@ -28,6 +48,8 @@ def decompose(program: Any) -> Any:
         for op, decomposition in torch.export.default_decompositions().items()
         if not (op.__name__ in CONVERTERS and "upsample" in op.__name__)  # ours look fewer numbers up
     }
+    # One that is not there keeps torch's own, of which some fail.
+    table.update(FORMULAS)
     program = program.run_decompositions(table)
     known = set(ExportedProgramImporter().convert_map) - _WRONG | set(CONVERTERS)
     for _ in range(_MOST_ROUNDS):
@@ -36,7 +58,9 @@ def decompose(program: Any) -> Any:
             for node in nodes_within(program.graph_module)
             if isinstance(node.target, torch._ops.OpOverload) and node.target.__name__ not in known
         }
-        found = {op: decomposition_table[op] for op in unknown if op in decomposition_table}
+        found = {
+            op: decomposition_table[op] for op in unknown - set(FORMULAS) if op in decomposition_table
+        }
         if not found:
             break
         table.update(found)

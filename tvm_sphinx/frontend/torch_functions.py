@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from tvm import te
 
-from .._tvm import relax
+from .._tvm import relax, tirx
+from ..errors import ModelError
 
 _op = relax.op
 _MOST_STEPS = 64
@@ -130,3 +132,20 @@ def shift(operator: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         return importer.block_builder.emit(operator(x, count))
 
     return convert
+
+
+def view_as(importer: Any, node: Any) -> Any:
+    """Convert ``x.view(dtype)`` of a type of the same size: the bits, read as another."""
+    x = importer.env[node.args[0]]
+    before, after = str(x.ty.dtype), importer._convert_data_type(node.args[1])
+    if before == after:
+        return x
+    wide = node.args[0].meta["val"].dtype.itemsize, node.args[1].itemsize
+    if wide[0] != wide[1] or "bool" in (before, after):
+        raise ModelError(f"{node.target} from {before} to {after} has no counterpart in TVM.")
+
+    def compute(data: Any) -> Any:
+        return te.compute(data.shape, lambda *at: tirx.reinterpret(after, data[at]), name="bits")
+
+    builder = importer.block_builder
+    return builder.emit(builder.call_te(compute, x, primfunc_name_hint="reinterpret"))

@@ -188,7 +188,7 @@ def vectorize_last(sch: s_tir.Schedule, block: SBlockRV, lanes: int) -> None:
     if extent <= lanes:
         sch.vectorize(loop)
         return
-    if extent % lanes and _rounds_an_index(sch, block):
+    if extent % lanes and (_rounds_an_index(sch, block) or _looks_an_index_up(sch, block)):
         return
     outer, inner = sch.split(loop, [None, lanes])
     sch.vectorize(inner)
@@ -211,3 +211,21 @@ def _rounds_an_index(sch: s_tir.Schedule, block: SBlockRV) -> bool:
         for index in load.indices:
             tvm_ffi.structural_walk(index, (tirx.Cast, of_cast))
     return bool(found)
+
+
+def _looks_an_index_up(sch: s_tir.Schedule, block: SBlockRV) -> bool:
+    """Whether an index is read at the place of the last loop, as ``gather`` reads one for each element.
+
+    TVM 0.27 fails at the remainder as where an index is rounded.
+    """
+    last = sch.get(block).iter_vars[-1].var
+    found: list[Any] = []
+
+    def of_inner(inner: TensorLoad) -> None:
+        for index in inner.indices:
+            tvm_ffi.structural_walk(index, (tirx.Var, lambda var: found.append(var.same_as(last))))
+
+    for load in loads_of(sch.get(block).body):
+        for index in load.indices:
+            tvm_ffi.structural_walk(index, (TensorLoad, of_inner))
+    return any(found)

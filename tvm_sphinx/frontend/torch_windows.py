@@ -1,0 +1,201 @@
+"""Converters for torch's pools that say where they found what, filters and convolutions. [TVM]"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .._tvm import relax
+from .transposed import flipped_convolution, forward_convolution, is_known_to_tvm
+
+_op = relax.op
+
+
+def _lowest(dtype: str) -> Any:
+    if dtype == "bfloat16" or dtype.startswith("float"):
+        return -math.inf
+    return np.iinfo(dtype).min
+
+
+def _first_largest(emit: Any, parts: list[tuple[Any, Any]]) -> tuple[Any, Any]:
+    """Return the largest of values, the first of equal ones, or NaN, and its place, by element."""
+    best, place = parts[0]
+    for value, at in parts[1:]:
+        is_more = emit(_op.greater(value, best))
+        if "float" in str(value.ty.dtype):
+            is_more = emit(_op.logical_or(is_more, emit(_op.isnan(value))))
+            # A NaN stays until another one comes.
+            is_kept = emit(_op.logical_and(emit(_op.isnan(best)), emit(_op.equal(value, value))))
+            is_more = emit(_op.logical_and(is_more, emit(_op.logical_not(is_kept))))
+        best, place = emit(_op.where(is_more, value, best)), emit(_op.where(is_more, at, place))
+    return best, place
+
+
+def max_pool_with_indices(axes: int) -> Callable[[Any, Any], Any]:
+    """Convert ``max_pool`` of which the places are read; one whose values are read alone is TVM's."""
+
+    def convert(importer: Any, node: Any) -> Any:
+        if 1 not in _read(node):
+            return NotImplemented
+        args = importer.retrieve_args(node)
+        given = [args[at] if len(args) > at else [] for at in range(1, 5)]
+        kernel, stride, padding, dilation = (
+            _of_axes(value or default, axes)
+            for value, default in zip(given, (None, given[0], [0], [1]), strict=True)
+        )
+        _ = args[5] if len(args) > 5 else None  # the shape of the result has it
+        x, emit = args[0], importer.block_builder.emit
+        dtype, shape = str(x.ty.dtype), [int(extent) for extent in x.ty.shape]
+        wanted = [int(extent) for extent in node.meta["val"][0].shape[-axes:]]
+        rank = len(shape)
+        inner = list(range(rank - axes, rank))
+        needed = [(wanted[n] - 1) * stride[n] + (kernel[n] - 1) * dilation[n] + 1 for n in range(axes)]
+        after = [max(0, needed[n] - shape[inner[n]] - padding[n]) for n in range(axes)]
+        widths = [0, 0] * (rank - axes) + [w for pair in zip(padding, after, strict=True) for w in pair]
+        padded = emit(_op.nn.pad(x, widths, "constant", _lowest(dtype))) if any(widths) else x
+        extents = shape[-axes:]
+        parts = []
+        for offset in np.ndindex(*kernel):
+            begins = [offset[n] * dilation[n] for n in range(axes)]
+            ends = [begins[n] + (wanted[n] - 1) * stride[n] + 1 for n in range(axes)]
+            value = emit(_op.strided_slice(padded, inner, begins, ends, stride))
+            along = [np.arange(wanted[n]) * stride[n] + begins[n] - padding[n] for n in range(axes)]
+            places = np.meshgrid(*along, indexing="ij")
+            # Behind a border nothing is found, but where all else is as low.
+            inside = np.all([(p >= 0) & (p < e) for p, e in zip(places, extents, strict=True)], axis=0)
+            flat = np.ravel_multi_index(
+                [np.clip(p, 0, e - 1) for p, e in zip(places, extents, strict=True)], extents
+            )
+            parts.append((value, flat, inside))
+        first = np.max(
+            [
+                np.where(inside, np.arange(len(parts), 0, -1)[n], 0)
+                for n, (_, _, inside) in enumerate(parts)
+            ],
+            axis=0,
+        )
+        start = np.select(
+            [first == len(parts) - n for n in range(len(parts))], [flat for _, flat, _ in parts]
+        )
+        found = [
+            (value, relax.const(np.broadcast_to(np.where(inside, flat, start), wanted).copy(), "int64"))
+            for value, flat, inside in parts
+        ]
+        whole = [*shape[:-axes], *wanted]
+        found[0] = found[0][0], emit(_op.broadcast_to(found[0][1], whole))
+        return emit(relax.Tuple(_first_largest(emit, found)))
+
+    return convert
+
+
+def adaptive_max_pool(axes: int) -> Callable[[Any, Any], Any]:
+    """Convert ``adaptive_max_pool``, axis by axis from the last, with places."""
+
+    def convert(importer: Any, node: Any) -> Any:
+        x, _ = importer.retrieve_args(node)
+        emit = importer.block_builder.emit
+        wanted = [int(extent) for extent in node.meta["val"][0].shape[-axes:]]
+        shape = [int(extent) for extent in x.ty.shape]
+        rank = len(shape)
+        extents = shape[-axes:]
+        flat = np.arange(math.prod(extents)).reshape(extents)
+        place = emit(_op.broadcast_to(relax.const(flat, "int64"), shape))
+        for axis in range(rank - 1, rank - axes - 1, -1):
+            count, extent = wanted[axis - rank], shape[axis]
+            made = []
+            for number in range(count):
+                begin, end = number * extent // count, -(-(number + 1) * extent // count)
+                parts = [
+                    tuple(emit(_op.strided_slice(each, [axis], [at], [at + 1])) for each in (x, place))
+                    for at in range(begin, end)
+                ]
+                made.append(_first_largest(emit, parts))
+            x, place = (emit(_op.concat([pair[n] for pair in made], axis)) for n in (0, 1))
+        return emit(relax.Tuple([x, place]))
+
+    return convert
+
+
+def _read(node: Any) -> set[int]:
+    """Return which results of a node are read."""
+    return {user.args[1] for user in node.users if getattr(user.target, "__name__", "") == "getitem"}
+
+
+def _of_axes(value: Any, axes: int) -> list[int]:
+    values = [int(each) for each in (value if isinstance(value, (list, tuple)) else [value])]
+    return values * axes if len(values) == 1 else values
+
+
+def antialiased(kind: str) -> Callable[[Any, Any], Any]:
+    """Convert resizing with a filter that widens as the image shrinks, as products with matrices."""
+
+    def convert(importer: Any, node: Any) -> Any:
+        args = importer.retrieve_args(node)
+        x, aligned = args[0], args[2]
+        scales: Any = args[3] if len(args) == 4 else args[3:5] or None
+        scales = scales or node.kwargs.get("scale_factors")
+        emit, dtype = importer.block_builder.emit, str(x.ty.dtype)
+        shapes = (node.args[0].meta["val"].shape, node.meta["val"].shape)
+        before, after = ([int(extent) for extent in shape[2:]] for shape in shapes)
+        for axis in (1, 0):
+            scale = scales[axis] if scales else None
+            weights = _filter(kind, before[axis], after[axis], scale, aligned)
+            matrix = relax.const(weights.astype(dtype), dtype)
+            if axis == 1:
+                x = emit(_op.matmul(x, emit(_op.permute_dims(matrix, [1, 0])), out_dtype=dtype))
+            else:
+                x = emit(_op.matmul(matrix, x, out_dtype=dtype))
+        return x
+
+    return convert
+
+
+def _filter(kind: str, before: int, after: int, given: float | None, aligned: bool) -> Any:
+    """Return torch's weights [after, before]: a triangle, or Keys' cubic with a = -0.5."""
+    if aligned:
+        scale = (before - 1) / (after - 1) if after > 1 else 0.0
+    else:
+        scale = 1 / given if given else before / after
+    width = 2 if kind == "linear" else 4
+    support = width / 2 * max(scale, 1.0)
+    inverse = 1 / scale if scale >= 1 else 1.0
+    found = np.zeros((after, before))
+    for row in range(after):
+        center = scale * (row + 0.5)
+        begin = max(int(center - support + 0.5), 0)
+        end = min(int(center + support + 0.5), before)
+        at = np.abs((np.arange(begin, end) - center + 0.5) * inverse)
+        if kind == "linear":
+            weights = np.maximum(1 - at, 0)
+        else:
+            a = -0.5
+            near = ((a + 2) * at - (a + 3)) * at * at + 1
+            far = (((at - 5) * at + 8) * at - 4) * a
+            weights = np.where(at < 1, near, np.where(at < 2, far, 0))
+        found[row, begin:end] = weights / weights.sum()
+    return found
+
+
+def convolution(importer: Any, node: Any) -> Any:
+    """Convert convolutions of float64, and transposed ones of forms that TVM has no kernel for."""
+    args = importer.retrieve_args(node)
+    x, weight, bias, stride, padding, dilation, transposed, output_padding, groups = args
+    axes = weight.ty.ndim - 2
+    stride, padding, dilation, output_padding = (
+        _of_axes(each, axes) for each in (stride, padding, dilation, output_padding)
+    )
+    is_double = str(x.ty.dtype) == "float64"
+    if not is_double and (not transposed or is_known_to_tvm(axes, stride, dilation, output_padding)):
+        return NotImplemented
+    emit = importer.block_builder.emit
+    pads = [(each, each) for each in padding]
+    if transposed:
+        found = flipped_convolution(emit, x, weight, stride, pads, dilation, output_padding, groups)
+    else:
+        found = forward_convolution(emit, x, weight, stride, padding, dilation, groups)
+    if bias is not None:
+        found = emit(_op.add(found, emit(_op.reshape(bias, [1, -1, *[1] * axes]))))
+    return found
