@@ -76,6 +76,20 @@ def test_a_problem_that_is_no_series_says_that_nothing_was_decided_once(why: str
     )
 
 
+def test_a_schedule_of_a_heuristic_that_is_optimal_is_all_there_is_to_find() -> None:
+    """One device is the faster one for all tasks of a wide problem on one core."""
+    drawn = draw_problem(3, 90, 2, ccr=3.0)
+    exec_ns = np.stack([drawn.exec_ns[:, 0], 2 * drawn.exec_ns[:, 0]], axis=1)
+    problem = replace(drawn, exec_ns=exec_ns, device_cores=((0,), (0,)))
+    found = search_schedule(problem)
+    assert found.best.gap == 0
+    assert found.pruning is not None
+    assert (found.pruning.segments, found.pruning.is_exact) == (0, True)
+    assert found.pruning.describe().endswith(
+        "the schedule of a heuristic is optimal, so nothing had to be searched"
+    )
+
+
 def test_colocated_tasks_are_placed_as_one() -> None:
     problem = draw_problem(3, 10, 2)
     tied = replace(problem, colocation=np.array([0, 0, 0, *[-1] * 7]))

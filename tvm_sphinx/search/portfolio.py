@@ -184,7 +184,9 @@ def _cpga(
         evaluations=budget.evaluations,
         runtime_s=budget.elapsed_s,
         stop_reason=reason,
-        pruning=report_pruning(problem, plan) if prune else None,
+        pruning=report_pruning(problem, plan, heuristic_is_optimal=_heuristic_is_optimal(problem))
+        if prune
+        else None,
     )
 
 
@@ -229,9 +231,13 @@ def _solve(
     return best, reason, plan
 
 
+def _heuristic_is_optimal(problem: SchedulingProblem) -> bool:
+    return best_heuristic_ns(problem) <= native_problem(problem).lower_bound()
+
+
 def _series_stop(problem: SchedulingProblem, stop: Stop) -> Stop:
     """Return the budget to solve a series: next to none where a heuristic has an optimum already."""
-    if best_heuristic_ns(problem) > native_problem(problem).lower_bound():
+    if not _heuristic_is_optimal(problem):
         return stop
     most = _GLANCE if stop.max_evaluations is None else min(_GLANCE, stop.max_evaluations)
     return replace(stop, max_evaluations=most)

@@ -25,8 +25,9 @@ class PruningReport:
         Of the series that the problem is, and those that no earlier one equals; 0 where the problem is
         no series of segments that are small enough.
     is_exact
-        Whether the schedule is made of the optimal schedules of the segments. If not, the whole problem
-        was searched as well.
+        Whether the schedule is made of the optimal schedules of the segments; of a problem without
+        segments, whether the schedule of a heuristic meets the first lower bound, so that nothing had to
+        be searched. If not, the whole problem was searched as well.
     log10_before
         Of the placements of the tasks on devices that can run them.
     log10_after
@@ -53,6 +54,8 @@ class PruningReport:
     def describe(self) -> str:
         """Return what was decided once, and the sizes, in one line."""
         whole = f"10^{self.log10_before:.1f} placements of {_count(self.tasks, 'task')}"
+        if not self.segments and self.is_exact:
+            return f"{whole}; the schedule of a heuristic is optimal, so nothing had to be searched"
         if not self.segments:
             return f"{whole}; no series of segments small enough to solve, so nothing was decided once"
         found = f"{_count(self.segments, 'segment')}, {self.distinct_segments} distinct"
@@ -61,8 +64,13 @@ class PruningReport:
         return f"{whole}; {found}, each searched once: 10^{self.log10_after:.1f}"
 
 
-def report_pruning(problem: SchedulingProblem, plan: SeriesPlan | None) -> PruningReport:
-    """Return what a search did that solved the series of a problem first, or found that it is none."""
+def report_pruning(
+    problem: SchedulingProblem, plan: SeriesPlan | None, *, heuristic_is_optimal: bool = False
+) -> PruningReport:
+    """Return what a search did that solved the series of a problem first, or found that it is none.
+
+    ``heuristic_is_optimal`` tells whether it had little to look for.
+    """
     sets = colocated_sets(problem)
     can_run = np.ones((len(np.unique(sets)), problem.num_devices), dtype=np.bool_)
     np.logical_and.at(can_run, sets, problem.exec_ns != CANNOT_RUN)
@@ -77,7 +85,7 @@ def report_pruning(problem: SchedulingProblem, plan: SeriesPlan | None) -> Pruni
         tasks=problem.num_tasks,
         segments=0 if plan is None else plan.num_segments,
         distinct_segments=0 if plan is None else len(plan.distinct),
-        is_exact=plan is not None and plan.is_optimal,
+        is_exact=heuristic_is_optimal if plan is None else plan.is_optimal,
         log10_before=before,
         log10_after=after,
     )
