@@ -216,3 +216,15 @@ def test_a_gather_whose_rows_are_no_multiple_of_the_lanes_compiles(
     func = te.create_prim_func([data, places, topi.gather(data, 0, places)])
     args = [draw(shape, dtype, rng), rng.integers(0, shape[0], shape).astype(np.int32)]
     check(func, args)
+
+
+@pytest.mark.parametrize("start", [float("-inf"), -3.4028234663852886e38])
+def test_a_maximum_is_split_into_partial_results_wherever_it_starts(start: float) -> None:
+    """TVM knows the one from the least finite number; ours starts from infinity."""
+    source = tvm.te.placeholder((33, 1000), name="source")
+    k = tvm.te.reduce_axis((0, 1000))
+    largest = tvm.te.comm_reducer(lambda x, y: tvm.tirx.max(x, y), lambda t: tvm.tirx.const(start, t))
+    found = tvm.te.compute((33,), lambda i: largest(source[i, k], axis=k), name="largest")
+    func = tvm.te.create_prim_func([source, found])
+    scheduled = check(func, [np.random.default_rng(0).normal(size=(33, 1000)).astype(np.float32)])
+    assert "rfactor" in scheduled.script() or "_rf" in scheduled.script()

@@ -2,6 +2,7 @@
 
 from .layouts import prepare_layouts
 from .opaque import calls_runtime
+from .reducers import know_infinite_reducers
 from .reshapes import sink_reshapes
 from .schedule import default_rules, rule_of, schedule_kernel
 from .staged import condition_operands, is_staged, loop_limit
@@ -20,3 +21,6 @@ __all__ = [
     "schedule_kernel",
     "sink_reshapes",
 ]
+
+# Before any schedule is made, of ours or of TVM.
+know_infinite_reducers()
