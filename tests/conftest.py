@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 
 from hypothesis import settings
@@ -25,6 +26,10 @@ from tests.gpu.plugin import (  # noqa: F401 - pytest finds hooks and fixtures h
     pytest_runtest_makereport,
     pytest_runtest_protocol,
 )
+
+# Tests press Ctrl-C, which what is started in the background of a shell ignores.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("house", deadline=None, derandomize=True)
 settings.load_profile("house")
