@@ -175,6 +175,22 @@ def _scale_of(node: Node, width: int) -> float:
     return float(node.attributes.get("scale", 0.0)) or 1 / math.sqrt(width)
 
 
+def _scores(
+    node: Node, mask: Any, extra: Any, sizes: tuple[int, int, int], dtype: str, width: int
+) -> _Scores:
+    """Return what a node does to its products: a mask, what comes after each step, what it is given.
+
+    ``sizes`` are the batch, the steps and all keys; ``width`` is that of a head.
+    """
+    _, steps, total = sizes
+    terms = [] if mask is None else [_mask_term(node, mask, *sizes, dtype)]
+    if int(node.attributes.get("unidirectional", 0)):
+        terms.append(_causal(steps, total, dtype))
+    if extra is not None:
+        terms.append(extra)
+    return _Scores(_scale_of(node, width), tuple(terms))
+
+
 def _attention(node: Node) -> Any:
     """Convert Attention: one product makes queries, keys and values, which may come after a past."""
     _refuse(node, {"past_sequence_length": 6}, ("do_rotary", "past_present_share_buffer"))
@@ -200,14 +216,7 @@ def _attention(node: Node) -> Any:
             for old, new in zip(pair, (key, value), strict=True)
         )
     total = shape_of(node, key, "keys")[2]
-    terms = []
-    if mask is not None:
-        terms.append(_mask_term(node, mask, batch, steps, total, dtype))
-    if int(node.attributes.get("unidirectional", 0)):
-        terms.append(_causal(steps, total, dtype))
-    if extra is not None:
-        terms.append(extra)
-    how = _Scores(_scale_of(node, sizes[0] // heads), tuple(terms))
+    how = _scores(node, mask, extra, (batch, steps, total), dtype, sizes[0] // heads)
     found = _attend(node, query, key, value, how)
     if node.num_outputs < 2:
         return found
@@ -242,14 +251,7 @@ def _multi_head_attention(node: Node) -> Any:
             node.emit(_op.concat([old, new], 2)) for old, new in zip(past, (key, value), strict=True)
         )
     total = shape_of(node, key, "keys")[2]
-    terms = []
-    if padding is not None:
-        terms.append(_mask_term(node, padding, batch, steps, total, dtype))
-    if int(node.attributes.get("unidirectional", 0)):
-        terms.append(_causal(steps, total, dtype))
-    if extra is not None:
-        terms.append(extra)
-    how = _Scores(_scale_of(node, width // heads), tuple(terms))
+    how = _scores(node, padding, extra, (batch, steps, total), dtype, width // heads)
     return _attend(node, query, key, value, how), key, value, None
 
 

@@ -46,7 +46,7 @@ class BranchImporter:
     def _convert_loop(self, node: Any) -> None:
         """Bind the outputs of a ``Loop`` that hands a state on from step to step."""
         (body,) = [attribute.g for attribute in node.attribute if attribute.name == "body"]
-        most, goes_on, *state = [self._operand(name) for name in (*node.input, "")[: len(node.input)]]
+        most, goes_on, *state = map(self._operand, node.input)
         emit, true = self.bb.emit, relax.const(True)
         count = relax.const(0, "int64")
         more = true if goes_on is None else self._scalar(goes_on, node)

@@ -66,14 +66,15 @@ def pass_options() -> str:
 
 
 def _implement(function: Any, target: Any) -> Any:
-    if "gpu" in [str(key) for key in target.keys]:
-        return function if loops_over_nothing(function) else _schedule_for_gpu(function, target)
-    if is_staged(function):
+    is_gpu = "gpu" in [str(key) for key in target.keys]
+    if not is_gpu and is_staged(function):
         return with_stages(
             function, lambda stage: _implement(stage.with_attr("target", target), target)
         ).with_attr("target", target)
     if loops_over_nothing(function):
         return function
+    if is_gpu:
+        return _schedule_for_gpu(function, target)
     cores = int(target.attrs.get("num-cores") or 1)
     for form in (repack(function), function):
         scheduled = None if form is None else schedule_kernel(form, target, cores)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,6 @@ import tvm_ffi
 from tvm import tirx
 
 
-@functools.cache
 def know_infinite_reducers() -> None:
     """Let TVM know maxima and minima from infinity; it knows those from the extreme finite numbers."""
     register = tvm_ffi.get_global_func("s_tir.schedule.RegisterReducer")

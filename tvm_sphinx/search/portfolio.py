@@ -18,7 +18,7 @@ from .cpga import CpgaParams, NoRoomError, ParamsError, UnknownAlgorithmError, r
 from .exact import ExactParams, limit_s, prove_in_time_left, solve_exactly
 from .heuristics import KINDS, Heuristic, best_heuristic_ns
 from .native import native_problem
-from .pruning import report_pruning
+from .pruning import PruningReport, report_pruning
 from .result import SearchResult
 from .series import SeriesPlan, try_series
 from .stop import Stop, StopError
@@ -184,9 +184,7 @@ def _cpga(
         evaluations=budget.evaluations,
         runtime_s=budget.elapsed_s,
         stop_reason=reason,
-        pruning=report_pruning(problem, plan, heuristic_is_optimal=_heuristic_is_optimal(problem))
-        if prune
-        else None,
+        pruning=_report(problem, plan) if prune else None,
     )
 
 
@@ -229,6 +227,12 @@ def _solve(
         budget.is_interrupted = True
     best, reason = run_cpga(problem, budget, seed=seed, params=params, starts=found, bound_ns=bound_ns)
     return best, reason, plan
+
+
+def _report(problem: SchedulingProblem, plan: SeriesPlan | None) -> PruningReport:
+    return report_pruning(
+        problem, plan, heuristic_is_optimal=plan is None and _heuristic_is_optimal(problem)
+    )
 
 
 def _heuristic_is_optimal(problem: SchedulingProblem) -> bool:

@@ -127,10 +127,13 @@ class LocalBench:
             )
         runtime = runtime_device(self.device.runtime)
 
+        # Only cores of unlike speeds share out their loops by it.
+        has_speeds = bool(self.device.core_memory_speeds)
+        bound = has_speeds and is_memory_bound(kernel.function, operand_bytes(kernel))
+
         def sample(operands: Sequence[Any]) -> Samples:
             if not self.device.is_cpu:
                 return evaluate(module, symbol, operands, runtime, goal, self.host.switches)
-            bound = is_memory_bound(kernel.function, operand_bytes(kernel))
             return sample_in_lane(
                 Call(function, operands, self.device, bound),
                 goal,

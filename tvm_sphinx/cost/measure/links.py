@@ -92,8 +92,9 @@ def measure_links(
     estimated = 0
     pairs = [(i, j) for i in range(num_devices) for j in range(num_devices) if i != j]
     between = [(platform.devices[i], platform.devices[j]) for i, j in pairs]
-    unknown = [pair for pair in between if (pair[0].name, pair[1].name) not in given]
-    is_known = all(_is_on_record(*_without_helpers(*pair), records) for pair in unknown)
+    unknown = [_without_helpers(*ends) for ends in between if (ends[0].name, ends[1].name) not in given]
+    one_of_each = {str(class_of_pair(*ends)): ends for ends in unknown}
+    is_known = all(_is_on_record(*ends, records) for ends in one_of_each.values())
     stage = f"measure copies{', all on record' * is_known}"
     for done, (i, j) in enumerate(pairs):
         src, dst = platform.devices[i], platform.devices[j]

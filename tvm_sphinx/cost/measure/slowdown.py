@@ -89,15 +89,16 @@ def expected_slowdown(
         index: average_parallelism(graph, exec_ns[:, [index, *measured[index]]])
         for index in dict.fromkeys(index for index, _ in pairs)
     }
-    loads: dict[str, PairLoad | None] = {}
     both = [(platform.devices[index], platform.devices[other]) for index, other in pairs]
-    is_known = not any(_missing(*pair, records) for pair in both)
+    kinds = [str(class_of_pair(*pair)) for pair in both]
+    one_of_each = dict(zip(reversed(kinds), reversed(both), strict=True))
+    is_known = not any(_missing(*pair, records) for pair in one_of_each.values())
     stage = f"measure under load{', all on record' * is_known}"
-    for done, (index, other) in enumerate(pairs):
-        first, second = platform.devices[index], platform.devices[other]
-        kind = str(class_of_pair(first, second))
+    loads: dict[str, PairLoad | None] = {}
+    for done, ((index, other), kind) in enumerate(zip(pairs, kinds, strict=True)):
         if kind not in loads:
-            loads[kind] = measure_pair(first, second, records, may_measure=time.monotonic() < end_s)
+            may_measure = time.monotonic() < end_s
+            loads[kind] = measure_pair(*one_of_each[kind], records, may_measure=may_measure)
         load = loads[kind]
         if load is None:
             continue
