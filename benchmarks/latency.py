@@ -3,11 +3,11 @@
     python benchmarks/latency.py --models bilstm googlenet --platforms detect unlike-cpus --json out.json
 
 For each model and platform: what `compile` would run, which is the schedule found, or the best single
-device where the schedule promises too little or loses the race against it. It is held against every
-single device (the best of them as *measured*), against the schedules of the other algorithms through the
-same lanes, against the same schedule on the stock VM, and against ONNX Runtime and torch where they are
-installed. Variants run in turn, each of them first in one round and last in another, and what is printed
-is the median of the ratios of neighbours and their quartiles. A benchmark never fails on a time.
+device where the schedule promises too little or loses the race against it. It is held against single
+devices, one of each class (the best of them as *measured*), against the schedules of the other algorithms
+through the same lanes, against the same schedule on the stock VM, and against ONNX Runtime and torch where
+they are installed. Variants run in turn, each of them first in one round and last in another, and what is
+printed is the median of the ratios of neighbours and their quartiles. A benchmark never fails on a time.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from tvm_sphinx.errors import SphinxError
 from tvm_sphinx.frontend.extract import Extraction, extract_task_graph
 from tvm_sphinx.frontend.lower import lower_to_kernels
 from tvm_sphinx.platform import Platform, load_platform
+from tvm_sphinx.platform.device import one_of_each_class
 from tvm_sphinx.platform.targets import device_target
 from tvm_sphinx.program.compare_builds import compare_executables, is_promising
 from tvm_sphinx.program.stock_vm import build_executable as build_for_vm
@@ -107,9 +108,20 @@ def main() -> None:
 def prepare(model_name: str, platform: Platform, store: RecordStore) -> Prepared:
     """Lower a model and measure its kernels; those on record are not measured again."""
     model = models.load(model_name)
+    return cost(model, lower(model, platform), platform, store)
+
+
+def lower(model: models.Model, platform: Platform) -> Extraction:
+    """Return the tasks of a model for a platform."""
     targets = [device_target(device) for device in platform.devices]
     kernels = lower_to_kernels(model.relax(), targets[platform.host_index], targets=targets)
-    extraction = extract_task_graph(kernels)
+    return extract_task_graph(kernels)
+
+
+def cost(
+    model: models.Model, extraction: Extraction, platform: Platform, store: RecordStore
+) -> Prepared:
+    """Measure the kernels of a model; those on record are not measured again."""
     costing = cost_kernels(extraction, platform, store)
     choices, costs = costing.choices, costing.table
     problem = build_problem(extraction.graph, platform, costs)
@@ -152,8 +164,9 @@ def make_variants(prepared: Prepared, args: argparse.Namespace) -> dict[str, Var
         name: search_with(prepared.problem, name, seed=args.seed).best
         for name in dict.fromkeys([_OURS, *args.algorithms])
     }
-    for device, entry in enumerate(prepared.platform.devices):
-        alone = on_one_device(prepared.alone, device)
+    devices = prepared.platform.devices
+    for entry in one_of_each_class(devices):
+        alone = on_one_device(prepared.alone, devices.index(entry))
         if alone is not None:
             schedules[f"single {entry.name}"] = alone
     singles = [name for name in schedules if name.startswith("single ")]
