@@ -4,10 +4,10 @@
 
 For each model and platform: what `compile` would run, which is the schedule found, or the best single
 device where the schedule promises too little or loses the race against it. It is held against single
-devices, one of each class (the best of them as *measured*), against the schedules of the other algorithms
-through the same lanes, against the same schedule on the stock VM, and against ONNX Runtime and torch where
-they are installed. Variants run in turn, each of them first in one round and last in another, and what is
-printed is the median of the ratios of neighbours and their quartiles. A benchmark never fails on a time.
+devices, one of each class (the best of them as *measured*), against schedules of other algorithms through
+the same lanes, against the same schedule on the stock VM, and against ONNX Runtime and torch where they
+are installed. Variants run in turn, each of them first in one round and last in another; what is printed
+is the median of the ratios of neighbours and their quartiles. A benchmark never fails on a time.
 """
 
 from __future__ import annotations

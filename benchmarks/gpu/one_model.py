@@ -142,6 +142,7 @@ class Ours:
         row["note"] = compiled.note
         row["stages_s"] = {stage: round(seconds, 1) for stage, seconds in compiled.stages_s.items()}
         row["waited_s"] = round(asks.seconds, 1)
+        row["measured_s"] = {stage: round(seconds, 1) for stage, seconds in asks.stages_s.items()}
         if compiled.report is not None:
             report = compiled.report
             row["predicted_us"] = report.makespan_ns / 1e3
@@ -196,17 +197,23 @@ class Ours:
 
 
 class _Once:
-    """Calls a function the first time that it is called, and keeps how long that took."""
+    """Calls a function the first time that it is called, and keeps how long that and each stage took."""
 
     def __init__(self, function: Callable[[], None]) -> None:
         self.function: Callable[[], None] | None = function
         self.seconds = 0.0
+        self.stages_s: dict[str, float] = {}
+        self._last = time.perf_counter()
 
-    def __call__(self, *_: Any) -> None:
+    def __call__(self, stage: str = "", *_: Any) -> None:
+        now = time.perf_counter()
         if self.function is not None:
-            begin = time.perf_counter()
             self.function()
-            self.function, self.seconds = None, time.perf_counter() - begin
+            self.function, self.seconds = None, time.perf_counter() - now
+            now += self.seconds
+        elif stage:
+            self.stages_s[stage] = self.stages_s.get(stage, 0.0) + now - self._last
+        self._last = now
 
 
 def relative_error(output: np.ndarray, expected: np.ndarray) -> float:

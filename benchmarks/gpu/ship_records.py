@@ -2,8 +2,8 @@
 
     python benchmarks/gpu/ship_records.py RECORDS.jsonl "NVIDIA H100 80GB HBM3" nvidia_h100
 
-Takes what does not depend on the machine around the card: kernels, hand-overs between its streams, and
-what these lose beside each other, of the present method of timing. What is shipped already stays where
+Takes what does not depend on the machine around the card: kernels alone and side by side, and hand-overs
+between its streams, of the present method of timing. What is shipped already stays where
 nothing newer is; crossings from and to a CPU are left out.
 """
 
@@ -16,15 +16,15 @@ from pathlib import Path
 from tvm_sphinx.cost.records import cards
 from tvm_sphinx.cost.records.store import METHOD, Record, RecordKey, keep_newest, read_records
 
-# What kernels of a GPU are on record by since other code runs before each call.
-_BETWEEN = "-between"
+# What kernels of a GPU are on record by.
+_IN_MODEL = "-in-model"
 
 
 def main(source: str, card: str, name: str) -> None:
     newest: dict[RecordKey, Record] = {}
     for record in (*cards.shipped_records(card), *read_records(Path(source))):
-        is_kernel = record.kind == "kernel"
-        is_timed_alike = record.method == METHOD and (not is_kernel or _BETWEEN in record.kernel)
+        is_of_kernel = record.kind in ("kernel", "load")
+        is_timed_alike = record.method == METHOD and (not is_of_kernel or _IN_MODEL in record.kernel)
         if record.where.machine == card and is_timed_alike:
             keep_newest(newest, record)
     lines = "".join(record.to_line() for record in newest.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 import tvm
 
 from tests.gpu.modules import platform
+from tvm_sphinx.cost.measure import gpu_shares
+from tvm_sphinx.cost.measure.gpu_shares import NUM_COPIES, GpuKernel, measure_shares
 from tvm_sphinx.cost.measure.gpu_surroundings import NUM_TURNS, bytes_between, surroundings
 from tvm_sphinx.cost.measure.gpu_timing import (
     CacheState,
@@ -17,8 +20,11 @@ from tvm_sphinx.cost.measure.gpu_timing import (
     build_for_gpu,
     sample_on_gpu,
 )
-from tvm_sphinx.cost.measure.kernel_timing import random_operands
+from tvm_sphinx.cost.measure.kernel_timing import kernel_of, random_operands
 from tvm_sphinx.cost.measure.sampling import Goal
+from tvm_sphinx.cost.records.classes import class_of
+from tvm_sphinx.cost.records.store import Record, RecordStore
+from tvm_sphinx.frontend.extract import Kernel
 from tvm_sphinx.kernels import compute
 from tvm_sphinx.kernels.code_cache import (
     CACHE_VARIABLE,
@@ -57,6 +63,36 @@ def test_other_code_and_other_memory_come_before_each_call(product: GpuCall) -> 
     assert runs.duration_ns() > 0
     weights = [step.operands[1] for step in runs.steps if step.function == "call0"]
     assert len(set(weights)) == 2
+
+
+@pytest.mark.gpu
+def test_the_share_of_a_gpu_that_a_kernel_fills_is_measured_once(
+    product: GpuCall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = RecordStore(None)
+    function = implement_kernel(
+        compute.matmul((4,), 16, 8, "float32", "float32"), device_target(product.device)
+    )
+    kernel = GpuKernel(kernel_of(function, "product"), function, "product-in-model0k")
+    found = measure_shares([kernel], product.device, records)
+    assert 1 / NUM_COPIES <= found["product"] <= 1.0
+    monkeypatch.setattr(gpu_shares, "side_by_side_on_gpu", None)  # would fail
+    assert measure_shares([kernel], product.device, records) == found
+    assert measure_shares([replace(kernel, key="other")], product.device, records, end_s=0.0) == {}
+
+
+def test_a_share_is_how_much_longer_copies_take_side_by_side() -> None:
+    records, device = RecordStore(None), platform(1, 1).devices[-1]
+    kernels = []
+    for number, together in enumerate((100, 200, 400, 500)):
+        for key, time_ns in (
+            (f"k{number} beside nothing", 100),
+            (f"k{number}, 4 side by side", together),
+        ):
+            where = class_of(device)
+            records.add(Record(key, where, str(tvm.__version__), (time_ns,), kind="load"))
+        kernels.append(GpuKernel(Kernel(f"k{number}", None, (), None), None, f"k{number}"))
+    assert measure_shares(kernels, device, records) == {"k0": 0.25, "k1": 0.5, "k2": 1.0, "k3": 1.0}
 
 
 def test_weights_come_back_when_the_model_has_read_as_much_as_its_own() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tvm_sphinx.cost.measure import slowdown
+from tvm_sphinx.cost.measure.gpu_shares import stream_slowdown
 from tvm_sphinx.cost.measure.slowdown import (
     CLASSES,
     PairLoad,
@@ -16,6 +17,7 @@ from tvm_sphinx.cost.measure.slowdown import (
     measure_pair,
     neighbour_shares,
     neighbours,
+    streams_beside,
     task_classes,
 )
 from tvm_sphinx.cost.records.store import RecordStore
@@ -98,6 +100,47 @@ def test_what_is_on_record_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         ("measure under load, all on record", 1, 2),
         ("measure under load, all on record", 2, 2),
     ]
+
+
+STREAMS = Platform(
+    (
+        Device("core0", LLVM, "cpu:0", (0,)),
+        *(Device(f"stream{number}", '{"kind": "cuda"}', "cuda:0") for number in range(3)),
+    )
+)
+
+
+def test_streams_lose_what_their_kernels_do_not_leave_to_each_other() -> None:
+    ones = np.ones(2)
+    # Whoever fills the GPU by itself runs in turn with the two others; a quarter each leaves room.
+    np.testing.assert_allclose(stream_slowdown(ones, ones, 2, 1.0), 3.0)
+    np.testing.assert_allclose(stream_slowdown(ones / 4, ones, 2, 1.0), 1.0)
+    np.testing.assert_allclose(stream_slowdown(ones, ones, 2, 0.0), 1.0)
+    # Beside one other: a half of the time three quarters, a half of it a quarter.
+    times = np.array([50.0, 50.0])
+    shares = np.array([0.75, 0.25])
+    np.testing.assert_allclose(stream_slowdown(shares, times, 1, 1.0), [(1.5 + 1.0) / 2, 1.0])
+    # It works half of the time.
+    np.testing.assert_allclose(stream_slowdown(shares, times, 1, 0.5), [1 + 0.5 * 0.25, 1.0])
+    np.testing.assert_array_equal(stream_slowdown(shares, times * 0, 1, 1.0), 1.0)
+
+
+def test_the_streams_of_a_gpu_have_each_other() -> None:
+    assert [streams_beside(STREAMS, index) for index in range(4)] == [[], [2, 3], [1, 3], [1, 2]]
+    assert [neighbours(STREAMS, index) for index in range(4)] == [[], [], [], []]
+    graph, times = _graph(chain=False), np.array([[100, 10, 10, 10], [100, 10, 10, 10]])
+    shares = {STREAMS.devices[1].cost_class: {"a": 1.0, "b": 1.0}}
+    found = expected_slowdown(graph, STREAMS, times, RecordStore(None), shares=shares)
+    # Two tasks side by side keep each of two other streams busy half of the time.
+    np.testing.assert_allclose(found[:, 1:], 2.0)
+    np.testing.assert_array_equal(found[:, 0], 1.0)
+    alone = expected_slowdown(_graph(chain=True), STREAMS, times, RecordStore(None), shares=shares)
+    np.testing.assert_array_equal(alone, 1.0)
+    unknown = expected_slowdown(graph, STREAMS, times, RecordStore(None))
+    np.testing.assert_array_equal(unknown, 1.0)
+    some = {STREAMS.devices[1].cost_class: {"a": 0.5}}  # the other is taken for the usual one
+    found = expected_slowdown(graph, STREAMS, times, RecordStore(None), shares=some)
+    np.testing.assert_allclose(found[:, 1:], 0.25 * 1.5 + 0.75)
 
 
 def test_the_problem_takes_the_slowdown_only_where_devices_work_at_the_same_time() -> None:

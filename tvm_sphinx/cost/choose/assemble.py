@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from ...platform import Device, Platform
+from ...platform.device import CostClass
 from ...progress import Progress
 from ...scheduling.graph import TaskGraph
 from ...scheduling.problem import Int64Array
@@ -81,12 +82,14 @@ def under_load(
     config: MeasureConfig,
     progress: Progress | None = None,
     end_s: float = math.inf,
+    shares: Mapping[CostClass, Mapping[str, float]] | None = None,
 ) -> CostTable:
     """Return costs with what tasks lose beside busy devices, unless the configuration leaves it out.
 
     What is not on record is measured as long as ``time.monotonic()`` has not reached ``end_s``.
+    ``shares`` are of the kernels of GPUs, see `expected_slowdown`.
     """
     if not config.under_load:
         return costs
-    slowdown = expected_slowdown(graph, platform, costs.exec_ns, records, progress, end_s)
+    slowdown = expected_slowdown(graph, platform, costs.exec_ns, records, progress, end_s, shares)
     return replace(costs, slowdown=slowdown)

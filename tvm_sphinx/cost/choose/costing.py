@@ -20,11 +20,13 @@ from ...platform.device import CostClass
 from ...platform.targets import is_absent
 from ...progress import Progress
 from ...report.placement import CostSummary
+from ..measure.gpu_shares import GpuKernel, measure_shares
 from ..measure.kernel_timing import MeasureConfig
 from ..measure.kernels import measure_kernels
 from ..measure.links import measure_links
 from ..measure.precision import Demand
 from ..measure.roofline import needs_estimate
+from ..measure.slowdown import streams_beside
 from ..records.cards import shipped_records
 from ..records.classes import card_of
 from ..records.store import RecordStore
@@ -160,11 +162,12 @@ def cost_kernels(
         order = by_urgency(here, graph, platform, expected)
         measure_within(_KERNELS_SHARE * left_s, order, costs, records, config, progress)
     table = assemble_costs(graph, platform, times_of(costs), links)
+    shares = _gpu_shares(platform, costs, records, progress, end_s) if config.under_load else {}
     best = [cost.best for cost in costs.values()]
     times = [record.time for one in best if (record := one.record(records)) is not None]
     return Costing(
         choose_kernels(costs),
-        under_load(table, graph, platform, records, config, progress, end_s),
+        under_load(table, graph, platform, records, config, progress, end_s, shares),
         () if asked is None else always_measured(platform, asked),
         tuple({one.key: None for cost in costs.values() for one in (cost.rule, *cost.others)}),
         (min(times), max(times)) if times else None,
@@ -270,6 +273,28 @@ def _estimated(platform: Platform, table: CostTable) -> dict[str, int]:
     """Return for each device that is not at hand how many of its tasks' times are estimates."""
     absent = [(i, device.name) for i, device in enumerate(platform.devices) if is_absent(device)]
     return {name: int((~table.measured[:, i]).sum()) for i, name in absent}
+
+
+def _gpu_shares(
+    platform: Platform,
+    costs: Mapping[CostKey, KernelCost],
+    records: RecordStore,
+    progress: Progress | None,
+    end_s: float,
+) -> dict[CostClass, dict[str, float]]:
+    """Return the share of a GPU that each kernel fills, for GPUs with several streams."""
+    found = {}
+    for index, device in enumerate(platform.devices):
+        if device.cost_class in found or not streams_beside(platform, index):
+            continue
+        best = [cost.best for (_, where), cost in costs.items() if where == device.cost_class]
+        runs = [
+            GpuKernel(one.kernel, one.function, one.key)
+            for one in best
+            if one.time_ns >= 0 and one.candidate.function is not None
+        ]
+        found[device.cost_class] = measure_shares(runs, device, records, progress, end_s)
+    return found
 
 
 def _is_known(predictor: Predictor, rule: Implementation) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 import functools
-import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,8 +35,8 @@ _CALLS, _SLOW_CALLS, _SLOW_NS, _WARM_CALLS = NUM_TURNS, 2, 1_000_000, 32
 _RUNS_ALONE = 9
 # Copies of cold operands take no more memory than this.
 _MOST_COLD_BYTES = 256 << 20
-# Runs of each graph beside a neighbour; calls of the kernel in it, at least and at most.
-_RUNS_BESIDE, _LEAST_BESIDE, _MOST_BESIDE = 8, 8, 512
+# Runs of calls in one stream and in several; what they take about, in one stream, and how many at most.
+_RUNS_BESIDE, _BESIDE_NS, _MOST_BESIDE = 5, 250_000, 64
 
 
 class CacheState(enum.Enum):
@@ -254,36 +253,25 @@ class GpuRuns:
         return ConcurrentExecutable(Image(program, platform, None, aligned_bytes(0), b"", parts))
 
 
-def time_beside_on_gpu(call: GpuCall, neighbours: Sequence[GpuCall | None]) -> list[tuple[int, ...]]:
-    """Return how long calls of a kernel take, in ns, while another stream of its GPU works.
-
-    Two streams of one graph are given about the same time alone; how much longer they take together is
-    taken for what the kernel loses.
+def side_by_side_on_gpu(call: GpuCall, count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return how long a call takes in a stream alone, and beside as many in each of some more, in ns.
 
     Parameters
     ----------
     call
-    neighbours
-        What the other stream does; None leaves it idle. There is one result for each of them.
+    count
+        Number of streams, each of which makes the same calls with operands of its own.
     """
-    alone_ns = _once_ns(call)
-    found: list[tuple[int, ...]] = []
-    for neighbour in neighbours:
-        if neighbour is None:
-            found.append((round(alone_ns),))
-            continue
-        other_ns = _once_ns(neighbour)
-        count = min(_MOST_BESIDE, max(_LEAST_BESIDE, math.ceil(2 * other_ns / alone_ns)))
-        other = max(1, round(count * alone_ns / other_ns))
-        both = GpuRuns([(call, count), (neighbour, other)])
-        apart_ns = max(count * alone_ns, other * other_ns)
-        both.duration_ns()
-        found.append(tuple(round(alone_ns * both.duration_ns() / apart_ns) for _ in range(_RUNS_BESIDE)))
-    return found
-
-
-def _once_ns(call: GpuCall) -> float:
-    """Return the median time of a call among others of its kernel."""
-    runs = GpuRuns([(call, _LEAST_BESIDE)])
+    runs = GpuRuns([(call, _CALLS)])
     runs.duration_ns()
-    return max(1.0, statistics.median(runs.duration_ns() for _ in range(_RUNS_BESIDE)) / _LEAST_BESIDE)
+    # Long enough that it does not matter how streams are forked and joined.
+    calls = min(_MOST_BESIDE, max(_SLOW_CALLS, round(_BESIDE_NS * _CALLS / runs.duration_ns())))
+    alone, together = (GpuRuns([(call, calls)] * streams) for streams in (1, count))
+    alone.duration_ns()
+    together.duration_ns()
+    in_turn = [(alone.duration_ns(), together.duration_ns()) for _ in range(_RUNS_BESIDE)]
+    mine, ours = zip(*in_turn, strict=True)
+    return (
+        tuple(max(1, round(time / calls)) for time in mine),
+        tuple(max(1, round(time / calls)) for time in ours),
+    )

@@ -249,7 +249,7 @@ def implementation_id(kernel: Kernel, function: Any, device: Device) -> str:
     """Return the id of a kernel as implemented and as measured, for looking up its records."""
     far = f"-far{kernel.reuse_bytes >> 10}k" if device.is_cpu and kernel.reuse_bytes else ""
     if device.runtime.startswith("cuda:"):
-        far = f"-between{kernel.reuse_bytes >> 10}k"  # other code always runs there meanwhile
+        far = f"-in-model{kernel.reuse_bytes >> 10}k"  # other code always runs there meanwhile
     if function is None or kernel.is_external:
         return kernel.id + far
     bare = function.without_attr("target")

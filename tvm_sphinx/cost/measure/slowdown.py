@@ -1,7 +1,8 @@
 """How much kernels slow each other down that run side by side on devices that share a memory. [TVM]
 
-Probe kernels are timed on one device, alone and while another one works without a pause. What they lose
-stands for kernels of their class: bound by memory, by arithmetic, or by neither.
+Probe kernels are timed on one CPU device, alone and while another one works without a pause. What they
+lose stands for kernels of their class: bound by memory, by arithmetic, or by neither. What streams of a
+GPU lose is told by the share of it that each kernel fills (`.gpu_shares`).
 """
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ from ...frontend.extract import Kernel
 from ...kernels import compute
 from ...kernels.implement import implement_kernel
 from ...platform import Device, Platform
-from ...platform.targets import device_target, is_at_hand, runtime_device
+from ...platform.device import CostClass
+from ...platform.targets import device_target, runtime_device
 from ...progress import Progress
 from ...scheduling.graph import TaskGraph
 from ...scheduling.problem import Int64Array
 from ..records.classes import class_of_pair
 from ..records.store import Record, RecordStore, median_and_spread
 from .divisors import divisor_operands
-from .gpu_timing import GpuCall, build_for_gpu, time_beside_on_gpu
+from .gpu_shares import shares_of_tasks, stream_slowdown
 from .kernel_timing import kernel_of, operand_bytes, random_operands, shape_texts
 from .lane_timing import Call, load_for_lanes, time_beside
 from .roofline import moved_bytes
@@ -72,6 +74,7 @@ def expected_slowdown(
     records: RecordStore,
     progress: Progress | None = None,
     end_s: float = math.inf,
+    shares: Mapping[CostClass, Mapping[str, float]] | None = None,
 ) -> FloatArray:
     """Return how many times longer each task is expected to take than alone, shape (N, D), at least 1.
 
@@ -81,8 +84,12 @@ def expected_slowdown(
     neighbours (total work over the critical path; Brent, JACM 21(2), 1974) lets it, on what the graph
     consists of; what the neighbours cost adds up. No pair is measured once
     ``time.monotonic()`` has reached ``end_s``: those that are not on record are taken to cost nothing.
+
+    A GPU's streams have each other for neighbours, and lose what the ``shares`` of their kernels tell,
+    see `tvm_sphinx.cost.measure.gpu_shares`: by cost class, and by kernel id. Without any they lose
+    nothing. They are taken to leave the CPU alone.
     """
-    factors = np.ones(exec_ns.shape)
+    factors = _beside_streams(graph, platform, exec_ns, shares or {})
     measured = [neighbours(platform, index) for index in range(len(platform.devices))]
     pairs = [(index, other) for index, others in enumerate(measured) for other in others]
     parallelism = {
@@ -111,22 +118,45 @@ def expected_slowdown(
     return factors
 
 
-def neighbours(platform: Platform, index: int) -> list[int]:
-    """Return the devices of this machine that can work beside a device, and beside each other.
+def _beside_streams(
+    graph: TaskGraph,
+    platform: Platform,
+    exec_ns: Int64Array,
+    shares: Mapping[CostClass, Mapping[str, float]],
+) -> FloatArray:
+    """Return what tasks lose in the streams of GPUs, shape (N, D); 1 on all other devices."""
+    factors = np.ones(exec_ns.shape)
+    for index, device in enumerate(platform.devices):
+        others = streams_beside(platform, index)
+        known = shares.get(device.cost_class)
+        if not others or not known:
+            continue
+        parallelism = average_parallelism(graph, exec_ns[:, [index, *others]])
+        busy = min(1.0, (parallelism - 1.0) / len(others))
+        of_tasks = shares_of_tasks([task.kernel for task in graph.tasks], known)
+        times_ns = exec_ns[:, index].astype(np.float64)
+        factors[:, index] = stream_slowdown(of_tasks, times_ns, len(others), busy)
+    return factors
 
-    A GPU's streams have each other for neighbours. They are taken to leave the CPU alone.
-    """
+
+def streams_beside(platform: Platform, index: int) -> list[int]:
+    """Return the other streams of a device's GPU; none of a device that is no GPU."""
+    device = platform.devices[index]
+    return [
+        other
+        for other, candidate in enumerate(platform.devices)
+        if device.runtime.startswith("cuda:")
+        and device.rpc_key is None
+        and other != index
+        and candidate.runtime == device.runtime
+    ]
+
+
+def neighbours(platform: Platform, index: int) -> list[int]:
+    """Return the CPU devices of this machine that can work beside one, and beside each other."""
     device = platform.devices[index]
     chosen: list[int] = []
-    if device.rpc_key is not None:
-        return chosen
-    if device.runtime.startswith("cuda:") and is_at_hand(device):
-        return [
-            other
-            for other, candidate in enumerate(platform.devices)
-            if other != index and candidate.runtime == device.runtime
-        ]
-    if not device.is_cpu:
+    if device.rpc_key is not None or not device.is_cpu:
         return chosen
     taken = set(device.cores)
     for other in sorted(range(len(platform.devices)), key=lambda i: len(platform.devices[i].cores)):
@@ -205,10 +235,9 @@ def measure_pair(
     if missing:
         calls = _calls(mine, device)
         others = _calls({name: _probe(name, neighbour) for name in NEIGHBOURS}, neighbour)
-        measure = time_beside if device.is_cpu else time_beside_on_gpu
         for name in dict.fromkeys(name for name, _ in missing):
             besides = ("nothing", *NEIGHBOURS)
-            timed = measure(calls[name], [others.get(beside) for beside in besides])
+            timed = time_beside(calls[name], [others.get(beside) for beside in besides])
             shapes = shape_texts(mine[name])
             for beside, samples in zip(besides, timed, strict=True):
                 key = keys[name, beside]
@@ -233,17 +262,6 @@ def measure_pair(
 def _calls(probes: dict[str, Kernel], device: Device) -> dict[str, Any]:
     functions = {f"probe_{name}": kernel.function for name, kernel in probes.items()}
     runtime = runtime_device("cpu:0")
-    if not device.is_cpu:
-        built = build_for_gpu(functions)
-        return {
-            name: GpuCall(
-                built,
-                f"probe_{name}",
-                random_operands(kernel.argument_types, divisor_operands(kernel.function), runtime),
-                device,
-            )
-            for name, kernel in probes.items()
-        }
     module = load_for_lanes(functions)
     return {
         name: Call(
