@@ -4,8 +4,8 @@
 
 For each model and platform: what `compile` would run, which is the schedule found, or the best single
 device where the schedule promises too little or loses the race against it. It is held against single
-devices, one of each class (the best of them as *measured*), against schedules of other algorithms through
-the same lanes, against the same schedule on the stock VM, and against ONNX Runtime and torch where they
+devices, one of each class (the best as *measured*), against schedules of other algorithms through the
+same lanes, against the same schedule on the stock VM, and against ONNX Runtime and torch where they
 are installed. Variants run in turn, each of them first in one round and last in another; what is printed
 is the median of the ratios of neighbours and their quartiles. A benchmark never fails on a time.
 """
@@ -31,6 +31,7 @@ from tvm_sphinx._tvm import relax, tvm
 from tvm_sphinx.cost.choose.costing import cost_kernels
 from tvm_sphinx.cost.choose.kernel_costs import KernelChoices
 from tvm_sphinx.cost.measure.handover import measure_handover
+from tvm_sphinx.cost.measure.kernel_timing import MeasureConfig
 from tvm_sphinx.cost.records.store import RecordStore
 from tvm_sphinx.cost.table import build_problem
 from tvm_sphinx.errors import SphinxError
@@ -119,10 +120,14 @@ def lower(model: models.Model, platform: Platform) -> Extraction:
 
 
 def cost(
-    model: models.Model, extraction: Extraction, platform: Platform, store: RecordStore
+    model: models.Model,
+    extraction: Extraction,
+    platform: Platform,
+    store: RecordStore,
+    config: MeasureConfig | None = None,
 ) -> Prepared:
     """Measure the kernels of a model; those on record are not measured again."""
-    costing = cost_kernels(extraction, platform, store)
+    costing = cost_kernels(extraction, platform, store, config=config)
     choices, costs = costing.choices, costing.table
     problem = build_problem(extraction.graph, platform, costs)
     alone = build_problem(extraction.graph, platform, costs, loaded=False)

@@ -42,8 +42,9 @@ _MODELS = (
     "squeezenet densenet121"
 ).split()
 _OURS, _DEFAULT = "ours", "onnxruntime default"
-# A group of cores that is predicted to take this many times as long as the best one is not run.
-_HOPELESS = 1.5
+# A group of cores that is predicted to take this many times as long as the best one is not measured, nor
+# a number of ONNX Runtime's threads that took so long in the first calls.
+_HOPELESS, _LOOKS = 1.5, 4
 _POLL_S = 0.2
 
 
@@ -65,7 +66,8 @@ def measure_model(name: str, args: argparse.Namespace) -> dict[str, Any]:
     row["load"] = os.getloadavg()[0]
     store = RecordStore(args.out / f"records_{name}.jsonl")
     begin = time.perf_counter()
-    prepared = latency.cost(model, extraction, platform, store)
+    config = MeasureConfig(sample_ms=args.sample_ms)
+    prepared = latency.cost(model, extraction, platform, store, config)
     row["measured_s"] = time.perf_counter() - begin
     begin = time.perf_counter()
     schedule = search_schedule(prepared.problem, seed=0).best
@@ -85,7 +87,7 @@ def measure_model(name: str, args: argparse.Namespace) -> dict[str, Any]:
     row["over_default"] = latency.quartiles(times[_DEFAULT] / ours)
     row["over_predicted"] = latency.quartiles(ours / variants[_OURS].predicted_ns)
     if name in args.measuring:
-        row["measured_on_two_s"] = measured_on_two_s(model, extraction, platform, args.out)
+        row["measured_on_two_s"] = measured_on_two_s(model, extraction, platform, args.out, config)
     return row
 
 
@@ -133,18 +135,23 @@ def onnxruntime_variants(model: models.Model, source: bytes) -> dict[str, latenc
 
     cores = len(read_cores())
     counts = sorted({cores, *(2**power for power in range(int(math.log2(cores)) + 1))})
-    found = {_DEFAULT: variant(0)}
-    return {**found, **{f"onnxruntime {count}": variant(count) for count in counts}}
+    found = {_DEFAULT: variant(0), **{f"onnxruntime {count}": variant(count) for count in counts}}
+    # The first calls are no measure; after them the least of a few tells who may be the best.
+    least = {name: min(one.timer(1) for _ in range(_LOOKS)) for name, one in found.items()}
+    best = min(least.values())
+    return {
+        name: one for name, one in found.items() if name == _DEFAULT or least[name] <= _HOPELESS * best
+    }
 
 
 def measured_on_two_s(
-    model: models.Model, extraction: Extraction, platform: Platform, out: Path
+    model: models.Model, extraction: Extraction, platform: Platform, out: Path, config: MeasureConfig
 ) -> float:
     """Return what it takes to measure a model's kernels as on a machine of two cores."""
     devices = one_of_each_class(platform.devices)
     two = Platform(tuple(device for device in devices if len(device.cores) <= 2))
     begin = time.perf_counter()
-    latency.cost(model, extraction, two, RecordStore(out / f"two_{model.name}.jsonl"))
+    latency.cost(model, extraction, two, RecordStore(out / f"two_{model.name}.jsonl"), config)
     return time.perf_counter() - begin
 
 
@@ -172,7 +179,8 @@ def print_table(path: Path) -> None:
 
 def start(name: str, args: argparse.Namespace) -> Child:
     options = ["--child", "--out", str(args.out), "--rounds", str(args.rounds)]
-    options += ["--round-ms", str(args.round_ms), *["--measuring", name] * (name in args.measuring)]
+    options += ["--sample-ms", str(args.sample_ms), "--round-ms", str(args.round_ms)]
+    options += ["--measuring", name] if name in args.measuring else []
     return Child(f"many_core_{name}", [__file__, "--models", name, *options], args.out)
 
 
@@ -191,6 +199,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--round-ms", type=float, default=60.0, help="time of a variant in a round")
+    parser.add_argument("--sample-ms", type=float, default=20.0, help="as of MeasureConfig")
     parser.add_argument("--measuring", nargs="*", default=[], help="models to measure on two cores, too")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -8,6 +8,8 @@
 #   scripts/gpu_machine.sh run [SECONDS]       There, in a copy of this tree: unpack KIT, look around, probe,
 #                                              check, measure. Ends within SECONDS. Each result is in $OUT when
 #                                              it is known.
+#   scripts/gpu_machine.sh cores [SECONDS]     There: unpack KIT, and measure models on the CPU alone, on all of
+#                                              its cores, beside ONNX Runtime.
 #
 # There: Python as in PYTHON, with numpy, psutil, cloudpickle, ml_dtypes, torch, onnx, onnxruntime, onnxscript,
 # torchvision, timm, transformers, pytest and hypothesis; nvcc, gcc, NVIDIA's driver.
@@ -120,7 +122,8 @@ keep_files() {
 
 keep_again() { while sleep 20; do keep_files; done; }
 
-run() {
+# Folders and libraries, and who keeps what comes back.
+set_up() {
   begin=$SECONDS limit=${1:-540}
   kit=${KIT:-$tree/gpu-kit} site=${SITE:-${TMPDIR:-/tmp}/tvm-sphinx-site} work=${WORK:-${TMPDIR:-/tmp}/tvm-sphinx-work}
   OUT=${OUT:-$tree/out/gpu} mode=real
@@ -144,7 +147,24 @@ run() {
   fi
   export LD_LIBRARY_PATH PATH
   nvcc=${TVM_SPHINX_NVCC:-nvcc}
+}
 
+cores() {
+  set_up "$@"
+  facts > "$OUT/machine.txt" 2>&1
+  if [ "$mode" = real ] || [ -e "$kit" ]; then unpack; fi
+  say unpacked
+  # shellcheck disable=SC2086 # words are options
+  timeout $(($(left) - 5)) python3 benchmarks/many_core_latency.py --out "$work/cores" --seconds $(($(left) - 15)) \
+    --turn-seconds "${TURN:-60}" --sample-ms "${SAMPLE_MS:-5}" --rounds 5 --round-ms 40 \
+    --measuring ${MEASURING-googlenet} ${MODELS+--models $MODELS} || say "cores: $?"
+  cp "$work/cores/many_core.jsonl" "$OUT"
+  tar -czf "$OUT/cores.tar.gz" -C "$work" cores
+  say end
+}
+
+run() {
+  set_up "$@"
   facts > "$OUT/machine.txt" 2>&1 &
   probe &
   local probe_job=$!
@@ -176,9 +196,9 @@ run() {
 }
 
 case ${1:-} in
-pack | run) "$@" ;;
+pack | run | cores) "$@" ;;
 *)
-  sed -n '2,18s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  sed -n '2,20s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
   exit 2
   ;;
 esac

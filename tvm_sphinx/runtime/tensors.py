@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -69,7 +70,7 @@ def host_tensor(value: Any, name: str, view: TensorView, align: bool = True) -> 
         If the value is no tensor, or of another shape, dtype or device.
     """
     if isinstance(value, np.ndarray):
-        _check_form(name, view, value.shape, str(value.dtype))
+        _check_form(name, view, value.shape, _dtype_name(value.dtype))
         if not value.dtype.isnative or not value.flags.c_contiguous or not value.flags.writeable:
             return _aligned_copy(value, view)
         tensor = tvm_ffi.from_dlpack(value)
@@ -102,6 +103,11 @@ def _from_dlpack(value: Any, name: str) -> Any:
         raise InputError(f"Input {name!r} cannot be shared through DLPack: {error}") from error
 
 
+@functools.lru_cache(maxsize=64)
+def _dtype_name(dtype: np.dtype[Any]) -> str:
+    return str(dtype)  # takes numpy some microseconds
+
+
 def _check_form(name: str, view: TensorView, shape: tuple[int, ...], dtype: str) -> None:
     if shape != view.shape:
         raise InputError(f"Expected input {name!r} of shape {view.shape}; got {shape}.")
@@ -122,9 +128,8 @@ def _aligned_copy(array: Any, view: TensorView) -> Any:
 
 def empty_tensor(shape: Sequence[int], dtype: str, device: Any = None) -> Any:
     """Return a new tensor, by default on the host, aligned for kernels."""
-    where = device or tvm_ffi.device("cpu", 0)
-    allocate = _runtime("TVMTensorAllocWithScope")
-    return allocate(tvm_ffi.Shape([int(extent) for extent in shape]), tvm_ffi.dtype(dtype), where, None)
+    allocate, where = _runtime("TVMTensorAllocWithScope"), device or _host()
+    return allocate(_extents(tuple(shape)), _dtype(dtype), where, None)
 
 
 def to_tensor(array: npt.NDArray[Any], device: Any = None) -> Any:
@@ -145,10 +150,26 @@ def to_array(tensor: Any) -> npt.NDArray[Any]:
 
 def view_as(tensor: Any, shape: Sequence[int], dtype: str) -> Any:
     """Return a view of a tensor's memory from its beginning."""
-    extents = tvm_ffi.Shape([int(extent) for extent in shape])
-    return _runtime("TVMTensorCreateView")(tensor, extents, tvm_ffi.dtype(dtype), 0)
+    return _runtime("TVMTensorCreateView")(tensor, _extents(tuple(shape)), _dtype(dtype), 0)
 
 
+# Each of these takes microseconds, and a run needs one for each of its tensors.
+@functools.lru_cache(maxsize=1024)
+def _extents(shape: tuple[int, ...]) -> Any:
+    return tvm_ffi.Shape([int(extent) for extent in shape])
+
+
+@functools.lru_cache(maxsize=64)
+def _dtype(name: str) -> Any:
+    return tvm_ffi.dtype(name)
+
+
+@functools.cache
+def _host() -> Any:
+    return tvm_ffi.device("cpu", 0)
+
+
+@functools.cache
 def _runtime(name: str) -> Any:
     return tvm_ffi.get_global_func(f"runtime.{name}")
 
