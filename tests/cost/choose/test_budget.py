@@ -51,6 +51,9 @@ class Machine:
         self.timed.append(kernel.id)
         return Samples((1000,) * 10, 0.0, 0.0)
 
+    def turn(self, *_: object) -> None:
+        return
+
 
 def _costs(count: int, time_ns: Callable[[int], int]) -> dict[CostKey, KernelCost]:
     """Return the costs of kernels of extents 1, 2, ..., on one core, with predicted times."""

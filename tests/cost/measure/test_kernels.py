@@ -124,6 +124,9 @@ class ScriptedBench:
     def time(self, *_: object) -> Samples:
         return next(self.answers)
 
+    def turn(self, *_: object) -> None:
+        return
+
 
 def test_a_disturbed_kernel_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The better of both is what is used; both are on record."""

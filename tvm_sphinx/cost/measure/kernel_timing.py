@@ -23,6 +23,7 @@ from .divisors import divisor_operands
 from .gpu_timing import CacheState, GpuCall, build_for_gpu, sample_on_gpu
 from .hosts import Host, LocalHost
 from .lane_timing import Call, load_for_lanes, sample_in_lane
+from .rotation import Turn
 from .sampling import Goal, Samples, collect_samples
 
 # Of TVM's time evaluator: samples that the least time of a kernel consists of, each the mean of some
@@ -89,6 +90,9 @@ class Bench(Protocol):
     def time(self, module: Any, symbol: str, kernel: Kernel, goal: Goal) -> Samples:
         """Time one of them until a goal is met; without samples if it cannot run on the device."""
 
+    def turn(self, module: Any, symbol: str, kernel: Kernel, goal: Goal) -> Turn | None:
+        """Return one of them as to be timed in turn with others; None where it is timed by itself."""
+
 
 class LocalBench:
     """A device of this machine: kernels run in its lanes; where there are none they are timed by TVM."""
@@ -133,21 +137,36 @@ class LocalBench:
             )
         runtime = runtime_device(self.device.runtime)
 
-        # Only cores of unlike speeds share out their loops by it.
-        has_speeds = bool(self.device.core_memory_speeds)
-        bound = has_speeds and is_memory_bound(kernel.function, operand_bytes(kernel))
-
         def sample(operands: Sequence[Any]) -> Samples:
             if not self.device.is_cpu:
                 return evaluate(module, symbol, operands, runtime, goal, self.host.switches)
             return sample_in_lane(
-                Call(function, operands, self.device, bound),
+                self._call(function, operands, kernel),
                 goal,
                 cold=kernel.weights if kernel.reuse_bytes else (),
                 reuse_bytes=kernel.reuse_bytes,
             )
 
         return slowest(map(sample, draws_of(kernel, runtime)))
+
+    def _call(self, function: Any, operands: Sequence[Any], kernel: Kernel) -> Call:
+        # Only cores of unlike speeds share out their loops by it.
+        has_speeds = bool(self.device.core_memory_speeds)
+        bound = has_speeds and is_memory_bound(kernel.function, operand_bytes(kernel))
+        return Call(function, operands, self.device, bound)
+
+    def turn(self, module: Any, symbol: str, kernel: Kernel, goal: Goal) -> Turn | None:
+        """Return a kernel as one of several to be timed in turn; None where that has no use.
+
+        It has a use on a CPU, for kernels whose weights other kernels put out of the caches.
+        """
+        if not self.device.is_cpu or kernel.is_external or not (kernel.weights and kernel.reuse_bytes):
+            return None
+        if condition_operands(kernel.function) or loop_limit(kernel.function) is not None:
+            return None
+        (operands,) = draws_of(kernel, runtime_device(self.device.runtime))
+        call = self._call(module.get_function(symbol), operands, kernel)
+        return Turn(call, kernel.weights, kernel.reuse_bytes, goal)
 
 
 #: Of a kernel that cannot run.

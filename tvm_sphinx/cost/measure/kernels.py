@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,6 +34,7 @@ from .kernel_timing import (
 )
 from .precision import Demand, first_look
 from .remote import RemoteBench
+from .rotation import MOST_TOGETHER_BYTES, Turn, sample_in_rotation
 from .sampling import Goal, Samples, is_narrow, stolen_share
 
 __all__ = ["MeasureConfig", "implement_for", "implementation_id", "measure_kernels"]
@@ -41,6 +42,8 @@ __all__ = ["MeasureConfig", "implement_for", "implementation_id", "measure_kerne
 # A median known worse than this, or most samples of which were disturbed, is measured a second time.
 _WIDE = 0.05
 _DISTURBED = 0.5
+# Kernels that are timed in turn, at most; fewer than the least are timed one after the other.
+_MOST_IN_TURN, _LEAST_IN_TURN = 64, 3
 # The second time takes no more than this share of the first.
 _RETRY_SHARE = 0.25
 # More time than this that a hypervisor gave to others, or kernels known badly, make a warning.
@@ -100,11 +103,8 @@ def measure_kernels(
         report = progress or (lambda *_: None)
         stage = f"{stage}, {known} on record" if known else stage
         report(stage, known, len(kernels))
-        for done, (key, kernel) in enumerate(missing_kernels.items()):
-            if time.monotonic() >= end_s:
-                break
-            archive.add(key, by_key[key], kernel)
-            session.time(key, kernel)
+        for done, key in enumerate(session.look(missing_kernels, end_s)):
+            archive.add(key, by_key[key], missing_kernels[key])
             records.add(session.record(key, where))
             if known + done + 1 < len(kernels):  # the last one is done when all are timed closely
                 report(stage, known + done + 1, len(kernels))
@@ -153,18 +153,60 @@ class _Session:
         self._begin_s = time.monotonic()
         self._ticks = bench.host.ticks()
 
-    def time(self, key: str, kernel: Kernel) -> Samples:
-        """Time a kernel, if there is a demand at a first look; without samples if it cannot run."""
-        return self._time(key, kernel, self.goal if self.demand is None else first_look(self.goal))
+    def look(self, kernels: Mapping[str, Kernel], end_s: float = math.inf) -> Iterator[str]:
+        """Time kernels by key, if there is a demand at a first look; yields each one that was timed.
 
-    def _time(self, key: str, kernel: Kernel, goal: Goal) -> Samples:
+        None is begun once ``time.monotonic()`` has reached ``end_s``.
+        """
+        goal = self.goal if self.demand is None else first_look(self.goal)
+        yield from self._time(dict.fromkeys(kernels, goal), kernels, end_s)
+
+    def _time(
+        self, goals: Mapping[str, Goal], kernels: Mapping[str, Kernel], end_s: float
+    ) -> Iterator[str]:
+        """Time kernels until their goals are met, those with cold weights in turn; yields their keys."""
+        for group in self._groups(goals, kernels):
+            if time.monotonic() >= end_s:
+                return
+            if len(group) < _LEAST_IN_TURN:
+                for key in group:
+                    if time.monotonic() < end_s:
+                        self.timed[key] = kernels[key], self._alone(key, kernels[key], goals[key])
+                        yield key
+                continue
+            turns = [turn for turn in group.values() if turn is not None]
+            found = sample_in_rotation(turns, switches=self.bench.host.switches, end_s=end_s)
+            for key, samples in zip(group, found, strict=True):
+                self.timed[key] = kernels[key], samples
+                yield key
+
+    def _groups(
+        self, goals: Mapping[str, Goal], kernels: Mapping[str, Kernel]
+    ) -> Iterator[dict[str, Turn | None]]:
+        """Yield kernels that are timed together; one that is timed by itself comes alone."""
+        group: dict[str, Turn | None] = {}
+        for key, goal in goals.items():
+            module = self.modules.get(kernel_symbol(key))
+            turn = None
+            if self.demand is not None and module is not None:
+                turn = self.bench.turn(module, kernel_symbol(key), kernels[key], goal)
+            if turn is None:
+                yield {key: None}
+                continue
+            size = sum(one.bytes for one in group.values() if one)
+            if group and (len(group) >= _MOST_IN_TURN or size + turn.bytes > MOST_TOGETHER_BYTES):
+                yield group
+                group = {}
+            group[key] = turn
+        if group:
+            yield group
+
+    def _alone(self, key: str, kernel: Kernel, goal: Goal) -> Samples:
+        """Time a kernel by itself; without samples if it cannot run."""
         symbol = kernel_symbol(key)
-        samples = NO_SAMPLES
-        if kernel.is_external or symbol in self.modules:
-            module = self.modules.get(symbol)
-            samples = self.bench.time(module, symbol, kernel, goal)
-        self.timed[key] = (kernel, samples)
-        return samples
+        if not kernel.is_external and symbol not in self.modules:
+            return NO_SAMPLES
+        return self.bench.time(self.modules.get(symbol), symbol, kernel, goal)
 
     def record(self, key: str, where: DeviceClass) -> Record:
         """Return the record of what was timed last of a kernel, with its machine's load if known."""
@@ -187,11 +229,11 @@ class _Session:
             kernel, samples = item[1]
             return demand.spent_ns(kernel.id, samples.median_ns)
 
+        goals, kernels = {}, {}
         for key, (kernel, look) in sorted(self.timed.items(), key=matters, reverse=True):
-            if not look.ns or is_narrow(look.ns, self._goal_of(key)) or time.monotonic() >= end_s:
-                continue
-            self._time(key, kernel, self._goal_of(key))
-            yield key
+            if look.ns and not is_narrow(look.ns, self._goal_of(key)):
+                goals[key], kernels[key] = self._goal_of(key), kernel
+        yield from self._time(goals, kernels, end_s)
 
     def time_again(self, end_s: float = math.inf) -> Iterator[str]:
         """Time kernels that are known badly again, the worst first, while time allows.
@@ -200,14 +242,15 @@ class _Session:
         """
         now_s = time.monotonic()
         end_s = min(end_s, now_s + _RETRY_SHARE * (now_s - self._begin_s))
-        for key, (kernel, first) in sorted(self.timed.items(), key=lambda item: -_doubt(item[1][1])):
-            if not self._is_doubtful(key) or time.monotonic() >= end_s:
-                continue
-            again = self._time(key, kernel, self._goal_of(key))
-            if _doubt(again) < _doubt(first):
+        first = sorted(self.timed.items(), key=lambda item: -_doubt(item[1][1]))
+        doubtful = {key: known for key, known in first if self._is_doubtful(key)}
+        goals = {key: self._goal_of(key) for key in doubtful}
+        kernels = {key: kernel for key, (kernel, _) in doubtful.items()}
+        for key in self._time(goals, kernels, end_s):
+            if _doubt(self.timed[key][1]) < _doubt(doubtful[key][1]):
                 yield key
             else:
-                self.timed[key] = (kernel, first)
+                self.timed[key] = doubtful[key]
 
     def _goal_of(self, key: str) -> Goal:
         """Return when a kernel that was timed is known well enough."""

@@ -33,8 +33,8 @@ _BETWEEN_SPIN_NS = 100_000_000
 _CALLS_BESIDE = 4
 # Rounds beside a neighbour are repeated this many times until enough were not disturbed.
 _MOST_TRIES = 2
-# Functions that run between two calls.
-_PAUSE, _WRITE = "pause", "write"
+#: Functions that run between two calls.
+PAUSE, WRITE = "pause", "write"
 
 
 def load_for_lanes(kernels: Mapping[str, Any], kernel_pass: KernelPass | None = None) -> Any:
@@ -104,7 +104,7 @@ def sample_in_lane(
 def _collect(
     call: Call, goal: Goal, cold: Sequence[int], reuse_bytes: int, switches: Callable[[], int]
 ) -> Samples:
-    timer = _Timer(call, frozenset(cold))
+    timer = Timer(call, frozenset(cold))
     once_ns = max(1, timer.runs(1).sample()[0])
     if cold:
         timer.rotate(Reuse.after(reuse_bytes), once_ns)
@@ -156,14 +156,14 @@ def _within(stamps: Int64Array) -> list[int]:
     return durations
 
 
-def _beside(call: Call, neighbour: Call | None) -> _Runs:
+def _beside(call: Call, neighbour: Call | None) -> Runs:
     """Return runs of `_CALLS_BESIDE` calls on the first device, and enough on the other beside them."""
     operands = tuple(range(len(call.operands)))
     bound = call.memory_bound
     steps = [Step(f"call{i}", "kernel", 0, "timed", operands, 0, bound) for i in range(_CALLS_BESIDE)]
     if neighbour is None:
-        return _Runs({"timed": call.function}, call.operands, steps, (call.device,))
-    alone_ns = [max(1, _Timer(c, frozenset()).runs(2).sample()[1]) for c in (call, neighbour)]
+        return Runs({"timed": call.function}, call.operands, steps, (call.device,))
+    alone_ns = [max(1, Timer(c, frozenset()).runs(2).sample()[1]) for c in (call, neighbour)]
     # Enough for a kernel that takes three times as long as alone, beside one that is not slowed.
     count = 2 + 3 * _CALLS_BESIDE * alone_ns[0] // alone_ns[1]
     tensors = [*call.operands, *neighbour.operands]
@@ -171,10 +171,10 @@ def _beside(call: Call, neighbour: Call | None) -> _Runs:
     bound = neighbour.memory_bound
     steps += [Step(f"beside{i}", "kernel", 1, "beside", operands, 0, bound) for i in range(count)]
     functions = {"timed": call.function, "beside": neighbour.function}
-    return _Runs(functions, tensors, steps, (call.device, neighbour.device))
+    return Runs(functions, tensors, steps, (call.device, neighbour.device))
 
 
-class _Runs:
+class Runs:
     """A program of steps on host tensors, to run again and again; making it runs it once.
 
     Steps know tensor i as i, and its bytes as i plus the number of tensors.
@@ -204,7 +204,7 @@ class _Runs:
         self._tensors = list(tensors)
         self._stamps = np.zeros((len(steps), 2), dtype=np.int64)
         self._shared = tvm_ffi.from_dlpack(self._stamps)
-        self._is_call = np.array([step.function not in (_PAUSE, _WRITE) for step in steps])
+        self._is_call = np.array([step.function not in (PAUSE, WRITE) for step in steps])
         # In a schedule a team works without long pauses; between two calls it must not fall asleep, or
         # each would pay for waking it.
         self._lanes(int(Opcode.SET_SPIN), _BETWEEN_SPIN_NS, 0)
@@ -227,13 +227,13 @@ class _Runs:
         return durations
 
 
-class _Timer:
+class Timer:
     """Makes programs of repeated calls of a kernel, each with the caches as a model leaves them."""
 
     def __init__(self, call: Call, cold: frozenset[int]) -> None:
         self.call, self.cold = call, cold
         self.tensors = list(call.operands)
-        self.functions = {"timed": call.function, _WRITE: writer(call.device)}
+        self.functions = {"timed": call.function, WRITE: writer(call.device)}
         # What calls take turns with: the operands, with a copy of their own of those that are cold.
         self.operands = [tuple(range(len(call.operands)))]
         # What is written before a call, as (from, to): results first, whose memory was in use before.
@@ -247,28 +247,32 @@ class _Timer:
         size = sum(num_bytes(self.call.operands[number]) for number in self.cold)
         fitting = min(reuse.bytes // max(1, size), reuse.ns // once_ns)
         count = max(1, min(_MOST_CALLS_PER_RUN, fitting))
+        self.take_turns(count)
+        if (other := (reuse.bytes // count - size) // 2) > 0:
+            self.written.insert(0, (self._add(filled_bytes(other)), self._add(filled_bytes(other))))
+        self.functions[PAUSE] = pause(max(0, reuse.ns // count - once_ns))
+
+    def take_turns(self, count: int) -> None:
+        """Let calls take turns with so many copies of the cold operands."""
         for _ in range(1, count):
             own = {number: self._add(copy_of(self.call.operands[number])) for number in self.cold}
             self.operands.append(tuple(own.get(number, number) for number in self.operands[0]))
-        if (other := (reuse.bytes // count - size) // 2) > 0:
-            self.written.insert(0, (self._add(filled_bytes(other)), self._add(filled_bytes(other))))
-        self.functions[_PAUSE] = pause(max(0, reuse.ns // count - once_ns))
 
     def _add(self, tensor: Any) -> int:
         self.tensors.append(tensor)
         return len(self.tensors) - 1
 
-    def runs(self, num_calls: int) -> _Runs:
+    def runs(self, num_calls: int) -> Runs:
         """Return runs of some calls of the kernel, a multiple of those that take turns."""
         num_turns = len(self.operands)
         steps = []
         for number in range(-(-num_calls // num_turns) * num_turns):
-            if _PAUSE in self.functions:
-                steps.append(Step(f"pause{number}", "external", 0, _PAUSE, (0,), 0))
+            if PAUSE in self.functions:
+                steps.append(Step(f"pause{number}", "external", 0, PAUSE, (0,), 0))
             for source, result in self.written:
                 flat = source + len(self.tensors), result + len(self.tensors)
-                steps.append(Step(f"write{number}", "kernel", 0, _WRITE, flat, 0, True))
+                steps.append(Step(f"write{number}", "kernel", 0, WRITE, flat, 0, True))
             operands = self.operands[number % num_turns]
             bound = self.call.memory_bound
             steps.append(Step(f"call{number}", "kernel", 0, "timed", operands, 0, bound))
-        return _Runs(self.functions, self.tensors, steps, (self.call.device,))
+        return Runs(self.functions, self.tensors, steps, (self.call.device,))

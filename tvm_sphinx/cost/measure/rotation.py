@@ -1,0 +1,166 @@
+"""Time kernels of a model in turn, so that each finds the caches as the others leave them. [TVM]
+
+Between two calls of a kernel a model runs all of its others, which takes the time and goes through the
+memory that put weights out of the caches. So kernels that take turns need not wait for each other: what
+one call is timed for is the distance of all others. Only once few are left other memory is gone through
+and time passes in their place (`.cache_state`).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ...platform import Device
+from ...runtime.program import Step
+from .cache_state import Reuse, filled_bytes, num_bytes, pause, writer
+from .lane_timing import PAUSE, WRITE, Call, Runs, Timer
+from .sampling import Goal, Samples, half_width, involuntary_switches, is_narrow
+
+# A visit makes about a share of the calls that a goal asks for, but this many at most, and copies of
+# cold operands for them take no more than these bytes.
+_VISITS, _MOST_CALLS, _MOST_COPY_BYTES = 6, 16, 16 << 20
+# Operands of kernels that take turns with each other take no more than this.
+MOST_TOGETHER_BYTES = 1 << 30
+_NOTHING = Reuse(0, 0)
+# What is gone through in place of kernels that are done is sized anew once it is off by this factor.
+_STALE = 1.5
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A kernel to time: the call, positions of its cold operands, and how well.
+
+    ``reuse_bytes`` is what a model reads of weights between two uses of a cold operand.
+    """
+
+    call: Call
+    cold: tuple[int, ...]
+    reuse_bytes: int
+    goal: Goal
+
+    @property
+    def bytes(self) -> int:
+        """Size of all operands."""
+        return sum(num_bytes(operand) for operand in self.call.operands)
+
+
+def sample_in_rotation(
+    turns: Sequence[Turn],
+    *,
+    switches: Callable[[], int] = involuntary_switches,
+    end_s: float = math.inf,
+) -> list[Samples]:
+    """Time kernels on a device until each one's goal is met, or time is up; return the samples of each.
+
+    The first call of each is not counted. All of them together take no longer than their goals allow
+    each by itself, but for what they begin with.
+
+    Parameters
+    ----------
+    turns
+        With calls on the same CPU device of this machine.
+    switches
+        See `tvm_sphinx.cost.measure.sampling.collect_samples`.
+    end_s
+        No round is begun once ``time.monotonic()`` has reached this, but the first.
+    """
+    visitors = [_Visitor(turn) for turn in turns]
+    distance = _Distance(turns)
+    end_s = min(end_s, time.monotonic() + sum(turn.goal.max_wall_s for turn in turns))
+    left = visitors
+    while left:
+        begin_ns = time.perf_counter_ns()
+        for visitor in left:
+            visitor.visit(switches)
+        if time.monotonic() >= end_s:
+            break
+        left = [visitor for visitor in left if not visitor.is_done]
+        if left:
+            distance.keep([one.turn for one in left], time.perf_counter_ns() - begin_ns)
+    return [visitor.samples for visitor in visitors]
+
+
+class _Visitor:
+    """One kernel, which is called a few times whenever its turn comes."""
+
+    def __init__(self, turn: Turn) -> None:
+        self.turn = turn
+        timer = Timer(turn.call, frozenset(turn.cold))
+        once_ns = max(1, timer.runs(1).sample()[0])
+        cold_bytes = sum(num_bytes(turn.call.operands[position]) for position in turn.cold)
+        wanted = turn.goal.min_ns // (_VISITS * once_ns)
+        fitting = _MOST_COPY_BYTES // max(1, cold_bytes)
+        count = max(1, min(_MOST_CALLS, wanted, fitting))
+        timer.take_turns(count)
+        self._runs = timer.runs(count)
+        self._runs.sleep_when_idle()
+        self.clean: list[int] = []
+        self.disturbed: list[int] = []
+
+    def visit(self, switches: Callable[[], int]) -> None:
+        """Call the kernel as often as there are copies of its cold operands."""
+        before = switches()
+        new = self._runs.sample()
+        (self.clean if switches() == before else self.disturbed).extend(new)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the goal is met, or cannot be."""
+        goal, taken = self.turn.goal, len(self.clean) + len(self.disturbed)
+        if taken >= goal.max_samples or sum(self.clean) + sum(self.disturbed) >= goal.max_ns:
+            return True
+        return sum(self.clean) >= goal.min_ns and is_narrow(self.clean, goal)
+
+    @property
+    def samples(self) -> Samples:
+        """What was timed; the disturbed ones count where there are few others."""
+        clean, disturbed = self.clean, self.disturbed
+        share = len(disturbed) / max(1, len(clean) + len(disturbed))
+        kept = clean if len(clean) >= min(6, len(disturbed)) and clean else clean + disturbed
+        return Samples(tuple(kept), half_width(kept), share)
+
+
+class _Distance:
+    """Goes through memory, and lets time pass, in place of kernels that are done."""
+
+    def __init__(self, turns: Sequence[Turn]) -> None:
+        self.device: Device | None = turns[0].call.device if turns else None
+        self._runs: Runs | None = None
+        self._made = _NOTHING
+
+    def keep(self, left: Sequence[Turn], round_ns: int) -> None:
+        """Do what a round of those that are left lacks of the distance that they are to be timed at."""
+        reuses = [Reuse.after(turn.reuse_bytes) for turn in left]
+        lacking = Reuse(
+            max(0, max(reuse.bytes for reuse in reuses) - sum(turn.bytes for turn in left)),
+            max(0, max(reuse.ns for reuse in reuses) - round_ns),
+        )
+        if lacking == _NOTHING:
+            return
+        if (
+            self._runs is None
+            or _is_off(self._made.bytes, lacking.bytes)
+            or _is_off(self._made.ns, lacking.ns)
+        ):
+            self._make(lacking)
+        assert self._runs is not None
+        self._runs.stamps()
+
+    def _make(self, lacking: Reuse) -> None:
+        assert self.device is not None
+        half = max(1, lacking.bytes // 2)
+        tensors = [filled_bytes(half), filled_bytes(half)]
+        steps = [
+            Step("write", "kernel", 0, WRITE, (2, 3), 0, True),
+            Step("pause", "external", 0, PAUSE, (0,), 0),
+        ]
+        functions = {WRITE: writer(self.device), PAUSE: pause(lacking.ns)}
+        self._runs, self._made = Runs(functions, tensors, steps, (self.device,)), lacking
+        self._runs.sleep_when_idle()
+
+
+def _is_off(made: int, wanted: int) -> bool:
+    return max(made, wanted) > 0 and not 1 / _STALE <= max(1, made) / max(1, wanted) <= _STALE
