@@ -49,7 +49,9 @@ pack() {
   cp "$cache/libtvm_compiler-$tvm.xz" "$out/libtvm_compiler.so.xz"
   (cd "$work/own/plain" && find tvm_sphinx -name '*.so' | tar -c -T -) | tar -x -C "$work/site"
   cd "$work/site"
-  rm -rf tvm/lib/libtvm_compiler.so {tvm,tvm_ffi}/{3rdparty,web,include,src,cmake,lib64,share}
+  # With the tree it has to stay below 64 MiB.
+  rm -rf tvm/lib/libtvm_compiler.so {tvm,tvm_ffi}/{3rdparty,web,include,src,cmake,lib64,share} \
+    tvm_ffi/lib/*_testing.so tvm/relax/frontend/{tflite,stablehlo} ./*.dist-info/RECORD
   tar -c --owner=0 --group=0 --sort=name . | xz --x86 --lzma2=preset=9 -T1 > "$out/site.tar.xz"
   ls -l "$out"
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import math
@@ -202,8 +203,10 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def _read_bytes(path: Path) -> bytes:
+    """Return what a file holds, or its gzipped form, as the shipped model has."""
+    packed = path.with_name(f"{path.name}.gz")
     try:
-        return path.read_bytes()
+        return gzip.decompress(packed.read_bytes()) if packed.exists() else path.read_bytes()
     except OSError as error:
         raise ArtifactError(f"Cannot read the cost model {str(path)!r}: {error.strerror}.") from error
 
