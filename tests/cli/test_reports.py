@@ -206,6 +206,10 @@ def test_modules_code_and_offloads_are_dumped(
         (["--pass-config", "tirx.disable_vectorise=1"], "Unknown entry of --pass-config"),
         (["--pass-config", "tirx.disable_vectorize=yes"], "as true or false"),
         (["--pass-config", "tirx.disable_vectorize"], "'name=value'"),
+        (
+            ["--disabled-pass", "FoldConstant,tirx.Simplify"],
+            "Unknown pass of --disabled-pass 'tirx.Simplify'",
+        ),
         (["--dump-code", "exe"], "known: relax, tir, ll, asm, source"),
         (["--target-cuda-arch", "sm_90"], "Expected --target cuda with --target-cuda-arch"),
         (["--config", "/no/such.json"], "Cannot read file of options"),

@@ -16,7 +16,7 @@ from ..report.files import check_writable
 def add_pass_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     group = parser.add_argument_group(
-        "TVM's passes", "Times on record do not say with which of these they were measured."
+        "TVM's passes", "Times of kernels are on record apart for each choice of these."
     )
     group.add_argument(
         "--pass-config",
@@ -77,13 +77,48 @@ def chosen_passes(args: argparse.Namespace) -> Iterator[None]:
 
     timing = tvm.ir.instrument.PassTimingInstrument()
     config = pass_config(args.pass_config)
-    disabled = [name.strip() for name in (args.disabled_pass or "").split(",") if name.strip()]
+    disabled = disabled_passes(args.disabled_pass or "")
     instruments = [timing] if args.print_pass_times else []
     with tvm.transform.PassContext(config=config, disabled_pass=disabled, instruments=instruments):
         yield
         told = timing.render() if instruments else ""
     if told:
         print(told.rstrip(), file=sys.stderr)
+
+
+def disabled_passes(text: str) -> list[str]:
+    """Return the passes of ``"NAME,NAME"``.
+
+    Raises
+    ------
+    SphinxError
+        If TVM has no pass of such a name.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    known = _pass_names() if names else set()
+    for name in names:
+        if name not in known:
+            part = name.rpartition(".")[2].lower()
+            same = [other for other in known if part in other.lower()] or known
+            raise SphinxError(known_choices("pass of --disabled-pass", name, sorted(same)))
+    return names
+
+
+def _pass_names() -> set[str]:
+    """Return the names of TVM's passes: what they call themselves, which TVM keeps no list of."""
+    from .._tvm import tvm_ffi
+
+    names: set[str] = set()
+    for entry in tvm_ffi.registry.list_global_func_names():
+        dialect, found, name = entry.partition(".transform.")
+        if not found:
+            continue
+        names.add(name if dialect == "relax" else f"{dialect}.{name}")
+        try:
+            names.add(str(tvm_ffi.get_global_func(entry)().info.name))
+        except Exception:  # it takes arguments, or is no pass
+            continue
+    return names
 
 
 def pass_config(entries: Sequence[str]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from tvm_sphinx.cost.measure import kernels as measure
 from tvm_sphinx.cost.measure import links
 from tvm_sphinx.cost.measure.hosts import LocalHost
 from tvm_sphinx.cost.measure.kernel_timing import MeasureConfig, evaluate, shape_texts
-from tvm_sphinx.cost.measure.kernels import measure_kernels
+from tvm_sphinx.cost.measure.kernels import implement_for, implementation_id, measure_kernels
 from tvm_sphinx.cost.measure.links import measure_links, time_copies
 from tvm_sphinx.cost.measure.precision import Demand
 from tvm_sphinx.cost.measure.sampling import Goal, Samples
@@ -126,6 +126,20 @@ class ScriptedBench:
 
     def turn(self, *_: object) -> None:
         return
+
+
+def test_times_are_on_record_apart_for_each_choice_of_passes() -> None:
+    kernel, device = doubling_kernel(), one_core()
+    function = implement_for(kernel, device)
+    plain = implementation_id(kernel, function, device)
+    with tvm.transform.PassContext():
+        assert implementation_id(kernel, function, device) == plain
+    names = {plain}
+    for config in ({}, {"tirx.disable_vectorize": True}, {"tirx.disable_vectorize": False}):
+        with tvm.transform.PassContext(opt_level=3, config=config):
+            names.add(implementation_id(kernel, function, device))
+    assert len(names) == 4
+    assert all(name.startswith(plain) for name in names)
 
 
 def test_a_disturbed_kernel_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,8 @@ What is on record is not measured again; each new measurement is on record befor
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import itertools
 import math
 import time
@@ -15,7 +17,7 @@ from typing import Any
 from ..._tvm import tvm, tvm_ffi
 from ...errors import UnsupportedError
 from ...frontend.extract import Kernel
-from ...kernels.implement import implement_kernel
+from ...kernels.implement import implement_kernel, pass_options
 from ...notice import warn
 from ...platform import Device
 from ...platform.targets import device_target, is_at_hand
@@ -295,8 +297,18 @@ def implementation_id(kernel: Kernel, function: Any, device: Device) -> str:
         far = f"-in-model{kernel.reuse_bytes >> 10}k"  # other code always runs there meanwhile
     if function is None or kernel.is_external:
         return kernel.id + far
+    options = pass_options()
+    if options != _plain_options():
+        far += f"-passes{hashlib.sha256(options.encode()).hexdigest()[:8]}"
     bare = function.without_attr("target")
     return f"{kernel.id}.{tvm_ffi.structural_hash(bare) & (2**64 - 1):016x}{far}"
+
+
+@functools.cache
+def _plain_options() -> str:
+    """Return `pass_options` where nobody has chosen any."""
+    with tvm.transform.PassContext():
+        return pass_options()
 
 
 def implement_for(kernel: Kernel, device: Device) -> Any:
