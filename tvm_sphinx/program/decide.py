@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from .._tvm import tvm
 from ..cost.choose.costing import Costing
 from ..cost.table import build_problem
@@ -14,7 +12,7 @@ from ..platform.machine import machine_id
 from ..report.decision import Decision
 from ..report.text import format_ns
 from ..scheduling.graph import TaskGraph
-from ..scheduling.problem import CANNOT_RUN, UNLIMITED, SchedulingProblem
+from ..scheduling.problem import CANNOT_RUN, SchedulingProblem, without_memory_limits
 from ..scheduling.replay import replay_schedule
 from ..scheduling.schedule import Schedule, violations
 from ..scheduling.schedule_file import read_schedule
@@ -67,9 +65,9 @@ def decide_schedule(
     free_ns = None
     if asked.pins or asked.fixed_schedule is not None or asked.memory_bytes:
         free_asked = replace(asked, fixed_schedule=None, output=None)
-        roomy = _roomy(free) if asked.memory_bytes else free
+        roomy = without_memory_limits(free) if asked.memory_bytes else free
         free_ns = find_schedule(roomy, free_asked).best.makespan_ns
-        if _is_valid(_roomy(alone) if asked.memory_bytes else alone, single.best):
+        if _is_valid(without_memory_limits(alone) if asked.memory_bytes else alone, single.best):
             free_ns = min(free_ns, single.best.makespan_ns)
         note = note or _price(found.best.makespan_ns, free_ns, asked)
     if not fits:
@@ -89,7 +87,7 @@ def best_single_device(problem: SchedulingProblem) -> tuple[SearchResult, bool]:
     ProblemError
         If no device can run all tasks.
     """
-    roomy = _roomy(problem)
+    roomy = without_memory_limits(problem)
     first = best = search_schedule(roomy, algorithm="single")
     exec_ns = roomy.exec_ns.copy()
     while problem.num_tasks and not _is_valid(problem, best.best):
@@ -98,11 +96,6 @@ def best_single_device(problem: SchedulingProblem) -> tuple[SearchResult, bool]:
             return first, False
         best = search_schedule(replace(roomy, exec_ns=exec_ns), algorithm="single")
     return best, True
-
-
-def _roomy(problem: SchedulingProblem) -> SchedulingProblem:
-    """Return the problem with as much memory as one likes."""
-    return replace(problem, memory_bytes=np.full(problem.num_devices, UNLIMITED))
 
 
 def _is_valid(problem: SchedulingProblem, schedule: Schedule) -> bool:

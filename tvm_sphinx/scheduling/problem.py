@@ -7,7 +7,7 @@ from a problem file. All times are int64 nanoseconds, so that sums are exact and
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -242,3 +242,8 @@ class SchedulingProblem:
             digest.update(repr(array.shape).encode())
             digest.update(np.ascontiguousarray(array).astype("<i8").tobytes())
         return digest.hexdigest()[:32]
+
+
+def without_memory_limits(problem: SchedulingProblem) -> SchedulingProblem:
+    """Return a problem with as much memory as one likes."""
+    return replace(problem, memory_bytes=np.full(problem.num_devices, UNLIMITED))

@@ -12,6 +12,8 @@ from tvm import relax
 
 from tvm_sphinx.cost.choose.assemble import estimated_ns
 from tvm_sphinx.cost.choose.costing import Costing, cost_kernels
+from tvm_sphinx.cost.choose.criticality import by_urgency
+from tvm_sphinx.cost.choose.kernel_costs import read_kernel_costs
 from tvm_sphinx.cost.measure.kernel_timing import MeasureConfig
 from tvm_sphinx.cost.measure.kernels import implement_for, implementation_id
 from tvm_sphinx.cost.records.cards import shipped_records
@@ -108,6 +110,17 @@ def test_estimates_are_scaled_by_what_is_on_record() -> None:
     bound, known = np.array([100, 200, 300]), np.array([300, -1, 900])
     assert estimated_ns(bound, known, known > 0).tolist() == [300, 600, 900]
     assert estimated_ns(bound, known, known > 9_000).tolist() == bound.tolist()
+
+
+def test_what_matters_is_asked_whatever_fits_the_memory(
+    extraction: Extraction, store: RecordStore
+) -> None:
+    """Where little is measured HEFT tells what matters, which puts more on the GPU than fits."""
+    where = platform(replace(STRONG, memory_bytes=LAYER_BYTES))
+    table = costs_of(extraction, where, store).table
+    costs = read_kernel_costs(extraction.kernels.values(), where.devices, RecordStore(None))
+    order = by_urgency(costs, extraction.graph, where, table)
+    assert {one.device.name for one in order} == {"core", "gpu"}
 
 
 def test_a_gpu_smaller_than_the_model_gets_what_fits_and_says_so(

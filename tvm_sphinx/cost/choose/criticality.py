@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ...platform import Platform
 from ...scheduling.graph import TaskGraph
-from ...scheduling.problem import SchedulingProblem
+from ...scheduling.problem import SchedulingProblem, without_memory_limits
 from ...scheduling.schedule import Schedule
 from ...search import search_schedule
 from ..table import CostTable, build_problem
@@ -64,7 +64,8 @@ def by_urgency(
 
     ``expected`` is the cost table by what is known: predicted, where nothing is measured.
     """
-    problem = build_problem(graph, platform, expected)
+    # HEFT heeds no limits of memory, and whatever fits them is not far from it.
+    problem = without_memory_limits(build_problem(graph, platform, expected))
     weight = criticality(problem, search_schedule(problem, algorithm="heft").best)
     weights: dict[CostKey, float] = {}
     for column, device in enumerate(platform.devices):
