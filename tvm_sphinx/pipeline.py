@@ -79,6 +79,7 @@ def compile(model: Any, platform: Platform | str | Path = "detect", **options: A
             sources,
             budget_s=asked.measure_budget_s,
             predictor=asked.predictor(cost_model, records),
+            guide=asked.guide(devices, records),
             config=asked.measure,
             progress=asked.progress,
         )

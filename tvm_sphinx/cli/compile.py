@@ -49,14 +49,19 @@ def add_parser(subparsers: Any, help_line: str) -> None:
         "--measure-budget",
         metavar="TIME",
         help="measure kernels for at most this long (30s, 2m, 0), first those that matter most, and "
-        "predict the rest; default: measure all",
+        "predict the rest; default: measure all that may change the schedule",
+    )
+    parser.add_argument(
+        "--measure-all",
+        action="store_true",
+        help="measure those kernels, too, that are predicted to change nothing",
     )
     parser.add_argument(
         "--cost-model",
         default="default",
         metavar="MODEL.json",
-        help="what predicts with --measure-budget; default: what 'tvm-sphinx train' made of this "
-        "machine, else the model that is shipped",
+        help="what predicts; default: what 'tvm-sphinx train' made of this machine, else, without "
+        "--measure-budget, a model of what is on record, else the model that is shipped",
     )
     parser.add_argument(
         "--rpc-tracker", metavar="HOST:PORT", help="TVM's RPC tracker, to measure on another machine"
@@ -182,6 +187,7 @@ def run(args: argparse.Namespace) -> int:
             prune=args.prune,
             measure=MeasureConfig(rpc_tracker=args.rpc_tracker),
             measure_budget_s=budget_s,
+            measure_all=args.measure_all,
             refine_s=refine_s or 0.0,
             cost_model=args.cost_model,
             with_reference=not args.no_reference,

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 from .._tvm import tvm
 from ..cost.measure.kernel_timing import MeasureConfig
+from ..cost.model.automatic import find_guide
+from ..cost.model.guide import Guide
 from ..cost.model.model_file import CostModel, find_cost_model, load_cost_model
 from ..cost.model.predictor import KernelPredictor
 from ..cost.records.store import RecordStore
@@ -59,10 +61,14 @@ class CompileOptions:
         How long to measure, and through which RPC tracker where the platform is of another machine.
     measure_budget_s
         Seconds to measure kernels that are not on record; the rest is predicted, see
-        `tvm_sphinx.cost.choose.costing.cost_kernels`. None measures all of them.
+        `tvm_sphinx.cost.choose.costing.cost_kernels`. None measures what may change the schedule.
+    measure_all
+        Without a budget: measure all kernels, those too that are predicted to change nothing. It is so
+        in any case with pins, a fixed schedule, limits of memory, or variants.
     cost_model
         File of the model that predicts; by default the one that ``tvm-sphinx train`` made of this
-        machine, else the one that is shipped.
+        machine, else, without a budget, one of what is on record (`tvm_sphinx.cost.model.automatic`),
+        else the one that is shipped.
     with_reference
         Also build the model for the best single device, and race the two: where the schedule turns out
         to be slower, the model runs on the single device. It does so, too, where the schedule promises
@@ -114,6 +120,7 @@ class CompileOptions:
     prune: bool = True
     measure: MeasureConfig | None = None
     measure_budget_s: float | None = None
+    measure_all: bool = False
     cost_model: str | Path = "default"
     with_reference: bool = True
     refine_s: float = 0.0
@@ -214,10 +221,17 @@ class CompileOptions:
 
         What it has to know of a machine's devices takes no longer than the budget, or `PROBE_S`.
         """
-        if cost_model is None:
+        if cost_model is None or self.measure_budget_s is None:
             return None
         probe_s = max(PROBE_S, self.measure_budget_s or 0.0)
         return KernelPredictor(cost_model, records, self.measure, probe_s)
+
+    def guide(self, platform: Platform, records: RecordStore) -> Guide | None:
+        """Return what tells which kernels need not be measured; None where all are to be."""
+        limited = self.pins or self.memory_bytes or self.fixed_schedule is not None or self.variants
+        if self.measure_budget_s is not None or self.measure_all or limited:
+            return None
+        return find_guide(self.cost_model, platform.devices, records, self.measure)
 
     def verify_program(
         self, subject: Subject, program: Program, reference: Program | None, clock: StageClock
@@ -235,14 +249,16 @@ class CompileOptions:
             return verify_program(subject, program, reference, self.verify_inputs, seed=self.seed)
 
     def read_cost_model(self) -> CostModel | None:
-        """Return the model that predicts what a measuring budget leaves out; None without a budget.
+        """Return the model that predicts what a measuring budget leaves out.
+
+        None without a budget, unless a file is named.
 
         Raises
         ------
         ArtifactError
             If there is none in the file, or it is of another version.
         """
-        if self.measure_budget_s is None:
+        if self.measure_budget_s is None and self.cost_model == "default":
             return None
         path = find_cost_model() if self.cost_model == "default" else self.cost_model
         return load_cost_model(path, str(tvm.__version__))

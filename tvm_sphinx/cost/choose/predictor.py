@@ -1,10 +1,11 @@
-"""What a costing asks of whatever predicts the times that nobody measured."""
+"""What a costing asks of whatever predicts the times that nobody measured. [TVM]"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Protocol
 
+from ...kernels import calls_runtime, is_staged
 from ...platform import Device
 from .kernel_costs import Implementation
 
@@ -21,3 +22,31 @@ class Predictor(Protocol):
         Of one that calls TVM's runtime (`tvm_sphinx.kernels.calls_runtime`), which does work that cannot
         be seen in it, the least time, and a spread as large.
         """
+
+
+class Guide(Predictor, Protocol):
+    """A predictor that tells what need not be measured; `tvm_sphinx.cost.model.guide` has one."""
+
+    @property
+    def label(self) -> str:
+        """What has predicted the times that were asked for, as people are told."""
+
+
+def is_known(predictor: Predictor, rule: Implementation) -> bool:
+    """Return whether a predictor tells anything of a kernel: it is a PrimFunc for a device it knows.
+
+    Which of its branches a kernel takes is nothing that it could tell.
+    """
+    is_hidden = rule.kernel.is_external or is_staged(rule.kernel.function)
+    return predictor.can_predict(rule.device) and not is_hidden
+
+
+def is_bounded(predictor: Predictor, rule: Implementation) -> bool:
+    """Return whether a predictor tells no more of a kernel than its least time."""
+    return is_known(predictor, rule) and calls_runtime(rule.kernel.function)
+
+
+def is_described(predictor: Predictor, rule: Implementation) -> bool:
+    """Return whether a predictor tells what a kernel takes, and no mere bound of it."""
+    has_code = rule.candidate.function is not None
+    return has_code and is_known(predictor, rule) and not is_bounded(predictor, rule)
