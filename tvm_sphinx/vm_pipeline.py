@@ -56,6 +56,8 @@ class ScheduleForVM:
                     f"The pipeline returns a module and writes no program: expected no {name}; got "
                     f"{value!r}. Use tvm_sphinx.compile."
                 )
+            if name == "leave_out" and value:
+                raise SphinxError("The pipeline measures all kernels: expected no leave_out; got True.")
         self.asked = CompileOptions(**options)
         self.cost_model = self.asked.read_cost_model()
         self.given = None if platform is None else self.asked.platform(platform)

@@ -49,12 +49,13 @@ def add_parser(subparsers: Any, help_line: str) -> None:
         "--measure-budget",
         metavar="TIME",
         help="measure kernels for at most this long (30s, 2m, 0), first those that matter most, and "
-        "predict the rest; default: measure all that may change the schedule",
+        "predict the rest; default: measure all",
     )
     parser.add_argument(
-        "--measure-all",
-        action="store_true",
-        help="measure those kernels, too, that are predicted to change nothing",
+        "--leave-out",
+        action=argparse.BooleanOptionalAction,
+        help="measure only kernels that may change the schedule, and predict the others; default: on "
+        "platforms of three or more classes of devices",
     )
     parser.add_argument(
         "--cost-model",
@@ -187,7 +188,7 @@ def run(args: argparse.Namespace) -> int:
             prune=args.prune,
             measure=MeasureConfig(rpc_tracker=args.rpc_tracker),
             measure_budget_s=budget_s,
-            measure_all=args.measure_all,
+            leave_out=args.leave_out,
             refine_s=refine_s or 0.0,
             cost_model=args.cost_model,
             with_reference=not args.no_reference,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .._tvm import tvm
+from ..cost.choose.guided import leaves_out
 from ..cost.measure.kernel_timing import MeasureConfig
 from ..cost.model.automatic import find_guide
 from ..cost.model.guide import Guide
@@ -61,10 +62,14 @@ class CompileOptions:
         How long to measure, and through which RPC tracker where the platform is of another machine.
     measure_budget_s
         Seconds to measure kernels that are not on record; the rest is predicted, see
-        `tvm_sphinx.cost.choose.costing.cost_kernels`. None measures what may change the schedule.
-    measure_all
-        Without a budget: measure all kernels, those too that are predicted to change nothing. It is so
-        in any case with pins, a fixed schedule, limits of memory, or variants.
+        `tvm_sphinx.cost.choose.costing.cost_kernels`. None measures all of them, but for those that
+        are left out.
+    leave_out
+        Without a budget: whether kernels are left out, predicted in place of measured, that make no
+        schedule shorter by as much as 0.5 %, their errors considered; see
+        `tvm_sphinx.cost.choose.guided.measure_decisive`. By default on platforms of three or more
+        classes of devices, such as cores, pairs and fours of them. None are left out with pins, a
+        fixed schedule, limits of memory, or variants, or where there are few kernels.
     cost_model
         File of the model that predicts; by default the one that ``tvm-sphinx train`` made of this
         machine, else, without a budget, one of what is on record (`tvm_sphinx.cost.model.automatic`),
@@ -120,7 +125,7 @@ class CompileOptions:
     prune: bool = True
     measure: MeasureConfig | None = None
     measure_budget_s: float | None = None
-    measure_all: bool = False
+    leave_out: bool | None = None
     cost_model: str | Path = "default"
     with_reference: bool = True
     refine_s: float = 0.0
@@ -146,6 +151,11 @@ class CompileOptions:
             raise SphinxError(f"Expected a measuring budget of 0 s or more; got {budget_s} s.")
         if not 0 <= self.refine_s < math.inf:
             raise SphinxError(f"Expected a time to refine of 0 s or more; got {self.refine_s} s.")
+        if self.leave_out and (self.measure_budget_s is not None or self._is_limited):
+            raise SphinxError(
+                "Expected leave_out without a measuring budget, pins, a fixed schedule, limits of "
+                "memory and variants, which need other kernels than the schedule; got both."
+            )
         for name in ("pins", "exclude_devices", "dump_code"):
             if isinstance(getattr(self, name), str):
                 given = getattr(self, name)
@@ -153,6 +163,12 @@ class CompileOptions:
         check_forms(self.dump_code)
         object.__setattr__(self, "pins", tuple(map(_to_pin, self.pins)))
         check_writable(self.output)
+
+    @property
+    def _is_limited(self) -> bool:
+        """Whether what is built may need kernels that no unlimited schedule does."""
+        is_fixed = self.fixed_schedule is not None
+        return bool(self.pins or self.memory_bytes or self.variants) or is_fixed
 
     def platform(self, platform: Platform | str | Path) -> Platform:
         """Return the platform that is meant, within the limits.
@@ -228,8 +244,8 @@ class CompileOptions:
 
     def guide(self, platform: Platform, records: RecordStore) -> Guide | None:
         """Return what tells which kernels need not be measured; None where all are to be."""
-        limited = self.pins or self.memory_bytes or self.fixed_schedule is not None or self.variants
-        if self.measure_budget_s is not None or self.measure_all or limited:
+        wanted = leaves_out(platform) if self.leave_out is None else self.leave_out
+        if self.measure_budget_s is not None or self._is_limited or not wanted:
             return None
         return find_guide(self.cost_model, platform.devices, records, self.measure)
 
