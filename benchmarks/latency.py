@@ -319,7 +319,7 @@ def _print_row(row: dict[str, Any]) -> None:
         print(line + ("   <- best single device" if name == row["best_single"] else ""), flush=True)
     gain = row["speedup"][0]
     told = "within the noise" if row["within_noise"] else f"{gain:.3f}x over the best single device"
-    print(f"  noise floor {row['noise_floor']:.3f}: {told}", flush=True)
+    print(f"  noise floor {row['noise_floor']:.1%}: {told}", flush=True)
 
 
 def _print_summary(rows: list[dict[str, Any]]) -> None:
