@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...scheduling.problem import CANNOT_RUN, Int64Array, SchedulingProblem
-from ...scheduling.schedule import Schedule
 from ...search import search_schedule
 from ...search.alternatives import single_device_ns
 from .intervals import BoolArray, FloatArray, Ranges
@@ -20,6 +19,8 @@ GAIN = 0.005
 _FEWEST = 6
 # Of what may matter, the share that is measured before it is asked again, and the fewest kernels.
 _ROUND_SHARE, _ROUND_LEAST = 0.34, 6
+# Of all kernels, the share that is measured in a round at least.
+_ROUND_OF_ALL = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +60,7 @@ def to_measure(outlook: Outlook, times: Ranges, is_measured: BoolArray) -> BoolA
     weight = np.where(is_measured, -1.0, calls[:, None] * np.minimum(times.expected_ns, 1e18))
     is_timed = is_measured & np.isfinite(times.expected_ns)
     found = _first_of_each_class(weight, is_timed) & ~is_measured
-    for ask in (_single_devices, _schedule):
+    for ask in (_single_devices, _glance, _schedule):
         if not found.any():
             found = ask(outlook, times, is_measured) & ~is_measured
     return _heaviest(found, weight)
@@ -97,33 +98,32 @@ def _totals(outlook: Outlook, times_ns: FloatArray) -> list[float]:
     return [float(found.get(device, math.inf)) for device in range(problem.num_devices)]
 
 
-def _schedule(outlook: Outlook, times: Ranges, is_measured: BoolArray) -> BoolArray:
+def _glance(outlook: Outlook, times: Ranges, is_measured: BoolArray) -> BoolArray:
+    """Return the same as `_schedule` by a heuristic, which sees most of what is to be measured."""
+    return _schedule(outlook, times, is_measured, "heft")
+
+
+def _schedule(
+    outlook: Outlook, times: Ranges, is_measured: BoolArray, algorithm: str = "cpga"
+) -> BoolArray:
     """Return what is not known of a schedule that would be shorter if all went as well as it may."""
     nothing = np.zeros_like(is_measured)
-    hopeful, used = _hopeful(outlook, times.low_ns)
-    open_ = used & ~is_measured
-    if not open_.any():
+    hopeful = search_schedule(outlook.problem(outlook.exec_ns(times.low_ns)), algorithm=algorithm).best
+    used = np.zeros_like(is_measured)
+    used[outlook.kernel_of, outlook.class_of[hopeful.device]] = True
+    if not (used & ~is_measured).any():
         return nothing
     known_exec = outlook.exec_ns(times.expected_ns, is_measured)
     if (known_exec == CANNOT_RUN).all(axis=1).any():
         return used
-    known = search_schedule(outlook.problem(known_exec)).best
-    if hopeful.makespan_ns >= (1 - GAIN) * known.makespan_ns:
-        return nothing
-    return used
-
-
-def _hopeful(outlook: Outlook, times_ns: FloatArray) -> tuple[Schedule, BoolArray]:
-    """Return the schedule that a search finds for some times, and which kernels it uses."""
-    found = search_schedule(outlook.problem(outlook.exec_ns(times_ns))).best
-    used = np.zeros(times_ns.shape, dtype=np.bool_)
-    used[outlook.kernel_of, outlook.class_of[found.device]] = True
-    return found, used
+    known = search_schedule(outlook.problem(known_exec), algorithm=algorithm).best
+    return used if hopeful.makespan_ns < (1 - GAIN) * known.makespan_ns else nothing
 
 
 def _heaviest(found: BoolArray, weight: FloatArray) -> BoolArray:
     """Return those of some kernels that take longest, a part of all of them."""
-    count = max(_ROUND_LEAST, math.ceil(_ROUND_SHARE * int(found.sum())))
+    least = max(_ROUND_LEAST, math.ceil(_ROUND_OF_ALL * found.size))
+    count = max(least, math.ceil(_ROUND_SHARE * int(found.sum())))
     order = np.argsort(np.where(found, -weight, np.inf), axis=None, kind="stable")[:count]
     chosen = np.zeros_like(found)
     chosen.flat[order] = True
