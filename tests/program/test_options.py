@@ -73,16 +73,12 @@ def test_the_pipeline_of_tvm_leaves_nothing_out() -> None:
         sphinx_pipeline(leave_out=True)
 
 
-@pytest.mark.parametrize(("groups", "guides"), [(2, False), (3, True)])
-def test_kernels_are_left_out_by_default_on_many_classes_of_devices(groups: int, guides: bool) -> None:
-    cores = [(0,), (0, 1), (0, 1, 2)][:groups]
+def test_kernels_are_left_out_if_that_is_asked_for() -> None:
+    cores: list[tuple[int, ...]] = [(0,), (0, 1), (0, 1, 2)]
     devices = [Device(f"d{len(of)}", host_target(), "cpu:0", of) for of in cores]
     platform, records = Platform(tuple(devices)), RecordStore(None)
-    assert (CompileOptions().guide(platform, records) is not None) == guides
+    assert CompileOptions().guide(platform, records) is None
     assert CompileOptions(leave_out=True).guide(platform, records) is not None
-    wholes: list[dict[str, Any]] = [{"leave_out": False}, {"measure_budget_s": 1.0}]
-    for option in [*wholes, {"pins": ["a=d1"]}, {"variants": True}]:
-        assert CompileOptions(**option).guide(platform, records) is None
 
 
 def test_the_pipeline_of_tvm_checks_its_seed_too() -> None:

@@ -54,15 +54,15 @@ def add_parser(subparsers: Any, help_line: str) -> None:
     parser.add_argument(
         "--leave-out",
         action=argparse.BooleanOptionalAction,
-        help="measure only kernels that may change the schedule, and predict the others; default: on "
-        "platforms of three or more classes of devices",
+        default=False,
+        help="measure only kernels that may change the schedule, and predict the others; default: no",
     )
     parser.add_argument(
         "--cost-model",
         default="default",
         metavar="MODEL.json",
-        help="what predicts; default: what 'tvm-sphinx train' made of this machine, else, without "
-        "--measure-budget, a model of what is on record, else the model that is shipped",
+        help="what predicts; default: what 'tvm-sphinx train' made of this machine, else a "
+        "model of what is on record, if that suffices, else the model that is shipped",
     )
     parser.add_argument(
         "--rpc-tracker", metavar="HOST:PORT", help="TVM's RPC tracker, to measure on another machine"

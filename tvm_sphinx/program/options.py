@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .._tvm import tvm
-from ..cost.choose.guided import leaves_out
 from ..cost.measure.kernel_timing import MeasureConfig
-from ..cost.model.automatic import find_guide
+from ..cost.model.automatic import find_guide, find_model
 from ..cost.model.guide import Guide
-from ..cost.model.model_file import CostModel, find_cost_model, load_cost_model
+from ..cost.model.model_file import find_cost_model, load_cost_model
 from ..cost.model.predictor import KernelPredictor
 from ..cost.records.store import RecordStore
 from ..errors import ProblemError, SphinxError
@@ -65,15 +64,14 @@ class CompileOptions:
         `tvm_sphinx.cost.choose.costing.cost_kernels`. None measures all of them, but for those that
         are left out.
     leave_out
-        Without a budget: whether kernels are left out, predicted in place of measured, that make no
-        schedule shorter by as much as 0.5 %, their errors considered; see
-        `tvm_sphinx.cost.choose.guided.measure_decisive`. By default on platforms of three or more
-        classes of devices, such as cores, pairs and fours of them. None are left out with pins, a
-        fixed schedule, limits of memory, or variants, or where there are few kernels.
+        Whether kernels are left out, predicted in place of measured, that make no schedule shorter by as
+        much as 0.5 %, by predictions and their errors so far; see
+        `tvm_sphinx.cost.choose.guided.measure_decisive`. Not with a budget, pins, a fixed schedule,
+        limits of memory, or variants.
     cost_model
         File of the model that predicts; by default the one that ``tvm-sphinx train`` made of this
-        machine, else, without a budget, one of what is on record (`tvm_sphinx.cost.model.automatic`),
-        else the one that is shipped.
+        machine, else one that is made of what is on record, if that suffices
+        (`tvm_sphinx.cost.model.automatic.find_model`), else the one that is shipped.
     with_reference
         Also build the model for the best single device, and race the two: where the schedule turns out
         to be slower, the model runs on the single device. It does so, too, where the schedule promises
@@ -125,7 +123,7 @@ class CompileOptions:
     prune: bool = True
     measure: MeasureConfig | None = None
     measure_budget_s: float | None = None
-    leave_out: bool | None = None
+    leave_out: bool = False
     cost_model: str | Path = "default"
     with_reference: bool = True
     refine_s: float = 0.0
@@ -232,20 +230,20 @@ class CompileOptions:
         if self.verify_inputs is not None:
             check_inputs(interface.inputs, self.verify_inputs)
 
-    def predictor(self, cost_model: CostModel | None, records: RecordStore) -> KernelPredictor | None:
-        """Return what predicts with a model; None without one.
+    def predictor(self, platform: Platform, records: RecordStore) -> KernelPredictor | None:
+        """Return what predicts times that a budget leaves out; None without a budget.
 
         What it has to know of a machine's devices takes no longer than the budget, or `PROBE_S`.
         """
-        if cost_model is None or self.measure_budget_s is None:
+        if self.measure_budget_s is None:
             return None
-        probe_s = max(PROBE_S, self.measure_budget_s or 0.0)
-        return KernelPredictor(cost_model, records, self.measure, probe_s)
+        probe_s = max(PROBE_S, self.measure_budget_s)
+        model, label = find_model(self.cost_model, platform.devices, records, self.measure, probe_s)
+        return KernelPredictor(model, records, self.measure, probe_s, label)
 
     def guide(self, platform: Platform, records: RecordStore) -> Guide | None:
         """Return what tells which kernels need not be measured; None where all are to be."""
-        wanted = leaves_out(platform) if self.leave_out is None else self.leave_out
-        if self.measure_budget_s is not None or self._is_limited or not wanted:
+        if not self.leave_out:
             return None
         return find_guide(self.cost_model, platform.devices, records, self.measure)
 
@@ -264,20 +262,17 @@ class CompileOptions:
         with clock("verify"):
             return verify_program(subject, program, reference, self.verify_inputs, seed=self.seed)
 
-    def read_cost_model(self) -> CostModel | None:
-        """Return the model that predicts what a measuring budget leaves out.
-
-        None without a budget, unless a file is named.
+    def check_cost_model(self) -> None:
+        """Check, before any work, that the model that is to predict can be read.
 
         Raises
         ------
         ArtifactError
             If there is none in the file, or it is of another version.
         """
-        if self.measure_budget_s is None and self.cost_model == "default":
-            return None
-        path = find_cost_model() if self.cost_model == "default" else self.cost_model
-        return load_cost_model(path, str(tvm.__version__))
+        if self.measure_budget_s is not None or self.cost_model != "default":
+            path = find_cost_model() if self.cost_model == "default" else self.cost_model
+            load_cost_model(path, str(tvm.__version__))
 
 
 @contextmanager

@@ -96,9 +96,9 @@ def _format_costs(report: PlacementReport) -> str:
 
 
 def _format_left_out(report: PlacementReport) -> str:
-    """Return how many times of kernels are predicted, and left out, since they decide nothing."""
+    """Return what predicted times that were not measured, and how many are left out."""
     if not report.num_left_out:
-        return ""
+        return f"; the others by {report.predicted_by}" if report.predicted_by else ""
     return (
         f"; {report.num_left_out} of {report.num_times} times of kernels are predicted "
         f"({report.predicted_by}) and left out, since they decide nothing"

@@ -24,6 +24,7 @@ from tvm_sphinx.cost.records.store import RecordStore
 from tvm_sphinx.errors import ArtifactError
 from tvm_sphinx.platform import Device, unlike_cpus
 from tvm_sphinx.platform.targets import device_target
+from tvm_sphinx.program.options import CompileOptions
 
 DEVICES = unlike_cpus().devices
 QUICK = MeasureConfig(sample_ms=0.02, under_load=False)
@@ -117,6 +118,26 @@ def test_a_damaged_model_is_made_anew(
     assert load_cost_model(path, VERSION).num_rows == 12
 
 
+def test_there_is_no_model_of_no_cpu(records: Path) -> None:
+    gpu = Device("gpu", '{"kind": "cuda", "arch": "sm_90"}', "cuda:0")
+    assert automatic_model([gpu], RecordStore(records), QUICK) is None
+
+
+def test_a_budget_is_predicted_by_what_is_on_record(
+    records: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform = unlike_cpus()
+    asked = CompileOptions(measure_budget_s=0.0, measure=QUICK)
+    predictor = asked.predictor(platform, RecordStore(records))
+    assert predictor is not None
+    assert predictor.label == "a model of what is on record, learned from 12 times"
+    assert predictor.model.num_rows == 12
+    monkeypatch.setattr(automatic, "FEWEST_TIMES", 13)
+    again = asked.predictor(platform, RecordStore(records))
+    assert again is not None
+    assert again.label.startswith("the model that is shipped")
+
+
 def test_devices_have_models_of_their_own(records: Path) -> None:
     both, one = automatic_path(records, DEVICES), automatic_path(records, DEVICES[:1])
     assert both != one
@@ -125,6 +146,8 @@ def test_devices_have_models_of_their_own(records: Path) -> None:
 
 class Constant:
     """Predicts one time for all, and notes how many it was asked for."""
+
+    label = "a constant"
 
     def __init__(self, time_ns: int) -> None:
         self.time_ns, self.asked = time_ns, 0

@@ -41,7 +41,7 @@ from .kernel_costs import (
     times_of,
 )
 from .measuring import measure_candidates, measure_missing
-from .predictor import Guide, Predictor, is_bounded, is_known
+from .predictor import Predictor, is_bounded, is_known
 from .scaling import Scaling
 
 # Of what is left of a budget once copies are measured; the rest is for what kernels lose side by side.
@@ -93,7 +93,7 @@ def cost_kernels(
     *,
     budget_s: float | None = None,
     predictor: Predictor | None = None,
-    guide: Guide | None = None,
+    guide: Predictor | None = None,
     config: MeasureConfig | None = None,
     progress: Progress | None = None,
 ) -> Costing:
@@ -190,7 +190,7 @@ def cost_kernels(
         _estimated(platform, table),
         len(costs),
         len(left_out),
-        guide.label if guide is not None and left_out else "",
+        _predicted_by(table, asked if guide is None or budget_s is not None else guide),
     )
 
 
@@ -286,6 +286,11 @@ def always_measured(platform: Platform, predictor: Predictor) -> tuple[str, ...]
     """Return the names of the devices at hand of whose kernels a predictor knows nothing."""
     devices = platform.devices
     return tuple(d.name for d in devices if not predictor.can_predict(d) and not needs_estimate(d))
+
+
+def _predicted_by(table: CostTable, predictor: Predictor | None) -> str:
+    """Return which model has predicted times, "" where none has."""
+    return "" if predictor is None or table.measured.all() else predictor.label
 
 
 def _estimated(platform: Platform, table: CostTable) -> dict[str, int]:

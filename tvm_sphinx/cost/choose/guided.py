@@ -35,17 +35,12 @@ from .kernel_costs import (
     times_of,
 )
 from .measuring import measure_candidates, measure_missing
-from .predictor import Guide, is_described
+from .predictor import Predictor, is_described
 from .scaling import Scaling
 
 #: Fewer kernels, each counted once for each class of devices, are measured without a prediction: what it
 #: takes to predict them is more than what it saves.
 FEWEST_GUIDED = 100
-# Classes of devices from which on kernels are left out by default. On two, one core and both, one in
-# seven kernels was left out on nine networks, which is hardly more than what it takes to predict them;
-# one in five on three classes, half of them on the five of a simulated machine of 16 cores.
-_FEWEST_CLASSES = 3
-
 #: Measures the rules' kernels given, and then what else may implement them.
 MeasureAll = Callable[[Sequence[Implementation], Mapping[str, float]], None]
 
@@ -60,11 +55,6 @@ class Setting:
     records: RecordStore
     config: MeasureConfig
     progress: Progress | None = None
-
-
-def leaves_out(platform: Platform) -> bool:
-    """Return whether kernels are left out by default: on devices of many classes."""
-    return len({device.cost_class for device in platform.devices}) >= _FEWEST_CLASSES
 
 
 def may_guide(num_kernels: int, platform: Platform) -> bool:
@@ -83,7 +73,7 @@ def may_guide(num_kernels: int, platform: Platform) -> bool:
 def decide_guided(
     kernels: Iterable[Kernel],
     sources: Sequence[CandidateSource],
-    guide: Guide,
+    guide: Predictor,
     setting: Setting,
 ) -> tuple[dict[CostKey, KernelCost], frozenset[CostKey]]:
     """Return what kernels cost, and those of them that are left out since they decide nothing."""
@@ -115,7 +105,7 @@ def decide_guided(
     return costs, measure_decisive(costs, scaling, setting, measure)
 
 
-def _note_predictions(guide: Guide, rules: Sequence[Implementation]) -> bool:
+def _note_predictions(guide: Predictor, rules: Sequence[Implementation]) -> bool:
     """Note what is predicted, of measured kernels too: they tell how far predictions are off.
 
     Return whether there is a model to predict.

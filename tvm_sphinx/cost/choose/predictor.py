@@ -13,6 +13,10 @@ from .kernel_costs import Implementation
 class Predictor(Protocol):
     """Predicts what implementations take; `tvm_sphinx.cost.model.predictor` has the one that learns."""
 
+    @property
+    def label(self) -> str:
+        """What has predicted the times that were asked for, as people are told."""
+
     def can_predict(self, device: Device) -> bool:
         """Return whether it knows kernels that are compiled for such a device."""
 
@@ -22,14 +26,6 @@ class Predictor(Protocol):
         Of one that calls TVM's runtime (`tvm_sphinx.kernels.calls_runtime`), which does work that cannot
         be seen in it, the least time, and a spread as large.
         """
-
-
-class Guide(Predictor, Protocol):
-    """A predictor that tells what need not be measured; `tvm_sphinx.cost.model.guide` has one."""
-
-    @property
-    def label(self) -> str:
-        """What has predicted the times that were asked for, as people are told."""
 
 
 def is_known(predictor: Predictor, rule: Implementation) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,35 +43,47 @@ _GROWTH = 1.5
 def find_guide(
     model: str | Path, devices: Sequence[Device], records: RecordStore, config: MeasureConfig | None
 ) -> Guide:
-    """Return what guides the measuring on devices.
+    """Return what guides the measuring on devices, by the model that `find_model` returns.
 
-    By the model of a file. With ``"default"``: by the one that ``tvm-sphinx train`` made of this
-    machine, else by one that is made here of what is on record, if that suffices; else by the one that
-    is shipped. Of the first two only their own predictions are used; else what was predicted before
-    stays.
+    If that is of a file, or of ``tvm-sphinx train``, only its own predictions are used; else what was
+    predicted before stays.
     """
-    is_named = model != "default"
-    path = Path(model) if is_named else find_cost_model()
-    version = str(tvm.__version__)
 
-    def source_of(made: CostModel, label: str) -> Source:
-        predictor = KernelPredictor(made, records, config)
-        told = f"{label}, learned from {made.num_rows} times"
-        return Source(made.training_fingerprint, told, predictor)
+    def source() -> Source:
+        found, label = find_model(model, devices, records, config)
+        predictor = KernelPredictor(found, records, config)
+        return Source(found.training_fingerprint, label, predictor)
 
-    def own() -> Source:
-        label = f"the model {str(model)!r}" if is_named else "the model of 'tvm-sphinx train'"
-        return source_of(load_cost_model(path, version), label)
+    path = find_cost_model() if model == "default" else Path(model)
+    return Guide(records, source, only=None if path == SHIPPED else fingerprint_of(path))
 
-    def other() -> Source:
-        made = automatic_model(devices, records, config or MeasureConfig())
-        if made is not None:
-            return source_of(made, "a model of what is on record")
-        return source_of(load_cost_model(SHIPPED, version), "the model that is shipped")
 
-    if path != SHIPPED:
-        return Guide(records, own, only=fingerprint_of(path))
-    return Guide(records, other)
+def find_model(
+    model: str | Path,
+    devices: Sequence[Device],
+    records: RecordStore,
+    config: MeasureConfig | None = None,
+    probe_s: float = math.inf,
+) -> tuple[CostModel, str]:
+    """Return what predicts times on devices, and what people are told of it.
+
+    That of a file. With ``"default"`` the one that ``tvm-sphinx train`` made of this machine, else one
+    that is made here of what is on record, if that suffices (`automatic_model`), else the shipped one.
+
+    Raises
+    ------
+    ArtifactError
+        If a file is damaged, or of another version.
+    """
+    path = find_cost_model() if model == "default" else Path(model)
+    made = None
+    if path == SHIPPED:
+        made = automatic_model(devices, records, config or MeasureConfig(), probe_s)
+        name = "the model that is shipped" if made is None else "a model of what is on record"
+    else:
+        name = "the model of 'tvm-sphinx train'" if model == "default" else f"the model {str(model)!r}"
+    found = made or load_cost_model(path, str(tvm.__version__))
+    return found, f"{name}, learned from {found.num_rows} times"
 
 
 def automatic_path(records: Path, devices: Sequence[Device]) -> Path:
@@ -80,7 +94,10 @@ def automatic_path(records: Path, devices: Sequence[Device]) -> Path:
 
 
 def automatic_model(
-    devices: Sequence[Device], records: RecordStore, config: MeasureConfig
+    devices: Sequence[Device],
+    records: RecordStore,
+    config: MeasureConfig,
+    probe_s: float = math.inf,
 ) -> CostModel | None:
     """Return the model of what is on record of CPU devices, None if that does not suffice.
 
@@ -90,7 +107,7 @@ def automatic_model(
     cpus = tuple(one_of_each_class(device for device in devices if device.is_cpu))
     archive = KernelArchive.beside(records)
     counts = _num_times(cpus, records, archive)
-    if sum(counts) < FEWEST_TIMES or min(counts) < FEWEST_OF_CLASS:
+    if not counts or sum(counts) < FEWEST_TIMES or min(counts) < FEWEST_OF_CLASS:
         return None
     path = None if records.path is None else automatic_path(records.path, cpus)
     if path is not None and path.is_file():
@@ -100,8 +117,9 @@ def automatic_model(
                 return kept
         except ArtifactError:
             pass  # made anew, from the same records
+    end_s = time.monotonic() + probe_s
     try:
-        profiles = {device.cost_class: device_profile(device, records, config) for device in cpus}
+        profiles = {one.cost_class: device_profile(one, records, config, end_s) for one in cpus}
         made = fit_model(training_set(cpus, records, archive, profiles, _MOST_TIMES), 0, _FOLDS)
     except SphinxError as error:
         warn(f"No model is made of what is on record: {error}")
