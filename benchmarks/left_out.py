@@ -50,8 +50,8 @@ from tvm_sphinx.scheduling.problem import SchedulingProblem
 from tvm_sphinx.search import search_schedule
 
 GRAPHS = Path(__file__).resolve().parents[1] / "tests" / "data" / "graphs"
-# Time on one core of a simulated kernel over that on the CPU of a phone, and the spread of its error.
-_SLOWER, _SPREAD = 3.0, 0.1
+# Time on one core of a simulated kernel over that on the CPU of a phone.
+_SLOWER = 3.0
 
 
 def replay(outlook: Outlook, truth_ns: Any, predicted_ns: Any, spread_ns: Any) -> dict[str, Any]:
@@ -78,29 +78,29 @@ def replay(outlook: Outlook, truth_ns: Any, predicted_ns: Any, spread_ns: Any) -
     }
 
 
-def simulate(name: str, num_cores: int, seed: int) -> dict[str, Any]:
+def simulate(name: str, num_cores: int, args: argparse.Namespace) -> dict[str, Any]:
     """Return the figures of a graph on the groups of equal cores that share caches by eights."""
     text = gzip.decompress((GRAPHS / f"{name}.json.gz").read_bytes())
     graph = TaskGraph.from_json(json.loads(text))
     groups = many_cores.machine(num_cores, 8)
     kernels = list(calls_of(graph))
     kernel_of = np.array([kernels.index(task.kernel) for task in graph.tasks])
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(args.seed)
     sizes = np.array([len(group) for group in groups])
     spans = np.array([len({core // 8 for core in group}) for group in groups])
     kinds = sorted(set(zip(sizes.tolist(), spans.tolist(), strict=True)))
     class_of = np.array([kinds.index(kind) for kind in zip(sizes.tolist(), spans.tolist(), strict=True)])
-    phone = synthetic.make_problem(graph, synthetic.PHONE, seed)
+    phone = synthetic.make_problem(graph, synthetic.PHONE, args.seed)
     work_ns = np.zeros(len(kernels))
     work_ns[kernel_of] = np.maximum(2000, _SLOWER * phone.exec_ns[:, 0])
     serial = rng.uniform(0.02, 0.25, len(kernels))
     of_class = [_scaled(work_ns, serial, rng, *kind) for kind in kinds]
     truth_ns = np.stack(of_class, axis=1)
-    error = _SPREAD / 0.6745 * np.where(rng.random(truth_ns.shape) < 0.1, 3.0, 1.0)
+    error = args.error / 0.6745 * np.where(rng.random(truth_ns.shape) < 0.1, 3.0, 1.0)
     own, common = rng.standard_normal(truth_ns.shape), rng.standard_normal((len(kernels), 1))
     predicted_ns = truth_ns * np.exp(error * (0.6 * common + 0.8 * own))
     outlook = Outlook(kernel_of, class_of, *_problems(graph, groups, sizes))
-    return replay(outlook, truth_ns, predicted_ns, _SPREAD * predicted_ns)
+    return replay(outlook, truth_ns, predicted_ns, args.claimed * predicted_ns)
 
 
 def _scaled(work_ns: Any, serial: Any, rng: np.random.Generator, size: int, span: int) -> Any:
@@ -204,6 +204,8 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=graphs)
     parser.add_argument("--cores", nargs="+", type=int, default=[2, 16])
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--error", type=float, default=0.1, help="median error of simulated predictions")
+    parser.add_argument("--claimed", type=float, default=0.1, help="what predictions say of it")
     parser.add_argument("--records", help="file of measured times to use and extend")
     parser.add_argument("--cache", default="kernel-sets", help="folder that keeps lowered kernels")
     args = parser.parse_args()
@@ -212,7 +214,7 @@ def main() -> None:
         return
     for name in args.models:
         for cores in args.cores:
-            show(name, f"{cores} cores", simulate(name, cores, args.seed))
+            show(name, f"{cores} cores", simulate(name, cores, args))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from .profile import PROBE
 from .training import device_profile, fit_model, training_set
 
 #: Times on record, in all and of each class of devices, that a model is made of: with 200 that it
-#: learned here it is less wrong on networks that it never saw than one of another processor on 7 of 9.
+#: learned here it is less wrong on networks that it never saw than one of another processor on 8 of 9.
 FEWEST_TIMES, FEWEST_OF_CLASS = 200, 40
 # Of more than so many times some are drawn, so that describing and learning them takes a few seconds.
 _MOST_TIMES = 500
