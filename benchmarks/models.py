@@ -357,6 +357,17 @@ _ZOO: dict[str, Callable[[str], Model]] = {
         _lxmert_inputs,
         ["language_output", "vision_output", "pooled_output"],
     ),
+    # Nothing was tuned on these five.
+    "regnet_y_400mf": partial(_torchvision, "regnet_y_400mf", 224),
+    "mnasnet": partial(_torchvision, "mnasnet1_0", 224),
+    "convnext_tiny": partial(_torchvision, "convnext_tiny", 224),
+    "dla34": partial(_timm, "dla34"),
+    "distilbert": partial(
+        _transformers,
+        lambda t: t.DistilBertModel(t.DistilBertConfig()),
+        _bert_inputs,
+        ["last_hidden_state"],
+    ),
     "t5_small": partial(_transformers, _small_t5, _t5_inputs, ["last_hidden_state"]),
     "inception_v1": partial(_light, "inception_v1"),
     "inception_v2": partial(_light, "inception_v2"),

@@ -48,7 +48,7 @@ def compile(model: Any, platform: Platform | str | Path = "detect", **options: A
         With one sentence that names the value, the rule and the choices; nothing is written.
     """
     asked, clock = CompileOptions(**options), StageClock()
-    cost_model = asked.read_cost_model()
+    asked.check_cost_model()
     devices = asked.platform(platform)
     records, sources = open_records(asked.records)
     with clock("load"):
@@ -78,7 +78,8 @@ def compile(model: Any, platform: Platform | str | Path = "detect", **options: A
             records,
             sources,
             budget_s=asked.measure_budget_s,
-            predictor=asked.predictor(cost_model, records),
+            predictor=asked.predictor(devices, records),
+            guide=asked.guide(devices, records),
             config=asked.measure,
             progress=asked.progress,
         )

@@ -56,8 +56,10 @@ class ScheduleForVM:
                     f"The pipeline returns a module and writes no program: expected no {name}; got "
                     f"{value!r}. Use tvm_sphinx.compile."
                 )
+            if name == "leave_out" and value:
+                raise SphinxError("The pipeline measures all kernels: expected no leave_out; got True.")
         self.asked = CompileOptions(**options)
-        self.cost_model = self.asked.read_cost_model()
+        self.asked.check_cost_model()
         self.given = None if platform is None else self.asked.platform(platform)
 
     def transform_module(self, mod: Any, _ctx: Any) -> Any:
@@ -79,7 +81,7 @@ class ScheduleForVM:
                 records,
                 sources,
                 budget_s=asked.measure_budget_s,
-                predictor=asked.predictor(self.cost_model, records),
+                predictor=asked.predictor(platform, records),
                 config=asked.measure,
                 progress=asked.progress,
             )

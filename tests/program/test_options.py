@@ -11,7 +11,10 @@ import pytest
 
 import tvm_sphinx
 from tvm_sphinx import pipeline
+from tvm_sphinx.cost.records.store import RecordStore
 from tvm_sphinx.errors import SphinxError
+from tvm_sphinx.platform import Device, Platform
+from tvm_sphinx.platform.targets import host_target
 from tvm_sphinx.plugin import sphinx_pipeline
 from tvm_sphinx.program import options
 from tvm_sphinx.program.options import CompileOptions
@@ -28,6 +31,8 @@ from tvm_sphinx.program.options import CompileOptions
         ({"measure_budget_s": -1.0}, r"measuring budget of 0 s or more; got -1\.0"),
         ({"measure_budget_s": float("nan")}, "measuring budget of 0 s or more; got nan"),
         ({"measure_budget_s": float("inf")}, "measuring budget of 0 s or more; got inf"),
+        ({"leave_out": True, "measure_budget_s": 3.0}, "Expected leave_out without a measuring budget"),
+        ({"leave_out": True, "variants": True}, "leave_out without .* and variants, .*; got both"),
         ({"pins": "conv*=native"}, r"Expected pins as a list of texts, \['conv\*=native'\]; got 'conv"),
         ({"pins": [3]}, "Expected a pin as a Pin, or as text .*; got 3"),
         ({"exclude_devices": "native"}, r"Expected exclude_devices as a list of texts, \['native'\]"),
@@ -61,6 +66,19 @@ def test_what_is_no_model_or_platform_is_told(given: Any) -> None:
 def test_an_option_that_is_none_is_named() -> None:
     with pytest.raises(TypeError, match="sed"):
         tvm_sphinx.compile("inception-v1", sed=3)
+
+
+def test_the_pipeline_of_tvm_leaves_nothing_out() -> None:
+    with pytest.raises(SphinxError, match="measures all kernels: expected no leave_out; got True"):
+        sphinx_pipeline(leave_out=True)
+
+
+def test_kernels_are_left_out_if_that_is_asked_for() -> None:
+    cores: list[tuple[int, ...]] = [(0,), (0, 1), (0, 1, 2)]
+    devices = [Device(f"d{len(of)}", host_target(), "cpu:0", of) for of in cores]
+    platform, records = Platform(tuple(devices)), RecordStore(None)
+    assert CompileOptions().guide(platform, records) is None
+    assert CompileOptions(leave_out=True).guide(platform, records) is not None
 
 
 def test_the_pipeline_of_tvm_checks_its_seed_too() -> None:

@@ -18,7 +18,8 @@ from tvm_sphinx.report.why import (
     format_reasons,
     slack_ns,
 )
-from tvm_sphinx.scheduling.constraints import parse_pin
+from tvm_sphinx.scheduling.constraints import find_tasks, parse_pin
+from tvm_sphinx.scheduling.problem import CANNOT_RUN
 from tvm_sphinx.scheduling.replay import replay_schedule
 from tvm_sphinx.scheduling.schedule import Schedule, validate
 
@@ -78,6 +79,24 @@ def test_what_binds_is_said() -> None:
     assert "matmul (net.py:6:" in text
     critical = [Analysis(decision, graph).reasons(task) for task in Analysis(decision, graph).path]
     assert all(any("on the critical path" in told for told in one.binds) for one in critical)
+
+
+def test_a_device_that_was_left_out_is_said_to_be_so() -> None:
+    decision, graph = drawn_decision(3)
+    (task,) = find_tasks(graph, "matmul_5")
+    here = int(decision.schedule.device[task])
+    there = (here + 1) % decision.problem.num_devices
+    exec_ns, measured = decision.problem.exec_ns.copy(), decision.measured.copy()
+    exec_ns[task, there], measured[task, there] = CANNOT_RUN, False
+    problem = replace(decision.problem, exec_ns=exec_ns)
+    schedule = replace(decision.schedule, problem_fingerprint=problem.fingerprint)
+    decided = replace(decision, problem=problem, schedule=schedule, measured=measured)
+    (reasons,) = explain_tasks(decided, graph, "matmul_5")
+    name = problem.devices[there]
+    assert f"it was not measured on {name}, where it is predicted to gain too little" in reasons.binds
+    text = format_reasons(reasons, decided)
+    assert "left out" in text
+    assert "pin" not in text
 
 
 def test_tasks_are_found_by_number_name_and_source() -> None:

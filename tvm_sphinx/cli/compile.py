@@ -52,11 +52,17 @@ def add_parser(subparsers: Any, help_line: str) -> None:
         "predict the rest; default: measure all",
     )
     parser.add_argument(
+        "--leave-out",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="measure only kernels that may change the schedule, and predict the others; default: no",
+    )
+    parser.add_argument(
         "--cost-model",
         default="default",
         metavar="MODEL.json",
-        help="what predicts with --measure-budget; default: what 'tvm-sphinx train' made of this "
-        "machine, else the model that is shipped",
+        help="what predicts; default: what 'tvm-sphinx train' made of this machine, else a "
+        "model of what is on record, if that suffices, else the model that is shipped",
     )
     parser.add_argument(
         "--rpc-tracker", metavar="HOST:PORT", help="TVM's RPC tracker, to measure on another machine"
@@ -182,6 +188,7 @@ def run(args: argparse.Namespace) -> int:
             prune=args.prune,
             measure=MeasureConfig(rpc_tracker=args.rpc_tracker),
             measure_budget_s=budget_s,
+            leave_out=args.leave_out,
             refine_s=refine_s or 0.0,
             cost_model=args.cost_model,
             with_reference=not args.no_reference,

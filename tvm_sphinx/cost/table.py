@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..errors import ProblemError
 from ..platform import Platform
 from ..scheduling.graph import TaskGraph
-from ..scheduling.problem import UNLIMITED, Int64Array, SchedulingProblem
+from ..scheduling.problem import CANNOT_RUN, UNLIMITED, Int64Array, SchedulingProblem
 
 # Tensors begin at multiples of this in a GPU's memory.
 _MOST_BETWEEN_TENSORS = 256
@@ -48,6 +48,9 @@ class CostTable:
         Kinds of link that nobody measured.
     staging_bytes_per_s : (D,) float64
         What is copied of a caller's memory on its way to a device, or from there; infinite by default.
+    left_out : (N, D) bool
+        Where nothing is to run, since it was not measured and cannot make a schedule much shorter, by
+        the time that is predicted; none by default.
 
     Raises
     ------
@@ -66,18 +69,21 @@ class CostTable:
     most_bytes: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     num_estimated_links: int = 0
     staging_bytes_per_s: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    left_out: npt.NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=np.bool_))
 
     def __post_init__(self) -> None:
         num_devices = self.exec_ns.shape[1]
         if not self.slowdown.size:
             object.__setattr__(self, "slowdown", np.ones(self.exec_ns.shape))
+        if not self.left_out.size:
+            object.__setattr__(self, "left_out", np.zeros(self.exec_ns.shape, dtype=np.bool_))
         if not self.link_error.size:
             object.__setattr__(self, "link_error", np.zeros((num_devices, num_devices)))
         if not self.most_bytes.size:
             object.__setattr__(self, "most_bytes", np.full((num_devices, num_devices), math.inf))
         if not self.staging_bytes_per_s.size:
             object.__setattr__(self, "staging_bytes_per_s", np.full(num_devices, math.inf))
-        for name in ("spread_ns", "measured", "slowdown"):
+        for name in ("spread_ns", "measured", "slowdown", "left_out"):
             if getattr(self, name).shape != self.exec_ns.shape:
                 raise ProblemError(
                     f"Expected {name} of shape {self.exec_ns.shape}; got {getattr(self, name).shape}."
@@ -186,11 +192,12 @@ def build_problem(
     in_bytes = np.array([graph.input_bytes(task) for task in range(graph.num_tasks)], dtype=np.int64)
     out_bytes = np.array([graph.returned_bytes(task) for task in range(graph.num_tasks)], dtype=np.int64)
     sizes, copy_class = np.unique([edge.bytes for edge in graph.edges], return_inverse=True)
+    exec_ns = costs.loaded_ns if concurrent and loaded else costs.exec_ns
     return SchedulingProblem(
         name=graph.name,
         devices=tuple(device.name for device in platform.devices),
         device_cores=_exclusive_cores(platform, concurrent),
-        exec_ns=costs.loaded_ns if concurrent and loaded else costs.exec_ns,
+        exec_ns=np.where(costs.left_out, CANNOT_RUN, exec_ns),
         edges=np.array([(edge.src, edge.dst) for edge in graph.edges], dtype=np.int64).reshape(-1, 2),
         copy_class=copy_class,
         copy_ns=costs.copy_ns(sizes),

@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 
 from .._tvm import tvm
 from ..cost.measure.kernel_timing import MeasureConfig
-from ..cost.model.model_file import CostModel, find_cost_model, load_cost_model
+from ..cost.model.automatic import find_guide, find_model
+from ..cost.model.guide import Guide
+from ..cost.model.model_file import find_cost_model, load_cost_model
 from ..cost.model.predictor import KernelPredictor
 from ..cost.records.store import RecordStore
 from ..errors import ProblemError, SphinxError
@@ -59,10 +61,17 @@ class CompileOptions:
         How long to measure, and through which RPC tracker where the platform is of another machine.
     measure_budget_s
         Seconds to measure kernels that are not on record; the rest is predicted, see
-        `tvm_sphinx.cost.choose.costing.cost_kernels`. None measures all of them.
+        `tvm_sphinx.cost.choose.costing.cost_kernels`. None measures all of them, but for those that
+        are left out.
+    leave_out
+        Whether kernels are left out, predicted in place of measured, that make no schedule shorter by as
+        much as 0.5 %, by predictions and their errors so far; see
+        `tvm_sphinx.cost.choose.guided.measure_decisive`. Not with a budget, pins, a fixed schedule,
+        limits of memory, or variants.
     cost_model
         File of the model that predicts; by default the one that ``tvm-sphinx train`` made of this
-        machine, else the one that is shipped.
+        machine, else one that is made of what is on record, if that suffices
+        (`tvm_sphinx.cost.model.automatic.find_model`), else the one that is shipped.
     with_reference
         Also build the model for the best single device, and race the two: where the schedule turns out
         to be slower, the model runs on the single device. It does so, too, where the schedule promises
@@ -114,6 +123,7 @@ class CompileOptions:
     prune: bool = True
     measure: MeasureConfig | None = None
     measure_budget_s: float | None = None
+    leave_out: bool = False
     cost_model: str | Path = "default"
     with_reference: bool = True
     refine_s: float = 0.0
@@ -139,6 +149,11 @@ class CompileOptions:
             raise SphinxError(f"Expected a measuring budget of 0 s or more; got {budget_s} s.")
         if not 0 <= self.refine_s < math.inf:
             raise SphinxError(f"Expected a time to refine of 0 s or more; got {self.refine_s} s.")
+        if self.leave_out and (self.measure_budget_s is not None or self._is_limited):
+            raise SphinxError(
+                "Expected leave_out without a measuring budget, pins, a fixed schedule, limits of "
+                "memory and variants, which need other kernels than the schedule; got both."
+            )
         for name in ("pins", "exclude_devices", "dump_code"):
             if isinstance(getattr(self, name), str):
                 given = getattr(self, name)
@@ -146,6 +161,12 @@ class CompileOptions:
         check_forms(self.dump_code)
         object.__setattr__(self, "pins", tuple(map(_to_pin, self.pins)))
         check_writable(self.output)
+
+    @property
+    def _is_limited(self) -> bool:
+        """Whether what is built may need kernels that no unlimited schedule does."""
+        is_fixed = self.fixed_schedule is not None
+        return bool(self.pins or self.memory_bytes or self.variants) or is_fixed
 
     def platform(self, platform: Platform | str | Path) -> Platform:
         """Return the platform that is meant, within the limits.
@@ -209,15 +230,22 @@ class CompileOptions:
         if self.verify_inputs is not None:
             check_inputs(interface.inputs, self.verify_inputs)
 
-    def predictor(self, cost_model: CostModel | None, records: RecordStore) -> KernelPredictor | None:
-        """Return what predicts with a model; None without one.
+    def predictor(self, platform: Platform, records: RecordStore) -> KernelPredictor | None:
+        """Return what predicts times that a budget leaves out; None without a budget.
 
         What it has to know of a machine's devices takes no longer than the budget, or `PROBE_S`.
         """
-        if cost_model is None:
+        if self.measure_budget_s is None:
             return None
-        probe_s = max(PROBE_S, self.measure_budget_s or 0.0)
-        return KernelPredictor(cost_model, records, self.measure, probe_s)
+        probe_s = max(PROBE_S, self.measure_budget_s)
+        model, label = find_model(self.cost_model, platform.devices, records, self.measure, probe_s)
+        return KernelPredictor(model, records, self.measure, probe_s, label)
+
+    def guide(self, platform: Platform, records: RecordStore) -> Guide | None:
+        """Return what tells which kernels need not be measured; None where all are to be."""
+        if not self.leave_out:
+            return None
+        return find_guide(self.cost_model, platform.devices, records, self.measure)
 
     def verify_program(
         self, subject: Subject, program: Program, reference: Program | None, clock: StageClock
@@ -234,18 +262,17 @@ class CompileOptions:
         with clock("verify"):
             return verify_program(subject, program, reference, self.verify_inputs, seed=self.seed)
 
-    def read_cost_model(self) -> CostModel | None:
-        """Return the model that predicts what a measuring budget leaves out; None without a budget.
+    def check_cost_model(self) -> None:
+        """Check, before any work, that the model that is to predict can be read.
 
         Raises
         ------
         ArtifactError
             If there is none in the file, or it is of another version.
         """
-        if self.measure_budget_s is None:
-            return None
-        path = find_cost_model() if self.cost_model == "default" else self.cost_model
-        return load_cost_model(path, str(tvm.__version__))
+        if self.measure_budget_s is not None or self.cost_model != "default":
+            path = find_cost_model() if self.cost_model == "default" else self.cost_model
+            load_cost_model(path, str(tvm.__version__))
 
 
 @contextmanager

@@ -92,7 +92,17 @@ def _format_costs(report: PlacementReport) -> str:
         f"; {name} is not at hand: {count} of its {total} times are estimates, {total - count} on record"
         for name, count in report.estimated.items()
     )
-    return f"{report.measured_share:.0%} measured{outside}{absent}{guessed}"
+    return f"{report.measured_share:.0%} measured{_format_left_out(report)}{outside}{absent}{guessed}"
+
+
+def _format_left_out(report: PlacementReport) -> str:
+    """Return what predicted times that were not measured, and how many are left out."""
+    if not report.num_left_out:
+        return f"; the others by {report.predicted_by}" if report.predicted_by else ""
+    return (
+        f"; {report.num_left_out} of {report.num_times} times of kernels are predicted "
+        f"({report.predicted_by}) and left out, since they decide nothing"
+    )
 
 
 def _format_kernels(report: PlacementReport) -> str:

@@ -59,7 +59,9 @@ class PlacementReport:
     kernels were measured although others were predicted, because no model knows them.
     ``num_estimated_links`` counts the kinds of link that could not be measured, or in no time that was
     left. ``estimated`` tells for each device that is not at hand how many of its tasks' times are
-    estimates; the others are on record.
+    estimates; the others are on record. ``num_times`` counts the times of kernels, each once for each
+    class of devices, and ``num_left_out`` those of them that were predicted and not measured, since they
+    cannot make the schedule much shorter: nothing runs there. ``predicted_by`` says by which model.
     """
 
     devices: tuple[DeviceRow, ...]
@@ -78,6 +80,9 @@ class PlacementReport:
     always_measured: tuple[str, ...] = ()
     num_estimated_links: int = 0
     estimated: dict[str, int] = field(default_factory=dict)
+    num_times: int = 0
+    num_left_out: int = 0
+    predicted_by: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-serialisable form."""
@@ -109,6 +114,9 @@ class CostSummary:
     always_measured: tuple[str, ...] = ()
     num_estimated_links: int = 0
     estimated: dict[str, int] = field(default_factory=dict)
+    num_times: int = 0
+    num_left_out: int = 0
+    predicted_by: str = ""
 
 
 def placement_report(
@@ -159,6 +167,9 @@ def placement_report(
         always_measured=costs.always_measured,
         num_estimated_links=costs.num_estimated_links,
         estimated=costs.estimated,
+        num_times=costs.num_times,
+        num_left_out=costs.num_left_out,
+        predicted_by=costs.predicted_by,
     )
 
 

@@ -105,7 +105,8 @@ def _incoming(problem: SchedulingProblem) -> list[list[tuple[int, int]]]:
 class Alternative:
     """A device for a task: its time there, and the predicted makespan with this task alone moved to it.
 
-    Both are -1 where it cannot run; ``moved_ns`` also where a pin forbids it.
+    Both are -1 where it cannot run; ``moved_ns`` also where a pin forbids it, or where it was left out
+    of what was measured: its time there is then predicted.
     """
 
     device: str
@@ -114,6 +115,7 @@ class Alternative:
     is_measured: bool
     origin: str
     moved_ns: int
+    is_pinned: bool = False
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,7 @@ class Analysis:
                 bool(decision.measured[task, device]),
                 decision.origins[task][device],
                 int(self.moved_ns[task, device]),
+                bool(decision.pins),
             )
             for device, name in enumerate(decision.problem.devices)
         )
@@ -198,8 +201,11 @@ class Analysis:
         names = problem.devices
         free, held = self.decision.exec_ns[task], problem.exec_ns[task]
         forbidden = [n for n, a, b in zip(names, free, held, strict=True) if a >= 0 and b == CANNOT_RUN]
-        if forbidden:
+        if forbidden and self.decision.pins:
             yield f"a pin keeps it off {', '.join(forbidden)} ({', '.join(self.decision.pins)})"
+        elif forbidden:
+            where = ", ".join(forbidden)
+            yield f"it was not measured on {where}, where it is predicted to gain too little"
         cannot = [name for name, time in zip(names, free, strict=True) if time < 0]
         if cannot:
             yield f"its kernel cannot run on {', '.join(cannot)}"
@@ -306,7 +312,8 @@ def format_reasons(reasons: Reasons, decision: Decision) -> str:
 
 def _moved(one: Alternative, makespan: int, here: str) -> str:
     if one.moved_ns < 0:
-        return "-" if one.exec_ns < 0 else "forbidden by a pin"
+        forbidden = "forbidden by a pin" if one.is_pinned else "left out"
+        return "-" if one.exec_ns < 0 else forbidden
     if one.device == here:
         return format_ns(makespan)
     change = one.moved_ns - makespan

@@ -16,7 +16,7 @@ import pytest
 from tvm import relax, te, tirx
 
 from tests.networks import recurrent_net
-from tvm_sphinx.cost.choose import budget, costing
+from tvm_sphinx.cost.choose import budget, costing, measuring
 from tvm_sphinx.cost.choose.candidates import Candidate, CandidateSource
 from tvm_sphinx.cost.choose.costing import Costing, cost_kernels, measure_rules
 from tvm_sphinx.cost.choose.criticality import criticality, slack_ns
@@ -309,7 +309,7 @@ def test_a_budget_that_is_none_is_refused(
 def test_a_budget_without_a_model_is_refused_before_anything_is_measured(
     extraction: Extraction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(costing, "measure_kernels", lambda *_, **__: pytest.fail("measured"))
+    monkeypatch.setattr(measuring, "measure_kernels", lambda *_, **__: pytest.fail("measured"))
     with pytest.raises(SphinxError, match=r"predicts what a measuring budget of 5 s .*; got none\."):
         cost_kernels(extraction, PLATFORM, RecordStore(None), budget_s=5.0, config=QUICK)
 

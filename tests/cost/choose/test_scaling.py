@@ -12,7 +12,7 @@ import tvm
 
 from tests.networks import recurrent_net
 from tests.platform import machines
-from tvm_sphinx.cost.choose import costing
+from tvm_sphinx.cost.choose import measuring
 from tvm_sphinx.cost.choose.costing import decide_kernels
 from tvm_sphinx.cost.measure.kernels import MeasureConfig, implementation_id
 from tvm_sphinx.cost.records.classes import class_of
@@ -52,8 +52,8 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., C
                 store.add(Record(key, where, version, (float(times(len(device.cores))),)))
                 counts[len(device.cores)] += 1
 
-        monkeypatch.setattr(costing, "measure_kernels", fake)
-        monkeypatch.setattr(costing, "check_candidate", lambda *_: None)
+        monkeypatch.setattr(measuring, "measure_kernels", fake)
+        monkeypatch.setattr(measuring, "check_candidate", lambda *_: None)
         kernels = list(extraction.kernels.values())
         costs = decide_kernels(kernels, groups, store, config=MeasureConfig())
         assert all(cost.rule.time_ns > 0 for cost in costs.values())

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ...errors import SphinxError
 from ...frontend.extract import Extraction, Kernel
-from ...kernels import calls_runtime, is_staged
 from ...platform import Device, Platform
 from ...platform.device import CostClass
 from ...platform.targets import is_absent
@@ -22,7 +20,6 @@ from ...progress import Progress
 from ...report.placement import CostSummary
 from ..measure.gpu_shares import GpuKernel, measure_shares
 from ..measure.kernel_timing import MeasureConfig
-from ..measure.kernels import measure_kernels
 from ..measure.links import measure_links
 from ..measure.precision import Demand
 from ..measure.roofline import needs_estimate
@@ -34,8 +31,8 @@ from ..table import CostTable
 from .assemble import assemble_costs, under_load
 from .budget import measure_within
 from .candidates import CandidateSource
-from .check_candidate import check_candidate, compile_ahead
 from .criticality import by_urgency
+from .guided import Setting, calls_of, decide_guided, left_out_mask, may_guide
 from .kernel_costs import (
     CostKey,
     Implementation,
@@ -46,7 +43,8 @@ from .kernel_costs import (
     read_kernel_costs,
     times_of,
 )
-from .predictor import Predictor
+from .measuring import measure_candidates, measure_missing
+from .predictor import Predictor, is_bounded, is_known
 from .scaling import Scaling
 
 # Of what is left of a budget once copies are measured; the rest is for what kernels lose side by side.
@@ -60,7 +58,9 @@ class Costing:
     ``always_measured`` names the devices whose kernels were measured although others were predicted,
     because the predictor does not know them. ``keys`` are what the kernels are on record by, and
     ``measured_at`` tells when the oldest and the newest of these times were measured, ``estimated`` for
-    each device that is not at hand how many of its tasks' times are estimates.
+    each device that is not at hand how many of its tasks' times are estimates. ``num_kernels`` counts
+    the kernels, each once for each class of devices, and ``num_left_out`` those of them that were not
+    measured, since they cannot make the schedule much shorter by what ``predicted_by`` names.
     """
 
     choices: KernelChoices
@@ -69,6 +69,9 @@ class Costing:
     keys: tuple[str, ...] = ()
     measured_at: tuple[float, float] | None = None
     estimated: dict[str, int] = field(default_factory=dict)
+    num_kernels: int = 0
+    num_left_out: int = 0
+    predicted_by: str = ""
 
     @property
     def summary(self) -> CostSummary:
@@ -79,6 +82,9 @@ class Costing:
             self.always_measured,
             self.table.num_estimated_links,
             self.estimated,
+            self.num_kernels,
+            self.num_left_out,
+            self.predicted_by,
         )
 
 
@@ -90,6 +96,7 @@ def cost_kernels(
     *,
     budget_s: float | None = None,
     predictor: Predictor | None = None,
+    guide: Predictor | None = None,
     config: MeasureConfig | None = None,
     progress: Progress | None = None,
 ) -> Costing:
@@ -121,6 +128,11 @@ def cost_kernels(
         case where it is not on record, and counts.
     predictor
         Of the times that are not measured; not asked without a budget.
+    guide
+        Without a budget: tells what need not be measured, see
+        `tvm_sphinx.cost.choose.guided.measure_decisive`. It is not asked where all is on record, or
+        there is too little to leave out. Without it all is measured, but for kernels on more cores than
+        they gain by.
     config
         How long to measure, and whether beside busy devices.
 
@@ -142,19 +154,26 @@ def cost_kernels(
     config = config or MeasureConfig()
     graph = extraction.graph
     asked = None if budget_s is None else predictor
-    costs = decide_kernels(
-        extraction.kernels.values(),
-        platform.devices,
-        records,
-        sources,
-        predictor=asked,
-        unseen=budget_s != 0,
-        config=config,
-        progress=progress,
-        end_s=end_s,
-        calls=Counter(task.kernel for task in graph.tasks),
-    )
-    links = measure_links(platform, records, progress, end_s)
+    left_out: frozenset[CostKey] = frozenset()
+    links = None
+    if budget_s is None and guide is not None and may_guide(len(extraction.kernels), platform):
+        links = measure_links(platform, records, progress)
+        setting = Setting(graph, platform, links, records, config, progress)
+        costs, left_out = decide_guided(extraction.kernels.values(), sources, guide, setting)
+    else:
+        costs = decide_kernels(
+            extraction.kernels.values(),
+            platform.devices,
+            records,
+            sources,
+            predictor=asked,
+            unseen=budget_s != 0,
+            config=config,
+            progress=progress,
+            end_s=end_s,
+            calls=calls_of(graph),
+        )
+        links = measure_links(platform, records, progress, end_s)
     left_s = end_s - time.monotonic()
     if budget_s and left_s > 0:
         expected = assemble_costs(graph, platform, times_of(costs), links)
@@ -162,6 +181,7 @@ def cost_kernels(
         order = by_urgency(here, graph, platform, expected)
         measure_within(_KERNELS_SHARE * left_s, order, costs, records, config, progress)
     table = assemble_costs(graph, platform, times_of(costs), links)
+    table = replace(table, left_out=left_out_mask(left_out, graph, platform.devices))
     shares = _gpu_shares(platform, costs, records, progress, end_s) if config.under_load else {}
     best = [cost.best for cost in costs.values()]
     times = [record.time for one in best if (record := one.record(records)) is not None]
@@ -172,6 +192,9 @@ def cost_kernels(
         tuple({one.key: None for cost in costs.values() for one in (cost.rule, *cost.others)}),
         (min(times), max(times)) if times else None,
         _estimated(platform, table),
+        len(costs),
+        len(left_out),
+        _predicted_by(table, asked if guide is None or budget_s is not None else guide),
     )
 
 
@@ -200,8 +223,8 @@ def decide_kernels(
     config = config or MeasureConfig()
     costs = read_kernel_costs(kernels, devices, records)
     rules = [cost.rule for cost in costs.values()]
-    unknown = [rule for rule in rules if predictor is None or not _is_known(predictor, rule)]
-    settled = _measure_rules(
+    unknown = [rule for rule in rules if predictor is None or not is_known(predictor, rule)]
+    settled = measure_missing(
         unknown,
         records,
         config,
@@ -210,14 +233,14 @@ def decide_kernels(
         demand=None if calls is None or predictor is not None else Demand(calls),
     )
     if predictor is not None:
-        hidden = [rule for rule in rules if not rule.is_measured and _is_bounded(predictor, rule)]
-        _measure_rules(hidden, records, config, progress, end_s)
+        hidden = [rule for rule in rules if not rule.is_measured and is_bounded(predictor, rule)]
+        measure_missing(hidden, records, config, progress, end_s)
         unmeasured = [rule for rule in rules if not rule.is_measured]
         _predict(predictor, [rule for rule in unmeasured if not needs_estimate(rule.device)])
     scaling_on = [cost for cost in costs.values() if id(cost.rule) not in settled]
     missing = add_candidates(scaling_on, sources, records, unseen=unseen)
     if predictor is None:
-        _measure_candidates(missing, costs, records, config, progress, calls)
+        measure_candidates(missing, costs, records, config, progress, calls)
         return costs
     _predict(predictor, missing)
     for cost in costs.values():
@@ -240,7 +263,7 @@ def measure_rules(
     """
     costs = read_kernel_costs(kernels, devices, records)
     rules = [cost.rule for cost in costs.values()]
-    _measure_rules(rules, records, config or MeasureConfig(), progress, end_s)
+    measure_missing(rules, records, config or MeasureConfig(), progress, end_s)
     return costs
 
 
@@ -267,6 +290,11 @@ def always_measured(platform: Platform, predictor: Predictor) -> tuple[str, ...]
     """Return the names of the devices at hand of whose kernels a predictor knows nothing."""
     devices = platform.devices
     return tuple(d.name for d in devices if not predictor.can_predict(d) and not needs_estimate(d))
+
+
+def _predicted_by(table: CostTable, predictor: Predictor | None) -> str:
+    """Return which model has predicted times, "" where none has."""
+    return "" if predictor is None or table.measured.all() else predictor.label
 
 
 def _estimated(platform: Platform, table: CostTable) -> dict[str, int]:
@@ -297,107 +325,9 @@ def _gpu_shares(
     return found
 
 
-def _is_known(predictor: Predictor, rule: Implementation) -> bool:
-    """Return whether a predictor tells anything of a kernel: it is a PrimFunc for a device it knows.
-
-    Which of its branches a kernel takes is nothing that it could tell.
-    """
-    is_hidden = rule.kernel.is_external or is_staged(rule.kernel.function)
-    return predictor.can_predict(rule.device) and not is_hidden
-
-
-def _is_bounded(predictor: Predictor, rule: Implementation) -> bool:
-    """Return whether a predictor tells no more of a kernel than its least time."""
-    return _is_known(predictor, rule) and calls_runtime(rule.kernel.function)
-
-
 def _predict(predictor: Predictor, missing: Sequence[Implementation]) -> None:
     """Set time and spread of what is not on record; one without a PrimFunc cannot run."""
     wanted = [one for one in missing if one.candidate.function is not None]
     if wanted:
         for one, (time_ns, spread_ns) in zip(wanted, predictor.predict(wanted), strict=True):
             one.time_ns, one.spread_ns = time_ns, spread_ns
-
-
-def _measure_rules(
-    rules: Sequence[Implementation],
-    records: RecordStore,
-    config: MeasureConfig,
-    progress: Progress | None,
-    end_s: float = math.inf,
-    scaling: Scaling | None = None,
-    demand: Demand | None = None,
-) -> set[int]:
-    """Measure what is not on record, the kernels of each class of devices together.
-
-    Devices that are not at hand and that estimates do for are left out. Return the ``id`` of each kernel
-    that was not measured because more cores do not help it.
-    """
-    settled: set[int] = set()
-    classes = sorted(_by_class(rules).items(), key=lambda one: len(one[0].cores))
-    for device, same in classes:
-        if needs_estimate(device):
-            continue
-        if scaling is not None:
-            settled |= {id(rule) for rule in same if scaling.settle(rule)}
-        wanted = [rule for rule in same if id(rule) not in settled]
-        if wanted:
-            stage = f"measure on {device.name}"
-            _measure(wanted, stage, records, config, progress, end_s, demand=demand)
-    return settled
-
-
-def _measure_candidates(
-    missing: Sequence[Implementation],
-    costs: Mapping[CostKey, KernelCost],
-    records: RecordStore,
-    config: MeasureConfig,
-    progress: Progress | None,
-    calls: Mapping[str, int] | None,
-) -> None:
-    """Measure candidates that may win, once each was seen to compute what the rules' kernel does."""
-    compile_ahead(missing, records)
-    for device, same in _by_class(missing).items():
-        for one in same:
-            check_candidate(one, costs[one.kernel.id, device.cost_class].rule, records)
-        here = {
-            kernel: max(0, cost.rule.time_ns)
-            for (kernel, where), cost in costs.items()
-            if where == device.cost_class
-        }
-        demand = None if calls is None else Demand(calls).of_total(here)
-        stage = f"candidates on {device.name}"
-        _measure(same, stage, records, config, progress, demand=demand)
-
-
-def _by_class(implementations: Iterable[Implementation]) -> dict[Device, list[Implementation]]:
-    """Return implementations by the device of their class, in order."""
-    groups: dict[CostClass, list[Implementation]] = {}
-    for one in implementations:
-        groups.setdefault(one.device.cost_class, []).append(one)
-    return {same[0].device: same for same in groups.values()}
-
-
-def _measure(
-    implementations: Sequence[Implementation],
-    stage: str,
-    records: RecordStore,
-    config: MeasureConfig,
-    progress: Progress | None,
-    end_s: float = math.inf,
-    demand: Demand | None = None,
-) -> None:
-    """Measure implementations on the device of the first of them, and look up what they take."""
-    measure_kernels(
-        [one.kernel for one in implementations],
-        implementations[0].device,
-        records,
-        config,
-        stage,
-        progress,
-        functions=[one.function for one in implementations],
-        end_s=end_s,
-        demand=demand,
-    )
-    for one in implementations:
-        one.look_up(records)

@@ -39,7 +39,7 @@ class Implementation:
     """One implementation of a kernel on a class of devices.
 
     ``time_ns`` is -1 where it cannot run, or nothing is known yet; ``is_measured`` tells that time and
-    spread are on record, else they are predicted.
+    spread are on record, else they are predicted. ``predicted`` is what a model said of both, if asked.
     """
 
     kernel: Kernel
@@ -49,6 +49,7 @@ class Implementation:
     time_ns: int = -1
     spread_ns: int = 0
     is_measured: bool = False
+    predicted: tuple[int, int] | None = None
 
     @property
     def function(self) -> Any | None:

@@ -1,16 +1,21 @@
-"""What a costing asks of whatever predicts the times that nobody measured."""
+"""What a costing asks of whatever predicts the times that nobody measured. [TVM]"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Protocol
 
+from ...kernels import calls_runtime, is_staged
 from ...platform import Device
 from .kernel_costs import Implementation
 
 
 class Predictor(Protocol):
     """Predicts what implementations take; `tvm_sphinx.cost.model.predictor` has the one that learns."""
+
+    @property
+    def label(self) -> str:
+        """What has predicted the times that were asked for, as people are told."""
 
     def can_predict(self, device: Device) -> bool:
         """Return whether it knows kernels that are compiled for such a device."""
@@ -21,3 +26,23 @@ class Predictor(Protocol):
         Of one that calls TVM's runtime (`tvm_sphinx.kernels.calls_runtime`), which does work that cannot
         be seen in it, the least time, and a spread as large.
         """
+
+
+def is_known(predictor: Predictor, rule: Implementation) -> bool:
+    """Return whether a predictor tells anything of a kernel: it is a PrimFunc for a device it knows.
+
+    Which of its branches a kernel takes is nothing that it could tell.
+    """
+    is_hidden = rule.kernel.is_external or is_staged(rule.kernel.function)
+    return predictor.can_predict(rule.device) and not is_hidden
+
+
+def is_bounded(predictor: Predictor, rule: Implementation) -> bool:
+    """Return whether a predictor tells no more of a kernel than its least time."""
+    return is_known(predictor, rule) and calls_runtime(rule.kernel.function)
+
+
+def is_described(predictor: Predictor, rule: Implementation) -> bool:
+    """Return whether a predictor tells what a kernel takes, and no mere bound of it."""
+    has_code = rule.candidate.function is not None
+    return has_code and is_known(predictor, rule) and not is_bounded(predictor, rule)

@@ -29,17 +29,23 @@ class Scaling:
                 self._lines.setdefault(_line(cost.rule), []).append(cost.rule)
         for line in self._lines.values():
             line.sort(key=lambda rule: len(rule.device.cores))
+        self._settled: set[int] = set()
         self._places = {core.number: (core.domain, core.node) for core in read_cores()}
 
     def settle(self, rule: Implementation) -> bool:
-        """Give a kernel the time that it has on fewer cores, if more of them have not helped before."""
+        """Give a kernel the time that it has on fewer cores, if more of them have not helped before.
+
+        Return whether it has that time.
+        """
         device = rule.device
         is_here = device.is_cpu and device.rpc_key is None
+        if id(rule) in self._settled:
+            return True
         if rule.is_measured or not is_here or rule.candidate.function is None:
             return False
         size = len(device.cores)
         fewer = [other for other in self._lines[_line(rule)] if len(other.device.cores) < size]
-        if len(fewer) < 2 or min(other.time_ns for other in fewer[-2:]) < 0:
+        if len(fewer) < 2 or not all(map(self._is_known, fewer[-2:])):
             return False
         before, last = fewer[-2:]
         if self._num_places(device) > self._num_places(last.device):
@@ -47,7 +53,12 @@ class Scaling:
         if last.is_measured and last.time_ns < _LEAST_GAIN * before.time_ns:
             return False
         rule.time_ns, rule.spread_ns = last.time_ns, last.spread_ns
+        self._settled.add(id(rule))
         return True
+
+    def _is_known(self, rule: Implementation) -> bool:
+        """Return whether a kernel runs, and its time is no prediction."""
+        return rule.time_ns >= 0 and (rule.is_measured or id(rule) in self._settled)
 
     def _num_places(self, device: Device) -> int:
         return len({self._places.get(core) for core in device.cores})

@@ -70,6 +70,15 @@ def find_cost_model() -> Path:
     return own if any(path.exists() for path in _paths(own)) else SHIPPED
 
 
+def fingerprint_of(path: Path) -> str:
+    """Return the fingerprint that a model's file gives of its training set, "" if it gives none."""
+    try:
+        meta = _read_meta(_paths(path)[2])
+    except ArtifactError:
+        return ""
+    return str(meta.get("training_fingerprint", ""))
+
+
 def save_cost_model(model: CostModel, path: str | Path) -> None:
     """Write a model to ``NAME.json``, ``NAME.spread.json`` and ``NAME.meta.json``.
 

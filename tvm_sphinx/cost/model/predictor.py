@@ -40,6 +40,8 @@ class KernelPredictor:
     probe_s
         Seconds for all probes; what there is no time for is taken from what others show (see
         `measure_profile`), and is not recorded.
+    label
+        What people are told of the model.
     """
 
     def __init__(
@@ -48,7 +50,9 @@ class KernelPredictor:
         records: RecordStore,
         config: MeasureConfig | None = None,
         probe_s: float = math.inf,
+        label: str = "a cost model",
     ) -> None:
+        self.label = label
         self.model, self.records, self.config = model, records, config or MeasureConfig()
         self._probe_s, self._end_s = probe_s, math.nan
         self._profiles: dict[CostClass, DeviceProfile] = {}

@@ -13,7 +13,8 @@ from ...errors import SphinxError
 from .features import FEATURE_NAMES, FloatArray
 
 _ANALYTIC = FEATURE_NAMES.index("analytic_ns")
-_FOLDS = 5
+#: Of a cross validation.
+FOLDS = 5
 _TREES, _SPREAD_TREES = 400, 60
 #: Chosen by cross validation over drawn kernels alone.
 PARAMETERS: dict[str, Any] = {
@@ -125,7 +126,7 @@ def predict_spread(booster: Any, features: FloatArray) -> FloatArray:
     return np.expm1(np.clip(_predict(booster, features), 0.0, 5.0))
 
 
-def cross_validate(data: TrainingSet, seed: int, folds: int = _FOLDS) -> FloatArray:
+def cross_validate(data: TrainingSet, seed: int, folds: int = FOLDS) -> FloatArray:
     """Return the prediction of each row by trees that saw none of its group, shape (N,), ns.
 
     With fewer groups than folds each group is a fold; with one group its rows are predicted by the

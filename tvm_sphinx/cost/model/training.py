@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ from .features import feature_rows, kernel_numbers
 from .generate import draw_kernels
 from .model_file import CostModel
 from .profile import PROBE, DeviceProfile, measure_profile
-from .regression import TrainingSet, cross_validate, held_out, train_booster, train_spread
+from .regression import FOLDS, TrainingSet, cross_validate, held_out, train_booster, train_spread
 from .terms import CoreShape
 
 # Kernels that are built together, and so lost together if a build is cut short.
@@ -94,8 +95,16 @@ def train_model(
     data = training_set(devices, records, archive, profiles)
     if progress:
         progress("train", 0, 1)
-    predicted = cross_validate(data, seed)
-    model = CostModel(
+    model = fit_model(data, seed)
+    if progress:
+        progress("train", 1, 1)
+    return model
+
+
+def fit_model(data: TrainingSet, seed: int, folds: int = FOLDS) -> CostModel:
+    """Return the model of a training set, its errors by cross validation in so many folds."""
+    predicted = cross_validate(data, seed, folds)
+    return CostModel(
         train_booster(data, seed),
         train_spread(data, predicted, seed),
         str(tvm.__version__),
@@ -103,9 +112,6 @@ def train_model(
         len(data.times_ns),
         held_out(data, predicted),
     )
-    if progress:
-        progress("train", 1, 1)
-    return model
 
 
 def device_profile(
@@ -182,25 +188,37 @@ def archived_numbers(kept: ArchivedKernel, shapes: Sequence[CoreShape]) -> list[
     return rows
 
 
+def _lot(kept: ArchivedKernel) -> bytes:
+    """Return what a kernel is drawn by: the order of these is that of no model."""
+    return hashlib.sha256(kept.kernel.encode()).digest()
+
+
 def training_set(
     devices: Sequence[Device],
     records: RecordStore,
     archive: KernelArchive,
     profiles: dict[CostClass, DeviceProfile],
+    most: int | None = None,
 ) -> TrainingSet:
     """Return all that is on record of kernels that are in the archive, on devices of these classes.
 
-    Kernels that cannot be read there are left out, with one warning.
+    With ``most``, of some of them, drawn by their ids, until there are as many times. Kernels that
+    cannot be read there are left out, with one warning.
 
     Raises
     ------
     SphinxError
         If there is nothing.
     """
-    numbers, numbers_of_device, times, groups = [], [], [], []
+    numbers: list[list[float]] = []
+    numbers_of_device: list[list[float]] = []
+    times: list[float] = []
+    groups: list[str] = []
     version = str(tvm.__version__)
     unreadable = 0
-    for kept in archive:
+    for kept in archive if most is None else sorted(archive, key=_lot):
+        if most is not None and len(times) >= most:
+            break
         if kept.group == PROBE or kept.tvm != version:
             continue  # the times of probes are features
         measured: list[tuple[DeviceProfile, Record]] = []
