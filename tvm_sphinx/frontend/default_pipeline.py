@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from tvm.relax.expr_functor import PyExprMutator, mutator
+
 from .._tvm import relax, tvm
 from ..errors import UnsupportedError
 from .branch_kernels import BranchKernels
@@ -15,6 +17,11 @@ from .load import public_functions
 from .outline_branches import holds_branches, holds_loops, outline_branches
 from .safe_operators import make_safe
 
+#: Names of the functions of `tvm_sphinx.runtime.packed_functions`, by those of TVM's that they replace.
+RUN_BY_NAME = {
+    f"relax.run.{name}": f"tvm_sphinx.run.{name}" for name in ("nonzero", "unique", "shape_to_tensor")
+}
+
 
 def run_default_pipeline(module: Any, target: Any) -> Any:
     """Return a module lowered by TVM's pipeline for a target."""
@@ -23,10 +30,31 @@ def run_default_pipeline(module: Any, target: Any) -> Any:
 
 
 def compile_default(module: Any, target: Any) -> Any:
-    """Return the executable that TVM's pipeline for a target makes of a module."""
+    """Return the executable that TVM's pipeline for a target makes of a module.
+
+    It needs no function of TVM's Python package (`RUN_BY_NAME`).
+    """
     with target, without_broken_passes(module):
         pipeline = relax.get_default_pipeline(target)
-        return tvm.compile(_prepared(module, target), target=target, relax_pipeline=pipeline)
+        prepared = _with_own_functions(_prepared(module, target))
+        return tvm.compile(prepared, target=target, relax_pipeline=pipeline)
+
+
+@mutator
+class _Namer(PyExprMutator):  # type: ignore[misc]
+    """Calls our functions by name in the place of TVM's."""
+
+    def visit_extern_func_(self, function: Any) -> Any:
+        name = RUN_BY_NAME.get(str(function.global_symbol))
+        return function if name is None else relax.ExternFunc(name)
+
+
+def _with_own_functions(module: Any) -> Any:
+    namer = _Namer(module)
+    for var, function in module.functions_items():
+        if isinstance(function, relax.Function):
+            namer.builder_.update_func(var, namer.visit_expr(function))
+    return namer.builder_.get()
 
 
 def _prepared(module: Any, target: Any) -> Any:

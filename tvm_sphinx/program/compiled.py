@@ -24,7 +24,7 @@ from ..runtime.tensors import InputError, order_inputs
 from ..runtime.trace import Trace
 from ..scheduling.graph import TaskGraph
 from ..search import PruningReport
-from .kinds import Array, LaneProgramFile, Program, flatten_outputs, restore_program
+from .kinds import Array, Program, flatten_outputs, restore_program
 from .verify.verification import Verification
 
 #: Member of an artifact that holds the task graph.
@@ -131,17 +131,21 @@ class CompiledModel:
         return flatten_outputs(self._opened[key](arrays))
 
     def run_traced(self, inputs: Inputs) -> tuple[list[Array], Trace]:
-        """Run one inference; return its outputs as `run` does, and what happened when.
+        """Run one inference; return its outputs as `run` does, and what happened when on the lanes.
+
+        Of a model with a part of open shapes the trace ends where that begins.
 
         Raises
         ------
         UnsupportedError
             If the model runs on the stock VM, which stamps no times.
         """
-        if not isinstance(self.program, LaneProgramFile):
+        lanes = self.program.lanes
+        if lanes is None:
             raise UnsupportedError(f"Only the concurrent runtime traces. {self.note}")
-        result, trace = self.program.executable.run_traced(check_inputs(self.inputs, inputs))
-        return flatten_outputs(result), trace
+        arrays = check_inputs(self.inputs, inputs)
+        made, trace = lanes.executable.run_traced(arrays)
+        return flatten_outputs(self.program.complete(arrays, made)), trace
 
     def random_inputs(self, seed: int = 0) -> dict[str, Array]:
         """Return seeded inputs for `run`; see the function `random_inputs`."""

@@ -11,6 +11,7 @@ from ..platform.device import CostClass
 from ..scheduling.graph import FROM_INPUT, Operand, TaskGraph
 from ..scheduling.schedule import Schedule
 from ..search import SearchResult
+from .dynamic import DynamicReport
 
 
 class Crossing(NamedTuple):
@@ -59,7 +60,9 @@ class PlacementReport:
     kernels were measured although others were predicted, because no model knows them.
     ``num_estimated_links`` counts the kinds of link that could not be measured, or in no time that was
     left. ``estimated`` tells for each device that is not at hand how many of its tasks' times are
-    estimates; the others are on record.
+    estimates; the others are on record. ``dynamic`` is what runs after the schedule, None if nothing
+    does; what that takes is not in ``makespan_ns`` and the other times, but in those with ``whole`` in
+    their names.
     """
 
     devices: tuple[DeviceRow, ...]
@@ -78,6 +81,27 @@ class PlacementReport:
     always_measured: tuple[str, ...] = ()
     num_estimated_links: int = 0
     estimated: dict[str, int] = field(default_factory=dict)
+    dynamic: DynamicReport | None = None
+
+    @property
+    def added_ns(self) -> int:
+        """What runs after the schedule, and after that of any single device; 0 if nothing does."""
+        return 0 if self.dynamic is None else self.dynamic.added_ns
+
+    @property
+    def whole_ns(self) -> int:
+        """What one inference is predicted to take."""
+        return self.makespan_ns + self.added_ns
+
+    @property
+    def whole_single_device_ns(self) -> int:
+        """What it is predicted to take on the best single device."""
+        return self.best_single_device_ns + self.added_ns
+
+    @property
+    def whole_lower_bound_ns(self) -> int:
+        """What it takes with any schedule, for these costs; 0 where no bound is known."""
+        return self.lower_bound_ns and self.lower_bound_ns + self.added_ns
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-serialisable form."""
@@ -92,7 +116,9 @@ class PlacementReport:
         )
         default = tuple(content.get("default_kernels", ()))
         measured = tuple(content.get("always_measured", ()))
-        made = {"devices": rows, "tasks": tasks, "default_kernels": default}
+        made: dict[str, Any] = {"devices": rows, "tasks": tasks, "default_kernels": default}
+        if content.get("dynamic") is not None:
+            made["dynamic"] = DynamicReport.from_json(content["dynamic"])
         return cls(**{**content, **made, "always_measured": measured})
 
 
@@ -117,6 +143,7 @@ def placement_report(
     found: SearchResult,
     single: Schedule,
     costs: CostSummary,
+    dynamic: DynamicReport | None = None,
 ) -> PlacementReport:
     """Return the report of what a search found beside the best schedule on a single device."""
     schedule = found.best
@@ -159,6 +186,7 @@ def placement_report(
         always_measured=costs.always_measured,
         num_estimated_links=costs.num_estimated_links,
         estimated=costs.estimated,
+        dynamic=dynamic,
     )
 
 
