@@ -203,12 +203,12 @@ class _Splitter:
         known, numbers = Origins.of(self.function).operators, belonging(self.function)
         found: dict[str, None] = {}
         for binding in kept:
-            if binding.var not in self.dynamic:
-                continue
+            if binding.var not in self.dynamic or not isinstance(binding.value, (relax.Call, relax.If)):
+                continue  # it only gives a name
             number = numbers.get(binding.var, len(known))
             if number < len(known):
                 found[known[number].text] = None
-            elif not known and isinstance(binding.value, relax.Call):
+            elif not known:
                 found[f"{_callee(binding.value)} {binding.var.name!s}"] = None
         return tuple(found)
 
@@ -257,6 +257,8 @@ def _extents(ty: Any) -> list[Any]:
 
 
 def _callee(call: Any) -> str:
+    if isinstance(call, relax.If):
+        return "if"
     return str(getattr(call.op, "name", None) or getattr(call.op, "global_symbol", call.op))
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from textwrap import shorten
 from typing import Any
 
 from .text import format_ns
 
 _MOST_NAMED = 6  # operators that a sentence names
+_WIDTH = 60  # of each
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,13 @@ class DynamicReport:
     def describe(self) -> str:
         """Return a sentence on it."""
         count = len(self.operators)
-        shown = ", ".join(self.operators[:_MOST_NAMED]) + (", ..." if count > _MOST_NAMED else "")
+        named = [shorten(text, _WIDTH, placeholder=" ...") for text in self.operators[:_MOST_NAMED]]
+        shown = ", ".join(named) + (", ..." if count > _MOST_NAMED else "")
         if self.median_ns is None:
             took = f"its time is not known and not counted ({self.not_timed.rstrip('.') or 'not run'})"
         else:
             took = f"it took {format_ns(self.median_ns)} on drawn inputs, which is counted"
-        first = self.operators[0] if count else "One of its operators"
+        first = named[0] if named else "one of its operators"
         return (
             f"{count} operator{'s' * (count != 1)} run after the schedule as one part ({shown}), on "
             f"{self.device!r} by TVM's virtual machine: {first} {self.reason}; {took}."
