@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from ...errors import SphinxError
 from ...frontend.extract import Extraction, Kernel
-from ...kernels import calls_runtime, is_staged
+from ...kernels import hides_work, is_staged
 from ...platform import Device, Platform
 from ...platform.device import CostClass
 from ...platform.targets import is_absent
@@ -283,7 +283,7 @@ def _is_known(predictor: Predictor, rule: Implementation) -> bool:
 
 def _is_bounded(predictor: Predictor, rule: Implementation) -> bool:
     """Return whether a predictor tells no more of a kernel than its least time."""
-    return _is_known(predictor, rule) and calls_runtime(rule.kernel.function)
+    return _is_known(predictor, rule) and hides_work(rule.kernel.function)
 
 
 def _predict(predictor: Predictor, missing: Sequence[Implementation]) -> None:

@@ -18,6 +18,6 @@ class Predictor(Protocol):
     def predict(self, implementations: Sequence[Implementation]) -> Sequence[tuple[int, int]]:
         """Return time and spread in ns of each, on its own device; all have a PrimFunc.
 
-        Of one that calls TVM's runtime (`tvm_sphinx.kernels.calls_runtime`), which does work that cannot
+        Of one that calls TVM's runtime (`tvm_sphinx.kernels.hides_work`), which does work that cannot
         be seen in it, the least time, and a spread as large.
         """
