@@ -164,3 +164,15 @@ def test_operators_behind_a_computed_shape_know_equal_extents() -> None:
         rng = np.random.default_rng(seed)
         scores = rng.uniform(0, 0.3, (1, 1, 9)).astype(np.float32)
         _check(model, {"boxes": _boxes(1, 9), "scores": scores})
+
+
+@pytest.mark.parametrize("step", [1, 2, -1, -2])
+@pytest.mark.parametrize("bounds", [(3, -2), (0, 2), (-3, 9), (5, 1), (-1, -9), (2**62, -(2**62))])
+def test_slices_of_what_was_found_are_cut_off(step: int, bounds: tuple[int, int]) -> None:
+    model = onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["": 17]>
+        net (float[6] x) => (int64[1, N] y, int64[1, M] n)
+        <int64[1] b = {{{bounds[0]}}}, int64[1] e = {{{bounds[1]}}}, int64[1] a = {{1}},
+         int64[1] s = {{{step}}}>
+        {{ n = NonZero (x)  y = Slice (n, b, e, a, s) }}""")
+    for found in range(7):
+        _check(model, {"x": (np.arange(6) < found).astype(np.float32)})

@@ -8,7 +8,7 @@ from typing import Any
 
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from .._tvm import relax, tvm
+from .._tvm import relax, tvm, tvm_ffi
 from ..errors import UnsupportedError
 from .branch_kernels import BranchKernels
 from .dataflow import first_empty
@@ -73,18 +73,29 @@ def _prepared(module: Any, target: Any) -> Any:
     return legalise()(module)
 
 
+def _computes_extents(function: Any) -> bool:
+    """Return whether a function comes to know an extent on its way."""
+    given = {var for param in function.params for var in relax.analysis.tir_vars_in_type(param.ty)}
+    found: list[Any] = []
+    tvm_ffi.structural_walk(function.body, (relax.MatchCast, found.append))
+    return any(set(relax.analysis.tir_vars_in_type(one.var.ty)) - given for one in found)
+
+
 @contextmanager
 def without_broken_passes(module: Any) -> Iterator[None]:
     """Leave out the passes of TVM's pipeline that break a module of this kind.
 
     The memory planner lets a branch of an ``if`` use storage that the other branch allocates
     (apache/tvm#20191); such a module allocates each tensor by itself. A kernel without elements is taken
-    for a reshape, in which an extent of 0 means that of the input.
+    for a reshape, in which an extent of 0 means that of the input. Fusing puts a group of operators
+    where the first of them was, which may be before an extent of the last is known.
     """
     broken = ["StaticPlanBlockMemory"] if holds_branches(module) else []
     functions = [one for one in module.functions.values() if isinstance(one, relax.Function)]
     if any(first_empty(function) is not None for function in functions):
         broken.append("RewriteDataflowReshape")
+    if any(map(_computes_extents, functions)):
+        broken.append("FuseOps")
     if not broken:
         yield
         return
