@@ -121,7 +121,7 @@ def compile(model: Any, platform: Platform | str | Path = "detect", **options: A
             report=placement_report(
                 graph, devices, kept.found, decided.single.best, costs.summary, programs.dynamic
             ),
-            note=kept.note,
+            note=programs.with_note(kept.note),
             stages_s=clock.stages_s,
             graph=graph,
             pruning=decided.searched.pruning,

@@ -166,6 +166,24 @@ def test_operators_behind_a_computed_shape_know_equal_extents() -> None:
         _check(model, {"boxes": _boxes(1, 9), "scores": scores})
 
 
+@pytest.mark.parametrize("k", [3, 100000])
+def test_boxes_may_be_some_that_were_found_before(k: int) -> None:
+    """How many there are is not known, then."""
+    model = onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["": 17]>
+        net (float[12, 4] boxes, float[12] scores) => (int64[N, 3] s)
+        <int64[1] k = {{{k}}}, float[1] iou = {{0.5}}, float[1] least = {{0.1}}, int64[1] zero = {{0}},
+         int64[2] both = {{0, 1}}>
+        {{
+            good = Greater (scores, least)
+            b = Compress <axis = 0> (boxes, good)  c = Compress <axis = 0> (scores, good)
+            bs = Unsqueeze (b, zero)  cs = Unsqueeze (c, both)
+            s = NonMaxSuppression (bs, cs, k, iou)
+        }}""")
+    for shift in (0.0, 0.5, 1.0):
+        scores = _RNG.uniform(-shift, 1 - shift, 12).astype(np.float32)
+        _check(model, {"boxes": _boxes(1, 12)[0], "scores": scores})
+
+
 @pytest.mark.parametrize("step", [1, 2, -1, -2])
 @pytest.mark.parametrize("bounds", [(3, -2), (0, 2), (-3, 9), (5, 1), (-1, -9), (2**62, -(2**62))])
 def test_slices_of_what_was_found_are_cut_off(step: int, bounds: tuple[int, int]) -> None:

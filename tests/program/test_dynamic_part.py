@@ -101,6 +101,7 @@ def test_times_count_what_runs_after_the_schedule() -> None:
     assert "then 2 operators of open shapes" in compiled.summary()
     told = "2 operators run after the schedule as one part (NonZero nz, Cast cast), on 'core0' by TVM's"
     assert told in compiled.describe()
+    assert told in compiled.note
     assert "NonZero nz has a result whose shape is known only at run time" in compiled.describe()
 
 

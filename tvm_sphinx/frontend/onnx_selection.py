@@ -14,24 +14,27 @@ from tvm.script.ir_builder import tirx as T
 
 from .._tvm import relax, tirx, tvm
 from ..kernels import HIDES_WORK
-from .onnx_node import STANDARD, Converter, Node, cast, const, shape_of
-from .onnx_open_shapes import first_rows
+from .onnx_node import STANDARD, Converter, Node, cast, const, extent_of
+from .onnx_open_shapes import extents_in, first_rows
 
 _op = relax.op
 _te = tvm.te
+# Where it is not known how many boxes there are, rows for no more than this many of a class are made.
+_MOST_ROWS = 4096
 
 
 def _non_max_suppression(node: Node) -> Any:
     """Select the boxes of the highest scores that overlap no better one, for each batch and class."""
     boxes, scores = node.required(0), node.required(1)
-    batch, classes, number = shape_of(node, scores, "scores")
-    if shape_of(node, boxes, "boxes") != [batch, number, 4]:
-        raise node.error(f"expected boxes of shape {[batch, number, 4]}; got {boxes.ty}")
-    known = node.constant(2)
-    if node.optional(2) is None or (known is not None and int(known.reshape(())) <= 0):
-        return const(np.zeros((0, 3)), "int64")
-    most = number if known is None else min(number, int(known.reshape(())))
-    if not batch * classes * most:
+    batch, classes = (extent_of(node, scores, axis, "scores") for axis in (0, 1))
+    number = extents_in(node, scores)[2]
+    wanted = relax.TensorType([batch, number, 4], "float32")
+    if boxes.ty.shape is None:
+        boxes = node.builder.match_cast(boxes, wanted)  # looked at when it runs
+    elif not all(map(_may_equal, boxes.ty.shape.values, wanted.shape.values)):
+        raise node.error(f"expected boxes as {wanted}; got {boxes.ty}")
+    most = _most_turns(node, number)
+    if not batch * classes or (isinstance(most, int) and not most):
         return const(np.zeros((0, 3)), "int64")
     limits = (
         _scalar(node, 2, "int64", 0),
@@ -41,10 +44,12 @@ def _non_max_suppression(node: Node) -> Any:
     is_centred = bool(node.attributes.get("center_point_box", 0))
 
     def compute(*operands: Any) -> Any:
+        there = operands[1].shape[2]  # as this function names it, if it is open
+        turns = most if isinstance(most, int) else there
         return _te.extern(
-            [(batch * classes * most, 3), (1,)],
+            [(batch * classes * turns, 3), (1,)],
             list(operands),
-            lambda ins, outs: _select(ins, outs, batch, classes, number, most, is_centred),
+            lambda ins, outs: _select(ins, outs, batch, classes, there, turns, is_centred),
             name="non_max_suppression",
             dtype=["int64", "int64"],
         )
@@ -57,6 +62,23 @@ def _non_max_suppression(node: Node) -> Any:
     return first_rows(node, rows, count)
 
 
+def _may_equal(extent: Any, wanted: Any) -> bool:
+    """Return whether two extents are equal, or one of them is open."""
+    both = (extent, wanted)
+    return not all(isinstance(one, tirx.IntImm) for one in both) or int(extent) == int(wanted)
+
+
+def _most_turns(node: Node, number: Any) -> Any:
+    """Return how many boxes a class can have at most: what is asked for, or how many there are."""
+    known = node.constant(2)
+    if node.optional(2) is None:
+        return 0
+    wanted = None if known is None else max(0, int(known.reshape(())))
+    if isinstance(number, tirx.IntImm):
+        return int(number) if wanted is None else min(int(number), wanted)
+    return number if wanted is None or wanted > _MOST_ROWS else wanted
+
+
 def _scalar(node: Node, position: int, dtype: str, default: float) -> Any:
     """Return an input of one element as a tensor of shape (1,)."""
     if node.optional(position) is None:
@@ -65,7 +87,7 @@ def _scalar(node: Node, position: int, dtype: str, default: float) -> Any:
 
 
 def _select(
-    ins: Any, outs: Any, batch: int, classes: int, number: int, most: int, is_centred: bool
+    ins: Any, outs: Any, batch: int, classes: int, number: Any, most: Any, is_centred: bool
 ) -> Any:
     """Return the loops: take the best box that is left, drop what it overlaps, and so on."""
     with IRBuilder() as builder:
@@ -80,9 +102,11 @@ def _select(
             with T.grid(batch, classes) as (image, label):
                 with T.serial(0, number) as box:
                     is_left[box] = tirx.Cast("int32", scores[image, label, box] > least[0])
+                best[0] = T.int32(0)
                 with T.serial(0, most) as turn:
-                    best[0] = T.int32(-1)
-                    with T.If(tirx.Cast("int64", turn) < limit[0]), T.Then():
+                    goes_on = tirx.all(best[0] >= 0, tirx.Cast("int64", turn) < limit[0])
+                    best[0] = tirx.if_then_else(goes_on, T.int32(-1), T.int32(-2))
+                    with T.If(best[0] == -1), T.Then():
                         _find_best(image, label, number, scores, is_left, best)
                     with T.If(best[0] >= 0), T.Then():
                         _take(image, label, number, boxes, overlap, is_left, best, is_centred)
@@ -93,18 +117,18 @@ def _select(
         return builder.get()
 
 
-def _find_best(image: Any, label: Any, number: int, scores: Any, is_left: Any, best: Any) -> None:
+def _find_best(image: Any, label: Any, number: Any, scores: Any, is_left: Any, best: Any) -> None:
     """Find the first of the highest scores that are left."""
     with T.serial(0, number) as box, T.If(is_left[box] > 0), T.Then():
         is_better = scores[image, label, box] > scores[image, label, tirx.max(best[0], 0)]
         with T.If(tirx.any(best[0] < 0, is_better)), T.Then():
-            best[0] = box
+            best[0] = tirx.Cast("int32", box)
 
 
 def _take(
     image: Any,
     label: Any,
-    number: int,
+    number: Any,
     boxes: Any,
     overlap: Any,
     is_left: Any,

@@ -51,7 +51,7 @@ class CompiledModel:
     report
         What runs where; None for a model that runs on a single device because it cannot be scheduled.
     note
-        Why it cannot, else empty.
+        Why it cannot, or what is particular about how it runs, else empty.
     stages_s
         Seconds that each stage of compiling took.
     graph
@@ -87,7 +87,7 @@ class CompiledModel:
             used = [row.name for row in self.report.devices if row.tasks]
             runs = (
                 f"{len(self.report.tasks)} tasks on {', '.join(used) or 'no device'}, predicted "
-                f"{format_ns(self.report.makespan_ns)}"
+                f"{format_ns(self.report.whole_ns)}"
             )
         inputs, outputs = (", ".join(map(str, specs)) for specs in (self.inputs, self.outputs))
         return f"<CompiledModel ({inputs}) -> ({outputs}): {runs}>"

@@ -90,6 +90,10 @@ class WholePrograms:
     variants: dict[str, Program]
     dynamic: DynamicReport | None = None
 
+    def with_note(self, note: str) -> str:
+        """Return a note with what is to be said of the dynamic part behind it."""
+        return note if self.dynamic is None else f"{note} {self.dynamic.describe()}".lstrip()
+
 
 def complete_programs(
     part: DynamicPart | None,

@@ -73,8 +73,6 @@ def format_report(report: PlacementReport, *, verbose: bool = False) -> str:
         f"costs                {_format_costs(report)}",
         f"kernels              {_format_kernels(report)}",
     ]
-    if report.dynamic is not None:
-        lines.append(f"dynamic part         {report.dynamic.describe()}")
     if verbose:
         table = [("task", "kernel", "device", "start", "finish", "source")]
         for task in report.tasks:

@@ -54,7 +54,8 @@ class DynamicReport:
         first = named[0] if named else "one of its operators"
         return (
             f"{count} operator{'s' * (count != 1)} run after the schedule as one part ({shown}), on "
-            f"{self.device!r} by TVM's virtual machine: {first} {self.reason}; {took}."
+            f"{self.device!r} by TVM's virtual machine, and a trace ends before them: {first} "
+            f"{self.reason}; {took}."
         )
 
     def to_json(self) -> dict[str, Any]:
