@@ -30,7 +30,7 @@ from . import (
 )
 from .onnx_branches import BranchImporter
 from .onnx_node import MICROSOFT, STANDARD, Converter, Node
-from .onnx_types import check_type, inferred_types
+from .onnx_types import check_type, inferred_types, with_extents
 from .record_origins import OriginLog, holds_tensors, onnx_operator, recording
 
 #: Converters by domain and operator; those that are not here are TVM's.
@@ -211,7 +211,9 @@ class _Importer(BranchImporter, onnx_frontend.ONNXGraphImporter):  # type: ignor
         for name in node.output:
             value = self._nodes.get(name) if name else None
             if isinstance(value, relax.Call) and holds_tensors(value.ty):
-                self._nodes[name] = self.bb.emit(value)
+                self._nodes[name] = value = self.bb.emit(value)
+            if isinstance(value, relax.Var) and isinstance(value.ty, relax.TensorType):
+                self._nodes[name] = with_extents(self.bb, value, self._types.get(name))
             if name:
                 self._log.note(name, self._nodes.get(name))
 
