@@ -66,7 +66,7 @@ def test_what_has_known_shapes_runs_on_the_lanes_and_the_whole_is_right(name: st
     assert compiled.report.dynamic.operators == operators
     found = {origin for task in compiled.report.tasks for origin in task.origin}
     assert "Conv conv" in found
-    assert not found & set(operators)
+    assert not found & set(operators[1:])  # of the first, what can be computed is
     assert compiled.verification is not None
     assert compiled.verification.is_verified
     for seed in (1, 2):

@@ -91,7 +91,7 @@ def _select(
 ) -> Any:
     """Return the loops: take the best box that is left, drop what it overlaps, and so on."""
     with IRBuilder() as builder:
-        with T.seq_scope():
+        with T.serial(0, 1):  # one statement round all of them
             boxes, scores, limit, overlap, least = (T.buffer_proxy(one) for one in ins)
             rows, count = (T.buffer_proxy(one) for one in outs)
             is_left = T.buffer_proxy(T.alloc_buffer((number,), "int32", scope="global"))

@@ -53,8 +53,8 @@ class DynamicReport:
             took = f"it took {format_ns(self.median_ns)} on drawn inputs, which is counted"
         first = named[0] if named else "one of its operators"
         return (
-            f"{count} operator{'s' * (count != 1)} run after the schedule as one part ({shown}), on "
-            f"{self.device!r} by TVM's virtual machine, and a trace ends before them: {first} "
+            f"{count} operator{' runs' if count == 1 else 's run'} after the schedule as one part "
+            f"({shown}), on {self.device!r} by TVM's virtual machine, where a trace ends: {first} "
             f"{self.reason}; {took}."
         )
 
