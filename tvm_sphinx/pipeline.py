@@ -7,15 +7,16 @@ from typing import Any
 
 from .cost.choose.costing import Costing, cost_kernels
 from .errors import UnsupportedError
-from .frontend.extract import Extraction, extract_task_graph
+from .frontend.extract import Extraction
 from .frontend.load import entry_function, load_model, read_source
-from .frontend.lower import lower_for_platform
+from .frontend.schedulable import find_schedulable
 from .frontend.signature import read_interface
 from .platform import Platform
 from .program.build import build_program
 from .program.compare_builds import Build
-from .program.compiled import CompiledModel
+from .program.compiled import CompiledModel, random_inputs
 from .program.decide import decide_schedule, record_decision
+from .program.dynamic_part import complete_programs, open_part
 from .program.fallback import build_fallback
 from .program.options import CompileOptions, shows_options
 from .program.refine import settle
@@ -60,16 +61,13 @@ def compile(model: Any, platform: Platform | str | Path = "detect", **options: A
         subject = Subject(source, module[entry], interface, devices)
     asked.dump("1-imported", module)
     try:
-        with clock("lower"):
-            lowered = lower_for_platform(module, devices, entry)
-        asked.dump("2-lowered", lowered)
-        with clock("extract"):
-            extraction = extract_task_graph(lowered, entry)
+        schedulable = find_schedulable(module, devices, entry, clock, asked.dump)
+        part = open_part(schedulable.split, entry, devices, clock, asked.measure)
     except UnsupportedError as error:
         compiled = build_fallback(module, entry, devices, str(error), clock, interface, asked.measure)
         compiled.verification = asked.verify_program(subject, compiled.program, None, clock)
         return asked.deliver(compiled)
-    graph = extraction.graph
+    extraction, graph = schedulable.extraction, schedulable.extraction.graph
     asked.check_limits(graph, devices)
     with clock("measure"):
         costs = cost_kernels(
@@ -104,24 +102,33 @@ def compile(model: Any, platform: Platform | str | Path = "detect", **options: A
         clock=clock,
     )
     kept, decided, costs = settled.kept, settled.decided, settled.costs
-    twin = settled.reference.program if settled.reference else None
+    programs = complete_programs(
+        part,
+        kept.program,
+        settled.reference.program if settled.reference else None,
+        build_variants(decided, kept, build, extraction, devices, costs, entry)
+        if asked.variants
+        else {},
+        list(random_inputs(interface.inputs).values()),
+        clock,
+    )
     return asked.deliver(
         CompiledModel(
             inputs=interface.inputs,
             outputs=interface.outputs,
             platform=devices,
-            program=kept.program,
-            reference=twin,
-            report=placement_report(graph, devices, kept.found, decided.single.best, costs.summary),
-            note=kept.note,
+            program=programs.program,
+            reference=programs.reference,
+            report=placement_report(
+                graph, devices, kept.found, decided.single.best, costs.summary, programs.dynamic
+            ),
+            note=programs.with_note(kept.note),
             stages_s=clock.stages_s,
             graph=graph,
             pruning=decided.searched.pruning,
             decision=record_decision(decided, kept.found, graph, devices, costs, asked),
-            variants=build_variants(decided, kept, build, extraction, devices, costs, entry)
-            if asked.variants
-            else {},
-            verification=asked.verify_program(subject, kept.program, twin, clock),
+            variants=programs.variants,
+            verification=asked.verify_program(subject, programs.program, programs.reference, clock),
         )
     )
 

@@ -11,7 +11,7 @@ Progress = Callable[[str, int, int], None]
 
 
 class StageClock:
-    """Wall seconds of each stage, in order: ``with clock("search"): ...``."""
+    """Wall seconds of each stage, in order: ``with clock("search"): ...``; one may go on later."""
 
     def __init__(self) -> None:
         self.stages_s: dict[str, float] = {}
@@ -23,4 +23,5 @@ class StageClock:
         try:
             yield
         finally:
-            self.stages_s[stage] = time.perf_counter() - begin
+            taken_s = time.perf_counter() - begin
+            self.stages_s[stage] = self.stages_s.get(stage, 0.0) + taken_s

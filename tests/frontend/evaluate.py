@@ -13,9 +13,11 @@ import onnxruntime
 
 from tests.frontend.run_module import run_default
 from tvm_sphinx.errors import UnsupportedError
-from tvm_sphinx.frontend.extract import extract_task_graph
+from tvm_sphinx.frontend.extract import Extraction, extract_task_graph
 from tvm_sphinx.frontend.load import entry_function, load_model
-from tvm_sphinx.frontend.lower import lower_to_kernels
+from tvm_sphinx.frontend.lower import lower_for_platform
+from tvm_sphinx.frontend.schedulable import find_schedulable
+from tvm_sphinx.frontend.wire import DYNAMIC, INPUT, STATIC
 from tvm_sphinx.platform import Device, Platform
 from tvm_sphinx.platform.machine import usable_cores
 from tvm_sphinx.platform.targets import device_target, host_target
@@ -39,8 +41,8 @@ def build(
 ) -> Callable[[Mapping[str, Array]], list[Array]]:
     """Return what runs whatever `load_model` takes, task by task in turn on devices of one core each.
 
-    With ``falls_back`` a model that cannot be scheduled is built as `compile` builds it, by TVM's own
-    pipeline.
+    With ``falls_back`` what cannot be scheduled, or what of it cannot, is built as `compile` builds it,
+    by TVM's own pipeline.
     """
     cores = usable_cores()
     target = host_target()
@@ -48,16 +50,32 @@ def build(
     platform = Platform(tuple(devices))
     module = load_model(model)
     names = [str(param.name) for param in module[entry_function(module)].params]
+    entry = entry_function(module)
+    if not falls_back:
+        lowered = lower_for_platform(module, platform, entry)
+        return _on_lanes(extract_task_graph(lowered, entry), platform, names)
     try:
-        lowered = lower_to_kernels(
-            module, device_target(devices[0]), targets=[*map(device_target, devices)]
-        )
-        extraction = extract_task_graph(lowered)
+        found = find_schedulable(module, platform, entry)
     except UnsupportedError:
-        if not falls_back:
-            raise
         run = run_default(module, device_target(devices[0]))
         return lambda feeds: run([feeds[name] for name in names])
+    static = _on_lanes(found.extraction, platform, names)
+    if found.split is None:
+        return static
+    split, run = found.split, run_default(found.split.dynamic, device_target(devices[0]))
+
+    def in_two_parts(feeds: Mapping[str, Array]) -> list[Array]:
+        known = {INPUT: [feeds[name] for name in names], STATIC: static(feeds)}
+        known[DYNAMIC] = run([known[source][number] for source, number in split.reads])
+        return [known[source][number] for source, number in split.outputs]
+
+    return in_two_parts
+
+
+def _on_lanes(
+    extraction: Extraction, platform: Platform, names: Sequence[str]
+) -> Callable[[Mapping[str, Array]], list[Array]]:
+    num_devices = len(platform.devices)
     count = extraction.graph.num_tasks
     starts = np.arange(count, dtype=np.int64)
     schedule = Schedule(starts % num_devices, starts, starts + 1, count, 0, "one after the other")

@@ -8,6 +8,7 @@ from tvm_sphinx.errors import UnsupportedError, cause_of
 from tvm_sphinx.frontend.default_pipeline import compile_default
 from tvm_sphinx.frontend.lower import lower_to_kernels
 from tvm_sphinx.kernels.implement import implement_kernel
+from tvm_sphinx.runtime.packed_functions import register_functions
 
 # What is looked at is the numbers, not the speed: LLVM optimises nothing, which takes most of its time.
 TARGET = tvm.target.Target({"kind": "llvm", "mcpu": "x86-64-v3", "num-cores": 1, "opt-level": 0})
@@ -28,6 +29,7 @@ _LOWER = [
 
 def run_default(module, target, function="main"):
     """Return what runs a module, built by TVM's own pipeline, on arrays in the order of its inputs."""
+    register_functions()
     try:
         machine = relax.VirtualMachine(compile_default(module, target), tvm.cpu())
     except Exception as error:  # as the fallback of `compile` does

@@ -790,5 +790,4 @@ REFUSED = {
     "polygamma": "polygamma of order 2",
     "igamma": "igamma",
     "inverse": "_linalg_check_errors",
-    "unique": "_unique2",
 }

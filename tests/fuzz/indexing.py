@@ -96,7 +96,7 @@ def _compress(g: Graph) -> Any:
     source = g.tensor(("float32", "int64"), 1, 3)
     value = g.of(source)
     axis = g.axis(value.ndim)
-    return g.add("Compress", [source, g.weight(g.array("bool", [value.shape[axis]]))], axis=axis)
+    return g.add("Compress", [source, g.either(g.array("bool", [value.shape[axis]]))], axis=axis)
 
 
 def _one_hot(g: Graph) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import (
+    computed,
     control,
     elementwise,
     indexing,
@@ -26,6 +27,7 @@ DRAWS: dict[str, Draw] = {
     **microsoft.DRAWS,
     **sequences.DRAWS,
     **control.DRAWS,
+    **computed.DRAWS,
 }
 
 #: Operators that give a NaN, an infinity or a number next to zero as ONNX Runtime does. TVM orders

@@ -99,6 +99,22 @@ def test_a_wrong_import_is_refused_by_output_and_by_operator() -> None:
     assert "The first operator that differs is Softsign a, as TVM imports it" in str(caught.value)
 
 
+OPEN = (
+    "(float[2,8] x) => (float[2,N] y, int64[2] z) {{"
+    " a = {0}(x) b = Round(a) n = NonZero(b) f = Cast <to = 1> (n) y = {1}(f, f) z = Shape(n) }}"
+)
+
+
+@pytest.mark.parametrize(("wrong", "culprit"), [(("Cosh", "Add"), "Cosh a"), (("Sinh", "Mul"), "Mul y")])
+def test_an_operator_before_or_behind_an_unknown_shape_is_found(
+    wrong: tuple[str, str], culprit: str
+) -> None:
+    source, imported = (onnx_model(OPEN.format(*names)) for names in (("Sinh", "Add"), wrong))
+    with pytest.raises(VerificationError) as caught:
+        case(source, imported).verify()
+    assert f"The first operator that differs is {culprit}, as TVM imports it" in str(caught.value)
+
+
 def test_a_fault_of_the_chosen_kernels_is_not_blamed_on_an_operator() -> None:
     def off(arrays: Sequence[Any]) -> list[Any]:
         (x,) = arrays

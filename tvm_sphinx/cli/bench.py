@@ -59,9 +59,7 @@ def run(args: argparse.Namespace) -> int:
     check_count(args.limit, "--limit")
     devices = bench_devices(chosen_platform(args), args.cores)
     from ..cost.bench import bench_kernels, format_rows, measure_peak, to_json
-    from ..frontend.extract import extract_task_graph
-    from ..frontend.load import entry_function, load_model
-    from ..frontend.lower import lower_for_platform
+    from ..frontend.schedulable import load_schedulable
     from ..runtime.kernels import device_processor
     from ..runtime.processor import check_processor
     from ..tune.apply import open_records
@@ -71,9 +69,10 @@ def run(args: argparse.Namespace) -> int:
         if processor is not None:
             check_processor(device.name, processor)
     store, sources = open_records(args.records)
-    module = load_model(args.FILE, input_shapes=input_shapes)
-    entry = entry_function(module, args.entry)
-    extraction = extract_task_graph(lower_for_platform(module, Platform(tuple(devices)), entry), entry)
+    alone = Platform(tuple(devices))
+    extraction = load_schedulable(
+        args.FILE, alone, input_shapes=input_shapes, function=args.entry
+    ).extraction
     results = []
     for device in devices:
         peak = measure_peak(device)

@@ -237,6 +237,9 @@ def offload_table(compiled: CompiledModel) -> str:
     rows = [("device", "task", "kernel", "source")]
     for task in compiled.report.tasks:
         rows.append((task.device, task.name, task.kernel, ", ".join(task.origin) or "-"))
+    dynamic = compiled.report.dynamic
+    if dynamic is not None:
+        rows += [(dynamic.device, "-", "of open shape", operator) for operator in dynamic.operators]
     return format_table(rows)
 
 

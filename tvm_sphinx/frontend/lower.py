@@ -7,7 +7,7 @@ from typing import Any
 
 from .._tvm import relax, tirx, tvm
 from ..errors import SphinxError, UnsupportedError, cause_of
-from ..kernels import calls_runtime, prepare_layouts, sink_reshapes
+from ..kernels import hides_work, prepare_layouts, sink_reshapes
 from ..platform import Platform
 from ..platform.targets import device_target
 from .branch_kernels import BranchKernels
@@ -99,7 +99,7 @@ def lower_for_platform(module: Any, platform: Platform, function: str | None = N
 
 @tvm.transform.module_pass(opt_level=0, name="BindHostKernels")
 class BindHostKernels:
-    """Give the host's target to kernels that call a function of TVM's runtime, such as a sort.
+    """Give the host's target to kernels whose work does not show in their loops, such as a sort.
 
     They are tasks of the host's kind of device alone.
     """
@@ -112,7 +112,7 @@ class BindHostKernels:
         bound = {
             var: function.with_attr("target", self.target)
             for var, function in mod.functions_items()
-            if isinstance(function, tirx.PrimFunc) and calls_runtime(function)
+            if isinstance(function, tirx.PrimFunc) and hides_work(function)
         }
         if not bound:
             return mod

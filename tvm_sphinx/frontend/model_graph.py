@@ -9,9 +9,7 @@ from typing import Any
 from ..platform import Platform
 from ..platform.platform_file import load_platform
 from ..scheduling.graph import TaskGraph
-from .extract import extract_task_graph
-from .load import entry_function, load_model
-from .lower import lower_for_platform
+from .schedulable import load_schedulable
 
 
 def extract_graph(
@@ -23,15 +21,16 @@ def extract_graph(
 ) -> TaskGraph:
     """Return the task graph that `tvm_sphinx.compile` would schedule; parameters are those of it.
 
-    The platform decides the layouts of kernels, and hence which of them are equal.
+    It lacks what depends on shapes that are known only at run time. The platform decides the layouts of
+    kernels, and hence which of them are equal.
 
     Raises
     ------
     UnsupportedError
-        If the model has dynamic shapes, or an ``if`` that is no task, and so no task graph.
+        If the model has inputs of open shapes, or an ``if`` that is no task, and so no task graph.
     SphinxError
         If the model or the platform cannot be loaded.
     """
-    module = load_model(model, input_shapes=input_shapes)
-    entry = entry_function(module, function)
-    return extract_task_graph(lower_for_platform(module, load_platform(platform), entry), entry).graph
+    devices = load_platform(platform)
+    found = load_schedulable(model, devices, input_shapes=input_shapes, function=function)
+    return found.extraction.graph

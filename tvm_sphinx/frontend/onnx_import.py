@@ -21,14 +21,16 @@ from ..errors import ModelError, SphinxError, cause_of
 from . import (
     onnx_attention,
     onnx_indexing,
+    onnx_open_shapes,
     onnx_operators,
     onnx_quantised,
     onnx_recurrent,
+    onnx_selection,
     onnx_sequences,
 )
 from .onnx_branches import BranchImporter
 from .onnx_node import MICROSOFT, STANDARD, Converter, Node
-from .onnx_types import check_type, inferred_types
+from .onnx_types import check_type, inferred_types, with_extents
 from .record_origins import OriginLog, holds_tensors, onnx_operator, recording
 
 #: Converters by domain and operator; those that are not here are TVM's.
@@ -39,6 +41,8 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     **onnx_recurrent.CONVERTERS,
     **onnx_quantised.CONVERTERS,
     **onnx_sequences.CONVERTERS,
+    **onnx_open_shapes.CONVERTERS,
+    **onnx_selection.CONVERTERS,
 }
 
 # What TVM's importer knows of ONNX Runtime's operators; it has all others of its map from ONNX itself.
@@ -48,6 +52,11 @@ _MICROSOFT_IN_TVM = frozenset(
 )
 # Of these only ONNX Runtime's form is known to TVM: ONNX's own operator of the name is another one.
 _MICROSOFT_ONLY = _MICROSOFT_IN_TVM - {"Gelu"}
+# What TVM's importer takes the values of a shape for as they are.
+_READ_SHAPES = frozenset(
+    "Reshape Resize ConstantOfShape Gather Slice Shape Expand Concat Equal Where Cast CastLike "
+    "Squeeze".split()
+)
 _STANDARD_DOMAINS = ("", "ai.onnx")
 _IN_BRANCH = "It is in a branch of the If"
 # Types of fewer bits than a byte are kept in bytes.
@@ -152,7 +161,8 @@ class _Importer(BranchImporter, onnx_frontend.ONNXGraphImporter):  # type: ignor
         outputs = self._apply(key, node.name, inputs, attributes, len(node.output))
         if outputs is None:
             # TVM's way, one node at a time.
-            super()._construct_nodes(_OneNode(node))
+            with self._shapes_as_tensors(node):
+                super()._construct_nodes(_OneNode(node))
             return
         for name, value in zip(node.output, outputs, strict=False):
             if name and value is None:
@@ -161,6 +171,20 @@ class _Importer(BranchImporter, onnx_frontend.ONNXGraphImporter):  # type: ignor
                 )
             if name:
                 self._nodes[name] = value
+
+    @contextlib.contextmanager
+    def _shapes_as_tensors(self, node: Any) -> Iterator[None]:
+        """Let a node that TVM gives no shapes to read tensors in their place."""
+        shapes = {
+            name: self._nodes[name]
+            for name in node.input
+            if node.op_type not in _READ_SHAPES and isinstance(self._nodes.get(name), relax.ShapeExpr)
+        }
+        self._nodes.update({name: self._as_tensor(shape) for name, shape in shapes.items()})
+        try:
+            yield
+        finally:
+            self._nodes.update(shapes)
 
     def _convert_choice(self, node: Any) -> None:
         """Convert an ``If``, both of whose branches have to be convertible."""
@@ -187,7 +211,9 @@ class _Importer(BranchImporter, onnx_frontend.ONNXGraphImporter):  # type: ignor
         for name in node.output:
             value = self._nodes.get(name) if name else None
             if isinstance(value, relax.Call) and holds_tensors(value.ty):
-                self._nodes[name] = self.bb.emit(value)
+                self._nodes[name] = value = self.bb.emit(value)
+            if isinstance(value, relax.Var) and isinstance(value.ty, relax.TensorType):
+                self._nodes[name] = with_extents(self.bb, value, self._types.get(name))
             if name:
                 self._log.note(name, self._nodes.get(name))
 

@@ -116,6 +116,14 @@ def shape_of(node: Node, expr: Any, what: str) -> list[int]:
     return [int(extent) for extent in extents]
 
 
+def extent_of(node: Node, expr: Any, axis: int, what: str) -> int:
+    """Return one extent of a tensor; the others may be open. Errors as those of `shape_of`."""
+    extents = getattr(expr.ty.shape, "values", None)
+    if extents is not None and isinstance(extents[axis], tirx.IntImm):
+        return int(extents[axis])
+    return shape_of(node, expr, what)[axis]
+
+
 def const(value: Any, dtype: str) -> Any:
     """Return a Relax constant."""
     return relax.const(np.asarray(value, dtype), dtype)

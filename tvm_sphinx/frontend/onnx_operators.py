@@ -10,7 +10,8 @@ import numpy as np
 from tvm.relax.frontend.onnx import onnx_frontend
 
 from .._tvm import relax, tirx
-from .onnx_node import STANDARD, Array, Converter, Node, const, dtype_of, rank_of, shape_of
+from .onnx_node import STANDARD, Array, Converter, Node, const, dtype_of, extent_of, rank_of, shape_of
+from .onnx_open_shapes import compress
 
 _op = relax.op
 
@@ -66,7 +67,7 @@ def _split(node: Node) -> Any:
     """Split, with parts that may be empty or of unlike sizes."""
     data = node.required(0)
     axis = int(node.attributes.get("axis", 0)) % rank_of(data)
-    extent = shape_of(node, data, "data to split")[axis]
+    extent = extent_of(node, data, axis, "data to split")
     given = node.attributes.get("split")
     if given is None and node.optional(1) is not None:
         given = node.constant(1)
@@ -108,7 +109,7 @@ def _flatten(node: Node) -> Any:
 def _compress(node: Node) -> Any:
     data, condition = node.required(0), node.constant(1)
     if condition is None:
-        raise node.error("a condition that is known at run time only gives an open shape")
+        return compress(node)
     chosen = np.flatnonzero(condition)
     axis = node.attributes.get("axis")
     if axis is None:

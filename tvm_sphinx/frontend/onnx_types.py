@@ -64,6 +64,31 @@ def check_type(expr: Any, wanted: Any, where: str) -> None:
         )
 
 
+def with_extents(builder: Any, value: Any, known: Any) -> Any:
+    """Return a tensor of known rank with a name for each extent that is open.
+
+    Parameters
+    ----------
+    builder
+        ``relax.BlockBuilder``, inside a function.
+    value
+        Variable that holds a tensor.
+    known
+        Its ONNX type, which may tell some extents; None where that is not known.
+    """
+    rank = int(value.ty.ndim)
+    dims = list(known.shape.dim) if known is not None and known.HasField("shape") else [None] * rank
+    if isinstance(value.ty.shape, relax.ShapeExpr) or rank not in (-1, len(dims)):
+        return value
+    if rank == -1 and known is None:
+        return value
+    extents = [
+        int(dim.dim_value) if dim is not None and dim.HasField("dim_value") else tirx.Var("n", "int64")
+        for dim in dims
+    ]
+    return builder.match_cast(value, relax.TensorType(extents, value.ty.dtype))
+
+
 # Types of fewer bits than a byte are kept in bytes.
 _IN_BYTES: Mapping[str, str] = {"int4": "int8", "uint4": "uint8", "int2": "int8", "uint2": "uint8"}
 

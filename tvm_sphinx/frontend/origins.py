@@ -100,7 +100,7 @@ class FuseNamedOps:
         function = mod[self.entry]
         if not function.attrs or ATTR not in function.attrs:
             return fused
-        numbers = _belonging(function)
+        numbers = belonging(function)
         values = _Values(function, fused)
 
         def name_of(binding: Any) -> str:
@@ -184,17 +184,22 @@ def _bindings(function: Any) -> list[Any]:
     ]
 
 
-def _belonging(function: Any) -> dict[Any, int]:
+def belonging(function: Any) -> dict[Any, int]:
     """Return the operator of each variable: its own, or that of the first value made of it.
 
     What a pass computes on the way to a value of an operator belongs to that operator.
     """
-    bindings = _bindings(function)
+    bindings = [binding for block in function.body.blocks for binding in block.bindings]
+    origins = Origins.of(function)
+    makers = {value: n for n, operator in enumerate(origins.operators) for value in operator.outputs}
+    # What holds a value may have no name of ours, as what a match_cast binds.
+    named = {variable: makers[value] for value, variable in origins.variables if value in makers}
     numbers: dict[Any, int] = {}
     for binding in reversed(bindings):
-        own = numbers_of(str(binding.var.name))
-        if own:
-            numbers[binding.var] = own[0]
+        name = str(binding.var.name)
+        own = numbers_of(name)
+        if own or name in named:
+            numbers[binding.var] = own[0] if own else named[name]
         if binding.var not in numbers:
             continue
         for used in relax.analysis.free_vars(binding.value):

@@ -13,7 +13,7 @@ import numpy as np
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from .._tvm import relax, tvm
-from . import bounded_indices, bounded_scatters, half_functions, whole_numbers
+from . import bounded_indices, bounded_scatters, half_functions, open_slices, whole_numbers
 
 #: Returns what takes the place of a call, or None where it may stay.
 Rewrite = Callable[[bounded_indices.Emit, Any], Any]
@@ -97,6 +97,7 @@ REWRITES: dict[str, Rewrite] = {
     "scatter_nd": bounded_indices.scatter_nd,
     "index_put": bounded_scatters.index_put,
     "slice_scatter": bounded_scatters.slice_scatter,
+    "strided_slice": open_slices.strided_slice,
     "clip": _clipped,
     "full": _filled,
     "full_like": _filled,

@@ -29,6 +29,7 @@ from .torch_functions import (
     view_as,
 )
 from .torch_indexing import as_strided, index, index_put, scatter
+from .torch_open_shapes import masked_select, nonzero, unique
 from .torch_windows import adaptive_max_pool, antialiased, convolution, max_pool_with_indices
 
 Converter = Callable[[Any, Any], Any]
@@ -289,6 +290,9 @@ CONVERTERS: dict[str, Converter] = {
     "any.dims": _any,
     "hypot.default": hypot,
     "elu.default": elu,
+    "nonzero.default": nonzero,
+    "masked_select.default": masked_select,
+    "_unique2.default": unique,
     "div.Tensor_mode": divide,
     "div.Scalar_mode": divide,
     "mul.Tensor": of_booleans(_op.logical_and),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -65,7 +66,48 @@ def _decomposed(program: Any) -> Any:
             break
         table.update(found)
         program = program.run_decompositions(table)
+    _drop_known_assertions(program)
     return program
+
+
+def _drop_known_assertions(program: Any) -> None:
+    """Drop what torch asserts of the sizes of its own results and what always holds."""
+    for node in list(program.graph.nodes):
+        if _name(node) == "_assert_scalar.default" and _always_holds(node.args[0]):
+            program.graph.erase_node(node)
+    program.graph.eliminate_dead_code()
+
+
+def _always_holds(condition: Any) -> bool:
+    """Return whether a condition says no more of a size than the operator does that it is of."""
+    if _name(condition) == "and_":
+        return all(map(_always_holds, condition.args))
+    if _name(condition) not in ("ge", "le") or _name(condition.args[0]) != "sym_size.int":
+        return False
+    size, bound = condition.args
+    if not isinstance(bound, int):
+        return False
+    return bound <= 0 if _name(condition) == "ge" else bound >= _most_rows(size.args[0])
+
+
+def _most_rows(node: Any) -> float:
+    """Return how many rows a result of open shape can have; infinity for one of another operator."""
+    made = node.args[0] if _name(node) == "getitem" else node
+    name, read = _name(made), list[Any]()
+    if name in ("nonzero.default", "_unique2.default"):
+        read = [made.args[0]]
+    elif name == "masked_select.default":
+        read = list(made.args[:2])
+    elif name == "index.Tensor":
+        read = [one for one in made.args[1] if one is not None]
+    shapes = [tuple(one.meta["val"].shape) for one in read]
+    if not shapes or not all(isinstance(extent, int) for shape in shapes for extent in shape):
+        return math.inf
+    return float(math.prod(torch.broadcast_shapes(*shapes)))
+
+
+def _name(node: Any) -> str:
+    return str(getattr(getattr(node, "target", None), "__name__", ""))
 
 
 def nodes_within(graph_module: Any) -> Iterator[Any]:

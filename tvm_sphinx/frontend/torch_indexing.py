@@ -10,6 +10,7 @@ from .._tvm import relax
 from ..errors import ModelError
 from .bounded_indices import bounded
 from .bounded_scatters import scatter_flat
+from .torch_open_shapes import select
 
 _op = relax.op
 
@@ -19,7 +20,9 @@ def index(importer: Any, node: Any) -> Any:
     data, indices = importer.retrieve_args(node)
     places = [number for number, each in enumerate(indices) if each is not None]
     if any(str(indices[place].ty.dtype) == "bool" for place in places):
-        raise ModelError("Indexing by a mask makes a tensor of unknown shape; use torch.where instead.")
+        if len(places) > 1:
+            raise ModelError("Indexing by a mask beside other indices has no counterpart in TVM.")
+        return select(importer.block_builder, data, indices[places[0]], places[0])
     if len(places) < 2:
         return NotImplemented
     emit = importer.block_builder.emit

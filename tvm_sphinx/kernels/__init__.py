@@ -1,7 +1,7 @@
 """CPU kernels: channels-last packed layouts, schedule rules, and their measurement."""
 
 from .layouts import prepare_layouts
-from .opaque import calls_runtime
+from .opaque import HIDES_WORK, hides_work
 from .reducers import know_infinite_reducers
 from .reshapes import sink_reshapes
 from .schedule import default_rules, rule_of, schedule_kernel
@@ -9,11 +9,12 @@ from .staged import condition_operands, is_staged, loop_limit
 from .target_info import CpuInfo, cpu_info
 
 __all__ = [
+    "HIDES_WORK",
     "CpuInfo",
-    "calls_runtime",
     "condition_operands",
     "cpu_info",
     "default_rules",
+    "hides_work",
     "is_staged",
     "loop_limit",
     "prepare_layouts",

@@ -1,4 +1,4 @@
-"""Kernels whose work is hidden in a call of TVM's runtime, so that no rule can schedule them."""
+"""Kernels whose work does not show in their loops, so that no rule can schedule them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import tvm
 import tvm_ffi
 from tvm import tirx
 
+#: Attribute of a PrimFunc whose loops end by the values that they meet.
+HIDES_WORK = "sphinx.hides_work"
 _CALL = "tirx.tvm_call_packed"
 
 
-def calls_runtime(function: tirx.PrimFunc) -> bool:
-    """Return whether a PrimFunc calls a packed function of TVM's runtime, such as a sort."""
-    found = False
+def hides_work(function: tirx.PrimFunc) -> bool:
+    """Return whether a PrimFunc calls a packed function of TVM's runtime, such as a sort, or says so."""
+    found = bool(function.attrs and HIDES_WORK in function.attrs)
 
     def visit(call: Any) -> None:
         nonlocal found

@@ -24,7 +24,7 @@ from ..runtime.tensors import InputError, order_inputs
 from ..runtime.trace import Trace
 from ..scheduling.graph import TaskGraph
 from ..search import PruningReport
-from .kinds import Array, LaneProgramFile, Program, flatten_outputs, restore_program
+from .kinds import Array, Program, flatten_outputs, restore_program
 from .verify.verification import Verification
 
 #: Member of an artifact that holds the task graph.
@@ -51,7 +51,7 @@ class CompiledModel:
     report
         What runs where; None for a model that runs on a single device because it cannot be scheduled.
     note
-        Why it cannot, else empty.
+        Why it cannot, or what is particular about how it runs, else empty.
     stages_s
         Seconds that each stage of compiling took.
     graph
@@ -87,7 +87,7 @@ class CompiledModel:
             used = [row.name for row in self.report.devices if row.tasks]
             runs = (
                 f"{len(self.report.tasks)} tasks on {', '.join(used) or 'no device'}, predicted "
-                f"{format_ns(self.report.makespan_ns)}"
+                f"{format_ns(self.report.whole_ns)}"
             )
         inputs, outputs = (", ".join(map(str, specs)) for specs in (self.inputs, self.outputs))
         return f"<CompiledModel ({inputs}) -> ({outputs}): {runs}>"
@@ -131,17 +131,21 @@ class CompiledModel:
         return flatten_outputs(self._opened[key](arrays))
 
     def run_traced(self, inputs: Inputs) -> tuple[list[Array], Trace]:
-        """Run one inference; return its outputs as `run` does, and what happened when.
+        """Run one inference; return its outputs as `run` does, and what happened when on the lanes.
+
+        Of a model with a part of open shapes the trace ends where that begins.
 
         Raises
         ------
         UnsupportedError
             If the model runs on the stock VM, which stamps no times.
         """
-        if not isinstance(self.program, LaneProgramFile):
+        lanes = self.program.lanes
+        if lanes is None:
             raise UnsupportedError(f"Only the concurrent runtime traces. {self.note}")
-        result, trace = self.program.executable.run_traced(check_inputs(self.inputs, inputs))
-        return flatten_outputs(result), trace
+        arrays = check_inputs(self.inputs, inputs)
+        made, trace = lanes.executable.run_traced(arrays)
+        return flatten_outputs(self.program.complete(arrays, made)), trace
 
     def random_inputs(self, seed: int = 0) -> dict[str, Array]:
         """Return seeded inputs for `run`; see the function `random_inputs`."""

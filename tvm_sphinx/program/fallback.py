@@ -57,7 +57,7 @@ def build_fallback(
         outputs=interface.outputs,
         platform=platform,
         program=StockProgram(
-            library_bytes(executable), (device.runtime,), function, processors=_processors(device)
+            library_bytes(executable), (device.runtime,), function, processors=processors_of(device)
         ),
         reference=None,
         report=None,
@@ -66,7 +66,8 @@ def build_fallback(
     )
 
 
-def _processors(device: Device) -> dict[str, Processor]:
+def processors_of(device: Device) -> dict[str, Processor]:
+    """Return what the kernels of a device take for granted of a processor, by its name."""
     processor = device_processor(device)
     return {} if processor is None else {device.name: processor}
 

@@ -17,14 +17,20 @@ def format_summary(report: PlacementReport) -> str:
     used = sorted((row for row in report.devices if row.tasks), key=lambda row: -row.tasks)
     counts = ["all"] if len(used) == 1 else [str(row.tasks) for row in used]
     placed = ", ".join(f"{n} on {row.name}" for n, row in zip(counts, used, strict=True)) or "none"
-    single = f"{format_ns(report.best_single_device_ns)} ({report.best_single_device})"
-    predicted = f"predicted {format_ns(report.makespan_ns)}"
-    if len(used) == 1 and used[0].name == report.best_single_device:
-        return f"{len(report.tasks)} tasks: all on {used[0].name}, the best single device; {predicted}"
+    is_single = len(used) == 1 and used[0].name == report.best_single_device
+    if is_single:
+        placed += ", the best single device"
+    single = f"{format_ns(report.whole_single_device_ns)} ({report.best_single_device})"
+    predicted = f"predicted {format_ns(report.whole_ns)}"
+    if report.dynamic is not None:
+        count = len(report.dynamic.operators)
+        placed += f", then {count} operator{'s' * (count != 1)} of open shapes"
+    if is_single:
+        return f"{len(report.tasks)} tasks: {placed}; {predicted}"
     if report.lower_bound_ns == report.makespan_ns > 0:
         proof = "optimal for these costs"
     elif report.lower_bound_ns:
-        gap = report.makespan_ns / report.lower_bound_ns - 1
+        gap = report.whole_ns / report.whole_lower_bound_ns - 1
         proof = f"at most {gap:.1%} above the optimum for these costs"
     else:
         proof = "no bound known"
@@ -54,14 +60,15 @@ def format_report(report: PlacementReport, *, verbose: bool = False) -> str:
     if idle := len(report.devices) - len(shown):
         lines.append(f"{idle} other devices run nothing")
     lines.append("")
-    gap = report.makespan_ns / report.lower_bound_ns - 1 if report.lower_bound_ns else 0.0
+    bound_ns = report.whole_lower_bound_ns
+    gap = report.whole_ns / bound_ns - 1 if bound_ns else 0.0
     proof = ", proven optimal" if report.lower_bound_ns == report.makespan_ns > 0 else ""
-    speedup = report.best_single_device_ns / report.makespan_ns if report.makespan_ns else 1.0
+    speedup = report.whole_single_device_ns / report.whole_ns if report.whole_ns else 1.0
     lines += [
-        f"predicted makespan   {format_ns(report.makespan_ns)}",
-        f"best single device   {format_ns(report.best_single_device_ns)} on "
+        f"predicted makespan   {format_ns(report.whole_ns)}",
+        f"best single device   {format_ns(report.whole_single_device_ns)} on "
         f"{report.best_single_device} ({speedup:.2f}x the makespan)",
-        f"lower bound          {format_ns(report.lower_bound_ns)} (certified gap {gap:.1%}{proof})",
+        f"lower bound          {format_ns(bound_ns)} (certified gap {gap:.1%}{proof})",
         f"search               {report.algorithm}, seed {report.seed}, {report.evaluations} evaluations",
         f"costs                {_format_costs(report)}",
         f"kernels              {_format_kernels(report)}",

@@ -11,6 +11,7 @@ from ..platform.device import CostClass
 from ..scheduling.graph import FROM_INPUT, Operand, TaskGraph
 from ..scheduling.schedule import Schedule
 from ..search import SearchResult
+from .dynamic import DynamicReport
 
 
 class Crossing(NamedTuple):
@@ -62,6 +63,8 @@ class PlacementReport:
     estimates; the others are on record. ``num_times`` counts the times of kernels, each once for each
     class of devices, and ``num_left_out`` those of them that were predicted and not measured, since they
     cannot make the schedule much shorter: nothing runs there. ``predicted_by`` says by which model.
+    ``dynamic`` is what runs after the schedule, None if nothing does; what that takes is not in
+    ``makespan_ns`` and the other times, but in those with ``whole`` in their names.
     """
 
     devices: tuple[DeviceRow, ...]
@@ -83,6 +86,27 @@ class PlacementReport:
     num_times: int = 0
     num_left_out: int = 0
     predicted_by: str = ""
+    dynamic: DynamicReport | None = None
+
+    @property
+    def added_ns(self) -> int:
+        """What runs after the schedule, and after that of any single device; 0 if nothing does."""
+        return 0 if self.dynamic is None else self.dynamic.added_ns
+
+    @property
+    def whole_ns(self) -> int:
+        """What one inference is predicted to take."""
+        return self.makespan_ns + self.added_ns
+
+    @property
+    def whole_single_device_ns(self) -> int:
+        """What it is predicted to take on the best single device."""
+        return self.best_single_device_ns + self.added_ns
+
+    @property
+    def whole_lower_bound_ns(self) -> int:
+        """What it takes with any schedule, for these costs; 0 where no bound is known."""
+        return self.lower_bound_ns and self.lower_bound_ns + self.added_ns
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-serialisable form."""
@@ -97,7 +121,9 @@ class PlacementReport:
         )
         default = tuple(content.get("default_kernels", ()))
         measured = tuple(content.get("always_measured", ()))
-        made = {"devices": rows, "tasks": tasks, "default_kernels": default}
+        made: dict[str, Any] = {"devices": rows, "tasks": tasks, "default_kernels": default}
+        if content.get("dynamic") is not None:
+            made["dynamic"] = DynamicReport.from_json(content["dynamic"])
         return cls(**{**content, **made, "always_measured": measured})
 
 
@@ -125,6 +151,7 @@ def placement_report(
     found: SearchResult,
     single: Schedule,
     costs: CostSummary,
+    dynamic: DynamicReport | None = None,
 ) -> PlacementReport:
     """Return the report of what a search found beside the best schedule on a single device."""
     schedule = found.best
@@ -170,6 +197,7 @@ def placement_report(
         num_times=costs.num_times,
         num_left_out=costs.num_left_out,
         predicted_by=costs.predicted_by,
+        dynamic=dynamic,
     )
 
 

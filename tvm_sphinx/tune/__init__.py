@@ -44,18 +44,14 @@ def tune_model(
         With one sentence; what was measured before is on disk.
     """
     from ..cost.records.store import RecordStore, record_path
-    from ..frontend.extract import extract_task_graph
-    from ..frontend.load import entry_function, load_model
-    from ..frontend.lower import lower_for_platform
+    from ..frontend.schedulable import load_schedulable
     from .paths import tuning_root
     from .session import tune_kernels
 
-    module = load_model(model, input_shapes=input_shapes)
-    entry = entry_function(module, function)
-    lowered = lower_for_platform(module, platform, entry)
+    found = load_schedulable(model, platform, input_shapes=input_shapes, function=function)
     path = record_path(records)
     return tune_kernels(
-        extract_task_graph(lowered, entry),
+        found.extraction,
         platform,
         None if path is None else tuning_root(path),
         RecordStore(path),

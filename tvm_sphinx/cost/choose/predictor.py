@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from ...kernels import calls_runtime, is_staged
+from ...kernels import hides_work, is_staged
 from ...platform import Device
 from .kernel_costs import Implementation
 
@@ -23,7 +23,7 @@ class Predictor(Protocol):
     def predict(self, implementations: Sequence[Implementation]) -> Sequence[tuple[int, int]]:
         """Return time and spread in ns of each, on its own device; all have a PrimFunc.
 
-        Of one that calls TVM's runtime (`tvm_sphinx.kernels.calls_runtime`), which does work that cannot
+        Of one that calls TVM's runtime (`tvm_sphinx.kernels.hides_work`), which does work that cannot
         be seen in it, the least time, and a spread as large.
         """
 
@@ -39,7 +39,7 @@ def is_known(predictor: Predictor, rule: Implementation) -> bool:
 
 def is_bounded(predictor: Predictor, rule: Implementation) -> bool:
     """Return whether a predictor tells no more of a kernel than its least time."""
-    return is_known(predictor, rule) and calls_runtime(rule.kernel.function)
+    return is_known(predictor, rule) and hides_work(rule.kernel.function)
 
 
 def is_described(predictor: Predictor, rule: Implementation) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ...kernels import calls_runtime
+from ...kernels import hides_work
 from ...platform import Device
 from ...platform.device import CostClass
 from ..choose.kernel_costs import Implementation
@@ -65,7 +65,7 @@ class KernelPredictor:
         """Return time and spread in ns of each; all have a PrimFunc and a CPU device."""
         for one in implementations:
             self._profile(one.device)  # before the time for probes goes by with something else
-        hidden = [calls_runtime(one.candidate.function) for one in implementations]
+        hidden = [hides_work(one.candidate.function) for one in implementations]
         described = [one for one, hides in zip(implementations, hidden, strict=True) if not hides]
         times = iter(self._predict(described) if described else ())
         return [

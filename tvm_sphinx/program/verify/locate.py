@@ -74,7 +74,8 @@ class _Cuts:
     """Where a function can be cut: after each variable that holds a value of the source."""
 
     def __init__(self, function: Any, known: Collection[str]) -> None:
-        self._function = function
+        module = relax.transform.ToNonDataflow()(tvm.IRModule({"main": function}))
+        self._function = function = module["main"]
         origins = Origins.of(function)
         self._makers = {value: operator for operator in origins.operators for value in operator.outputs}
         value_of = {variable: value for value, variable in origins.variables}
@@ -103,13 +104,11 @@ class _Cuts:
         kept = [b.var for b in before if b.var in self._values and (b.var in needed or b.var is last)]
         result = relax.Var("cut", relax.TupleType([var.ty for var in kept]))
         bindings = [*before, relax.VarBinding(result, relax.Tuple(kept))]
-        blocks = self._function.body.blocks
-        is_dataflow = all(isinstance(block, relax.DataflowBlock) for block in blocks)
-        block = (relax.DataflowBlock if is_dataflow else relax.BindingBlock)(bindings)
-        body = relax.SeqExpr([block], result)
-        function = relax.Function(self._function.params, body, result.ty)
-        named = function.with_attr("global_symbol", "main")
-        return [self._values[var] for var in kept], tvm.IRModule({"main": named})
+        body = relax.SeqExpr([relax.BindingBlock(bindings)], result)
+        returned = relax.analysis.erase_to_well_defined(result.ty)
+        function = relax.Function(self._function.params, body, returned)
+        module = tvm.IRModule({"main": function.with_attr("global_symbol", "main")})
+        return [self._values[var] for var in kept], relax.transform.ConvertToDataflow()(module)
 
 
 def _read(binding: Any) -> list[Any]:
