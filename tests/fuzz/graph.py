@@ -10,6 +10,8 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 
+from tvm_sphinx.program.verify.exact_products import saturates, with_exact_products
+
 from .drawing import Drawing
 
 Array = npt.NDArray[Any]
@@ -277,7 +279,8 @@ def _run(
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    source = with_exact_products(model) if saturates() else model
     session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        source.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     return session.run(list(outputs), feeds)
