@@ -55,8 +55,8 @@ def sample_in_rotation(
 ) -> list[Samples]:
     """Time kernels on a device until each one's goal is met, or time is up; return the samples of each.
 
-    The first call of each is not counted. All of them together take no longer than their goals allow
-    each by itself, but for what they begin with.
+    The first call of each is not counted. Each takes no longer than its goal allows: its own calls, and
+    its share of what is done in place of kernels that are done.
 
     Parameters
     ----------
@@ -69,7 +69,6 @@ def sample_in_rotation(
     """
     visitors = [_Visitor(turn) for turn in turns]
     distance = _Distance(turns)
-    end_s = min(end_s, time.monotonic() + sum(turn.goal.max_wall_s for turn in turns))
     left = visitors
     while left:
         begin_ns = time.perf_counter_ns()
@@ -79,7 +78,11 @@ def sample_in_rotation(
             break
         left = [visitor for visitor in left if not visitor.is_done]
         if left:
+            begin_s = time.monotonic()
             distance.keep([one.turn for one in left], time.perf_counter_ns() - begin_ns)
+            share_s = (time.monotonic() - begin_s) / len(left)
+            for visitor in left:
+                visitor.spent_s += share_s
     return [visitor.samples for visitor in visitors]
 
 
@@ -99,18 +102,23 @@ class _Visitor:
         self._runs.sleep_when_idle()
         self.clean: list[int] = []
         self.disturbed: list[int] = []
+        self.spent_s = 0.0
 
     def visit(self, switches: Callable[[], int]) -> None:
         """Call the kernel as often as there are copies of its cold operands."""
-        before = switches()
+        before, begin_s = switches(), time.monotonic()
         new = self._runs.sample()
         (self.clean if switches() == before else self.disturbed).extend(new)
+        self.spent_s += time.monotonic() - begin_s
 
     @property
     def is_done(self) -> bool:
         """Whether the goal is met, or cannot be."""
         goal, taken = self.turn.goal, len(self.clean) + len(self.disturbed)
-        if taken >= goal.max_samples or sum(self.clean) + sum(self.disturbed) >= goal.max_ns:
+        late = taken >= 2 and self.spent_s >= goal.max_wall_s
+        if late or taken >= goal.max_samples:
+            return True
+        if sum(self.clean) + sum(self.disturbed) >= goal.max_ns:
             return True
         return sum(self.clean) >= goal.min_ns and is_narrow(self.clean, goal)
 
