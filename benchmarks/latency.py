@@ -31,15 +31,21 @@ from baselines import BASELINES, search_with
 
 from tvm_sphinx._tvm import relax, tvm
 from tvm_sphinx.cost.choose.costing import cost_kernels
-from tvm_sphinx.cost.choose.kernel_costs import KernelChoices
+from tvm_sphinx.cost.choose.kernel_costs import KernelChoices, read_kernel_costs
 from tvm_sphinx.cost.measure.handover import measure_handover
-from tvm_sphinx.cost.measure.kernel_timing import MeasureConfig
+from tvm_sphinx.cost.measure.kernel_timing import (
+    BuiltKernels,
+    LocalBench,
+    MeasureConfig,
+    build_kernels,
+    kernel_symbol,
+)
 from tvm_sphinx.cost.records.store import RecordStore
 from tvm_sphinx.cost.table import build_problem
 from tvm_sphinx.errors import SphinxError
 from tvm_sphinx.frontend.extract import Extraction, extract_task_graph
 from tvm_sphinx.frontend.lower import lower_to_kernels
-from tvm_sphinx.platform import Platform, load_platform
+from tvm_sphinx.platform import Device, Platform, load_platform
 from tvm_sphinx.platform.device import one_of_each_class
 from tvm_sphinx.platform.targets import device_target
 from tvm_sphinx.program.compare_builds import compare_executables, is_promising
@@ -231,6 +237,27 @@ def on_lanes(prepared: Prepared, schedule: Schedule) -> Variant:
     inputs = prepared.model.numpy_inputs()
     timer = lambda count: float(np.median(executable.durations_ns(inputs, count)))  # noqa: E731
     return Variant(timer, schedule.makespan_ns, executable)
+
+
+def settle(
+    prepared: Prepared, found: Schedule, single: Schedule, on_single: Variant, name: str
+) -> tuple[Variant, str]:
+    """Return what `compile` would run and what is kept: a schedule, or the single device of a name."""
+    if is_promising(found, single):
+        ours = on_lanes(prepared, found)
+        inputs = prepared.model.numpy_inputs()
+        if compare_executables(ours.executable, on_single.executable, inputs) >= 1.0:
+            return ours, "the schedule"
+    return on_single, name
+
+
+def compile_ahead(
+    extraction: Extraction, device: Device, config: MeasureConfig | None = None
+) -> BuiltKernels:
+    """Compile kernels as the rules make them for a device; machine code is kept for who times them."""
+    rules = read_kernel_costs(extraction.kernels.values(), [device], RecordStore(None))
+    functions = {kernel_symbol(cost.rule.key): cost.rule.function for cost in rules.values()}
+    return build_kernels(LocalBench(device, config or MeasureConfig()), functions, device)
 
 
 def on_stock_vm(prepared: Prepared, schedule: Schedule) -> Timer:

@@ -23,10 +23,9 @@ from typing import Any
 import latency
 import models
 import numpy as np
-from turns import Child, take_turns, wait_for_turn
+from turns import Child, take_turns, wait_for_turn, wait_until_ready
 
-from tvm_sphinx.cost.choose.kernel_costs import read_kernel_costs
-from tvm_sphinx.cost.measure.kernel_timing import LocalBench, MeasureConfig, build_kernels, kernel_symbol
+from tvm_sphinx.cost.measure.kernel_timing import MeasureConfig
 from tvm_sphinx.cost.records.store import RecordStore
 from tvm_sphinx.frontend.extract import Extraction
 from tvm_sphinx.platform import Platform
@@ -34,7 +33,6 @@ from tvm_sphinx.platform.core_kinds import find_kinds
 from tvm_sphinx.platform.detect import cpu_devices
 from tvm_sphinx.platform.device import one_of_each_class
 from tvm_sphinx.platform.topology import read_cores
-from tvm_sphinx.program.compare_builds import compare_executables, is_promising
 from tvm_sphinx.search import search_schedule
 
 _MODELS = (
@@ -45,7 +43,6 @@ _OURS, _DEFAULT = "ours", "onnxruntime default"
 # A group of cores that is predicted to take this many times as long as the best one is not measured, nor
 # a number of ONNX Runtime's threads that took so long in the first calls.
 _HOPELESS, _LOOKS = 1.5, 4
-_POLL_S = 0.2
 
 
 def all_cores() -> Platform:
@@ -59,7 +56,8 @@ def measure_model(name: str, args: argparse.Namespace) -> dict[str, Any]:
     platform = all_cores()
     model = models.load(name)
     extraction = latency.lower(model, platform)
-    compile_ahead(extraction, platform)
+    for device in one_of_each_class(platform.devices):
+        latency.compile_ahead(extraction, device)
     model_bytes = model.onnx()
     wait_for_turn()
     row: dict[str, Any] = {"model": name, "tasks": extraction.graph.num_tasks}
@@ -91,14 +89,6 @@ def measure_model(name: str, args: argparse.Namespace) -> dict[str, Any]:
     return row
 
 
-def compile_ahead(extraction: Extraction, platform: Platform) -> None:
-    """Compile kernels as the rules make them; machine code is kept for who times them."""
-    for device in one_of_each_class(platform.devices):
-        rules = read_kernel_costs(extraction.kernels.values(), [device], RecordStore(None))
-        functions = {kernel_symbol(cost.rule.key): cost.rule.function for cost in rules.values()}
-        build_kernels(LocalBench(device, MeasureConfig()), functions, device)
-
-
 def variants_of(prepared: latency.Prepared, found: Any) -> tuple[dict[str, latency.Variant], str]:
     """Return what `compile` would run and the groups of cores that may be best, and what is kept."""
     devices = prepared.platform.devices
@@ -113,12 +103,8 @@ def variants_of(prepared: latency.Prepared, found: Any) -> tuple[dict[str, laten
         if schedule.makespan_ns <= _HOPELESS * least_ns
     }
     best = min(variants, key=lambda name: alone[name].makespan_ns)
-    if is_promising(found, alone[best]):
-        ours = latency.on_lanes(prepared, found)
-        inputs = prepared.model.numpy_inputs()
-        if compare_executables(ours.executable, variants[best].executable, inputs) >= 1.0:
-            return {_OURS: ours, **variants}, "the schedule"
-    return {_OURS: variants[best], **variants}, best
+    ours, kept = latency.settle(prepared, found, alone[best], variants[best], best)
+    return {_OURS: ours, **variants}, kept
 
 
 def onnxruntime_variants(model: models.Model, source: bytes) -> dict[str, latency.Variant]:
@@ -210,10 +196,7 @@ def main() -> None:
         return
     end = time.monotonic() + args.seconds
     children = [start(name, args) for name in args.models]
-    # What still makes ready would disturb what is measured: most of the time is for the turns.
-    until = time.monotonic() + args.seconds / 3
-    while time.monotonic() < until and not all(child.may_go for child in children):
-        time.sleep(_POLL_S)
+    wait_until_ready(children, args.seconds / 3)
     print(f"{sum(child.may_go for child in children)} of {len(children)} are ready", flush=True)
 
     def ended(child: Child, status: int | str) -> None:

@@ -63,6 +63,16 @@ class Child:
         return "out of time"
 
 
+def wait_until_ready(children: Sequence[Child], seconds: float) -> None:
+    """Wait until all are ready, for so many seconds at most.
+
+    What still makes ready would disturb what is measured, and most of the time is for the turns.
+    """
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not all(child.may_go for child in children):
+        time.sleep(_POLL_S)
+
+
 def take_turns(
     children: Sequence[Child],
     turn_s: float,

@@ -36,7 +36,6 @@ from tvm_sphinx.platform.device import CORE_KEYS
 from tvm_sphinx.platform.machine import usable_cores
 from tvm_sphinx.platform.slow_cores import SLOW_VARIABLE
 from tvm_sphinx.platform.topology import read_cores
-from tvm_sphinx.program.compare_builds import compare_executables, is_promising
 from tvm_sphinx.relax_pass import annotate_schedule
 from tvm_sphinx.runtime.build import build_executable
 from tvm_sphinx.scheduling.schedule import Schedule
@@ -122,13 +121,8 @@ def _variants(prepared: latency.Prepared) -> tuple[dict[str, latency.Variant], s
     variants = {name: latency.on_lanes(prepared, schedule) for name, schedule in schedules.items()}
     best = min(schedules, key=lambda name: schedules[name].makespan_ns)
     found = search_schedule(prepared.problem, seed=0).best
-    kept = best
-    if is_promising(found, schedules[best]):
-        ours = latency.on_lanes(prepared, found)
-        inputs = prepared.model.numpy_inputs()
-        if compare_executables(ours.executable, variants[best].executable, inputs) >= 1.0:
-            return {_OURS: ours, **variants}, "the schedule"
-    return {_OURS: variants[best], **variants}, kept
+    ours, kept = latency.settle(prepared, found, schedules[best], variants[best], best)
+    return {_OURS: ours, **variants}, kept
 
 
 def _even(prepared: latency.Prepared, device: int) -> latency.Variant:

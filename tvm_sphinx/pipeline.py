@@ -14,7 +14,7 @@ from .frontend.signature import read_interface
 from .platform import Platform
 from .program.build import build_program
 from .program.compare_builds import Build
-from .program.compiled import CompiledModel, random_inputs
+from .program.compiled import CompiledModel
 from .program.decide import decide_schedule, record_decision
 from .program.dynamic_part import complete_programs, open_part
 from .program.fallback import build_fallback
@@ -109,7 +109,7 @@ def compile(model: Any, platform: Platform | str | Path = "detect", **options: A
         build_variants(decided, kept, build, extraction, devices, costs, entry)
         if asked.variants
         else {},
-        list(random_inputs(interface.inputs).values()),
+        interface.inputs,
         clock,
     )
     return asked.deliver(

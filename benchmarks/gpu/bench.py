@@ -17,7 +17,7 @@ import json
 import time
 from pathlib import Path
 
-from turns import Child, take_turns
+from turns import Child, take_turns, wait_until_ready
 
 _HERE = Path(__file__).parent
 _POLL_S = 0.2
@@ -72,10 +72,7 @@ def main() -> None:
         for stage in ("peers", "ours")
         if stage == "ours" or model in with_peers
     ]
-    # What still makes ready would disturb what is measured: most of the time is for the turns.
-    until = time.monotonic() + args.seconds / 3
-    while time.monotonic() < until and not all(child.may_go for child in children):
-        time.sleep(_POLL_S)
+    wait_until_ready(children, args.seconds / 3)
     while args.after and not args.after.exists() and time.monotonic() < end:
         time.sleep(_POLL_S)
     print(f"{sum(child.may_go for child in children)} of {len(children)} are ready", flush=True)

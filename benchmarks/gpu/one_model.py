@@ -15,7 +15,7 @@ from typing import Any
 import models
 import numpy as np
 from in_place import in_place
-from latency import on_one_device
+from latency import compile_ahead, on_one_device
 from other_runtimes import prepare_others
 from platforms import (
     cpu_alone,
@@ -31,8 +31,7 @@ from turns import wait_for_turn
 
 import tvm_sphinx
 from tvm_sphinx.cost.choose.costing import cost_kernels
-from tvm_sphinx.cost.choose.kernel_costs import read_kernel_costs
-from tvm_sphinx.cost.measure.kernel_timing import LocalBench, MeasureConfig, build_kernels, kernel_symbol
+from tvm_sphinx.cost.measure.kernel_timing import MeasureConfig
 from tvm_sphinx.cost.records.store import RecordStore, record_path
 from tvm_sphinx.cost.table import build_problem
 from tvm_sphinx.errors import UnsupportedError
@@ -114,11 +113,8 @@ class Ours:
     def prepare(self) -> None:
         """Do ahead what needs no measuring: the model, and machine code of its kernels for the GPU."""
         assert self.expected is not None
-        gpu = gpu_alone().devices[-1]
-        costs = read_kernel_costs(self.extraction.kernels.values(), [gpu], RecordStore(None))
-        functions = {kernel_symbol(cost.rule.key): cost.rule.function for cost in costs.values()}
-        refused = build_kernels(LocalBench(gpu, _MEASURE), functions, gpu).refused
-        print(f"{len(functions)} kernels, {len(refused)} refused", flush=True)
+        built = compile_ahead(self.extraction, gpu_alone().devices[-1], _MEASURE)
+        print(f"{len(built.modules)} kernels, {len(built.refused)} refused", flush=True)
 
     def on_cpu_alone(self, count: int) -> Run:
         """Return the model on some cores, by the schedule rules' kernels."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 
-from tvm_sphinx.program.verify.exact_products import saturates, with_exact_products
+from tvm_sphinx.program.verify.exact_products import as_defined
 
 from .drawing import Drawing
 
@@ -279,8 +279,7 @@ def _run(
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    source = with_exact_products(model) if saturates() else model
     session = onnxruntime.InferenceSession(
-        source.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        as_defined(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     return session.run(list(outputs), feeds)

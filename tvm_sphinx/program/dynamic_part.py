@@ -15,11 +15,13 @@ from ..cost.measure.kernels import MeasureConfig
 from ..errors import SphinxError, UnsupportedError, cause_of
 from ..frontend.default_pipeline import compile_default
 from ..frontend.split_dynamic import DynamicSplit
+from ..frontend.tensor_spec import TensorSpec
 from ..platform import Device, Platform
 from ..platform.targets import device_target
 from ..progress import StageClock
 from ..report.dynamic import DynamicReport
 from .build import library_bytes
+from .compiled import random_inputs
 from .fallback import fastest_device, processors_of
 from .kinds import Array, Program, SplitProgram, StockProgram
 
@@ -100,15 +102,15 @@ def complete_programs(
     program: Program,
     reference: Program | None,
     variants: dict[str, Program],
-    inputs: Sequence[Array],
+    inputs: Sequence[TensorSpec],
     clock: StageClock,
 ) -> WholePrograms:
-    """Return programs with the dynamic part, if there is one, behind them; it is timed on inputs."""
+    """Return programs with the dynamic part, if there is one, behind them, timed on drawn inputs."""
     if part is None:
         return WholePrograms(program, reference, variants)
     whole = SplitProgram(program, part.program, part.split.reads, part.split.outputs)
     with clock("time dynamic part"):
-        report = _timed(part.report, whole, inputs)
+        report = _timed(part.report, whole, list(random_inputs(inputs).values()))
     behind: dict[str, Program] = {
         name: replace(whole, static=variant) for name, variant in variants.items()
     }

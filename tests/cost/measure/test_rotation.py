@@ -83,10 +83,13 @@ def test_memory_is_gone_through_in_place_of_kernels_that_are_done(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made: list[rotation.Reuse] = []
-    make = rotation._Distance._make
-    monkeypatch.setattr(
-        rotation._Distance, "_make", lambda self, lacking: (made.append(lacking), make(self, lacking))
-    )
+    make = rotation._runs_of
+
+    def watched(lacking: rotation.Reuse, device: Device) -> rotation.Runs:
+        made.append(lacking)
+        return make(lacking, device)
+
+    monkeypatch.setattr(rotation, "_runs_of", watched)
     goals = [_until(3), _until(40)]
     turns = _turns(goals, reuse_bytes=8 << 20)
     sample_in_rotation(turns)
@@ -101,11 +104,12 @@ def test_memory_is_gone_through_in_place_of_kernels_that_are_done(
 def test_calls_of_one_visit_have_weights_of_their_own() -> None:
     goal = Goal(0.0, 10**7, 10**15, max_samples=1)
     (turn,) = _turns([goal])
-    visitor = rotation._Visitor(turn)
-    visitor.visit(lambda: 0)
-    assert len(visitor.clean) > 1
+    visitor = rotation._Visitor(turn, lambda: 0)
+    visitor.visit()
+    clean = visitor.collector.clean
+    assert len(clean) > 1
     lanes = visitor._runs
-    assert len(lanes._tensors) > len(turn.call.operands) + len(visitor.clean) - 1
+    assert len(lanes._tensors) > len(turn.call.operands) + len(clean) - 1
 
 
 def test_kernels_without_cold_weights_are_timed_by_themselves() -> None:

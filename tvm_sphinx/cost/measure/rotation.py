@@ -17,7 +17,7 @@ from ...platform import Device
 from ...runtime.program import Step
 from .cache_state import Reuse, filled_bytes, num_bytes, pause, writer
 from .lane_timing import PAUSE, WRITE, Call, Runs, Timer
-from .sampling import Goal, Samples, half_width, involuntary_switches, is_narrow
+from .sampling import Collector, Goal, Samples, involuntary_switches
 
 # A visit makes about a share of the calls that a goal asks for, but this many at most, and copies of
 # cold operands for them take no more than these bytes.
@@ -67,30 +67,31 @@ def sample_in_rotation(
     end_s
         No round is begun once ``time.monotonic()`` has reached this, but the first.
     """
-    visitors = [_Visitor(turn) for turn in turns]
-    distance = _Distance(turns)
+    visitors = [_Visitor(turn, switches) for turn in turns]
+    distance = _Distance()
     left = visitors
     while left:
         begin_ns = time.perf_counter_ns()
         for visitor in left:
-            visitor.visit(switches)
+            visitor.visit()
         if time.monotonic() >= end_s:
             break
-        left = [visitor for visitor in left if not visitor.is_done]
+        left = [visitor for visitor in left if not visitor.collector.is_done]
         if left:
             begin_s = time.monotonic()
             distance.keep([one.turn for one in left], time.perf_counter_ns() - begin_ns)
             share_s = (time.monotonic() - begin_s) / len(left)
             for visitor in left:
-                visitor.spent_s += share_s
-    return [visitor.samples for visitor in visitors]
+                visitor.collector.spent_s += share_s
+    return [visitor.collector.samples for visitor in visitors]
 
 
 class _Visitor:
     """One kernel, which is called a few times whenever its turn comes."""
 
-    def __init__(self, turn: Turn) -> None:
+    def __init__(self, turn: Turn, switches: Callable[[], int]) -> None:
         self.turn = turn
+        self.collector = Collector(turn.goal, switches)
         timer = Timer(turn.call, frozenset(turn.cold))
         once_ns = max(1, timer.runs(1).sample()[0])
         cold_bytes = sum(num_bytes(turn.call.operands[position]) for position in turn.cold)
@@ -100,42 +101,16 @@ class _Visitor:
         timer.take_turns(count)
         self._runs = timer.runs(count)
         self._runs.sleep_when_idle()
-        self.clean: list[int] = []
-        self.disturbed: list[int] = []
-        self.spent_s = 0.0
 
-    def visit(self, switches: Callable[[], int]) -> None:
+    def visit(self) -> None:
         """Call the kernel as often as there are copies of its cold operands."""
-        before, begin_s = switches(), time.monotonic()
-        new = self._runs.sample()
-        (self.clean if switches() == before else self.disturbed).extend(new)
-        self.spent_s += time.monotonic() - begin_s
-
-    @property
-    def is_done(self) -> bool:
-        """Whether the goal is met, or cannot be."""
-        goal, taken = self.turn.goal, len(self.clean) + len(self.disturbed)
-        late = taken >= 2 and self.spent_s >= goal.max_wall_s
-        if late or taken >= goal.max_samples:
-            return True
-        if sum(self.clean) + sum(self.disturbed) >= goal.max_ns:
-            return True
-        return sum(self.clean) >= goal.min_ns and is_narrow(self.clean, goal)
-
-    @property
-    def samples(self) -> Samples:
-        """What was timed; the disturbed ones count where there are few others."""
-        clean, disturbed = self.clean, self.disturbed
-        share = len(disturbed) / max(1, len(clean) + len(disturbed))
-        kept = clean if len(clean) >= min(6, len(disturbed)) and clean else clean + disturbed
-        return Samples(tuple(kept), half_width(kept), share)
+        self.collector.take(self._runs.sample)
 
 
 class _Distance:
     """Goes through memory, and lets time pass, in place of kernels that are done."""
 
-    def __init__(self, turns: Sequence[Turn]) -> None:
-        self.device: Device | None = turns[0].call.device if turns else None
+    def __init__(self) -> None:
         self._runs: Runs | None = None
         self._made = _NOTHING
 
@@ -148,26 +123,23 @@ class _Distance:
         )
         if lacking == _NOTHING:
             return
-        if (
-            self._runs is None
-            or _is_off(self._made.bytes, lacking.bytes)
-            or _is_off(self._made.ns, lacking.ns)
-        ):
-            self._make(lacking)
-        assert self._runs is not None
-        self._runs.stamps()
+        made, runs = self._made, self._runs
+        if runs is None or _is_off(made.bytes, lacking.bytes) or _is_off(made.ns, lacking.ns):
+            self._made, self._runs = lacking, (runs := _runs_of(lacking, left[0].call.device))
+        runs.stamps()
 
-    def _make(self, lacking: Reuse) -> None:
-        assert self.device is not None
-        half = max(1, lacking.bytes // 2)
-        tensors = [filled_bytes(half), filled_bytes(half)]
-        steps = [
-            Step("write", "kernel", 0, WRITE, (2, 3), 0, True),
-            Step("pause", "external", 0, PAUSE, (0,), 0),
-        ]
-        functions = {WRITE: writer(self.device), PAUSE: pause(lacking.ns)}
-        self._runs, self._made = Runs(functions, tensors, steps, (self.device,)), lacking
-        self._runs.sleep_when_idle()
+
+def _runs_of(lacking: Reuse, device: Device) -> Runs:
+    """Return what goes through so much memory on a device, and takes so much time."""
+    half = max(1, lacking.bytes // 2)
+    tensors = [filled_bytes(half), filled_bytes(half)]
+    steps = [
+        Step("write", "kernel", 0, WRITE, (2, 3), 0, True),
+        Step("pause", "external", 0, PAUSE, (0,), 0),
+    ]
+    runs = Runs({WRITE: writer(device), PAUSE: pause(lacking.ns)}, tensors, steps, (device,))
+    runs.sleep_when_idle()
+    return runs
 
 
 def _is_off(made: int, wanted: int) -> bool:

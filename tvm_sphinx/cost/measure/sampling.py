@@ -94,24 +94,51 @@ def collect_samples(
     switches
         Returns how often a core was taken away so far, see `involuntary_switches`.
     """
-    clean: list[int] = []
-    disturbed: list[int] = []
-    spent, begin_s = 0, time.monotonic()
-    while True:
-        before = switches()
+    collector = Collector(goal, switches)
+    while collector.take(batch) and not collector.is_done:
+        pass
+    return collector.samples
+
+
+class Collector:
+    """Samples of something until its goal is met, batch by batch; parameters as of `collect_samples`.
+
+    ``spent_s`` is the time that they took in all, to which what is done for their sake may be added.
+    """
+
+    def __init__(self, goal: Goal, switches: Callable[[], int]) -> None:
+        self.goal, self.switches = goal, switches
+        self.clean: list[int] = []
+        self.disturbed: list[int] = []
+        self.spent_s = 0.0
+
+    def take(self, batch: Callable[[], Sequence[int]]) -> bool:
+        """Take what a batch brings; return whether it brought anything."""
+        before, begin_s = self.switches(), time.monotonic()
         new = batch()
-        (clean if switches() == before else disturbed).extend(new)
-        spent += sum(new)
-        taken = len(clean) + len(disturbed)
-        late = taken >= 2 and time.monotonic() - begin_s >= goal.max_wall_s
-        if late or taken >= goal.max_samples or spent >= goal.max_ns:
-            break
-        if not new or (sum(clean) >= goal.min_ns and is_narrow(clean, goal)):
-            break
-    share = len(disturbed) / max(1, len(clean) + len(disturbed))
-    # Too few clean ones are no better than all of them.
-    kept = clean if len(clean) >= min(6, len(disturbed)) and clean else clean + disturbed
-    return Samples(tuple(kept), half_width(kept), share)
+        (self.clean if self.switches() == before else self.disturbed).extend(new)
+        self.spent_s += time.monotonic() - begin_s
+        return bool(new)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the goal is met, or there may be no more."""
+        goal, clean = self.goal, self.clean
+        taken = len(clean) + len(self.disturbed)
+        late = taken >= 2 and self.spent_s >= goal.max_wall_s
+        spent_ns = sum(clean) + sum(self.disturbed)
+        if late or taken >= goal.max_samples or spent_ns >= goal.max_ns:
+            return True
+        return sum(clean) >= goal.min_ns and is_narrow(clean, goal)
+
+    @property
+    def samples(self) -> Samples:
+        """What was taken; the disturbed ones count where there are few others."""
+        clean, disturbed = self.clean, self.disturbed
+        share = len(disturbed) / max(1, len(clean) + len(disturbed))
+        # Too few clean ones are no better than all of them.
+        kept = clean if len(clean) >= min(6, len(disturbed)) and clean else clean + disturbed
+        return Samples(tuple(kept), half_width(kept), share)
 
 
 def is_narrow(samples: Sequence[float], goal: Goal) -> bool:

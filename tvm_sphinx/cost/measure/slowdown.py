@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,8 +92,8 @@ def expected_slowdown(
     factors = _beside_streams(graph, platform, exec_ns, shares or {})
     measured = [neighbours(platform, index) for index in range(len(platform.devices))]
     pairs = [(index, other) for index, others in enumerate(measured) for other in others]
-    parallelism = {
-        index: average_parallelism(graph, exec_ns[:, [index, *measured[index]]])
+    busy = {
+        index: _busy_share(graph, exec_ns, index, measured[index])
         for index in dict.fromkeys(index for index, _ in pairs)
     }
     both = [(platform.devices[index], platform.devices[other]) for index, other in pairs]
@@ -110,9 +110,8 @@ def expected_slowdown(
         if load is None:
             continue
         classes = task_classes(graph, load)
-        busy = min(1.0, (parallelism[index] - 1.0) / len(measured[index]))
         extra = neighbour_shares(classes, exec_ns[:, other]) @ (load.slowdown - 1.0)
-        factors[:, index] += busy * extra[classes]
+        factors[:, index] += busy[index] * extra[classes]
         if progress:
             progress(stage, done + 1, len(pairs))
     return factors
@@ -131,8 +130,7 @@ def _beside_streams(
         known = shares.get(device.cost_class)
         if not others or not known:
             continue
-        parallelism = average_parallelism(graph, exec_ns[:, [index, *others]])
-        busy = min(1.0, (parallelism - 1.0) / len(others))
+        busy = _busy_share(graph, exec_ns, index, others)
         of_tasks = shares_of_tasks([task.kernel for task in graph.tasks], known)
         times_ns = exec_ns[:, index].astype(np.float64)
         factors[:, index] = stream_slowdown(of_tasks, times_ns, len(others), busy)
@@ -176,6 +174,12 @@ def average_parallelism(graph: TaskGraph, exec_ns: Int64Array) -> float:
         finish[task] = fastest[task] + max((finish[p] for p in before), default=0.0)
     longest = float(finish.max(initial=0.0))
     return float(fastest.sum()) / longest if longest > 0 else 1.0
+
+
+def _busy_share(graph: TaskGraph, exec_ns: Int64Array, index: int, others: Sequence[int]) -> float:
+    """Return for what share of the time parallelism lets the others work beside a device."""
+    parallelism = average_parallelism(graph, exec_ns[:, [index, *others]])
+    return min(1.0, (parallelism - 1.0) / len(others))
 
 
 def task_classes(graph: TaskGraph, load: PairLoad) -> npt.NDArray[np.int64]:

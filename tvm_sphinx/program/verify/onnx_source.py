@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .exact_products import saturates, with_exact_products
+from .exact_products import as_defined
 from .source import MASK, SOURCE_THREADS, NotVerifiedError, Range
 from .tolerance import Array
 
@@ -254,8 +254,8 @@ def _session(model: Any, path: Path | None) -> Any:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     is_large = model.ByteSize() >= _MOST_MESSAGE
-    if not is_large and saturates():
-        model = with_exact_products(model)
+    if not is_large:
+        model = as_defined(model)
     content = str(path) if path is not None and is_large else model.SerializeToString()
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
