@@ -78,6 +78,7 @@ def compile(model: Any, platform: Platform | str | Path = "detect", **options: A
             budget_s=asked.measure_budget_s,
             predictor=asked.predictor(devices, records),
             guide=asked.guide(devices, records),
+            in_place=not asked.refine_s,  # a loop begins with what kernels take alone
             config=asked.measure,
             progress=asked.progress,
         )
@@ -97,6 +98,7 @@ def compile(model: Any, platform: Platform | str | Path = "detect", **options: A
         devices,
         interface,
         asked,
+        records,
         decide=lambda costs: decide_schedule(graph, devices, costs, asked),
         build=build,
         clock=clock,

@@ -54,12 +54,27 @@ def test_a_program_of_the_stock_vm_is_not_refined() -> None:
     assert not loop._is_for_lanes(BOTH["found"])
 
 
+QUICK = MeasureConfig(sample_ms=1.0, under_load=False)
+
+
 @pytest.fixture(scope="module")
-def refined() -> CompiledModel:
+def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("records") / "records.jsonl"
+
+
+@pytest.fixture(scope="module")
+def refined(records: Path) -> CompiledModel:
     if len(usable_cores()) < 2:
         pytest.skip("needs two cores")
-    quick = MeasureConfig(sample_ms=1.0, under_load=False)
-    return tvm_sphinx.compile(recurrent_net(3), "unlike-cpus", records=None, measure=quick, refine_s=3.0)
+    # So much time that it is not what ends the loop.
+    return tvm_sphinx.compile(
+        recurrent_net(3), "unlike-cpus", records=records, measure=QUICK, refine_s=100.0
+    )
+
+
+def schedule_of(compiled: CompiledModel) -> Schedule:
+    assert compiled.decision is not None
+    return compiled.decision.schedule
 
 
 def test_what_is_kept_computes_the_same(refined: CompiledModel) -> None:
@@ -83,6 +98,37 @@ def test_the_report_has_the_times_that_were_seen(refined: CompiledModel, tmp_pat
     refined.save(tmp_path / "model.sphinx")
     loaded = CompiledModel.load(tmp_path / "model.sphinx")
     assert loaded.note == refined.note
+
+
+def test_a_loop_of_the_same_programs_is_not_run_again(
+    refined: CompiledModel, records: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_trace", lambda *_: pytest.fail("was traced again"))
+    monkeypatch.setattr(loop, "_race", lambda *_: pytest.fail("was raced again"))
+    again = tvm_sphinx.compile(
+        recurrent_net(3), "unlike-cpus", records=records, measure=QUICK, refine_s=100.0
+    )
+    assert again.note == refined.note
+    assert loop._is_alike(schedule_of(again), schedule_of(refined))
+    assert schedule_of(again).makespan_ns == schedule_of(refined).makespan_ns
+    inputs = refined.random_inputs()
+    for mine, right in zip(again.run(inputs), refined.run(inputs), strict=True):
+        np.testing.assert_array_equal(mine, right)
+
+
+def test_later_compilations_are_costed_by_the_times_that_were_seen(
+    refined: CompiledModel, records: Path
+) -> None:
+    plain = tvm_sphinx.compile(recurrent_net(3), "unlike-cpus", records=records, measure=QUICK)
+    assert plain.report is not None
+    assert refined.report is not None
+    assert plain.report.num_traced == refined.report.num_traced > 0
+    assert "corrected by traces of" in plain.describe()
+    assert plain.report.best_single_device_ns == refined.report.best_single_device_ns
+    # Another model of the same kernels was not seen.
+    other = tvm_sphinx.compile(recurrent_net(2), "unlike-cpus", records=records, measure=QUICK)
+    assert other.report is not None
+    assert other.report.num_traced == 0
 
 
 @pytest.mark.parametrize("seconds", [-1.0, float("inf"), float("nan")])

@@ -62,7 +62,8 @@ def add_parser(subparsers: Any, help_line: str) -> None:
         help="append to one file the records of others that it lacks, and the kernels beside them",
         description=(
             "Append to one file the records of others that it lacks. What lies beside first.jsonl is\n"
-            "taken along: first.kernels.jsonl, for cost models, and first.models.jsonl, their names."
+            "taken along: first.kernels.jsonl, for cost models; first.models.jsonl, names of models;\n"
+            "first.predicted.jsonl, predicted times; first.in_place.jsonl, times within whole models."
         ),
         **_with_examples("merge first.jsonl", "merge board.jsonl laptop.jsonl -o all.jsonl"),
     )
@@ -74,7 +75,10 @@ def add_parser(subparsers: Any, help_line: str) -> None:
     prune = actions.add_parser(
         "prune",
         help="drop the records that meet all conditions given",
-        description="Drop the records that meet all conditions given. The old file stays as FILE.bak.",
+        description=(
+            "Drop the records that meet all conditions given, and what was predicted or seen in whole\n"
+            "models that meets them, too. The old file stays as FILE.bak."
+        ),
         **_with_examples("prune --older-than 30d --dry-run", "prune --other-tvm --superseded"),
     )
     _add_file_and_filters(prune)
@@ -244,7 +248,8 @@ def _short_target(target: str) -> str:
 
 def run_merge(args: argparse.Namespace) -> int:
     """Merge files, and the kernels beside them, and print what came of each line."""
-    from ..cost.records.files import merge_files, merge_kernels, merge_models
+    from ..cost.records.beside import merge_kernels, merge_notes
+    from ..cost.records.files import merge_files
     from ..cost.records.json_lines import check_is_ours
     from ..cost.records.kernel_lines import archive_path
 
@@ -255,7 +260,7 @@ def run_merge(args: argparse.Namespace) -> int:
     # Kernels without times are harmless, if the records cannot be written; times without kernels are
     # nothing to learn from.
     kernels = merge_kernels(sources, output)
-    merge_models(sources, output)
+    merge_notes(sources, output)
     records = merge_files(sources, output)
     _print_merged("records", output, records)
     if kernels.total():
@@ -272,6 +277,7 @@ def _print_merged(kind: str, output: Path, counts: Counter[str]) -> None:
 
 def run_prune(args: argparse.Namespace) -> int:
     """Drop records and print how many."""
+    from ..cost.records.beside import prune_notes
     from ..cost.records.files import prune_file
     from ..cost.records.store import METHOD
     from ..platform.machine import machine_id
@@ -291,18 +297,20 @@ def run_prune(args: argparse.Namespace) -> int:
             "Expected a condition, such as --older-than 30d; with none, nothing is dropped."
         )
     path = _path(args.FILE)
-    result = prune_file(
-        path,
-        selection,
-        unreadable=args.unreadable,
-        superseded=args.superseded,
-        dry_run=args.dry_run,
-    )
+    how = {
+        "unreadable": args.unreadable,
+        "superseded": args.superseded,
+        "dry_run": args.dry_run,
+    }
+    result = prune_file(path, selection, **how)
+    beside = prune_notes(path, selection, **how)
     verb = "would drop" if args.dry_run else "dropped"
     print(
         f"{verb} {result.dropped} records, {result.superseded} superseded ones and {result.unreadable} "
         f"unreadable lines; {result.kept} lines stay in {path}"
     )
+    if beside:
+        print(f"{verb} {beside} lines of predictions and of times in place beside it")
     return 0
 
 

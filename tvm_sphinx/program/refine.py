@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..cost.choose.costing import Costing
-from ..cost.choose.in_place import Seen, correct_costs, summarise
+from ..cost.choose.in_place import correct_costs, summarise
+from ..cost.records.in_place import LoopLine, Seen, find_loops, note_loop
+from ..cost.records.store import RecordStore
 from ..frontend.signature import Interface
 from ..platform import Platform
 from ..progress import Progress, StageClock
@@ -60,6 +63,7 @@ def refine(
     decide: Callable[[Costing], Decided],
     build: Callable[[SearchResult], Build],
     limit_s: float,
+    records: RecordStore,
     progress: Progress | None = None,
 ) -> Refined | None:
     """Return the fastest of several schedules, by measurement; None where programs cannot be traced.
@@ -81,9 +85,16 @@ def refine(
         From costs to a decision, and from a schedule to its program.
     limit_s
         Seconds after which no further search is begun, and no further heat.
+    records
+        Where what was seen is noted.
     """
     if not _is_for_lanes(first) or not _is_for_lanes(single) or not runs_here(platform):
         return None
+    programs = _fingerprint(first, single)
+    loops = find_loops(records.path, costs.subject)
+    known = [line for line in loops if line.programs == programs]
+    if known:
+        return _repeat(known[-1], first, single, costs, graph, platform, decide=decide, build=build)
     end_s = time.monotonic() + limit_s
     report = progress or (lambda *_: None)
     field = {"found": first}
@@ -102,20 +113,17 @@ def refine(
     listed = _best_listed(decided)
     if listed is not None:
         enter("list scheduler", listed)
-    kernels = [task.kernel for task in graph.tasks]
-    classes = [device.cost_class for device in platform.devices]
     seen: dict[str, Seen] = {}
-    rounds, corrected, latest = 0, costs, decided
+    rounds, corrected, latest, is_ended = 0, costs, decided, False
     while True:
         for name, one in field.items():
             if name not in seen:
                 seen[name] = _trace(one, inputs)
-        corrected = replace(
-            costs, table=correct_costs(costs.table, kernels, classes, list(seen.values()))
-        )
+        corrected = _corrected(costs, graph, platform, list(seen.values()))
         latest = decide(corrected)
         report(_STAGE, rounds, MOST_ROUNDS)
-        if rounds == MOST_ROUNDS or time.monotonic() >= end_s:
+        is_ended = time.monotonic() >= end_s
+        if rounds == MOST_ROUNDS or is_ended:
             break
         best_ns = min(_makespan_ns(latest, one) for one in field.values())
         if best_ns < _LEAST_PROMISE * latest.searched.best.makespan_ns:
@@ -127,11 +135,57 @@ def refine(
     name, heats = _race(field, inputs, end_s)
     kept = field[name]
     is_single = name == "single" or (name == "found" and first.found is single.found)
-    timed = _with_times(kept, latest, is_single, build)
-    if is_single:
-        latest = replace(latest, single=timed.found)
-    note = _describe(first, timed, name, rounds, heats)
-    return Refined(replace(timed, note=f"{note} {kept.note}".rstrip()), latest, corrected)
+    timed, latest = _with_times(kept, latest, is_single, build)
+    note = f"{_describe(first, timed, name, rounds, heats)} {kept.note}".rstrip()
+    best = kept.found.best
+    line = LoopLine(
+        costs.subject,
+        tuple(seen.values()),
+        "" if is_ended else programs,  # more time may find more
+        tuple(best.device.tolist()),
+        tuple(best.order),
+        is_single,
+        note,
+    )
+    note_loop(records.path, line)
+    return Refined(replace(timed, note=note), latest, corrected)
+
+
+def _corrected(costs: Costing, graph: TaskGraph, platform: Platform, seen: Sequence[Seen]) -> Costing:
+    table = correct_costs(costs.table, graph, platform, seen)
+    return replace(costs, table=table, num_traced=len(seen))
+
+
+def _fingerprint(first: Build, single: Build) -> str:
+    """Return what tells two programs from others."""
+    digest = hashlib.sha256()
+    for one in (first, single):
+        assert isinstance(one.program, LaneProgramFile)
+        digest.update(one.program.image.what_runs().encode())
+    return digest.hexdigest()
+
+
+def _repeat(
+    line: LoopLine,
+    first: Build,
+    single: Build,
+    costs: Costing,
+    graph: TaskGraph,
+    platform: Platform,
+    *,
+    decide: Callable[[Costing], Decided],
+    build: Callable[[SearchResult], Build],
+) -> Refined:
+    """Return what a loop of the same programs came to before."""
+    corrected = _corrected(costs, graph, platform, line.seen)
+    latest = decide(corrected)
+    problem = latest.alone if line.is_single else latest.problem
+    device, order = np.array(line.device, dtype=np.int64), line.order
+    found = replace(first.found, best=replay_schedule(problem, device, order))
+    alike = [one for one in (single, first) if _is_alike(one.found.best, found.best)]
+    kept = alike[0] if alike else build(found)
+    timed, latest = _with_times(kept, latest, line.is_single, build)
+    return Refined(replace(timed, note=line.note), latest, corrected)
 
 
 def _describe(
@@ -177,11 +231,12 @@ def _executable(build: Build) -> Any:
 
 def _trace(build: Build, inputs: Sequence[Any]) -> Seen:
     executable, traces = _executable(build), list[Trace]()
-    executable.run_traced(inputs)  # touches all memory
     begin_s = time.monotonic()
     while len(traces) < _TRACES:
         if len(traces) >= _LEAST_TRACES and time.monotonic() - begin_s >= _TRACE_S:
             break
+        # Reading a trace took the caches: let two runs fill them, as those before it do in use.
+        executable.durations_ns(inputs, 1)
         traces.append(executable.run_traced(inputs)[1])
     return summarise(traces)
 
@@ -196,18 +251,21 @@ def _makespan_ns(decided: Decided, build: Build) -> int:
 
 def _with_times(
     kept: Build, decided: Decided, is_single: bool, build: Callable[[SearchResult], Build]
-) -> Build:
-    """Return a build whose schedule has the times of a decision's costs."""
+) -> tuple[Build, Decided]:
+    """Return a build whose schedule has the times of a decision's costs, and the decision with it."""
     best = kept.found.best
     problem = decided.alone if is_single else decided.problem
     played = replay_schedule(problem, best.device, best.order)
     bound_ns = min(decided.searched.best.lower_bound_ns, played.makespan_ns)
     found = replace(kept.found, best=played.with_lower_bound(bound_ns))
+    if is_single:
+        decided = replace(decided, single=found)
     if played.order != best.order:  # tasks of unlike devices begin in another order: so do the steps
-        return replace(build(found), note=kept.note)
+        return replace(build(found), note=kept.note), decided
     program = kept.program
     assert isinstance(program, LaneProgramFile)
-    return Build(found, LaneProgramFile(replace(program.image, schedule=found.best)), kept.note)
+    image = replace(program.image, schedule=found.best)
+    return Build(found, LaneProgramFile(image), kept.note), decided
 
 
 def _race(
@@ -275,6 +333,7 @@ def settle(
     platform: Platform,
     interface: Interface,
     asked: CompileOptions,
+    records: RecordStore,
     *,
     decide: Callable[[Costing], Decided],
     build: Callable[[SearchResult], Build],
@@ -311,6 +370,7 @@ def settle(
             decide=decide,
             build=build,
             limit_s=asked.refine_s,
+            records=records,
             progress=asked.progress,
         )
     if found is None:

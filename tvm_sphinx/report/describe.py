@@ -99,7 +99,10 @@ def _format_costs(report: PlacementReport) -> str:
         f"; {name} is not at hand: {count} of its {total} times are estimates, {total - count} on record"
         for name, count in report.estimated.items()
     )
-    return f"{report.measured_share:.0%} measured{_format_left_out(report)}{outside}{absent}{guessed}"
+    count = report.num_traced
+    traced = f"; corrected by traces of {count} program{'s' * (count != 1)} in place" if count else ""
+    told = f"{report.measured_share:.0%} measured{_format_left_out(report)}"
+    return f"{told}{traced}{outside}{absent}{guessed}"
 
 
 def _format_left_out(report: PlacementReport) -> str:

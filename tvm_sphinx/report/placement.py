@@ -63,6 +63,7 @@ class PlacementReport:
     estimates; the others are on record. ``num_times`` counts the times of kernels, each once for each
     class of devices, and ``num_left_out`` those of them that were predicted and not measured, since they
     cannot make the schedule much shorter: nothing runs there. ``predicted_by`` says by which model.
+    ``num_traced`` counts the programs by whose traces the times of tasks were corrected.
     ``dynamic`` is what runs after the schedule, None if nothing does; what that takes is not in
     ``makespan_ns`` and the other times, but in those with ``whole`` in their names.
     """
@@ -86,6 +87,7 @@ class PlacementReport:
     num_times: int = 0
     num_left_out: int = 0
     predicted_by: str = ""
+    num_traced: int = 0
     dynamic: DynamicReport | None = None
 
     @property
@@ -143,6 +145,7 @@ class CostSummary:
     num_times: int = 0
     num_left_out: int = 0
     predicted_by: str = ""
+    num_traced: int = 0
 
 
 def placement_report(
@@ -197,6 +200,7 @@ def placement_report(
         num_times=costs.num_times,
         num_left_out=costs.num_left_out,
         predicted_by=costs.predicted_by,
+        num_traced=costs.num_traced,
         dynamic=dynamic,
     )
 

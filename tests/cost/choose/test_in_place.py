@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tvm_sphinx.cost.choose.in_place import Seen, correct_costs, summarise
+from tvm_sphinx.cost.choose.in_place import Seen, correct_times, summarise
 from tvm_sphinx.cost.table import CostTable
 from tvm_sphinx.runtime.trace import Trace, TracedStep
 
@@ -34,7 +34,7 @@ def seen(device: list[int], took: list[float], alone: bool = False) -> Seen:
 
 def test_what_was_seen_is_taken_and_carried_over_to_what_was_not() -> None:
     # Beside others 200 and 400 ns were expected of a convolution, and 100 of the pool.
-    found = correct_costs(table(), KERNELS, CLASSES, [seen([0, 1, 0, 0], [100, 600, 50, 20])])
+    found = correct_times(table(), KERNELS, CLASSES, [seen([0, 1, 0, 0], [100, 600, 50, 20])])
     exec_ns = found.exec_ns
     assert exec_ns[0].tolist() == [50, 300, 300]  # seen; by the other task of the kernel; as that
     assert exec_ns[1].tolist() == [50, 300, 300]
@@ -45,20 +45,20 @@ def test_what_was_seen_is_taken_and_carried_over_to_what_was_not() -> None:
 
 
 def test_a_device_that_worked_alone_is_compared_with_times_alone() -> None:
-    found = correct_costs(table(), KERNELS, CLASSES, [seen([0] * 4, [50, 50, 25, 5], alone=True)])
+    found = correct_times(table(), KERNELS, CLASSES, [seen([0] * 4, [50, 50, 25, 5], alone=True)])
     assert found.exec_ns[:, 0].tolist() == [50, 50, 25, 5]
     assert found.exec_ns[2, 1] == 40  # all that was seen took half
 
 
 def test_of_two_programs_the_middle_is_taken_and_outliers_are_bounded() -> None:
     one, other = seen([0] * 4, [100, 200, 50, 10], True), seen([0] * 4, [400, 200, 50, 1e9], True)
-    found = correct_costs(table(), KERNELS, CLASSES, [one, other])
+    found = correct_times(table(), KERNELS, CLASSES, [one, other])
     assert found.exec_ns[0, 0] == 200  # the geometric mean of 100 and 400
     assert found.exec_ns[3, 0] == round(10 * 5**0.5)
 
 
 def test_nothing_changes_where_all_took_what_was_measured() -> None:
-    found = correct_costs(table(), KERNELS, CLASSES, [seen([0, 1, 1, 0], [200, 400, 160, 20])])
+    found = correct_times(table(), KERNELS, CLASSES, [seen([0, 1, 1, 0], [200, 400, 160, 20])])
     assert (found.exec_ns == table().exec_ns).all()
     assert (found.latency_ns == table().latency_ns).all()
 
@@ -104,12 +104,12 @@ def test_hand_overs_that_were_seen_often_are_taken() -> None:
         np.full((3, 3), 1e9),
         "graph",
     )
-    found = correct_costs(costs, ["k"] * 9, CLASSES, [one])
+    found = correct_times(costs, ["k"] * 9, CLASSES, [one])
     assert found.latency_ns.tolist() == [[0, 25, 40], [70, 0, 40], [40, 40, 0]]
 
 
 @pytest.mark.parametrize("took", [[0.0] * 4])
 def test_tasks_that_take_no_time_tell_nothing(took: list[float]) -> None:
     assert (
-        correct_costs(table(), KERNELS, CLASSES, [seen([0] * 4, took)]).exec_ns == table().exec_ns
+        correct_times(table(), KERNELS, CLASSES, [seen([0] * 4, took)]).exec_ns == table().exec_ns
     ).all()

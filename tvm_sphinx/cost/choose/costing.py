@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from ..._tvm import tvm
 from ...errors import SphinxError
 from ...frontend.extract import Extraction, Kernel
 from ...platform import Device, Platform
@@ -18,6 +19,7 @@ from ...platform.device import CostClass
 from ...platform.targets import is_absent
 from ...progress import Progress
 from ...report.placement import CostSummary
+from ...scheduling.graph import TaskGraph, fingerprint_json
 from ..measure.gpu_shares import GpuKernel, measure_shares
 from ..measure.kernel_timing import MeasureConfig
 from ..measure.links import measure_links
@@ -25,7 +27,8 @@ from ..measure.precision import Demand
 from ..measure.roofline import needs_estimate
 from ..measure.slowdown import streams_beside
 from ..records.cards import shipped_records
-from ..records.classes import card_of
+from ..records.classes import card_of, class_of
+from ..records.in_place import Subject, find_loops
 from ..records.store import RecordStore
 from ..table import CostTable
 from .assemble import assemble_costs, under_load
@@ -33,6 +36,7 @@ from .budget import measure_within
 from .candidates import CandidateSource
 from .criticality import by_urgency
 from .guided import Setting, calls_of, decide_guided, left_out_mask, may_guide
+from .in_place import correct_costs
 from .kernel_costs import (
     CostKey,
     Implementation,
@@ -61,6 +65,8 @@ class Costing:
     each device that is not at hand how many of its tasks' times are estimates. ``num_kernels`` counts
     the kernels, each once for each class of devices, and ``num_left_out`` those of them that were not
     measured, since they cannot make the schedule much shorter by what ``predicted_by`` names.
+    ``subject`` says what was costed, and ``num_traced`` by how many programs' traces the times of tasks
+    were corrected (`tvm_sphinx.program.refine`).
     """
 
     choices: KernelChoices
@@ -72,6 +78,8 @@ class Costing:
     num_kernels: int = 0
     num_left_out: int = 0
     predicted_by: str = ""
+    subject: Subject = field(default_factory=Subject)
+    num_traced: int = 0
 
     @property
     def summary(self) -> CostSummary:
@@ -85,6 +93,7 @@ class Costing:
             self.num_kernels,
             self.num_left_out,
             self.predicted_by,
+            self.num_traced,
         )
 
 
@@ -97,6 +106,7 @@ def cost_kernels(
     budget_s: float | None = None,
     predictor: Predictor | None = None,
     guide: Predictor | None = None,
+    in_place: bool = True,
     config: MeasureConfig | None = None,
     progress: Progress | None = None,
 ) -> Costing:
@@ -133,6 +143,8 @@ def cost_kernels(
         `tvm_sphinx.cost.choose.guided.measure_decisive`. It is not asked where all is on record, or
         there is too little to leave out. Without it all is measured, but for kernels on more cores than
         they gain by.
+    in_place
+        Whether tasks take what they took within runs of this model, where that is on record.
     config
         How long to measure, and whether beside busy devices.
 
@@ -184,9 +196,13 @@ def cost_kernels(
     shares = _gpu_shares(platform, costs, records, progress, end_s) if config.under_load else {}
     best = [cost.best for cost in costs.values()]
     times = [record.time for one in best if (record := one.record(records)) is not None]
+    table = under_load(table, graph, platform, records, config, progress, end_s, shares)
+    subject = _subject(costs, graph, platform)
+    loops = find_loops(records.path, subject) if in_place else []
+    seen = loops[-1].seen if loops else ()
     return Costing(
         choose_kernels(costs),
-        under_load(table, graph, platform, records, config, progress, end_s, shares),
+        correct_costs(table, graph, platform, seen) if seen else table,
         () if asked is None else always_measured(platform, asked),
         tuple({one.key: None for cost in costs.values() for one in (cost.rule, *cost.others)}),
         (min(times), max(times)) if times else None,
@@ -194,6 +210,8 @@ def cost_kernels(
         len(costs),
         len(left_out),
         _predicted_by(table, asked if guide is None or budget_s is not None else guide),
+        subject,
+        len(seen),
     )
 
 
@@ -294,6 +312,13 @@ def always_measured(platform: Platform, predictor: Predictor) -> tuple[str, ...]
 def _predicted_by(table: CostTable, predictor: Predictor | None) -> str:
     """Return which model has predicted times, "" where none has."""
     return "" if predictor is None or table.measured.all() else predictor.label
+
+
+def _subject(costs: Mapping[CostKey, KernelCost], graph: TaskGraph, platform: Platform) -> Subject:
+    """Return what is costed, as loops are on record by it."""
+    chosen = sorted([*map(str, key), cost.best.key] for key, cost in costs.items())
+    classes = tuple(str(class_of(device)) for device in platform.devices)
+    return Subject(graph.fingerprint, fingerprint_json(chosen), classes, str(tvm.__version__))
 
 
 def _estimated(platform: Platform, table: CostTable) -> dict[str, int]:

@@ -7,45 +7,21 @@ take beside their neighbours, and what lies between two of them, a trace tells.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
+from ...platform import Platform
 from ...runtime.trace import Trace
-from ...scheduling.problem import Int64Array
+from ...scheduling.graph import TaskGraph
+from ..records.in_place import FloatArray, Seen
 from ..table import CostTable
-
-FloatArray = npt.NDArray[np.float64]
 
 # A kernel that takes less than this share of what was measured, or more than its inverse, was disturbed
 # in one of the two; it counts as this.
 _MOST_RATIO = 5.0
 # Hand-overs between two devices that are worth a median.
 _LEAST_CROSSINGS = 3
-
-
-@dataclass(frozen=True, eq=False)
-class Seen:
-    """What a program of N tasks on D devices did when it ran.
-
-    Parameters
-    ----------
-    device : (N,) int64
-        Where each task ran.
-    took_ns : (N,) float64
-        Its median time, with what lies between it and the next one of its device.
-    handover_ns : (D, D) float64
-        Median time from the end of a task to the begin of one on another device that had only waited
-        for it; NaN where there were too few.
-    alone
-        Whether one device did all.
-    """
-
-    device: Int64Array
-    took_ns: FloatArray
-    handover_ns: FloatArray
-    alone: bool
 
 
 def summarise(traces: Sequence[Trace]) -> Seen:
@@ -83,7 +59,7 @@ def _waits(trace: Trace) -> Iterator[tuple[int, int, float]]:
 
 
 def correct_costs(
-    table: CostTable, kernels: Sequence[str], classes: Sequence[object], seen: Sequence[Seen]
+    table: CostTable, graph: TaskGraph, platform: Platform, seen: Sequence[Seen]
 ) -> CostTable:
     """Return costs by which the programs that were seen take what they took.
 
@@ -95,12 +71,27 @@ def correct_costs(
     ----------
     table
         Costs as they were measured, N tasks on D devices.
+    graph, platform
+        What they are of.
+    seen
+        At least one.
+    """
+    kernels = [task.kernel for task in graph.tasks]
+    classes = [device.cost_class for device in platform.devices]
+    return correct_times(table, kernels, classes, seen)
+
+
+def correct_times(
+    table: CostTable, kernels: Sequence[str], classes: Sequence[object], seen: Sequence[Seen]
+) -> CostTable:
+    """Return what `correct_costs` does.
+
+    Parameters
+    ----------
     kernels
         The kernel of each task; equal ones take the same.
     classes
         The class of costs of each device.
-    seen
-        At least one.
     """
     ratio = _ratios(table, kernels, classes, seen)
     runs = table.exec_ns >= 0

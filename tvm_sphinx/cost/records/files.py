@@ -16,8 +16,6 @@ from pathlib import Path
 
 from ...errors import SphinxError
 from .json_lines import locked, split_lines
-from .kernel_lines import archive_path, parse_kernel
-from .models import models_path, parse_model
 from .store import (
     Record,
     RecordKey,
@@ -100,29 +98,14 @@ def merge_files(sources: Sequence[Path], output: Path) -> Counter[str]:
     SphinxError
         If a file cannot be read or written.
     """
-    return _merge(sources, output, _record_entry)
+    return merge_lines(sources, output, _record_entry)
 
 
-def merge_kernels(sources: Sequence[Path], output: Path) -> Counter[str]:
-    """Append to the kernels beside a record file those beside others, once each; nothing in it changes.
-
-    The parameters are record files, see `archive_path`; returned and raised is what `merge_files` does.
-    """
-    files = [path for path in map(archive_path, sources) if path.is_file()]
-    return _merge(files, archive_path(output), _kernel_entry) if files else Counter(added=0)
+#: What a line is the same as another by, and the line.
+Entry = tuple[Hashable, str]
 
 
-def merge_models(sources: Sequence[Path], output: Path) -> Counter[str]:
-    """Append to the models noted beside a record file those beside others; as `merge_kernels`."""
-    files = [path for path in map(models_path, sources) if path.is_file()]
-    return _merge(files, models_path(output), _model_entry) if files else Counter(added=0)
-
-
-# What a line is the same as another by, and the line.
-_Entry = tuple[Hashable, str]
-
-
-def _record_entry(line: str | bytes) -> _Entry | str:
+def _record_entry(line: str | bytes) -> Entry | str:
     """Return the entry of a line, or why it is none."""
     record = parse_line(line)
     if isinstance(record, str):
@@ -131,24 +114,15 @@ def _record_entry(line: str | bytes) -> _Entry | str:
     return whole, whole
 
 
-def _kernel_entry(line: bytes) -> _Entry | str:
-    kept = parse_kernel(line)
-    return "torn, or of another schema" if kept is None else ((kept.kernel, kept.tvm), kept.to_line())
-
-
-def _model_entry(line: bytes) -> _Entry | str:
-    noted = parse_model(line)
-    if noted is None:
-        return "torn, or of another schema"
-    return (noted.model, noted.kernels, tuple(sorted(noted.devices.items()))), line.decode()
-
-
-def _merge(
+def merge_lines(
     sources: Sequence[Path],
     output: Path,
-    entry_of: Callable[[bytes], _Entry | str],
+    entry_of: Callable[[bytes], Entry | str],
 ) -> Counter[str]:
-    """Append to a file the entries of others that it lacks, and return what came of each line."""
+    """Append to a file the entries of others that it lacks, and return what came of each line.
+
+    ``entry_of`` returns the entry of a line, or why it is none. Raised is what `merge_files` does.
+    """
     counts: Counter[str] = Counter()
     added: dict[Hashable, str] = {}
     for source in sources:

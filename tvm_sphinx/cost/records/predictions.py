@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,7 @@ class KeptPredictions:
             "tvm": line.tvm,
             "model": line.model,
             "label": line.label,
+            "time": time.time(),
             "times": {kernel: list(times) for kernel, times in line.times.items()},
         }
         try:
