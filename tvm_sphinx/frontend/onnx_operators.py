@@ -317,7 +317,31 @@ _REDUCTIONS = (
 ).split()
 
 
+def _lrn(node: Node) -> Any:
+    """Normalise over neighbouring channels: x / (bias + alpha / size * sum of squares) ** beta.
+
+    The sum is one of slices, which keeps to any order of axes and is one kernel with the rest. TVM's is
+    a pooling of three dimensions, before and after which everything is transposed.
+    """
+    data = node.required(0)
+    dtype, size = dtype_of(data), int(node.attributes["size"])
+    channels = extent_of(node, data, 1, "channels")
+    before = (size - 1) // 2
+    around = [0, 0, before, size - 1 - before] + [0, 0] * (rank_of(data) - 2)
+    squares = node.emit(_op.nn.pad(node.emit(_op.multiply(data, data)), around))
+    total = None
+    for first in range(size):
+        part = node.emit(_op.strided_slice(squares, [1], [first], [first + channels]))
+        total = part if total is None else node.emit(_op.add(total, part))
+    share = float(node.attributes.get("alpha", 1e-4)) / size
+    bias, beta = float(node.attributes.get("bias", 1.0)), float(node.attributes.get("beta", 0.75))
+    base = node.emit(_op.multiply(total, const(share, dtype)))
+    base = node.emit(_op.add(base, const(bias, dtype)))
+    return node.emit(_op.divide(data, node.emit(_op.power(base, const(beta, dtype)))))
+
+
 CONVERTERS: dict[tuple[str, str], Converter] = {
+    (STANDARD, "LRN"): _lrn,
     (STANDARD, "IsInf"): _is_inf,
     (STANDARD, "Elu"): _elu,
     (STANDARD, "Selu"): _selu,
