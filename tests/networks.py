@@ -22,14 +22,19 @@ def light_onnx(name: str) -> onnx.ModelProto:
     return model
 
 
-def branching_cnn() -> tvm.IRModule:
+def inception() -> tvm.IRModule:
     """Inception v1."""
     return load_model(demo_onnx_model())
 
 
+def branching_cnn() -> tvm.IRModule:
+    """SqueezeNet, whose parts have two branches."""
+    return load_model(light_onnx("squeezenet"))
+
+
 def residual_cnn() -> tvm.IRModule:
-    """ResNet-50."""
-    return load_model(light_onnx("resnet50"))
+    """ShuffleNet, with residual additions, groups and depthwise convolutions."""
+    return load_model(light_onnx("shufflenet"))
 
 
 class _BiLstm(nn.Module):

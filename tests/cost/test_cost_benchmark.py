@@ -11,6 +11,7 @@ import pytest
 
 from tests.networks import recurrent_net
 from tvm_sphinx.cost.measure.kernels import MeasureConfig
+from tvm_sphinx.cost.model import regression
 from tvm_sphinx.cost.model.features import FEATURE_NAMES, feature_rows
 from tvm_sphinx.cost.model.profile import DeviceProfile
 from tvm_sphinx.cost.model.terms import TERM_NAMES, CoreShape
@@ -33,6 +34,9 @@ PROFILES = {
 @pytest.fixture
 def benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
+    # Few trees that learn fast: some eighty models are made here.
+    monkeypatch.setattr(regression, "_TREES", 40)
+    monkeypatch.setattr(regression, "PARAMETERS", {**regression.PARAMETERS, "eta": 0.2})
 
 
 def _rows(slower: dict[str, float], kernels: int = 60) -> list[Any]:

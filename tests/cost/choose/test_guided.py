@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tvm
 
-from tests.networks import branching_cnn
+from tests.networks import inception
 from tvm_sphinx.cost.choose import guided, measuring
 from tvm_sphinx.cost.choose.costing import Costing, cost_kernels
 from tvm_sphinx.cost.choose.kernel_costs import Implementation
@@ -36,7 +36,7 @@ QUICK = MeasureConfig(under_load=False)
 @pytest.fixture(scope="module")
 def extraction() -> Extraction:
     targets = [device_target(device) for device in PLATFORM.devices]
-    return extract_task_graph(lower_to_kernels(branching_cnn(), targets[0], targets=targets))
+    return extract_task_graph(lower_to_kernels(inception(), targets[0], targets=targets))
 
 
 def drawn(*of: str) -> float:
