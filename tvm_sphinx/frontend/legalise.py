@@ -6,6 +6,7 @@ from typing import Any
 
 from .._tvm import relax, tvm
 from . import extremes, normalisations
+from .empty_reductions import StartReductions
 
 
 def legalise() -> Any:
@@ -18,5 +19,6 @@ def legalise() -> Any:
             relax.backend.DispatchSortScan(),
             relax.backend.DispatchSampling(),
             relax.transform.LegalizeOps({**normalisations.LEGALISED, **extremes.LEGALISED}),
+            StartReductions(),
         ]
     )

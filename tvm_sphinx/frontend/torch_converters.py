@@ -69,7 +69,8 @@ def _any(importer: Any, node: Any) -> Any:
     keepdim = args[2] if len(args) > 2 else node.kwargs.get("keepdim", False)
     emit = importer.block_builder.emit
     most = emit(_op.max(emit(_op.astype(args[0], "int8")), _axes(dims), keepdims=keepdim))
-    return emit(_op.astype(most, "bool"))
+    # The greatest of no element is the least whole number.
+    return emit(_op.greater(most, relax.const(0, "int8")))
 
 
 def _dim_extreme(reduce: Callable[..., Any], search: Callable[..., Any]) -> Converter:
