@@ -38,6 +38,32 @@ def typed_graph(model: Any) -> Any:
         return model.graph
 
 
+def renamed(node: Any, names: dict[str, str], prefix: str) -> Any:
+    """Return a copy of a node whose outputs have a prefix, which are noted in ``names``."""
+    copied = onnx.NodeProto()
+    copied.CopyFrom(node)
+    copied.name = prefix + (node.name or next(iter(node.output), ""))
+    del copied.input[:], copied.output[:]
+    copied.input.extend(names.get(name, name) for name in node.input)
+    for inner in subgraphs(copied):
+        _rename_graph(inner, dict(names), prefix)
+    for name in node.output:
+        if name:
+            names[name] = prefix + name
+    copied.output.extend(names.get(name, name) for name in node.output)
+    return copied
+
+
+def _rename_graph(graph: Any, names: dict[str, str], prefix: str) -> None:
+    for value in (*graph.initializer, *graph.input):
+        names[value.name] = value.name = prefix + value.name
+    nodes = [renamed(node, names, prefix) for node in graph.node]
+    del graph.node[:], graph.value_info[:]
+    graph.node.extend(nodes)
+    for output in graph.output:
+        output.name = names.get(output.name, output.name)
+
+
 class KnownValues:
     """The values that are known in a graph, those of the graphs around it among them.
 
