@@ -19,7 +19,7 @@ from .onnx_node import (
     rank_of,
     shape_of,
 )
-from .onnx_resize import resize
+from .onnx_resize import resize, sample
 
 _op = relax.op
 
@@ -129,4 +129,5 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     (STANDARD, "Range"): _range,
     (STANDARD, "Resize"): resize,
     (STANDARD, "Upsample"): resize,
+    (STANDARD, "GridSample"): sample,
 }

@@ -1,4 +1,7 @@
-"""Convert ONNX ``Resize``, which takes the scale as it is given, not the ratio of the extents. [TVM]"""
+"""Convert ONNX operators that read between the elements of a tensor: Resize and GridSample. [TVM]
+
+``Resize`` takes the scale as it is given, not the ratio of the extents.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .grid_sample import PADDINGS, TAPS, Sampling, grid_sample
 from .interpolate import Taps, cubic_taps, linear_taps, nearest_taps, resized
 from .onnx_node import Node, cast, dtype_of, rank_of, shape_of
 
@@ -40,6 +44,29 @@ def resize(node: Node) -> Any:
     if mode != "nearest" and dtype not in _FLOATS:
         return cast(node, resized(node.emit, cast(node, x, "float32"), taps), dtype)
     return resized(node.emit, x, taps)
+
+
+def sample(node: Node) -> Any:
+    """Return a tensor sampled at the places of a grid, see `tvm_sphinx.frontend.grid_sample`."""
+    data, grid = node.required(0), node.required(1)
+    mode = node.text("mode", "linear").removeprefix("bi")
+    padding = node.text("padding_mode", "zeros")
+    if mode not in TAPS or padding not in PADDINGS:
+        raise node.error(
+            f"expected a mode of {', '.join(TAPS)} and a padding_mode of {', '.join(PADDINGS)}; got "
+            f"{node.text('mode')!r} and {padding!r}"
+        )
+    rank = rank_of(data)
+    if rank not in (4, 5) or rank_of(grid) != rank or (rank == 5 and mode == "cubic"):
+        raise node.error(
+            f"expected data and a grid of rank 4, or of rank 5 with a mode other than cubic; got "
+            f"{data.ty} and {grid.ty} with {mode}"
+        )
+    if any(getattr(each.ty.shape, "values", None) is None for each in (data, grid)):
+        return NotImplemented
+    is_aligned = bool(node.attributes.get("align_corners", 0))
+    how = Sampling(mode, padding, is_aligned, rounds_first=True)
+    return grid_sample(node.builder, data, grid, how)
 
 
 def _scales_and_sizes(node: Node, extents: list[int]) -> tuple[list[float], list[int]]:
