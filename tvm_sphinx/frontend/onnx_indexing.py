@@ -80,12 +80,14 @@ def _conv_transpose(node: Node) -> Any:
     strides = list(attributes.get("strides", [1] * axes))
     dilations = list(attributes.get("dilations", [1] * axes))
     extra = list(attributes.get("output_padding", [0] * axes))
-    if wanted is None:
-        wanted = [extent * stride for extent, stride in zip(extents, strides, strict=True)]
+    sizes = [None] * axes if wanted is None else list(wanted)[-axes:]
     begin, end = [], []
-    for axis, size in enumerate(list(wanted)[-axes:]):
+    for axis, size in enumerate(sizes):
         full = strides[axis] * (extents[axis] - 1) + (kernel[axis] - 1) * dilations[axis] + 1
-        total = full + extra[axis] - size
+        total = full + extra[axis] - (strides[axis] * extents[axis] if size is None else size)
+        if size is None:
+            # Automatic padding cuts off, and adds nothing where windows leave gaps.
+            total = max(0, total)
         if total < 0:
             extra[axis] -= total
             total = 0
