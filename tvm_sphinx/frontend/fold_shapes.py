@@ -11,6 +11,10 @@ from onnx import helper, numpy_helper
 from .onnx_values import MOST_ELEMENTS, KnownValues, renamed, subgraphs, typed_graph
 
 _MOST_ROUNDS = 8
+# Operators of which every runtime makes the same floats, such as the scales of a Resize.
+_EXACT = frozenset(
+    "Cast Add Sub Mul Div Floor Ceil Concat Slice Gather Unsqueeze Squeeze Reshape Identity".split()
+)
 
 
 def holds_branches(graph: Any) -> bool:
@@ -123,7 +127,8 @@ def _constants(node: Any, known: KnownValues) -> list[Any]:
     Where what is known is small, but what is made of it is not, it stays computed.
     """
     values = {name: known.arrays[name] for name in node.output if name}
-    if any(v.size > MOST_ELEMENTS or v.dtype.kind not in "biu" for v in values.values()):
+    kinds = "biuf" if node.op_type in _EXACT else "biu"
+    if any(v.size > MOST_ELEMENTS or v.dtype.kind not in kinds for v in values.values()):
         return [node]
     return [
         helper.make_node("Constant", [], [name], name=node.name, value=numpy_helper.from_array(value))

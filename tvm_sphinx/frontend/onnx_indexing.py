@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._tvm import relax, tirx
+from .._tvm import relax, tirx, tvm
 from .onnx_node import (
     STANDARD,
     Converter,
@@ -106,6 +106,34 @@ def _constant(node: Node) -> Any:
     return NotImplemented
 
 
+def _pad(node: Node) -> Any:
+    """Refuse amounts that are not known by name; let a constant to pad with be computed."""
+    if node.opset < 11:
+        return NotImplemented
+    for position, what in ((1, "pads"), (3, "axes")):
+        if node.optional(position) is not None and node.constant(position) is None:
+            raise node.error(
+                f"expected {what} that are known before it runs; these depend on data, or on extents "
+                f"that are open"
+            )
+    value = node.optional(2)
+    if value is None or node.constant(2) is not None or node.text("mode", "constant") != "constant":
+        return NotImplemented
+    data, pads, axes = node.required(0), node.constant(1), node.constant(3)
+    assert pads is not None
+    rank = rank_of(data)
+    places = range(rank) if axes is None else [int(axis) % rank for axis in axes]
+    before, after = [0] * rank, [0] * rank
+    for number, axis in enumerate(places):
+        before[axis], after[axis] = int(pads[number]), int(pads[len(places) + number])
+    value = node.emit(_op.reshape(value, ()))
+
+    def compute(tensor: Any, number: Any) -> Any:
+        return tvm.topi.nn.pad(tensor, before, after, number())
+
+    return node.emit(node.builder.call_te(compute, data, value, primfunc_name_hint="pad"))
+
+
 def _range(node: Node) -> Any:
     """Count between numbers that are known, be they constants or extents."""
     bounds = [_number(each) for each in node.inputs]
@@ -129,6 +157,7 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     (STANDARD, "Pow"): _pow,
     (STANDARD, "ConvTranspose"): _conv_transpose,
     (STANDARD, "Range"): _range,
+    (STANDARD, "Pad"): _pad,
     (STANDARD, "Resize"): resize,
     (STANDARD, "Upsample"): resize,
     (STANDARD, "GridSample"): sample,
