@@ -19,7 +19,8 @@ CLOSED, BATCHES, OPEN = "float[2,3,6,5] x", "float[N,3,6,5] x", "float[N,3,H,W] 
 # How far the extents are from multiples of four, and the extents of images times one and a half.
 REST = "s = Shape(x) h = Slice(s, two, four) q = Mod(h, four) p = Concat<axis = 0>(z, z, q, z, z, z, z)"
 GROWN = """s = Shape(x) h = Slice(s, two, four) f = Cast<to = 1>(h)
-    to = Constant<value_floats = [9.0, 7.5]>() r = Div(to, f) one = Constant<value_floats = [1.0, 1.0]>() w = Concat<axis = 0>(one, r)"""
+    to = Constant<value_floats = [9.0, 7.5]>() r = Div(to, f)
+    one = Constant<value_floats = [1.0, 1.0]>() w = Concat<axis = 0>(one, r)"""
 BESIDE = """s = Shape(x) h = Slice(s, z, two) to = Constant<value = int64[2] {9, 7}>()
     w = Concat<axis = 0>(h, to)"""
 
