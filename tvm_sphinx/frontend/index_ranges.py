@@ -133,7 +133,11 @@ def _torch_ranges(program: Any) -> Mapping[str, IndexRange | None]:
 def _torch_uses(node: Any) -> Iterator[Any]:
     for user in node.users:
         kind = getattr(user.target, "__name__", str(user.target)).partition(".")[0]
-        if kind in _TORCH_PASSING:
+        if kind in ("item", "_local_scalar_dense"):
+            yield user
+        elif kind == "select" and len(user.args) > 2 and user.args[2] is node:
+            yield from _torch_range(user.args[0], user.args[1], kind, counts_from_end=True)
+        elif kind in _TORCH_PASSING:
             if _torch_dtype(user) in _WHOLE:
                 yield user
         elif kind in _TORCH_INDEXING:

@@ -14,12 +14,17 @@ from .tolerance import Array
 # Operators that hand the elements of their first operand on as they are.
 _PASSING = frozenset(
     "view reshape unsqueeze squeeze _to_copy to expand slice select clone alias contiguous permute "
-    "transpose flatten detach cat repeat".split()
+    "transpose flatten detach cat repeat item _local_scalar_dense".split()
 )
 _CHOOSING = frozenset("eq ne lt le gt ge where logical_and logical_or logical_not bitwise_and".split())
 _DIVIDING = frozenset("div remainder fmod floor_divide".split())
 # Operand of the tensor that is read from, that of the indices, and of the axis (None for the first).
-_INDEXING = {"embedding": (0, 1, None), "index_select": (0, 2, 1), "gather": (0, 2, 1)}
+_INDEXING = {
+    "embedding": (0, 1, None),
+    "index_select": (0, 2, 1),
+    "gather": (0, 2, 1),
+    "select": (0, 2, 1),
+}
 
 
 class TorchSource:
@@ -166,7 +171,8 @@ def _range(node: Any) -> Range:
         value = frontier.pop()
         for user in value.users:
             kind = getattr(user.target, "__name__", str(user.target)).partition(".")[0]
-            if kind in _PASSING and user not in reached:
+            is_place = kind == "select" and user.args[0] is not value
+            if kind in _PASSING and not is_place and user not in reached:
                 reached.add(user)
                 frontier.append(user)
             elif (use := _use(kind, user, value)) is not None:
