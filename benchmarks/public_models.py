@@ -93,6 +93,7 @@ def _run(source: Source, entry: dict[str, Any], args: argparse.Namespace) -> lis
             source.model,
             args.platform,
             input_shapes=source.input_shapes,
+            fixed_inputs=source.fixed_inputs,
             records=None,
             measure=MeasureConfig(sample_ms=args.compile, under_load=False),
             measure_budget_s=args.measure_budget,
@@ -134,7 +135,7 @@ def _run_on_one_core(source: Source, entry: dict[str, Any]) -> list[Any]:
     clock = StageClock()
     entry["stages_s"] = clock.stages_s
     with clock("load"):
-        given = read_source(source.model)
+        given = read_source(source.model, source.fixed_inputs)
         module = load_model(given, input_shapes=source.input_shapes)
         function = entry_function(module)
         interface = read_interface(given, module[function], source.input_shapes)

@@ -24,7 +24,7 @@ class Source:
 
     ``tolerance`` takes the place of that of the outputs' type: numbers that are rounded to 8 bits within
     the model, by a range that is found there, may fall to the other side. ``other_reference`` is another
-    runtime of the same network, where there is one.
+    runtime of the same network, where there is one. ``fixed_inputs`` are constants of the program.
     """
 
     model: Any
@@ -34,6 +34,7 @@ class Source:
     reference: Callable[[list[Any]], list[Any]]
     tolerance: float | None = None
     other_reference: Callable[[list[Any]], list[Any]] | None = None
+    fixed_inputs: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,12 @@ class PublicModel:
     make: Callable[[Path], Source]
 
 
-def _onnx_source(model: Any, shapes: Mapping[str, Sequence[int]], most: Mapping[str, int]) -> Source:
+def _onnx_source(
+    model: Any,
+    shapes: Mapping[str, Sequence[int]],
+    most: Mapping[str, int],
+    fixed: Mapping[str, Any] | None = None,
+) -> Source:
     """Return an ONNX model with drawn inputs: floats of [-1, 1), integers up to a bound, else 1."""
     import onnx
     import onnxruntime
@@ -55,7 +61,7 @@ def _onnx_source(model: Any, shapes: Mapping[str, Sequence[int]], most: Mapping[
     rng = np.random.default_rng(0)
     feeds = {}
     for value in proto.graph.input:
-        if value.name in weights:
+        if value.name in weights or value.name in (fixed or {}):
             continue
         dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
         shape = list(shapes.get(value.name, dims))
@@ -73,11 +79,14 @@ def _onnx_source(model: Any, shapes: Mapping[str, Sequence[int]], most: Mapping[
         options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
         given = str(model) if isinstance(model, Path) else proto.SerializeToString()
         session = onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
-        return list(session.run(None, dict(zip(feeds, arrays, strict=True))))
+        known = {name: np.asarray(value) for name, value in (fixed or {}).items()}
+        return list(session.run(None, {**known, **dict(zip(feeds, arrays, strict=True))}))
 
     given = {name: [int(e) for e in shape] for name, shape in shapes.items()}
     fused = functools.partial(reference, level="ORT_ENABLE_ALL")
-    return Source(model, given or None, list(feeds.values()), list(feeds), reference, None, fused)
+    values = list(feeds.values())
+    held = dict(fixed) if fixed else None
+    return Source(model, given or None, values, list(feeds), reference, None, fused, held)
 
 
 def _file(
@@ -85,6 +94,7 @@ def _file(
     path: str,
     shapes: Mapping[str, Sequence[int]] | None = None,
     most: Mapping[str, int] | None = None,
+    fixed: Mapping[str, Any] | None = None,
 ) -> PublicModel:
     def make(folder: Path) -> Source:
         found = folder / path
@@ -93,9 +103,10 @@ def _file(
             if spec is None or not spec.submodule_search_locations:
                 raise FileNotFoundError(f"{path} is neither in {folder} nor installed")
             found = Path(next(iter(spec.submodule_search_locations))).parent / path
-        return _onnx_source(found, shapes or {}, most or {})
+        return _onnx_source(found, shapes or {}, most or {}, fixed)
 
-    return PublicModel(f"{package}/{Path(path).stem}", package, make)
+    told = "".join(f" {name}={value}" for name, value in (fixed or {}).items())
+    return PublicModel(f"{package}/{Path(path).stem}{told}", package, make)
 
 
 def _torch_source(module: Any, inputs: tuple[Any, ...], half: str = "") -> Source:
@@ -320,6 +331,8 @@ PUBLIC_MODELS: tuple[PublicModel, ...] = (
     _file("silero-vad", f"{_SILERO}/silero_vad_half.onnx", {"input": [1, 576], "state": [2, 1, 128]}),
     _file("silero-vad", f"{_SILERO}/silero_vad_16k_op15.onnx",
           {"input": [1, 576], "state": [2, 1, 128], "sr": []}),
+    *(_file("silero-vad", f"{_SILERO}/silero_vad.onnx", {"input": [1, size], "state": [2, 1, 128]},
+            fixed={"sr": rate}) for rate, size in ((16000, 576), (8000, 288))),
     _file("speechmos", "speechmos/aecmos_models/Run_1663829550_Stage_0.onnx", _MOS),
     _file("speechmos", "speechmos/aecmos_models/Run_1668423760_Stage_0.onnx", _MOS),
     _file("speechmos", "speechmos/dnsmos_models/bak_ovr.onnx", {"input_1": [1, 901, 161]}),

@@ -7,7 +7,9 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 _ROOT = Path(__file__).parent.parent
@@ -26,6 +28,25 @@ def test_the_readme_is_short() -> None:
     text = (_ROOT / "README.md").read_text("utf-8")
     assert len(text.splitlines()) < 120
     assert not re.search(r"^[A-Z]{5,}$", text, re.M)  # a place that something is to be put into
+
+
+def test_the_detector_of_the_tasks_runs_and_prints_what_is_printed_there(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    text = (_ROOT / "docs" / "tasks.md").read_text("utf-8")
+    found = re.search(
+        r"<!-- what a test runs -->\n```python\n(.*?)```\n\n```text\n(.*?)```\n<!-- end -->", text, re.S
+    )
+    assert found is not None
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(found[1], "docs/tasks.md", "exec"), names)
+    assert capsys.readouterr().out == found[2]
+    session = onnxruntime.InferenceSession(names["detector"].SerializeToString())
+    boxes, chosen = session.run(None, {"image": names["image"]})
+    np.testing.assert_array_equal(names["chosen"], chosen)
+    np.testing.assert_allclose(names["boxes"], boxes, rtol=1e-5, atol=1e-5)
 
 
 def test_every_page_is_in_the_contents() -> None:

@@ -53,7 +53,7 @@ def compile(model: Any, platform: Platform | str | Path = "detect", **options: A
     devices = asked.platform(platform)
     records, sources = open_records(asked.records)
     with clock("load"):
-        source = read_source(model)
+        source = read_source(model, asked.fixed_inputs, asked.function)
         module = load_model(source, input_shapes=asked.input_shapes)
         entry = entry_function(module, asked.function)
         interface = read_interface(source, module[entry], asked.input_shapes)
@@ -65,6 +65,7 @@ def compile(model: Any, platform: Platform | str | Path = "detect", **options: A
         part = open_part(schedulable.split, entry, devices, clock, asked.measure)
     except UnsupportedError as error:
         compiled = build_fallback(module, entry, devices, str(error), clock, interface, asked.measure)
+        compiled.fixed_inputs = dict(source.fixed)
         compiled.verification = asked.verify_program(subject, compiled.program, None, clock)
         return asked.deliver(compiled)
     extraction, graph = schedulable.extraction, schedulable.extraction.graph
@@ -118,6 +119,7 @@ def compile(model: Any, platform: Platform | str | Path = "detect", **options: A
         CompiledModel(
             inputs=interface.inputs,
             outputs=interface.outputs,
+            fixed_inputs=dict(source.fixed),
             platform=devices,
             program=programs.program,
             reference=programs.reference,

@@ -32,7 +32,8 @@ def sphinx_pipeline(platform: Any = None, **options: Any) -> Any:
     options
         Those of `tvm_sphinx.compile`, see `tvm_sphinx.program.options.CompileOptions`. A pass returns a
         module: what concerns the program that `compile` makes of one (``with_reference``, ``verify``,
-        ``input_shapes``) changes nothing, and what would write it (``output``, ``variants``) is refused.
+        ``input_shapes``) changes nothing, and what would write it (``output``, ``variants``) or change
+        what it takes (``fixed_inputs``) is refused.
 
     Raises
     ------

@@ -56,6 +56,11 @@ class ScheduleForVM:
                     f"The pipeline returns a module and writes no program: expected no {name}; got "
                     f"{value!r}. Use tvm_sphinx.compile."
                 )
+            if name == "fixed_inputs" and value:
+                raise SphinxError(
+                    f"The pipeline takes a module as it is: expected no fixed_inputs; got those of "
+                    f"{', '.join(map(str, value))}. Bind them first, by relax.transform.BindParams."
+                )
             if name == "leave_out" and value:
                 raise SphinxError("The pipeline measures all kernels: expected no leave_out; got True.")
         self.asked = CompileOptions(**options)

@@ -11,7 +11,7 @@ import pytest
 
 from tvm_sphinx import pipeline
 from tvm_sphinx.cli import main
-from tvm_sphinx.cli.compile import parse_input_shapes
+from tvm_sphinx.cli.inputs import parse_input_shapes
 from tvm_sphinx.cost.measure.kernels import MeasureConfig
 from tvm_sphinx.errors import ModelError, SphinxError
 from tvm_sphinx.frontend.model_source import ModelSource

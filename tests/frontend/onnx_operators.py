@@ -214,6 +214,21 @@ case(
     "ConvTranspose output_shape larger", "ConvTranspose", [X4, W], strides=[3, 3], output_shape=[17, 13]
 )
 case("ConvTranspose same", "ConvTranspose", [X4, W], strides=[2, 2], auto_pad="SAME_UPPER")
+case(
+    "ConvTranspose same with gaps",
+    "ConvTranspose",
+    [X4, W[..., :2, :1]],
+    strides=[3, 4],
+    output_padding=[0, 1],
+    auto_pad="SAME_UPPER",
+)
+case(
+    "ConvTranspose same lower with gaps",
+    "ConvTranspose",
+    [X4, W[..., :1, :2]],
+    strides=[3, 2],
+    auto_pad="SAME_LOWER",
+)
 case("ConvTranspose same lower", "ConvTranspose", [X4, W], strides=[2, 2], auto_pad="SAME_LOWER")
 case("ConvTranspose groups", "ConvTranspose", [X4, f(2, 2, 3, 3)], group=2, strides=[2, 1])
 case("ConvTranspose dilations", "ConvTranspose", [X4, W], dilations=[2, 2])
@@ -252,6 +267,28 @@ case("LRN of each channel", "LRN", [f(1, 4, 3, 2)], size=1, alpha=1.0, beta=0.5)
 case("MeanVariance", "MeanVarianceNormalization", [X4])
 case("GridSample", "GridSample", [X4, f(1, 3, 3, 2)], mode="bilinear", padding_mode="border")
 case("GridSample aligned", "GridSample", [X4, f(1, 3, 3, 2)], mode="nearest", align_corners=1)
+# Places half way between elements, on the edges, and far outside.
+_TIES = a([-9, -2.5, -1.5, -1.25, -1, -0.75, -0.5, 0, 0.25, 0.5, 1, 1.25, 1.5, 2.2, 50], "float32")
+_PAIRS = np.stack(np.meshgrid(_TIES, _TIES), -1)[None]
+for _padding in ("zeros", "border", "reflection"):
+    for _mode in ("linear", "nearest", "cubic"):
+        case(
+            f"GridSample {_mode} {_padding}",
+            "GridSample",
+            [X4, _PAIRS],
+            opset=20,
+            mode=_mode,
+            padding_mode=_padding,
+            align_corners=int(_mode == "cubic"),
+        )
+    case(
+        f"GridSample of volumes {_padding}",
+        "GridSample",
+        [X4[..., None] * _TIES[:3], _PAIRS[..., [0, 1, 0]].reshape(1, 15, 5, 3, 3)],
+        opset=20,
+        mode="linear",
+        padding_mode=_padding,
+    )
 case("Einsum trace", "Einsum", [f(3, 3)], equation="ii->i")
 
 _modes = "half_pixel pytorch_half_pixel align_corners asymmetric".split()

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnx.parser
 
-from tests.frontend.evaluate import build, make_model, onnx_runtime
+from tests.frontend.evaluate import build, evaluate, make_model, onnx_runtime
 from tvm_sphinx.frontend.fold_shapes import fold_shapes
 
 X = np.random.default_rng(0).normal(size=(1, 6, 4)).astype(np.float32)
@@ -53,6 +53,31 @@ def test_branches_with_shape_arithmetic_are_as_in_onnx_runtime() -> None:
         feeds = {"x": X, "c": np.array(condition)}
         (got,), (want,) = run(feeds), onnx_runtime(model, feeds)
         np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+def test_branches_that_are_taken_may_call_their_values_alike() -> None:
+    model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["": 17]>
+    net (float[1,6,4] x) => (float[1,6,4] y) <bool yes = {1}, bool no = {0}> {
+      p = If (yes) < then_branch = t () => (a) { t = Tanh (x) a = Neg (t) },
+                     else_branch = e () => (b) { b = Identity (x) } >
+      y = If (no) < then_branch = u () => (a) { a = Identity (x) },
+                    else_branch = f () => (b) <float w = {2.0}> { t = Mul (p, w) s = Exp (p)
+                      b = Add (t, s) } >
+    }""")
+    folded = fold_shapes(model)
+    assert {node.op_type for node in folded.graph.node} == {
+        "Tanh",
+        "Neg",
+        "Mul",
+        "Exp",
+        "Add",
+        "Identity",
+    }
+    names = [name for node in folded.graph.node for name in node.output]
+    assert len(set(names)) == len(names)
+    (want,) = onnx_runtime(model, {"x": X})
+    for found in (evaluate(model, {"x": X}), onnx_runtime(folded, {"x": X})):
+        np.testing.assert_allclose(found[0], want, rtol=1e-5, atol=1e-6)
 
 
 def test_a_function_that_onnx_runtime_writes_out_beside_a_choice() -> None:

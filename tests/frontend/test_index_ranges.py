@@ -69,6 +69,18 @@ def test_torch_inputs_that_are_read_with_have_a_range() -> None:
     assert ranges(program) == [(0, 8), (0, 5), (-6, 5), None]
 
 
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
+def test_a_place_that_is_selected_by_a_tensor() -> None:
+    import torch
+
+    class Net(torch.nn.Module):
+        def forward(self, x: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
+            return x[:, step] * 2
+
+    program = torch.export.export(Net(), (torch.zeros(4, 3), torch.tensor(1)))
+    assert ranges(program) == [None, (-3, 2)]
+
+
 def test_an_index_that_is_out_of_range_is_named_with_its_place() -> None:
     spec = TensorSpec("ids", (2, 2), "int64", IndexRange(0, 6, "Gather of 'table'"))
     check_inputs([spec], [np.array([[0, 6], [1, 2]])])

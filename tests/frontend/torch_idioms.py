@@ -516,6 +516,16 @@ RESIZING = {
         X4,
         2.4 * torch.rand(2, 3, 3, 2) - 1.2,
     ),
+    "grid_sample cubic": (
+        lambda x, g: F.grid_sample(x, g, "bicubic", "reflection", align_corners=False),
+        X4,
+        3 * torch.arange(36.0).reshape(2, 3, 3, 2) / 36 - 1.5,
+    ),
+    "select by a tensor": (
+        lambda x, k: x[k] + x[:, k].sum() + x[-1, k],
+        X4,
+        torch.tensor(1),
+    ),
     "grid_sample reflection": (
         lambda x, g: F.grid_sample(x, g, padding_mode="reflection", align_corners=False),
         X4,

@@ -115,6 +115,14 @@ MODELS: dict[str, tuple[Callable[[], onnx.ModelProto], tuple[str, ...]]] = {
         lambda: counting("float[N] v", "[wide] v = Expand (one, k)", one=np.ones(1, np.float32)),
         ("Expand wide",),
     ),
+    "As many rows from two places": (
+        lambda: counting(
+            "float[N] v",
+            """[kept] p = Compress (f, m)  [places] n = NonZero (m)  [row] l = Squeeze (n, zero)
+            [float] t = Cast <to = 1> (l)  [add] v = Add (p, t)""",
+        ),
+        ("Compress kept", "NonZero places", "Squeeze row", "Cast float", "Add add"),
+    ),
     "Shape of what is unknown": (
         lambda: onnx_model("int64[2] s", "[nz] n = NonZero (r)  [shape] s = Shape (n)"),
         ("NonZero nz",),

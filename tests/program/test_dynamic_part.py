@@ -15,14 +15,14 @@ import pytest
 
 import tvm_sphinx
 from tvm_sphinx.cost.measure.kernel_timing import MeasureConfig
-from tvm_sphinx.errors import ArtifactError, UnsupportedError
+from tvm_sphinx.errors import ArtifactError, ModelError, UnsupportedError
 from tvm_sphinx.frontend.wire import STATIC
 from tvm_sphinx.platform import Device, Platform
 from tvm_sphinx.platform.targets import host_target
 from tvm_sphinx.program.compiled import CompiledModel
 from tvm_sphinx.program.kinds import LaneProgramFile, SplitProgram, restore_program
 
-from .open_shapes import MODELS, onnx_model
+from .open_shapes import MODELS, counting, onnx_model
 
 needs_runtime = pytest.mark.skipif(
     importlib.util.find_spec("onnxruntime") is None, reason="onnxruntime is not installed"
@@ -72,6 +72,21 @@ def test_what_has_known_shapes_runs_on_the_lanes_and_the_whole_is_right(name: st
     for seed in (1, 2):
         inputs = inputs_of(seed)
         assert_equal(compiled.run(inputs), by_onnx_runtime(model, inputs))
+
+
+def test_rows_that_turn_out_not_to_fit_are_told_in_one_line() -> None:
+    model = counting(
+        "float[N] v",
+        """[low] b = Greater (f, less)  [most] p = Compress (f, b)  [few] q = Compress (f, m)
+        [add] v = Add (p, q)""",
+        less=np.float32(0.25),
+    )
+    compiled = compiled_model(model, verify=False)
+    (found,) = compiled.run({"x": np.zeros((1, 3, 8, 8), np.float32)})
+    assert found.shape == (0,)
+    with pytest.raises(ModelError, match="lead to tensors whose shapes do not fit each other") as caught:
+        compiled.run(inputs_of(0))
+    assert "\n" not in str(caught.value)
 
 
 @needs_runtime

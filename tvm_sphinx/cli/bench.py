@@ -10,8 +10,9 @@ from ..errors import PlatformError
 from ..platform import Device, Platform
 from ..platform.device import CORE_KEYS, one_of_each_class
 from ..platform.machine import group_name, usable_cores
-from .compile import add_model_arguments, chosen_platform, parse_input_shapes
+from .compile import add_model_arguments, chosen_platform
 from .devices import format_target
+from .inputs import input_options
 from .limits import check_count
 from .output import add_json_argument, print_json
 from .progress import ProgressLine
@@ -55,7 +56,7 @@ def add_parser(subparsers: Any, help_line: str) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the subcommand."""
-    input_shapes = parse_input_shapes(args.input_shapes)
+    inputs = input_options(args)
     check_count(args.limit, "--limit")
     devices = bench_devices(chosen_platform(args), args.cores)
     from ..cost.bench import bench_kernels, format_rows, measure_peak, to_json
@@ -70,9 +71,7 @@ def run(args: argparse.Namespace) -> int:
             check_processor(device.name, processor)
     store, sources = open_records(args.records)
     alone = Platform(tuple(devices))
-    extraction = load_schedulable(
-        args.FILE, alone, input_shapes=input_shapes, function=args.entry
-    ).extraction
+    extraction = load_schedulable(args.FILE, alone, function=args.entry, **inputs).extraction
     results = []
     for device in devices:
         peak = measure_peak(device)

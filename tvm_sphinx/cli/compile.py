@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import re
 from typing import TYPE_CHECKING, Any
 
-from ..errors import SphinxError
 from ..platform import NAMED_PLATFORMS
 from ..platform.home import data_home
+from ..report.describe import format_fixed
 from ..report.files import check_writable, write_text
 from ..report.text import format_table
 from .config_file import add_config_argument
 from .durations import optional_duration
+from .inputs import add_input_arguments, input_options
 from .limits import add_limit_arguments, limit_options
 from .output import add_json_argument, print_json
 from .passes import add_pass_arguments, check_dumps, chosen_passes, dump_options, dumped_code
@@ -142,9 +142,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "several with commas. The n-th CPU target owns the n-th core of this machine",
     )
     add_target_options(parser)
-    parser.add_argument(
-        "--input-shapes", help="shapes of ONNX inputs that the file leaves open: 'x:[1,3],y:0:[1]'"
-    )
+    add_input_arguments(parser)
     parser.add_argument("--entry", help="Relax function to schedule; default: main, or the only one")
     parser.add_argument(
         "--records",
@@ -157,7 +155,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the subcommand."""
-    input_shapes = parse_input_shapes(args.input_shapes)
+    inputs = input_options(args)
     check_writable(args.output, besides=args.FILE)
     check_dumps(args)
     limits = limit_options(args)
@@ -179,7 +177,7 @@ def run(args: argparse.Namespace) -> int:
         compiled = compile(
             args.FILE,
             platform,
-            input_shapes=input_shapes,
+            **inputs,
             function=args.entry,
             records=args.records,
             algorithm=args.algorithm,
@@ -221,6 +219,8 @@ def _report(args: argparse.Namespace, compiled: CompiledModel) -> None:
         print(f"\nstages               {format_stages(compiled)}")
     else:
         print(compiled.summary())
+        for name, value in format_fixed(compiled.fixed_inputs).items():
+            print(f"fixed input          {name} = {value}")
         if compiled.note and compiled.report is not None:
             print(compiled.note)
     written = [args.output, args.dump_ir and f"{args.dump_ir}/*.py", dumped_code(args)]
@@ -246,26 +246,6 @@ def offload_table(compiled: CompiledModel) -> str:
 def format_stages(compiled: CompiledModel) -> str:
     """Return the time of each stage in one line."""
     return ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in compiled.stages_s.items())
-
-
-def parse_input_shapes(text: str | None) -> dict[str, list[int]] | None:
-    """Return the shapes by name of ``"x:[1,3], y:[1]"``.
-
-    Raises
-    ------
-    SphinxError
-        If the text has another form.
-    """
-    if text is None:
-        return None
-    # A name may hold colons, as those of TensorFlow do: what stands before the last one.
-    pattern = r"\s*([^\s,\[\]]+)\s*:\s*\[([\d\s,]*)\]\s*"
-    if not re.fullmatch(f"{pattern}(,{pattern})*", text):
-        raise SphinxError(f"Expected --input-shapes in the form 'x:[1,3],y:[1]'; got {text!r}.")
-    return {
-        name: [int(extent) for extent in extents.split(",") if extent.strip()]
-        for name, extents in re.findall(pattern, text)
-    }
 
 
 def chosen_platform(args: argparse.Namespace) -> Platform:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from ..errors import SphinxError, UnsupportedError
 from ..platform import NAMED_PLATFORMS
 from ..report.files import check_writable, write_text
-from .compile import parse_input_shapes
 from .explain_files import (
     OUTPUTS,
     check_output_forms,
@@ -19,6 +18,7 @@ from .explain_files import (
     timeline_of,
     write_outputs,
 )
+from .inputs import add_input_arguments, input_options
 from .limits import check_of_program
 from .output import add_json_argument, print_json
 
@@ -71,7 +71,7 @@ def add_parser(subparsers: Any, help_line: str) -> None:
         help=f"of a model file, for its layouts: a platform file (TOML), or one of "
         f"{', '.join(NAMED_PLATFORMS)}; default: detect",
     )
-    parser.add_argument("--input-shapes", help="of an ONNX file, as for compile: 'x:[1,3],y:[1]'")
+    add_input_arguments(parser)
     parser.add_argument("--entry", help="of a model file: its function; default: main, or the only one")
     add_json_argument(parser)
     parser.set_defaults(run=run)
@@ -159,9 +159,9 @@ def _explain_model(args: argparse.Namespace) -> int:
     from ..frontend.model_graph import extract_graph
     from ..platform import load_platform
 
+    inputs = input_options(args)
     platform = load_platform(args.platform)
-    shapes = parse_input_shapes(args.input_shapes)
-    graph = extract_graph(args.FILE, platform, input_shapes=shapes, function=args.entry)
+    graph = extract_graph(args.FILE, platform, function=args.entry, **inputs)
     graph = replace(graph, name=Path(args.FILE).stem)
     if args.json:
         print_json(graph.to_json())

@@ -59,6 +59,7 @@ _OF_MODELS: dict[str, Any] = {
     "platform": "detect",
     "target": None,
     "input_shapes": None,
+    "fix_input": [],
     "entry": None,
     "records": "default",
     "pin": [],

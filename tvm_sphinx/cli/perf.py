@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SphinxError
 from ..report.text import format_table
-from .compile import add_model_arguments, chosen_platform, parse_input_shapes
+from .compile import add_model_arguments, chosen_platform
 from .durations import parse_duration
+from .inputs import input_options
 from .limits import add_limit_arguments, check_count, check_of_program, limit_options
 from .output import add_json_argument, print_json, style
 from .progress import ProgressLine
@@ -102,11 +103,12 @@ def _compiled(args: argparse.Namespace, progress: ProgressLine) -> tuple[Compile
     from ..frontend.load import read_source
     from ..pipeline import compile
 
+    inputs = input_options(args)
     source = read_source(args.FILE)
     compiled = compile(
         source,
         chosen_platform(args),
-        input_shapes=parse_input_shapes(args.input_shapes),
+        **inputs,
         function=args.entry,
         records=args.records,
         variants=True,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import SphinxError
 from ..platform import NAMED_PLATFORMS
 from ..report.text import format_ns, format_table
-from .compile import parse_input_shapes
 from .durations import optional_duration
+from .inputs import add_input_arguments, input_options
 from .output import add_json_argument, print_json
 from .progress import ProgressLine
 
@@ -62,7 +62,7 @@ def add_parser(subparsers: Any, help_line: str) -> None:
         default="default",
         help="folder of records.jsonl, with tuning/ beside it, or that file; default: the user's cache",
     )
-    parser.add_argument("--input-shapes", help="shapes of ONNX inputs that the file leaves open")
+    add_input_arguments(parser)
     parser.add_argument("--entry", help="Relax function to tune; default: main, or the only one")
     parser.add_argument("--seed", type=int, default=0, help="seed of the search; default: 0")
     parser.add_argument("-q", "--quiet", action="store_true", help="print no progress")
@@ -72,7 +72,7 @@ def add_parser(subparsers: Any, help_line: str) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the subcommand."""
-    input_shapes = parse_input_shapes(args.input_shapes)
+    inputs = input_options(args)
     tasks = parse_tasks(args.tasks)
     time_limit_s = optional_duration(args.time_limit, "--time-limit")
     from ..platform import load_platform
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         args.FILE,
         platform,
         config,
-        input_shapes=input_shapes,
+        **inputs,
         function=args.entry,
         records=args.records,
         tasks=tasks,

@@ -8,9 +8,18 @@ from typing import Any
 import onnx
 from onnx import helper, numpy_helper
 
-from .onnx_values import MOST_ELEMENTS, KnownValues, subgraphs, typed_graph
+from .onnx_values import MOST_ELEMENTS, KnownValues, renamed, subgraphs, typed_graph
 
 _MOST_ROUNDS = 8
+# Operators of which every runtime makes the same floats, such as the scales of a Resize.
+_EXACT = frozenset(
+    "Cast Add Sub Mul Div Floor Ceil Concat Slice Gather Unsqueeze Squeeze Reshape Identity".split()
+)
+
+
+def holds_branches(graph: Any) -> bool:
+    """Return whether a graph has an ``If``."""
+    return any(node.op_type == "If" for node in graph.node)
 
 
 def fold_shapes(model: Any) -> Any:
@@ -62,9 +71,10 @@ def _fold(graph: Any, typed: Any, known: KnownValues) -> bool:
     known.enter(graph, typed)
     nodes: list[Any] = []
     is_changed = False
+    used = _own_names(graph)
     for node, typed_node in zip(graph.node, typed.node, strict=True):
         if node.op_type == "If" and node.input[0] in known.arrays:
-            made = _taken(node, graph, bool(known.arrays[node.input[0]].reshape(())))
+            made = _taken(node, graph, bool(known.arrays[node.input[0]].reshape(())), used)
         else:
             for inner, typed_inner in zip(subgraphs(node), subgraphs(typed_node), strict=True):
                 is_changed |= _fold(inner, typed_inner, known)
@@ -77,16 +87,38 @@ def _fold(graph: Any, typed: Any, known: KnownValues) -> bool:
     return is_changed
 
 
-def _taken(node: Any, graph: Any, condition: bool) -> list[Any]:
-    """Return the nodes of a branch, and those that hand its outputs on; its weights go to the graph."""
+def _taken(node: Any, graph: Any, condition: bool, used: set[str]) -> list[Any]:
+    """Return the nodes of a branch, and those that hand its outputs on; its weights go to the graph.
+
+    Branches of several choices may call values of their own alike: ``used`` are the names in the graph,
+    which grow by those of the branch.
+    """
     wanted = "then_branch" if condition else "else_branch"
     (branch,) = (attribute.g for attribute in node.attribute if attribute.name == wanted)
+    names = {tensor.name: tensor.name for tensor in branch.initializer}
+    nodes = list(branch.node)
+    own = _own_names(branch)
+    if used & own:
+        prefix = f"{node.name or node.output[0]}/"
+        for tensor in branch.initializer:
+            names[tensor.name] = tensor.name = prefix + tensor.name
+        nodes = [renamed(each, names, prefix) for each in nodes]
+        own = {names[name] for name in own}
+    used |= own
     graph.initializer.extend(branch.initializer)
     ends = [
-        helper.make_node("Identity", [source.name], [output], name=f"{node.name}/{output}")
+        helper.make_node(
+            "Identity", [names.get(source.name, source.name)], [output], name=f"{node.name}/{output}"
+        )
         for source, output in zip(branch.output, node.output, strict=True)
     ]
-    return [*branch.node, *ends]
+    return [*nodes, *ends]
+
+
+def _own_names(graph: Any) -> set[str]:
+    """Return the names of values that a graph defines."""
+    made = {name for node in graph.node for name in node.output if name}
+    return made | {value.name for value in (*graph.input, *graph.initializer)}
 
 
 def _constants(node: Any, known: KnownValues) -> list[Any]:
@@ -95,7 +127,8 @@ def _constants(node: Any, known: KnownValues) -> list[Any]:
     Where what is known is small, but what is made of it is not, it stays computed.
     """
     values = {name: known.arrays[name] for name in node.output if name}
-    if any(v.size > MOST_ELEMENTS or v.dtype.kind not in "biu" for v in values.values()):
+    kinds = "biuf" if node.op_type in _EXACT else "biu"
+    if any(v.size > MOST_ELEMENTS or v.dtype.kind not in kinds for v in values.values()):
         return [node]
     return [
         helper.make_node("Constant", [], [name], name=node.name, value=numpy_helper.from_array(value))

@@ -45,7 +45,7 @@ def with_index_ranges(source: ModelSource, specs: Sequence[TensorSpec]) -> tuple
     whole = [spec.name for spec in specs if spec.dtype in _WHOLE]
     if not whole or source.kind == "relax":
         return tuple(specs)
-    found = _onnx_ranges(source.model, specs) if source.kind == "onnx" else _torch_ranges(source.model)
+    found = _onnx_ranges(source, specs) if source.kind == "onnx" else _torch_ranges(source.model)
     return tuple(
         replace(spec, index=found.get(spec.name)) if spec.name in whole else spec for spec in specs
     )
@@ -70,12 +70,14 @@ def _range_of(start: Any, uses: _Uses) -> IndexRange | None:
 # -- ONNX
 
 
-def _onnx_ranges(model: Any, specs: Sequence[TensorSpec]) -> dict[str, IndexRange | None]:
+def _onnx_ranges(source: ModelSource, specs: Sequence[TensorSpec]) -> dict[str, IndexRange | None]:
+    model = source.model
     readers: dict[str, list[tuple[Any, int]]] = {}
     for node in model.graph.node:
         for position, name in enumerate(node.input):
             readers.setdefault(name, []).append((node, position))
     extents: dict[str, tuple[int, ...]] = {spec.name: spec.shape for spec in specs}
+    extents |= {name: value.shape for name, value in source.fixed.items()}
     extents |= {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     extents |= dict(_onnx_constants(model.graph.node))
 
@@ -131,7 +133,11 @@ def _torch_ranges(program: Any) -> Mapping[str, IndexRange | None]:
 def _torch_uses(node: Any) -> Iterator[Any]:
     for user in node.users:
         kind = getattr(user.target, "__name__", str(user.target)).partition(".")[0]
-        if kind in _TORCH_PASSING:
+        if kind in ("item", "_local_scalar_dense"):
+            yield user
+        elif kind == "select" and len(user.args) > 2 and user.args[2] is node:
+            yield from _torch_range(user.args[0], user.args[1], kind, counts_from_end=True)
+        elif kind in _TORCH_PASSING:
             if _torch_dtype(user) in _WHOLE:
                 yield user
         elif kind in _TORCH_INDEXING:

@@ -12,12 +12,20 @@ import numpy as np
 
 from .._tvm import relax, tvm
 from ..errors import EnvironmentMismatchError, ModelError, SphinxError, known_choices
+from .fixed_inputs import bind, fix_inputs
 from .model_source import DEMO_MODELS, FORMATS, ModelSource
 from .record_origins import recording_torch
+from .signature import torch_signature
 from .tensor_outputs import with_tensor_outputs
 
 
-def load_model(model: Any, *, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Any:
+def load_model(
+    model: Any,
+    *,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    fixed_inputs: Mapping[str, Any] | None = None,
+    function: str | None = None,
+) -> Any:
     """Return the Relax IRModule of a model, whose outputs are tensors (see `with_tensor_outputs`).
 
     Parameters
@@ -27,6 +35,8 @@ def load_model(model: Any, *, input_shapes: Mapping[str, Sequence[int]] | None =
         ``.pt2`` or ``.json`` file, the name of a demo model (`DEMO_MODELS`), or a `ModelSource`.
     input_shapes
         Shapes for ONNX inputs whose shape the file leaves open.
+    fixed_inputs, function
+        As of `read_source`.
 
     Raises
     ------
@@ -35,17 +45,38 @@ def load_model(model: Any, *, input_shapes: Mapping[str, Sequence[int]] | None =
     EnvironmentMismatchError
         If the package that reads this form is not installed.
     """
-    return with_tensor_outputs(_import(read_source(model), input_shapes))
+    return with_tensor_outputs(_import(read_source(model, fixed_inputs, function), input_shapes))
 
 
 def _import(source: ModelSource, input_shapes: Mapping[str, Sequence[int]] | None) -> Any:
     if source.kind == "onnx":
-        return _from_onnx(source.model, source.where, input_shapes)
-    return _from_torch(source.model, source.where) if source.kind == "torch" else source.model
+        return _from_onnx(source, input_shapes)
+    return _from_torch(source) if source.kind == "torch" else source.model
 
 
-def read_source(model: Any) -> ModelSource:
-    """Return what `load_model` imports, for others to run it too; parameters and errors as there."""
+def read_source(
+    model: Any, fixed_inputs: Mapping[str, Any] | None = None, function: str | None = None
+) -> ModelSource:
+    """Return what `load_model` imports, for others to run it too; errors as there.
+
+    Parameters
+    ----------
+    model
+        As of `load_model`.
+    fixed_inputs
+        Values by the names of inputs, which become constants of the model; see
+        `tvm_sphinx.frontend.fixed_inputs.fix_inputs`.
+    function
+        Of a Relax module: the function whose inputs are meant; by default as `entry_function` finds it.
+    """
+    source = _read_source(model)
+    if not fixed_inputs:
+        return source
+    is_relax = source.kind == "relax"
+    return fix_inputs(source, fixed_inputs, entry_function(source.model, function) if is_relax else "")
+
+
+def _read_source(model: Any) -> ModelSource:
     if isinstance(model, ModelSource):
         return model
     if isinstance(model, tvm.IRModule):
@@ -99,12 +130,13 @@ def _read_file(path: Path) -> ModelSource:
     return ModelSource("relax", module, where, path)
 
 
-def _from_onnx(model: Any, where: str, input_shapes: Mapping[str, Sequence[int]] | None) -> Any:
+def _from_onnx(source: ModelSource, input_shapes: Mapping[str, Sequence[int]] | None) -> Any:
+    where = source.where
     _need("onnx", where)
     from .onnx_import import import_onnx
     from .prepare_onnx import prepare_onnx
 
-    prepared = prepare_onnx(model, input_shapes, where)
+    prepared = prepare_onnx(source.model, input_shapes, where, source.fixed)
     try:
         return import_onnx(prepared.model, prepared.shapes)
     except ModelError as error:
@@ -115,7 +147,8 @@ def _from_onnx(model: Any, where: str, input_shapes: Mapping[str, Sequence[int]]
         ) from error
 
 
-def _from_torch(program: Any, where: str) -> Any:
+def _from_torch(source: ModelSource) -> Any:
+    program, where = source.model, source.where
     torch = _need("torch", where)
     from .import_torch import import_program
 
@@ -127,7 +160,12 @@ def _from_torch(program: Any, where: str) -> Any:
     try:
         with recording_torch() as log:
             module = import_program(program)
-        return log.origins.attach(module, "main")
+        module = log.origins.attach(module, "main")
+        params = map(str, (param.name for param in module["main"].params))
+        names = zip(params, torch_signature(program).input_names, strict=True)
+        return bind(
+            module, "main", {own: source.fixed[name] for own, name in names if name in source.fixed}
+        )
     except SphinxError as error:
         raise ModelError(f"Cannot import {where}: {error}") from error
     except Exception as error:  # the importer raises TVM's, torch's and Python's errors alike

@@ -17,6 +17,7 @@ def extract_graph(
     platform: Platform | str | Path = "detect",
     *,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
+    fixed_inputs: Mapping[str, Any] | None = None,
     function: str | None = None,
 ) -> TaskGraph:
     """Return the task graph that `tvm_sphinx.compile` would schedule; parameters are those of it.
@@ -32,5 +33,7 @@ def extract_graph(
         If the model or the platform cannot be loaded.
     """
     devices = load_platform(platform)
-    found = load_schedulable(model, devices, input_shapes=input_shapes, function=function)
+    found = load_schedulable(
+        model, devices, input_shapes=input_shapes, fixed_inputs=fixed_inputs, function=function
+    )
     return found.extraction.graph

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy.typing as npt
 
 #: Models that need no file, by name.
 DEMO_MODELS = ("inception-v1",)
@@ -36,12 +39,15 @@ class ModelSource:
         What messages call it, such as ``model file 'net.onnx'``.
     path
         The file that it was read from, if any.
+    fixed
+        Values by the names of inputs that have one, see `tvm_sphinx.frontend.fixed_inputs.fix_inputs`.
     """
 
     kind: str
     model: Any
     where: str
     path: Path | None = None
+    fixed: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -134,6 +134,13 @@ def _mask_term(node: Node, mask: Any, batch: int, steps: int, total: int, dtype:
     """Return a term for a mask of any kind: lengths, ends and starts, or zeros where nothing is seen."""
     hidden = float(node.attributes.get("mask_filter_value", -10000.0))
     shape = shape_of(node, mask, "a mask")
+    if len(shape) == 4 and shape[:2] == [batch, 1] and shape[2] == shape[3] >= total:
+        if int(node.attributes.get("unidirectional", 0)):
+            raise node.error("expected no mask of four axes beside unidirectional = 1")
+        # All steps that there might be: these are the last of those so far.
+        mask = node.emit(_op.strided_slice(mask, [2, 3], [total - steps, 0], [total, total]))
+        mask = node.emit(_op.reshape(mask, [batch, steps, total]))
+        shape = [batch, steps, total]
     kinds = {
         (batch, total): (batch, 1, 1, total),
         (1, total): (1, 1, 1, total),
@@ -154,8 +161,8 @@ def _mask_term(node: Node, mask: Any, batch: int, steps: int, total: int, dtype:
         seen = node.emit(_op.reshape(seen, [batch, 1, 1, total]))
     else:
         raise node.error(
-            f"expected a mask of shape [{batch}], [{2 * batch}], [{batch}, {total}] or "
-            f"[{batch}, {steps}, {total}]; got {shape}"
+            f"expected a mask of shape [{batch}], [{2 * batch}], [{batch}, {total}], "
+            f"[{batch}, {steps}, {total}] or [{batch}, 1, M, M] with M >= {total}; got {shape}"
         )
     return node.emit(_op.where(seen, const(0, dtype), const(hidden, dtype)))
 
@@ -193,7 +200,12 @@ def _scores(
 
 def _attention(node: Node) -> Any:
     """Convert Attention: one product makes queries, keys and values, which may come after a past."""
-    _refuse(node, {"past_sequence_length": 6}, ("do_rotary", "past_present_share_buffer"))
+    _refuse(node, {"past_sequence_length": 6}, ("past_present_share_buffer",))
+    if int(node.attributes.get("do_rotary", 0)):
+        raise node.error(
+            "its attribute do_rotary = 1 is not known; write the rotations as RotaryEmbedding before "
+            "MultiHeadAttention"
+        )
     data, weights, bias = node.required(0), node.required(1), node.optional(2)
     mask, past, extra = (node.optional(position) for position in (3, 4, 5))
     heads, dtype = int(node.attributes["num_heads"]), dtype_of(data)
@@ -232,10 +244,12 @@ def _multi_head_attention(node: Node) -> Any:
     bias, padding, extra = (node.optional(position) for position in (3, 4, 5))
     past = node.optional(6), node.optional(7)
     dtype = dtype_of(query)
-    if key is None or value is None:
-        raise node.error("queries packed with keys and values are not known")
+    query, key, value = _unpacked(node, query, key, value)
     if rank_of(query) != 3:
-        raise node.error(f"expected queries [batch, steps, width]; got rank {rank_of(query)}")
+        raise node.error(
+            f"expected queries [batch, steps, width], or [batch, steps, {heads}, 3, width] with keys "
+            f"and values in them; got {query.ty}"
+        )
     batch, steps, width = shape_of(node, query, "query")
     parts = [query, key, value]
     if bias is not None:
@@ -253,6 +267,31 @@ def _multi_head_attention(node: Node) -> Any:
     total = shape_of(node, key, "keys")[2]
     how = _scores(node, padding, extra, (batch, steps, total), dtype, width // heads)
     return _attend(node, query, key, value, how), key, value, None
+
+
+def _unpacked(node: Node, query: Any, key: Any, value: Any) -> tuple[Any, Any, Any]:
+    """Return queries, keys and values [batch, steps, width], which may be packed head by head.
+
+    That is queries [batch, steps, heads, 3, width], or keys [batch, steps, heads, 2, width].
+    """
+    if key is None and value is None and rank_of(query) == 5:
+        query, key, value = _each_packed(node, query, 3)
+    elif key is not None and value is None and rank_of(key) == 5:
+        key, value = _each_packed(node, key, 2)
+    if key is None or value is None:
+        raise node.error("expected keys and values, or queries or keys that hold them")
+    return query, key, value
+
+
+def _each_packed(node: Node, packed: Any, count: int) -> list[Any]:
+    batch, steps, heads, held, width = shape_of(node, packed, "packed queries, keys and values")
+    if heads != int(node.attributes["num_heads"]) or held != count:
+        raise node.error(
+            f"expected a packed tensor [batch, steps, {node.attributes['num_heads']}, {count}, width]; "
+            f"got {[batch, steps, heads, held, width]}"
+        )
+    parts = [node.emit(_op.strided_slice(packed, [3], [at], [at + 1])) for at in range(count)]
+    return [node.emit(_op.reshape(part, [batch, steps, heads * width])) for part in parts]
 
 
 def _group_query_attention(node: Node) -> Any:

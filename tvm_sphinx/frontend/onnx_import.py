@@ -195,8 +195,8 @@ class _Importer(BranchImporter, onnx_frontend.ONNXGraphImporter):  # type: ignor
                 raise
             raise ModelError(
                 f"{error} {_IN_BRANCH} {node.name!r}, whose condition {node.input[0]!r} is known at run "
-                f"time only; if one input decides it, and always alike, make that an initializer of the "
-                f"file, and the other branch goes."
+                f"time only; if one input decides it, and always alike, fix that by --fix-input "
+                f"NAME=VALUE (fixed_inputs), and the other branch goes."
             ) from error
 
     def _check_outputs(self, node: Any) -> None:

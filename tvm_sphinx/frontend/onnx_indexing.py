@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._tvm import relax, tirx
+from .._tvm import relax, tirx, tvm
 from .onnx_node import (
     STANDARD,
     Converter,
@@ -19,7 +19,7 @@ from .onnx_node import (
     rank_of,
     shape_of,
 )
-from .onnx_resize import resize
+from .onnx_resize import resize, sample
 
 _op = relax.op
 
@@ -80,12 +80,14 @@ def _conv_transpose(node: Node) -> Any:
     strides = list(attributes.get("strides", [1] * axes))
     dilations = list(attributes.get("dilations", [1] * axes))
     extra = list(attributes.get("output_padding", [0] * axes))
-    if wanted is None:
-        wanted = [extent * stride for extent, stride in zip(extents, strides, strict=True)]
+    sizes = [None] * axes if wanted is None else list(wanted)[-axes:]
     begin, end = [], []
-    for axis, size in enumerate(list(wanted)[-axes:]):
+    for axis, size in enumerate(sizes):
         full = strides[axis] * (extents[axis] - 1) + (kernel[axis] - 1) * dilations[axis] + 1
-        total = full + extra[axis] - size
+        total = full + extra[axis] - (strides[axis] * extents[axis] if size is None else size)
+        if size is None:
+            # Automatic padding cuts off, and adds nothing where windows leave gaps.
+            total = max(0, total)
         if total < 0:
             extra[axis] -= total
             total = 0
@@ -102,6 +104,34 @@ def _constant(node: Node) -> Any:
             if written in node.attributes:
                 return const(node.attributes[written], dtype)
     return NotImplemented
+
+
+def _pad(node: Node) -> Any:
+    """Refuse amounts that are not known by name; let a constant to pad with be computed."""
+    if node.opset < 11:
+        return NotImplemented
+    for position, what in ((1, "pads"), (3, "axes")):
+        if node.optional(position) is not None and node.constant(position) is None:
+            raise node.error(
+                f"expected {what} that are known before it runs; these depend on data, or on extents "
+                f"that are open"
+            )
+    value = node.optional(2)
+    if value is None or node.constant(2) is not None or node.text("mode", "constant") != "constant":
+        return NotImplemented
+    data, pads, axes = node.required(0), node.constant(1), node.constant(3)
+    assert pads is not None
+    rank = rank_of(data)
+    places = range(rank) if axes is None else [int(axis) % rank for axis in axes]
+    before, after = [0] * rank, [0] * rank
+    for number, axis in enumerate(places):
+        before[axis], after[axis] = int(pads[number]), int(pads[len(places) + number])
+    value = node.emit(_op.reshape(value, ()))
+
+    def compute(tensor: Any, number: Any) -> Any:
+        return tvm.topi.nn.pad(tensor, before, after, number())
+
+    return node.emit(node.builder.call_te(compute, data, value, primfunc_name_hint="pad"))
 
 
 def _range(node: Node) -> Any:
@@ -127,6 +157,8 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     (STANDARD, "Pow"): _pow,
     (STANDARD, "ConvTranspose"): _conv_transpose,
     (STANDARD, "Range"): _range,
+    (STANDARD, "Pad"): _pad,
     (STANDARD, "Resize"): resize,
     (STANDARD, "Upsample"): resize,
+    (STANDARD, "GridSample"): sample,
 }

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .._tvm import relax, tirx
-from .onnx_node import STANDARD, Converter, Node, const, dtype_of, rank_of, shape_of
+from .._tvm import relax, tirx, tvm_ffi
+from .onnx_node import STANDARD, Converter, Node, const, constant_value, dtype_of, rank_of, shape_of
 
 _op = relax.op
 
@@ -35,6 +35,62 @@ def extents_in(node: Node, data: Any) -> list[Any]:
     """Return the extents of a tensor of known rank, which may be open."""
     values = getattr(data.ty.shape, "values", None)
     return shape_of(node, data, "data") if values is None else list(values)
+
+
+def numbers_of(node: Node, position: int) -> list[Any] | None:
+    """Return the elements of an input as numbers or extents, None where they depend on data.
+
+    They are constants, or extents of tensors, some of which may be open, in whatever order.
+    """
+    given = node.optional(position)
+    return None if given is None else _elements(node.builder, given)
+
+
+def _elements(builder: Any, expr: Any) -> list[Any] | None:
+    value = constant_value(expr)
+    if value is not None:
+        return [tirx.IntImm("int64", int(number)) for number in value.reshape(-1)]
+    made = builder.lookup_binding(expr) if isinstance(expr, relax.Var) else expr
+    if isinstance(made, relax.ShapeExpr):
+        return list(made.values)
+    if isinstance(made, relax.Var):
+        return _elements(builder, made)
+    name = str(getattr(getattr(made, "op", None), "name", ""))
+    if name == "relax.concat":
+        parts = [_elements(builder, field) for field in _fields(builder, made.args[0])]
+        return None if None in parts else [one for part in parts if part for one in part]
+    if name not in _KEEPING and name not in ("relax.strided_slice", "relax.take"):
+        return None
+    found = _elements(builder, made.args[0])
+    if found is None or name in _KEEPING:
+        return found
+    if made.args[0].ty.ndim != 1:
+        return None
+    if name == "relax.take":
+        places = constant_value(made.args[1])
+        return None if places is None else [found[int(place)] for place in places.reshape(-1)]
+    begin, end, *step = ([int(one) for one in _fields(builder, part)] for part in made.args[2:])
+    return found[slice(begin[0], end[0], step[0][0] if step and step[0] else 1)]
+
+
+# They hand the elements of their operand on in their order.
+_KEEPING = frozenset(
+    f"relax.{name}" for name in "shape_to_tensor shape_of astype reshape expand_dims squeeze".split()
+)
+
+
+def _fields(builder: Any, expr: Any) -> list[Any]:
+    made = builder.lookup_binding(expr) if isinstance(expr, relax.Var) else expr
+    return list(made.fields)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Return whether two extents are equal for sure."""
+    return bool(tvm_ffi.structural_equal(_number(one), _number(other)))
+
+
+def _number(extent: Any) -> Any:
+    return tirx.IntImm("int64", extent) if isinstance(extent, int) else extent
 
 
 def first_rows(node: Node, rows: Any, count: Any, axis: int = 0) -> Any:

@@ -1,4 +1,7 @@
-"""Convert ONNX ``Resize``, which takes the scale as it is given, not the ratio of the extents. [TVM]"""
+"""Convert ONNX operators that read between the elements of a tensor: Resize and GridSample. [TVM]
+
+``Resize`` takes the scale as it is given, not the ratio of the extents.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from .._tvm import tirx
+from .grid_sample import PADDINGS, TAPS, Sampling, grid_sample
 from .interpolate import Taps, cubic_taps, linear_taps, nearest_taps, resized
-from .onnx_node import Node, cast, dtype_of, rank_of, shape_of
+from .onnx_node import Node, cast, dtype_of, extent_of, rank_of
+from .onnx_open_shapes import extents_in, numbers_of, same
 
 _FLOATS = ("float32", "float64")
+_DEPENDS = (
+    "expected {0} that are known before it runs; these depend on data, or on extents that are open"
+)
 
 
 def resize(node: Node) -> Any:
@@ -24,17 +33,23 @@ def resize(node: Node) -> Any:
         raise node.error("antialias and keep_aspect_ratio_policy have no counterpart in TVM")
     if how == "tf_crop_and_resize":
         return NotImplemented
-    shape = shape_of(node, x, "an input")
+    shape = extents_in(node, x)
     axes = [int(axis) % rank_of(x) for axis in node.attributes.get("axes", range(rank_of(x)))]
     mode = node.text("mode", "nearest")
     mode = "linear" if mode == "bilinear" else mode
     scales, sizes = _scales_and_sizes(node, [shape[axis] for axis in axes])
-    if _is_plain(node, mode, how, shape, scales, sizes, axes):
-        return NotImplemented
-    taps = {
-        axis: _axis_taps(node, mode, how, shape[axis], size, scale)
+    resized_axes = {
+        axis: (size, scale)
         for axis, scale, size in zip(axes, scales, sizes, strict=True)
-        if size != shape[axis] or scale != 1
+        if scale != 1 or not same(size, shape[axis])
+    }
+    if all(isinstance(extent, tirx.IntImm) for extent in shape):
+        known = [int(extent) for extent in shape]
+        if _is_plain(node, mode, how, known, scales, sizes, axes):
+            return NotImplemented
+    taps = {
+        axis: _axis_taps(node, mode, how, extent_of(node, x, axis, "an input"), size, scale)
+        for axis, (size, scale) in resized_axes.items()
     }
     dtype = dtype_of(x)
     if mode != "nearest" and dtype not in _FLOATS:
@@ -42,20 +57,63 @@ def resize(node: Node) -> Any:
     return resized(node.emit, x, taps)
 
 
-def _scales_and_sizes(node: Node, extents: list[int]) -> tuple[list[float], list[int]]:
-    """Return the scale and the resulting extent along each axis."""
+def sample(node: Node) -> Any:
+    """Return a tensor sampled at the places of a grid, see `tvm_sphinx.frontend.grid_sample`."""
+    data, grid = node.required(0), node.required(1)
+    mode = node.text("mode", "linear").removeprefix("bi")
+    padding = node.text("padding_mode", "zeros")
+    if mode not in TAPS or padding not in PADDINGS:
+        raise node.error(
+            f"expected a mode of {', '.join(TAPS)} and a padding_mode of {', '.join(PADDINGS)}; got "
+            f"{node.text('mode')!r} and {padding!r}"
+        )
+    rank = rank_of(data)
+    if rank not in (4, 5) or rank_of(grid) != rank or (rank == 5 and mode == "cubic"):
+        raise node.error(
+            f"expected data and a grid of rank 4, or of rank 5 with a mode other than cubic; got "
+            f"{data.ty} and {grid.ty} with {mode}"
+        )
+    if any(getattr(each.ty.shape, "values", None) is None for each in (data, grid)):
+        return NotImplemented
+    is_aligned = bool(node.attributes.get("align_corners", 0))
+    how = Sampling(mode, padding, is_aligned, rounds_first=True)
+    return grid_sample(node.builder, data, grid, how)
+
+
+def _scales_and_sizes(node: Node, extents: list[Any]) -> tuple[list[float], list[Any]]:
+    """Return the scale and the resulting extent along each axis, which may be open where it stays."""
     if node.opset < 11:
         given = node.attributes.get("scales", node.constant(1))
         sizes = None
     else:
-        given, sizes = node.constant(2), node.constant(3)
-    if sizes is not None and len(sizes):
-        wanted = [int(size) for size in sizes]
-        return [size / extent for size, extent in zip(wanted, extents, strict=True)], wanted
+        given, sizes = node.constant(2), numbers_of(node, 3)
+    if sizes is None and node.opset >= 11 and node.optional(3) is not None:
+        raise node.error(_DEPENDS.format("sizes"))
+    if sizes:
+        both = list(zip(sizes, extents, strict=True))
+        open_ = [pair for pair in both if not all(isinstance(e, tirx.IntImm) for e in pair)]
+        if any(not same(*pair) for pair in open_):
+            raise node.error(
+                f"expected sizes that are known where they are not those of the input; got {sizes} for "
+                f"{extents}. Give --input-shapes"
+            )
+        scales = [1.0 if same(size, extent) else int(size) / int(extent) for size, extent in both]
+        return scales, [size if same(size, extent) else int(size) for size, extent in both]
     if given is None or not len(given):
-        raise node.error("expected scales or sizes that are constant")
+        raise node.error(_DEPENDS.format("scales"))
     scales = [float(scale) for scale in given]
-    return scales, [math.floor(extent * scale) for extent, scale in zip(extents, scales, strict=True)]
+    wanted = [
+        extent if scale == 1 else math.floor(extent_of(node, node.required(0), axis, "an input") * scale)
+        for axis, (extent, scale) in _along(node, extents, scales)
+    ]
+    return scales, wanted
+
+
+def _along(node: Node, extents: list[Any], scales: list[float]) -> list[tuple[int, tuple[Any, float]]]:
+    """Return the axes that are resized, each with its extent and its scale."""
+    rank = rank_of(node.required(0))
+    axes = [int(axis) % rank for axis in node.attributes.get("axes", range(rank))]
+    return list(zip(axes, zip(extents, scales, strict=True), strict=True))
 
 
 def _axis_taps(node: Node, mode: str, how: str, extent: int, size: int, scale: float) -> Taps:

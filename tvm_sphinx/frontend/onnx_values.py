@@ -16,6 +16,11 @@ Array = npt.NDArray[Any]
 
 #: Larger tensors are not computed with: what decides on shapes and loops is small.
 MOST_ELEMENTS = 1024
+# Operators that move elements of their operands, whatever these are; the first operand alone, but for
+# Concat.
+_MOVING = frozenset(
+    "Identity Slice Gather Concat Unsqueeze Squeeze Reshape Flatten Split Transpose".split()
+)
 
 
 def subgraphs(node: Any) -> Iterator[Any]:
@@ -38,6 +43,32 @@ def typed_graph(model: Any) -> Any:
         return model.graph
 
 
+def renamed(node: Any, names: dict[str, str], prefix: str) -> Any:
+    """Return a copy of a node whose outputs have a prefix, which are noted in ``names``."""
+    copied = onnx.NodeProto()
+    copied.CopyFrom(node)
+    copied.name = prefix + (node.name or next(iter(node.output), ""))
+    del copied.input[:], copied.output[:]
+    copied.input.extend(names.get(name, name) for name in node.input)
+    for inner in subgraphs(copied):
+        _rename_graph(inner, dict(names), prefix)
+    for name in node.output:
+        if name:
+            names[name] = prefix + name
+    copied.output.extend(names.get(name, name) for name in node.output)
+    return copied
+
+
+def _rename_graph(graph: Any, names: dict[str, str], prefix: str) -> None:
+    for value in (*graph.initializer, *graph.input):
+        names[value.name] = value.name = prefix + value.name
+    nodes = [renamed(node, names, prefix) for node in graph.node]
+    del graph.node[:], graph.value_info[:]
+    graph.node.extend(nodes)
+    for output in graph.output:
+        output.name = names.get(output.name, output.name)
+
+
 class KnownValues:
     """The values that are known in a graph, those of the graphs around it among them.
 
@@ -45,12 +76,18 @@ class KnownValues:
     ----------
     arrays, shapes
         By the names of values.
+    partial
+        By the names of values of which some elements are known: an array, and where it is not.
+    extents
+        Shapes of which some extents are known, by the names of values; the others are None.
     """
 
     def __init__(self, opsets: Iterable[Any]) -> None:
         self.opsets = list(opsets)
         self.arrays: dict[str, Array] = {}
         self.shapes: dict[str, list[int]] = {}
+        self.partial: dict[str, tuple[Array, Array]] = {}
+        self.extents: dict[str, list[int | None]] = {}
 
     @property
     def opset(self) -> int:
@@ -65,8 +102,13 @@ class KnownValues:
         for value in (*typed.input, *typed.value_info, *typed.output):
             tensor = value.type.tensor_type
             dims = tensor.shape.dim
-            if tensor.HasField("shape") and all(dim.HasField("dim_value") for dim in dims):
+            if not tensor.HasField("shape"):
+                continue
+            if all(dim.HasField("dim_value") for dim in dims):
                 self.shapes[value.name] = [int(dim.dim_value) for dim in dims]
+            else:
+                known = [int(d.dim_value) if d.HasField("dim_value") else None for d in dims]
+                self.extents[value.name] = known
 
     def note(self, node: Any) -> bool:
         """Note what a node makes of known values; return whether all of it is known now."""
@@ -76,8 +118,47 @@ class KnownValues:
             made = evaluate(node, self.arrays, self.opsets)
         else:
             made = {}
+        if not made:
+            made = self._of_parts(node)
         self.arrays.update(made)
         return bool(made)
+
+    def _of_parts(self, node: Any) -> dict[str, Array]:
+        """Return what a node makes of values that are known in part, if it is known as a whole."""
+        if node.op_type == "Shape" and node.input[0] in self.extents:
+            extents = self.extents[node.input[0]]
+            found = {
+                node.output[0]: (
+                    _shape(node, [extent or 0 for extent in extents]),
+                    _shape(node, [int(extent is None) for extent in extents]).astype(bool),
+                )
+            }
+        elif node.op_type in _MOVING and any(name in self.partial for name in node.input):
+            found = self._moved(node)
+        else:
+            return {}
+        self.partial.update(found)
+        whole = {name: value for name, (value, is_open) in found.items() if not is_open.any()}
+        return whole if len(whole) == len(found) else {}
+
+    def _moved(self, node: Any) -> dict[str, tuple[Array, Array]]:
+        """Return what a node that moves elements makes of them, and of where they are not known."""
+        count = len(node.input) if node.op_type == "Concat" else 1
+        if any(name in self.partial for name in node.input[count:]):
+            return {}
+        parts = {}
+        for name in node.input[:count]:
+            if name not in self.partial and name not in self.arrays:
+                return {}
+            value = self.arrays.get(name)
+            parts[name] = self.partial[name] if value is None else (value, np.zeros(value.shape, bool))
+        values, holes = (
+            evaluate(
+                node, {**self.arrays, **{name: pair[at] for name, pair in parts.items()}}, self.opsets
+            )
+            for at in (0, 1)
+        )
+        return {name: (values[name], holes[name]) for name in values if name in holes}
 
 
 def _shape(node: Any, shape: list[int]) -> Array:

@@ -1,4 +1,4 @@
-"""Prepare an ONNX model: give its inputs shapes, inline functions, write loops out, fold arithmetic.
+"""Prepare an ONNX model: settle shapes and values, inline functions, write loops out, fold arithmetic.
 
 TVM's importer takes shapes that are written down, while exporters leave them to be computed by nodes
 (``Shape``, ``Gather``, ``Concat``, ...). ONNX Runtime's basic optimisation folds these, and onnxscript's
@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
 import onnx
 import onnx.inliner
 
 from ..errors import ModelError, cause_of, known_choices
-from .fold_shapes import fold_shapes
+from .fold_shapes import fold_shapes, holds_branches
 from .unroll_loops import holds_loops, unroll_loops
 
 # Operators that give shapes, or that folding may make go away.
@@ -53,7 +54,12 @@ class Prepared:
     hint: str = ""
 
 
-def prepare_onnx(model: Any, shapes: Mapping[str, Sequence[int]] | None, where: str) -> Prepared:
+def prepare_onnx(
+    model: Any,
+    shapes: Mapping[str, Sequence[int]] | None,
+    where: str,
+    values: Mapping[str, npt.NDArray[Any]] | None = None,
+) -> Prepared:
     """Return a model whose shapes are known as far as they can be.
 
     Parameters
@@ -64,6 +70,8 @@ def prepare_onnx(model: Any, shapes: Mapping[str, Sequence[int]] | None, where: 
         Shapes of inputs by name. A named extent that one of them settles is settled for all inputs.
     where
         What to call the model in an error.
+    values
+        Values of inputs by name, which become weights.
 
     Raises
     ------
@@ -76,8 +84,12 @@ def prepare_onnx(model: Any, shapes: Mapping[str, Sequence[int]] | None, where: 
     if fixed.functions:
         fixed = onnx.inliner.inline_local_functions(fixed)
     _settle_weights(fixed)
-    fix_shapes(fixed, shapes or {}, where)
+    fix_shapes(fixed, _shapes_in_all(fixed, shapes or {}, values or {}, where), where)
+    _make_weights(fixed, values or {})
     hint, refused = "", ""
+    if holds_branches(fixed.graph):
+        # ONNX Runtime may crash where it puts a branch that holds others in the place of an If.
+        fixed = fold_shapes(fixed)
     if needs_folding(fixed.graph):
         fixed, hint = _fold(fixed)
     if holds_loops(fixed.graph):
@@ -115,6 +127,33 @@ def _settle_weights(model: Any) -> None:
     model.ir_version = max(model.ir_version, 4)
 
 
+def _shapes_in_all(
+    model: Any,
+    shapes: Mapping[str, Sequence[int]],
+    values: Mapping[str, npt.NDArray[Any]],
+    where: str,
+) -> dict[str, Sequence[int]]:
+    """Return the shapes that are given, and those of values where the model leaves one open."""
+    for name, value in values.items():
+        if name in shapes and tuple(shapes[name]) != value.shape:
+            raise ModelError(
+                f"Expected input {name!r} of {where} of shape {list(shapes[name])}; its value is of "
+                f"shape {list(value.shape)}."
+            )
+    opened = _open_inputs(model.graph)
+    return {**shapes, **{name: value.shape for name, value in values.items() if name in opened}}
+
+
+def _make_weights(model: Any, values: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Put weights in the place of inputs, in place."""
+    inputs = [value for value in model.graph.input if value.name not in values]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(value, name) for name, value in values.items()
+    )
+
+
 def fix_shapes(model: Any, shapes: Mapping[str, Sequence[int]], where: str) -> None:
     """Write shapes of inputs into a model, in place; parameters and errors as in `prepare_onnx`."""
     inputs = {value.name: value for value in model_inputs(model.graph)}
@@ -145,14 +184,17 @@ def fix_shapes(model: Any, shapes: Mapping[str, Sequence[int]], where: str) -> N
 
 
 def inferred_output_shapes(
-    model: Any, shapes: Mapping[str, Sequence[int]] | None, where: str
+    model: Any,
+    shapes: Mapping[str, Sequence[int]] | None,
+    where: str,
+    values: Mapping[str, npt.NDArray[Any]] | None = None,
 ) -> dict[str, tuple[int | None, ...]]:
     """Return the shapes of a model's outputs as onnx infers them, whatever it declares.
 
     An open extent is None; outputs of unknown rank are left out.
     """
     bare = onnx.ModelProto()
-    bare.CopyFrom(prepare_onnx(model, shapes, where).model)
+    bare.CopyFrom(prepare_onnx(model, shapes, where, values).model)
     for output in bare.graph.output:
         output.type.tensor_type.ClearField("shape")
     inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True)

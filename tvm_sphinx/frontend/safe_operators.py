@@ -13,7 +13,14 @@ import numpy as np
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from .._tvm import relax, tvm
-from . import bounded_indices, bounded_scatters, half_functions, open_slices, whole_numbers
+from . import (
+    bounded_indices,
+    bounded_scatters,
+    half_functions,
+    open_broadcasts,
+    open_slices,
+    whole_numbers,
+)
 
 #: Returns what takes the place of a call, or None where it may stay.
 Rewrite = Callable[[bounded_indices.Emit, Any], Any]
@@ -152,6 +159,9 @@ class _Rewriter(PyExprMutator):  # type: ignore[misc]
         call = super().visit_call_(call)
         if not isinstance(call.op, tvm.ir.Op):
             return call
-        rewrite = REWRITES.get(str(call.op.name).removeprefix("relax."))
+        name = str(call.op.name).removeprefix("relax.")
+        if name in open_broadcasts.BROADCASTING:
+            call = open_broadcasts.with_equal_extents(self.builder_, self.builder_.normalize(call))
+        rewrite = REWRITES.get(name)
         replaced = rewrite(self.builder_.emit, call) if rewrite else None
         return call if replaced is None else replaced

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,10 +25,15 @@ class Schedulable:
 
 
 def load_schedulable(
-    model: Any, platform: Platform, *, input_shapes: Any = None, function: str | None = None
+    model: Any,
+    platform: Platform,
+    *,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    fixed_inputs: Mapping[str, Any] | None = None,
+    function: str | None = None,
 ) -> Schedulable:
     """Load a model for its tasks; parameters and errors as of `load_model` and `find_schedulable`."""
-    module = load_model(model, input_shapes=input_shapes)
+    module = load_model(model, input_shapes=input_shapes, fixed_inputs=fixed_inputs, function=function)
     return find_schedulable(module, platform, entry_function(module, function))
 
 

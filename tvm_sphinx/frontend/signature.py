@@ -42,10 +42,15 @@ class Signature:
 
 
 def source_signature(source: ModelSource, function: Any) -> Signature:
-    """Return the names and types that a source declares; ``function`` is what TVM made of it."""
-    if source.kind == "onnx":
-        return onnx_signature(source.model)
-    return torch_signature(source.model) if source.kind == "torch" else function_signature(function)
+    """Return the names and types that a source declares; ``function`` is what TVM made of it.
+
+    An input that has a value is none any more.
+    """
+    if source.kind == "relax":
+        return function_signature(function)
+    is_onnx = source.kind == "onnx"
+    found = onnx_signature(source.model) if is_onnx else torch_signature(source.model)
+    return replace(found, inputs=tuple(each for each in found.inputs if each.name not in source.fixed))
 
 
 def onnx_signature(model: Any) -> Signature:
@@ -119,9 +124,17 @@ def _output_paths(program: Any, count: int) -> list[str]:
 
 def function_signature(function: Any) -> Signature:
     """Return the signature of a Relax function, whose outputs have no names."""
-    inputs = tuple(Declared(str(param.name)) for param in function.params)
+    inputs = tuple(_relax_value(param) for param in function.params)
     count = len(_tensor_types(function.ret_ty))
     return Signature(inputs, tuple(Declared(f"output_{number}") for number in range(count)))
+
+
+def _relax_value(param: Any) -> Declared:
+    if not isinstance(param.ty, relax.TensorType):
+        return Declared(str(param.name))
+    extents = _extents(param.ty)
+    shape = None if extents is None else tuple(None if extent < 0 else extent for extent in extents)
+    return Declared(str(param.name), shape, str(param.ty.dtype))
 
 
 @dataclass(frozen=True)
@@ -161,7 +174,7 @@ def _with_inferred_outputs(
 ) -> Signature:
     from .prepare_onnx import inferred_output_shapes
 
-    found = inferred_output_shapes(source.model, shapes, source.where)
+    found = inferred_output_shapes(source.model, shapes, source.where, source.fixed)
     outputs = [replace(each, shape=found.get(each.name, each.shape)) for each in signature.outputs]
     return replace(signature, outputs=tuple(outputs))
 

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 
 @dataclass(frozen=True)
 class IndexRange:
@@ -48,6 +51,20 @@ class TensorSpec:
         """Rebuild a spec from `to_json`."""
         name, shape, dtype, *index = content
         return cls(name, tuple(shape), dtype, IndexRange(*index[0]) if index else None)
+
+
+def outside_range(spec: TensorSpec, array: npt.NDArray[Any]) -> str:
+    """Return what is wrong with the indices that an input holds; empty where they are in range."""
+    if spec.index is None or not array.size:
+        return ""
+    low, high = spec.index.low, spec.index.high
+    if low <= array.min() and array.max() <= high:
+        return ""
+    place = tuple(map(int, np.argwhere((array < low) | (array > high))[0]))
+    return (
+        f"Expected input {spec.name!r} in {low}..{high}, for {spec.index.reader}; got {array[place]} at "
+        f"{list(place)}."
+    )
 
 
 def show_type(shape: Sequence[int | None] | None, dtype: str | None) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 
 from .._tvm import relax
 from ..errors import ModelError
+from .grid_sample import PADDINGS, Sampling, grid_sample
 from .interpolate import Taps, cubic_taps, linear_taps, nearest_taps, resized
 from .torch_functions import (
     divide,
@@ -28,7 +29,7 @@ from .torch_functions import (
     shift,
     view_as,
 )
-from .torch_indexing import as_strided, index, index_put, scatter
+from .torch_indexing import as_strided, index, index_put, item, scatter, select_place
 from .torch_open_shapes import masked_select, nonzero, unique
 from .torch_windows import adaptive_max_pool, antialiased, convolution, max_pool_with_indices
 
@@ -247,6 +248,13 @@ def _axis_taps(kind: str, before: int, after: int, ratio: float, aligned: bool) 
     return linear_taps(np.maximum(positions, 0), before)
 
 
+def _grid_sampler(importer: Any, node: Any) -> Any:
+    """Convert the sampling of images and volumes at the places of a grid."""
+    x, grid, mode, padding, is_aligned = importer.retrieve_args(node)
+    how = Sampling(("linear", "nearest", "cubic")[mode], PADDINGS[padding], bool(is_aligned))
+    return grid_sample(importer.block_builder, x, grid, how)
+
+
 def _vector_norm(importer: Any, node: Any) -> Any:
     """Convert the norm of order 0: how many elements are not zero."""
     args = importer.retrieve_args(node)
@@ -274,6 +282,8 @@ def _stable_sort(importer: Any, node: Any) -> Any:
 #: By the name of the overload.
 CONVERTERS: dict[str, Converter] = {
     "index.Tensor": index,
+    "_local_scalar_dense.default": item,
+    "select.int": select_place,
     "index_put.default": index_put,
     "scatter.src": scatter,
     "scatter.reduce": scatter,
@@ -336,6 +346,8 @@ CONVERTERS: dict[str, Converter] = {
     "convolution.default": convolution,
     "linalg_vector_norm.default": _vector_norm,
     "sort.stable": _stable_sort,
+    "grid_sampler_2d.default": _grid_sampler,
+    "grid_sampler_3d.default": _grid_sampler,
     "upsample_linear1d.vec": _upsample("linear"),
     "upsample_bilinear2d.vec": _upsample("linear"),
     "upsample_trilinear3d.vec": _upsample("linear"),

@@ -17,7 +17,7 @@ from .torch_formulas import FORMULAS
 _MOST_ROUNDS = 8
 # TVM's converters for these are wrong for some arguments, and torch says itself what they mean.
 _WRONG = frozenset(
-    """grid_sampler_2d.default roll.default isin.Tensor_Tensor softshrink.default
+    """roll.default isin.Tensor_Tensor softshrink.default
     celu.default""".split()
 )
 
@@ -47,7 +47,8 @@ def _decomposed(program: Any) -> Any:
     table = {
         op: decomposition
         for op, decomposition in torch.export.default_decompositions().items()
-        if not (op.__name__ in CONVERTERS and "upsample" in op.__name__)  # ours look fewer numbers up
+        # Ours look fewer numbers up.
+        if not (op.__name__ in CONVERTERS and ("upsample" in op.__name__ or "grid" in op.__name__))
     }
     # One that is not there keeps torch's own, of which some fail.
     table.update(FORMULAS)

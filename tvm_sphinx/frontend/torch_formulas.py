@@ -378,45 +378,6 @@ def _empty_permuted(size: list[int], _layout: list[int], **options: Any) -> Tens
     return torch.zeros(size, dtype=options.get("dtype"))
 
 
-def _grid_sampler_3d(x: Tensor, grid: Tensor, mode: int, padding: int, align_corners: bool) -> Tensor:
-    """Sample a volume at the places of a grid; modes 0 and 1 are linear and nearest."""
-    count, channels, *extents = x.shape
-    flat = x.reshape(count, channels, -1)
-
-    def position(axis: int) -> Tensor:
-        extent = extents[axis]
-        at = grid[..., 2 - axis]
-        at = (at + 1) / 2 * (extent - 1) if align_corners else ((at + 1) * extent - 1) / 2
-        if padding == 2:
-            low, span = (0.0, extent - 1.0) if align_corners else (-0.5, float(extent))
-            if span == 0:
-                return torch.zeros_like(at)
-            at = (at - low).abs()
-            turns = torch.floor(at / span)
-            rest = at - turns * span
-            at = torch.where(torch.remainder(turns, 2) == 0, rest + low, span - rest + low)
-        return torch.clamp(at, 0, extent - 1) if padding else at
-
-    at = [position(axis) for axis in range(3)]
-    corners = [torch.round(each) if mode else torch.floor(each) for each in at]
-    total = None
-    for number in range(1 if mode else 8):
-        weight = torch.ones_like(at[0])
-        place = torch.zeros_like(at[0], dtype=torch.int64)
-        for axis, extent in enumerate(extents):
-            corner = corners[axis] + (number >> axis & 1)
-            if not mode:
-                weight = weight * (1 - (at[axis] - corner).abs())
-            is_in = (corner >= 0) & (corner <= extent - 1)
-            weight = torch.where(is_in, weight, torch.zeros_like(weight))
-            place = place * extent + torch.clamp(corner, 0, extent - 1).to(torch.int64)
-        wide = place.reshape(count, 1, -1).expand(count, channels, -1)
-        part = flat.gather(2, wide).reshape(count, channels, *place.shape[1:]) * weight.unsqueeze(1)
-        total = part if total is None else total + part
-    assert total is not None
-    return total
-
-
 #: By overload; each takes what torch's does and returns what it does.
 FORMULAS: dict[Any, Callable[..., Any]] = {
     **SPECIAL,
@@ -458,5 +419,4 @@ FORMULAS: dict[Any, Callable[..., Any]] = {
     _aten.index_reduce.default: _index_reduce,
     _aten.diagonal_scatter.default: _diagonal_scatter,
     _aten.empty_permuted.default: _empty_permuted,
-    _aten.grid_sampler_3d.default: _grid_sampler_3d,
 }

@@ -129,3 +129,28 @@ def _of_one_rank(emit: Any, tensors: list[Any]) -> list[Any]:
 
 def _are_adjacent(places: list[int]) -> bool:
     return places == list(range(places[0], places[0] + len(places)))
+
+
+def item(importer: Any, node: Any) -> Any:
+    """Convert the number in a tensor, which stays a tensor where it only says what is selected."""
+    if not node.users or not all(_selects_by(user, node) for user in node.users):
+        return NotImplemented
+    (number,) = importer.retrieve_args(node)
+    return importer.block_builder.emit(relax.op.reshape(number, ()))
+
+
+def _selects_by(user: Any, number: Any) -> bool:
+    name = getattr(user.target, "__name__", "")
+    return name == "select.int" and user.args[2] is number and user.args[0] is not number
+
+
+def select_place(importer: Any, node: Any) -> Any:
+    """Convert the selection of a place that is computed; one that is known is TVM's."""
+    x, axis, place = importer.retrieve_args(node)
+    if isinstance(place, int):
+        return NotImplemented
+    emit = importer.block_builder.emit
+    if not isinstance(getattr(place, "ty", None), relax.TensorType):
+        place = emit(relax.op.shape_to_tensor(relax.ShapeExpr([place])))
+        place = emit(relax.op.reshape(place, ()))
+    return emit(relax.op.take(x, place, axis))

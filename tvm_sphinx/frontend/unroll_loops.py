@@ -15,7 +15,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from ..errors import ModelError
-from .onnx_values import Array, KnownValues, attributes_of, subgraphs, typed_graph
+from .onnx_values import Array, KnownValues, attributes_of, renamed, subgraphs, typed_graph
 
 _LOOPS = ("Loop", "Scan")
 # Of all loops together: each of them becomes a task, or a part of one.
@@ -141,7 +141,7 @@ class _Unroller:
         prefix = f"{self.name}/{number}/"
         names = {tensor.name: f"{self.name}/{tensor.name}" for tensor in self.body.initializer}
         names |= {value.name: arg for value, arg in zip(self.body.input, arguments, strict=True)}
-        self.made += [_renamed(node, names, prefix) for node in self.body.node]
+        self.made += [renamed(node, names, prefix) for node in self.body.node]
         return [names.get(output.name, output.name) for output in self.body.output]
 
     def hand_on(self, source: str, output: str) -> None:
@@ -168,32 +168,6 @@ class _Unroller:
             return helper.make_node("Unsqueeze", [value], [output], name=output, axes=[axis])
         axes = self.constant(f"{output}/axis", np.array([axis], np.int64))
         return helper.make_node("Unsqueeze", [value, axes], [output], name=output)
-
-
-def _renamed(node: Any, names: dict[str, str], prefix: str) -> Any:
-    """Return a copy of a node whose outputs have a prefix, which are noted in ``names``."""
-    copied = onnx.NodeProto()
-    copied.CopyFrom(node)
-    copied.name = prefix + (node.name or next(iter(node.output), ""))
-    del copied.input[:], copied.output[:]
-    copied.input.extend(names.get(name, name) for name in node.input)
-    for inner in subgraphs(copied):
-        _rename_graph(inner, dict(names), prefix)
-    for name in node.output:
-        if name:
-            names[name] = prefix + name
-    copied.output.extend(names.get(name, name) for name in node.output)
-    return copied
-
-
-def _rename_graph(graph: Any, names: dict[str, str], prefix: str) -> None:
-    for value in (*graph.initializer, *graph.input):
-        names[value.name] = value.name = prefix + value.name
-    nodes = [_renamed(node, names, prefix) for node in graph.node]
-    del graph.node[:], graph.value_info[:]
-    graph.node.extend(nodes)
-    for output in graph.output:
-        output.name = names.get(output.name, output.name)
 
 
 class _LoopUnroller(_Unroller):

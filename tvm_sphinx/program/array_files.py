@@ -40,6 +40,28 @@ def read_inputs(path: str | Path) -> dict[str, npt.NDArray[Any]]:
     raise ModelError(f"{failure}: it holds one array without a name.")
 
 
+def read_array(path: str | Path) -> npt.NDArray[Any]:
+    """Return the array of a .npy file; nothing in it is executed.
+
+    Raises
+    ------
+    ModelError
+        If it is missing, damaged, or no such file.
+    """
+    failure = f"Cannot read {str(path)!r} as .npy"
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise ModelError(f"{failure}: {error.strerror or cause_of(error)}.") from error
+    except Exception as error:  # damaged files make NumPy raise errors of all kinds
+        reason = "it is no .npy file" if "pickle" in str(error) else cause_of(error)
+        raise ModelError(f"{failure}: {reason}.") from error
+    if not isinstance(loaded, np.ndarray):
+        loaded.close()
+        raise ModelError(f"{failure}: it is an archive of arrays.")
+    return loaded
+
+
 def write_outputs(path: str | Path, outputs: Mapping[str, npt.NDArray[Any]]) -> None:
     """Write arrays by name, whatever their names are, as ``numpy.load`` reads them.
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModelError, UnsupportedError
-from ..frontend.tensor_spec import TensorSpec
+from ..frontend.tensor_spec import TensorSpec, outside_range
 from ..patterns import PatternHierarchy, find_patterns
 from ..platform import Platform
 from ..report.decision import Decision
-from ..report.describe import format_report, format_summary
+from ..report.describe import format_fixed, format_report, format_summary
 from ..report.placement import PlacementReport
 from ..report.text import format_ns
 from ..runtime.artifact import read_artifact, write_artifact
@@ -31,6 +31,8 @@ from .verify.verification import Verification
 _GRAPH = "graph.json"
 #: Member with the grounds of the schedule.
 _DECISION = "decision.json.gz"
+#: Folder of the values of inputs that are fixed, by their numbers.
+_FIXED = "fixed"
 # Names of programs that are there to compare with begin so.
 _VARIANT = "variant "
 
@@ -64,6 +66,8 @@ class CompiledModel:
         The grounds of the schedule, see `tvm_sphinx.report.decision.Decision`; None like ``graph``.
     variants
         Programs to compare with by name, where they were asked for: ``on core0``, ``stock VM``.
+    fixed_inputs
+        Values by name of inputs of the source that are constants of the program.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -79,6 +83,7 @@ class CompiledModel:
     verification: Verification | None = None
     decision: Decision | None = None
     variants: dict[str, Program] = field(default_factory=dict)
+    fixed_inputs: dict[str, Array] = field(default_factory=dict)
     _opened: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __repr__(self) -> str:
@@ -125,10 +130,20 @@ class CompiledModel:
         return self._run("reference", self.reference, inputs)
 
     def _run(self, key: str, program: Program, inputs: Inputs) -> list[Array]:
-        arrays = check_inputs(self.inputs, inputs)
+        arrays = self._checked(inputs)
         if key not in self._opened:
             self._opened[key] = program.open()
         return flatten_outputs(self._opened[key](arrays))
+
+    def _checked(self, inputs: Inputs) -> list[Array]:
+        for name in inputs if isinstance(inputs, Mapping) else ():
+            if name in self.fixed_inputs:
+                value = format_fixed(self.fixed_inputs)[name]
+                raise InputError(
+                    f"Input {name!r} was fixed when the model was compiled: {value}; expected inputs "
+                    f"{[spec.name for spec in self.inputs]}."
+                )
+        return check_inputs(self.inputs, inputs)
 
     def run_traced(self, inputs: Inputs) -> tuple[list[Array], Trace]:
         """Run one inference; return its outputs as `run` does, and what happened when on the lanes.
@@ -143,7 +158,7 @@ class CompiledModel:
         lanes = self.program.lanes
         if lanes is None:
             raise UnsupportedError(f"Only the concurrent runtime traces. {self.note}")
-        arrays = check_inputs(self.inputs, inputs)
+        arrays = self._checked(inputs)
         made, trace = lanes.executable.run_traced(arrays)
         return flatten_outputs(self.program.complete(arrays, made)), trace
 
@@ -154,11 +169,13 @@ class CompiledModel:
     def describe(self, *, verbose: bool = False) -> str:
         """Return the report as text."""
         note = [f"note                 {self.note}"] if self.note else []
+        values = format_fixed(self.fixed_inputs)
+        fixed = [f"fixed input          {name} = {value}" for name, value in values.items()]
         report = [] if self.report is None else [format_report(self.report, verbose=verbose)]
         space = [] if self.pruning is None else [f"search space         {self.pruning.describe()}"]
         rows = [] if self.verification is None else self.verification.describe()
         verified = [f"{heading:<20} {text}" for heading, text in rows]
-        return "\n".join(report + verified + space + note)
+        return "\n".join(report + verified + space + fixed + note)
 
     def summary(self) -> str:
         """Return what was decided, and how sure it is, in one line."""
@@ -172,6 +189,7 @@ class CompiledModel:
         return {
             "inputs": [spec.to_json() for spec in self.inputs],
             "outputs": [spec.to_json() for spec in self.outputs],
+            "fixed_inputs": format_fixed(self.fixed_inputs),
             "platform": self.platform.to_json(),
             "summary": self.summary(),
             "report": None if self.report is None else self.report.to_json(),
@@ -200,6 +218,10 @@ class CompiledModel:
         manifest = {
             "inputs": [spec.to_json() for spec in self.inputs],
             "outputs": [spec.to_json() for spec in self.outputs],
+            "fixed_inputs": [
+                TensorSpec(name, value.shape, str(value.dtype)).to_json()
+                for name, value in self.fixed_inputs.items()
+            ],
             "verification": None if self.verification is None else self.verification.to_json(),
             "platform": self.platform.to_json(),
             "programs": {name: program.manifest() for name, program in programs.items()},
@@ -213,6 +235,8 @@ class CompiledModel:
             for name, program in programs.items()
             for member, content in program.members().items()
         }
+        for number, value in enumerate(self.fixed_inputs.values()):
+            members[f"{_FIXED}/{number}"] = value.tobytes()
         if self.graph is not None:
             members[_GRAPH] = json.dumps(self.graph.to_json(), separators=(",", ":")).encode()
         if self.decision is not None:
@@ -256,6 +280,10 @@ class CompiledModel:
         return cls(
             inputs=_specs(manifest["inputs"]),
             outputs=_specs(manifest.get("outputs", [])),
+            fixed_inputs={
+                spec.name: np.frombuffer(members[f"{_FIXED}/{number}"], spec.dtype).reshape(spec.shape)
+                for number, spec in enumerate(_specs(manifest.get("fixed_inputs", [])))
+            },
             verification=None if verification is None else Verification.from_json(verification),
             platform=Platform.from_json(manifest["platform"], where),
             program=program,
@@ -307,22 +335,10 @@ def check_inputs(specs: Sequence[TensorSpec], inputs: Inputs) -> list[Array]:
             raise InputError(f"Expected input {spec.name!r} of shape {spec.shape}; got {array.shape}.")
         if str(array.dtype) != spec.dtype:
             raise InputError(f"Expected input {spec.name!r} of dtype {spec.dtype}; got {array.dtype}.")
-        _check_indices(spec, array)
+        if wrong := outside_range(spec, array):
+            raise InputError(wrong)
         arrays.append(np.asarray(array, order="C"))
     return arrays
-
-
-def _check_indices(spec: TensorSpec, array: Array) -> None:
-    if spec.index is None or not array.size:
-        return
-    low, high = spec.index.low, spec.index.high
-    if low <= array.min() and array.max() <= high:
-        return
-    place = tuple(map(int, np.argwhere((array < low) | (array > high))[0]))
-    raise InputError(
-        f"Expected input {spec.name!r} in {low}..{high}, for {spec.index.reader}; got {array[place]} at "
-        f"{list(place)}."
-    )
 
 
 def largest_difference(left: Sequence[Array], right: Sequence[Array]) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy.typing as npt
 
 from .._tvm_runtime import tvm_ffi
-from ..errors import ArtifactError, PlatformError, known_choices
+from ..errors import ArtifactError, ModelError, PlatformError, cause_of, known_choices
 from ..frontend.wire import DYNAMIC, INPUT, STATIC, Wire
 from ..runtime.devices import exists, open_device
 from ..runtime.executable import ConcurrentExecutable
@@ -118,6 +118,8 @@ class StockProgram:
     def open(self) -> Callable[[Sequence[Array]], Any]:
         """Return a function from the model's inputs to its (nested) outputs; weights are placed once.
 
+        It raises a ModelError where computed shapes do not fit each other.
+
         Raises
         ------
         PlatformError
@@ -139,7 +141,16 @@ class StockProgram:
             machine = _open_machine(str(path), devices)
         weights = list(machine[self.weights_function]()) if self.weights_function else []
         entry, home = machine[self.function], input_device(devices)
-        return lambda arrays: entry(*(_argument(array, home) for array in arrays), *weights)
+
+        def run(arrays: Sequence[Array]) -> Any:
+            try:
+                return entry(*(_argument(array, home) for array in arrays), *weights)
+            except ValueError as error:  # what kernels say of operands that do not fit
+                raise ModelError(
+                    f"These inputs lead to tensors whose shapes do not fit each other: {cause_of(error)}"
+                ) from error
+
+        return run
 
     def manifest(self) -> dict[str, Any]:
         """Return all but the binary parts, JSON-serialisable, with its ``kind``."""

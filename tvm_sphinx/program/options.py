@@ -49,6 +49,9 @@ class CompileOptions:
     ----------
     input_shapes
         Shapes of ONNX inputs that the file leaves open.
+    fixed_inputs
+        Values by the names of inputs that become constants of the model, and are no inputs of the
+        program: arrays, or numbers, which take the type that the model declares.
     function
         Relax function to schedule; by default ``main`` or the only one.
     records
@@ -115,6 +118,7 @@ class CompileOptions:
     """
 
     input_shapes: Mapping[str, Sequence[int]] | None = None
+    fixed_inputs: Mapping[str, Any] | None = None
     function: str | None = None
     records: str | Path | None = "default"
     algorithm: str = "cpga"
@@ -144,6 +148,10 @@ class CompileOptions:
         check_search(self.algorithm, self.seed, self.stop)
         if self.measure is not None and not isinstance(self.measure, MeasureConfig):
             raise SphinxError(f"Expected measure as a MeasureConfig; got {self.measure!r:.80}.")
+        if self.fixed_inputs is not None and not isinstance(self.fixed_inputs, Mapping):
+            raise SphinxError(
+                f"Expected fixed_inputs as values by the names of inputs; got {self.fixed_inputs!r:.80}."
+            )
         budget_s = self.measure_budget_s
         if budget_s is not None and not 0 <= budget_s < math.inf:
             raise SphinxError(f"Expected a measuring budget of 0 s or more; got {budget_s} s.")

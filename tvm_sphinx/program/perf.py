@@ -160,9 +160,9 @@ def open_contenders(
     except SphinxError as error:
         missing.append(f"ONNX Runtime: {error}")
         return runners, missing
-    inputs = [spec.name for spec in compiled.inputs]
+    inputs, fixed = [spec.name for spec in compiled.inputs], compiled.fixed_inputs
     runners[name] = lambda arrays: [
-        np.asarray(v) for v in session.run(None, dict(zip(inputs, arrays, strict=True)))
+        np.asarray(v) for v in session.run(None, {**fixed, **dict(zip(inputs, arrays, strict=True))})
     ]
     return runners, missing
 

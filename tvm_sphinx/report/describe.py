@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy.typing as npt
 
 from .placement import PlacementReport
 from .text import format_bytes, format_ns, format_table
@@ -35,6 +38,15 @@ def format_summary(report: PlacementReport) -> str:
     else:
         proof = "no bound known"
     return f"{len(report.tasks)} tasks: {placed}; {predicted}, best single device {single}; {proof}"
+
+
+def format_fixed(values: Mapping[str, npt.NDArray[Any]]) -> dict[str, str]:
+    """Return the type of each input that is fixed, and its value where that is one number."""
+    told = {}
+    for name, value in values.items():
+        type_ = f"{value.dtype}[{', '.join(map(str, value.shape))}]"
+        told[name] = f"{value.item()} ({type_})" if value.size == 1 else type_
+    return told
 
 
 def format_report(report: PlacementReport, *, verbose: bool = False) -> str:

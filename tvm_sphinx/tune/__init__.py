@@ -23,6 +23,7 @@ def tune_model(
     config: TuneConfig,
     *,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
+    fixed_inputs: Mapping[str, Any] | None = None,
     function: str | None = None,
     records: str | Path | None = "default",
     tasks: Sequence[str] | int | None = None,
@@ -33,7 +34,7 @@ def tune_model(
 
     Parameters
     ----------
-    model, input_shapes, function
+    model, input_shapes, fixed_inputs, function
         As in `tvm_sphinx.compile`.
     records
         As in `tvm_sphinx.compile`; tuning records go into ``tuning/`` beside the measured times.
@@ -48,7 +49,9 @@ def tune_model(
     from .paths import tuning_root
     from .session import tune_kernels
 
-    found = load_schedulable(model, platform, input_shapes=input_shapes, function=function)
+    found = load_schedulable(
+        model, platform, input_shapes=input_shapes, fixed_inputs=fixed_inputs, function=function
+    )
     path = record_path(records)
     return tune_kernels(
         found.extraction,

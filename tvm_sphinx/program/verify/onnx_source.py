@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -36,16 +36,20 @@ _ROUNDING = (
 class OnnxSource:
     """See `tvm_sphinx.program.verify.source.RunnableSource`.
 
+    Inputs that are fixed are fed with their values, and are none of its own.
+
     Raises
     ------
     NotVerifiedError
         If neither ONNX Runtime is installed nor the model small enough for the reference evaluator.
     """
 
-    def __init__(self, model: Any, path: Path | None = None) -> None:
-        self._model, self._path = model, path
-        weights = {tensor.name for tensor in model.graph.initializer}
-        self._inputs = [value.name for value in model.graph.input if value.name not in weights]
+    def __init__(
+        self, model: Any, path: Path | None = None, fixed: Mapping[str, Array] | None = None
+    ) -> None:
+        self._model, self._path, self._fixed = model, path, dict(fixed or {})
+        known = {tensor.name for tensor in model.graph.initializer} | set(self._fixed)
+        self._inputs = [value.name for value in model.graph.input if value.name not in known]
         if importlib.util.find_spec("onnxruntime") is None:
             size = sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer)
             if size > _MOST_REFERENCE_WEIGHTS:
@@ -111,7 +115,7 @@ class OnnxSource:
     # -- running
 
     def _named(self, arrays: Sequence[Array]) -> dict[str, Array]:
-        return dict(zip(self._inputs, arrays, strict=True))
+        return {**self._fixed, **dict(zip(self._inputs, arrays, strict=True))}
 
     def _opened(self, model: Any, path: Path | None) -> Callable[[dict[str, Array]], list[Array]]:
         """Return a function from inputs to outputs, by the first runtime that takes the model."""

@@ -17,9 +17,9 @@ def open_source(source: ModelSource) -> RunnableSource:
     if source.kind == "onnx":
         from .onnx_source import OnnxSource
 
-        return OnnxSource(source.model, source.path)
+        return OnnxSource(source.model, source.path, source.fixed)
     if source.kind == "torch":
         from .torch_source import TorchSource
 
-        return TorchSource(source.model)
+        return TorchSource(source.model, source.fixed)
     raise NotVerifiedError("an IRModule has no source framework to compare with")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -14,22 +14,33 @@ from .tolerance import Array
 # Operators that hand the elements of their first operand on as they are.
 _PASSING = frozenset(
     "view reshape unsqueeze squeeze _to_copy to expand slice select clone alias contiguous permute "
-    "transpose flatten detach cat repeat".split()
+    "transpose flatten detach cat repeat item _local_scalar_dense".split()
 )
 _CHOOSING = frozenset("eq ne lt le gt ge where logical_and logical_or logical_not bitwise_and".split())
 _DIVIDING = frozenset("div remainder fmod floor_divide".split())
 # Operand of the tensor that is read from, that of the indices, and of the axis (None for the first).
-_INDEXING = {"embedding": (0, 1, None), "index_select": (0, 2, 1), "gather": (0, 2, 1)}
+_INDEXING = {
+    "embedding": (0, 1, None),
+    "index_select": (0, 2, 1),
+    "gather": (0, 2, 1),
+    "select": (0, 2, 1),
+}
 
 
 class TorchSource:
     """See `tvm_sphinx.program.verify.source.RunnableSource`.
 
     What a program keeps in buffers is copied for each run, so that the user's program stays as it is.
+    Inputs that are fixed are fed with their values, and are none of its own.
     """
 
-    def __init__(self, program: Any) -> None:
+    def __init__(self, program: Any, fixed: Mapping[str, Array] | None = None) -> None:
         self._program = program
+        fixed = fixed or {}
+        # The value of each input that is a tensor, None of those that are given.
+        self._values = [
+            fixed.get(spec.arg.name) for spec in program.graph_signature.input_specs if _is_given(spec)
+        ]
         for spec in program.graph_signature.input_specs:
             if spec.kind.name in ("CUSTOM_OBJ", "TOKEN"):
                 raise NotVerifiedError(f"the torch program has an input of kind {spec.kind.name}")
@@ -98,13 +109,13 @@ class TorchSource:
     def _inputs(self) -> list[Any]:
         """The placeholders of the inputs that are tensors."""
         nodes = {node.name: node for node in self._program.graph.nodes}
-        return [
-            nodes[spec.arg.name] for spec in self._program.graph_signature.input_specs if _is_given(spec)
-        ]
+        specs = filter(_is_given, self._program.graph_signature.input_specs)
+        pairs = zip(specs, self._values, strict=True)
+        return [nodes[spec.arg.name] for spec, value in pairs if value is None]
 
     def _flat(self, program: Any, arrays: Sequence[Array]) -> list[Any]:
         """Return what the graph takes: parameters, buffers and constants, and these inputs."""
-        given = iter(arrays)
+        given = self._in_all(arrays)
         flat = []
         for spec in program.graph_signature.input_specs:
             kind, target = spec.kind.name, spec.target
@@ -118,6 +129,11 @@ class TorchSource:
                 held = program.state_dict if target in program.state_dict else program.constants
                 flat.append(held[target].clone())
         return flat
+
+    def _in_all(self, arrays: Sequence[Array]) -> Iterator[Array]:
+        """Return these inputs and those that are fixed, in their order."""
+        given = iter(arrays)
+        return (next(given) if value is None else value for value in self._values)
 
     def _interpreter(
         self, program: Any, names: set[str] | None = None, kept: dict[str, Array] | None = None
@@ -155,7 +171,8 @@ def _range(node: Any) -> Range:
         value = frontier.pop()
         for user in value.users:
             kind = getattr(user.target, "__name__", str(user.target)).partition(".")[0]
-            if kind in _PASSING and user not in reached:
+            is_place = kind == "select" and user.args[0] is not value
+            if kind in _PASSING and not is_place and user not in reached:
                 reached.add(user)
                 frontier.append(user)
             elif (use := _use(kind, user, value)) is not None:
