@@ -12,9 +12,10 @@ from tvm import relax, te, topi
 from tests.kernels.reference import TARGET, check, compare, draw, run
 from tvm_sphinx.frontend.extract import Kernel, extract_task_graph
 from tvm_sphinx.frontend.lower import lower_to_kernels
-from tvm_sphinx.kernels.implement import implement_kernel
+from tvm_sphinx.kernels import PACKINGS, pack_ahead, packed_weights
+from tvm_sphinx.kernels.implement import for_target, implement_kernel
 from tvm_sphinx.kernels.repack import repack
-from tvm_sphinx.kernels.schedule import rule_of
+from tvm_sphinx.kernels.schedule import rule_of, schedule_kernel
 from tvm_sphinx.platform.targets import make_target
 
 GPU = make_target('{"kind": "cuda", "arch": "sm_90", "max_num_threads": 1024}')
@@ -27,6 +28,7 @@ CONVOLUTIONS: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
     ((1, 24, 7, 7), (17, 24, 1, 1), {}),
     ((2, 8, 4, 4), (32, 8, 1, 1), {}),
     ((1, 8, 6, 6), (16, 8, 1, 1), {"strides": 2}),
+    ((1, 40, 1, 1), (19, 40, 1, 1), {}),
 ]
 MATRICES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
     ((5, 37), (37, 18)),
@@ -55,7 +57,7 @@ def kernel_beside_a_gpu(
     return kernel
 
 
-def check_repacked(kernel: Kernel, cores: int) -> None:
+def check_repacked(kernel: Kernel, cores: int, is_packed_ahead: bool = True) -> None:
     made = repack(kernel.function)
     assert made is not None
     rng = np.random.default_rng(6)
@@ -65,8 +67,27 @@ def check_repacked(kernel: Kernel, cores: int) -> None:
     ]
     scheduled = check(made, inputs, cores)
     assert rule_of(scheduled) == "PackedKernel"
-    plain = kernel.function.with_attr("global_symbol", "main")
-    compare(*run(scheduled, inputs), *run(plain, inputs))
+    expected = run(kernel.function.with_attr("global_symbol", "main"), inputs)
+    compare(*run(scheduled, inputs), *expected)
+    if is_packed_ahead:
+        check_packed_ahead(kernel, inputs, expected, cores)
+    else:
+        assert pack_ahead(kernel.function, kernel.packable) is None
+
+
+def check_packed_ahead(kernel: Kernel, inputs: list[Any], expected: list[Any], cores: int) -> None:
+    made = pack_ahead(kernel.function, kernel.packable)
+    assert made is not None
+    packed = list(inputs)
+    ((position, packing),) = packed_weights(made).items()
+    packed[position] = PACKINGS[packing](inputs[position])
+    types = kernel.as_implemented(made).argument_types
+    assert tuple(int(extent) for extent in types[position].shape.values) == packed[position].shape
+    scheduled = schedule_kernel(made.with_attr("global_symbol", "main"), TARGET, cores)
+    assert scheduled is not None
+    assert rule_of(scheduled) == "PackedKernel"
+    assert packed_weights(scheduled) == {position: packing}
+    compare(*run(scheduled, packed), *expected)
 
 
 @pytest.mark.parametrize(("data", "weight", "options"), CONVOLUTIONS)
@@ -78,7 +99,8 @@ def test_convolutions_keep_their_numbers(
         product = relax.op.nn.conv2d(x, draw_constant(*weight), **options)
         return relax.op.nn.relu(relax.op.add(product, draw_constant(1, weight[0], 1, 1)))
 
-    check_repacked(kernel_beside_a_gpu(build, data), cores)
+    of_pixels = weight[2:] == (1, 1) and not options and data[2] * data[3] > 8
+    check_repacked(kernel_beside_a_gpu(build, data), cores, is_packed_ahead=not of_pixels)
 
 
 @pytest.mark.parametrize(("left", "right"), MATRICES)
@@ -120,3 +142,33 @@ def _summed() -> Any:
 @pytest.mark.parametrize("make", [_grouped, _transposed, _twice, _summed])
 def test_other_sums_stay_as_they_are(make: Callable[[], Any]) -> None:
     assert repack(make()) is None
+    assert pack_ahead(make(), [0, 1]) is None
+
+
+def _squared() -> Any:
+    a = te.placeholder((16, 16), name="a")
+    return te.create_prim_func([a, topi.nn.matmul(a, a)])
+
+
+def _read_twice() -> Any:
+    a, b = te.placeholder((4, 16), name="a"), te.placeholder((16, 16), name="b")
+    return te.create_prim_func([a, b, topi.nn.matmul(a, b), topi.nn.relu(b)])
+
+
+@pytest.mark.parametrize(
+    ("make", "constants"), [(_squared, [0]), (_read_twice, [1]), (_read_twice, [0])]
+)
+def test_a_weight_that_is_read_elsewhere_too_is_not_packed_ahead(
+    make: Callable[[], Any], constants: list[int]
+) -> None:
+    assert repack(make()) is not None
+    assert pack_ahead(make(), constants) is None
+
+
+def test_only_a_cpu_takes_weights_packed_and_only_constants() -> None:
+    data, weight, options = CONVOLUTIONS[0]
+    kernel = kernel_beside_a_gpu(lambda x, c: relax.op.nn.conv2d(x, c(*weight), **options), data)
+    assert kernel.packable == (1,)
+    assert packed_weights(for_target(kernel.function, kernel.packable, TARGET)) == {1: "conv2d"}
+    for constants, target in (((), TARGET), ((0,), TARGET), ((1,), GPU)):
+        assert for_target(kernel.function, constants, target) is kernel.function

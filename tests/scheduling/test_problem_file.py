@@ -240,7 +240,7 @@ def test_import_of_dnn_partitioning() -> None:
     ]
     assert problem.colocation.tolist() == [0, 0, -1]
     assert problem.memory_bytes.tolist() == [100, 100, -1]
-    assert problem.weight_bytes.tolist() == [30, 60, 0]
+    assert problem.weight_bytes.tolist() == [[30] * 3, [60] * 3, [0] * 3]
     found = search_schedule(problem, stop=Stop(max_evaluations=500)).best
     validate(problem, found)
     assert found.makespan_ns == 500_000 * 2 + 250_000 + 1_000_000

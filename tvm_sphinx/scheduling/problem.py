@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ProblemError
-from .integers import MAX_TOTAL, frozen_int64, is_whole
+from .integers import MAX_TOTAL, frozen_int64, is_whole, repeated
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -61,8 +61,10 @@ class SchedulingProblem:
         Tasks with the same group id, 0 .. `MAX_GROUP`, must share a device; `NO_GROUP` ties to none.
     memory_bytes : (D,) int64
         Capacity, or `UNLIMITED`. See `tvm_sphinx.scheduling.schedule.peak_memory_bytes` for what counts.
-    weight_bytes, output_bytes : (N,) int64
-        Resident bytes of a task's weights, and bytes of its outputs while they are alive.
+    weight_bytes : (N, D) int64
+        Resident bytes of a task's weights on each device; (N,) where a device makes no difference.
+    output_bytes : (N,) int64
+        Bytes of a task's outputs while they are alive.
 
     Raises
     ------
@@ -99,13 +101,15 @@ class SchedulingProblem:
             "delivery_ns": (num_tasks, num_devices),
             "colocation": (num_tasks,),
             "memory_bytes": (num_devices,),
-            "weight_bytes": (num_tasks,),
+            "weight_bytes": (num_tasks, num_devices),
             "output_bytes": (num_tasks,),
         }
         for field_name, shape in shapes.items():
             value = getattr(self, field_name)
             if value is None:
                 value = np.full(shape, defaults.get(field_name, 0), dtype=np.int64)
+            elif field_name == "weight_bytes":
+                value = repeated(field_name, value, (num_tasks, num_devices), ProblemError)
             object.__setattr__(self, field_name, frozen_int64(field_name, value, shape, ProblemError))
         self._check_times()
         self._check_edges()
@@ -178,7 +182,11 @@ class SchedulingProblem:
             times.append(self.copy_ns.max(axis=(1, 2))[self.copy_class])
         for what, unit, parts in (
             ("times", "ns", times),
-            ("weight_bytes and output_bytes", "bytes", [self.weight_bytes, self.output_bytes]),
+            (
+                "weight_bytes and output_bytes",
+                "bytes",
+                [self.weight_bytes.max(axis=1, initial=0), self.output_bytes],
+            ),
         ):
             total = sum(sum(part.tolist()) for part in parts)
             if total >= MAX_TOTAL:
@@ -231,13 +239,19 @@ class SchedulingProblem:
             for device in range(self.num_devices)
         )
 
+    @property
+    def plain_weight_bytes(self) -> Int64Array:
+        """``weight_bytes``, of shape (N,) where a device makes no difference."""
+        first = self.weight_bytes[:, :1]
+        return first[:, 0] if (self.weight_bytes == first).all() else self.weight_bytes
+
     @cached_property
     def fingerprint(self) -> str:
         """Hex digest of everything but the name; the same on every machine."""
         digest = hashlib.sha256(repr((self.devices, self.device_cores)).encode())
         copies = self.copy_ns[self.copy_class] if self.num_edges else self.copy_ns[:0]
         times = (self.exec_ns, self.edges, copies, self.release_ns, self.delivery_ns)
-        sizes = (self.colocation, self.memory_bytes, self.weight_bytes, self.output_bytes)
+        sizes = (self.colocation, self.memory_bytes, self.plain_weight_bytes, self.output_bytes)
         for array in (*times, *sizes):
             digest.update(repr(array.shape).encode())
             digest.update(np.ascontiguousarray(array).astype("<i8").tobytes())
