@@ -4,9 +4,9 @@
 
 `encoder` is that of BERT-base (12 layers, 128 tokens of 768 numbers), which needs no further package.
 
-Needs no GPU: a platform that names one makes the CPU's kernels what they are beside it. Kernels are timed
-in turn on one core, weights as far away as in the model, and whole models in turn, all tasks on that core.
-Prints one line for each kernel that a layout was chosen for, and the sums over the model.
+Needs no GPU: a platform that names one makes the CPU's kernels what they are beside it. Kernels are
+timed in turn on one core, weights as far away as in the model, and whole models in turn, all on that
+core. Prints one line for each kernel that takes a weight packed, and the sums over the model.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def in_each_call(kernel: Any, device: Device) -> Any:
 
 
 def kernel_rows(extraction: Extraction, config: MeasureConfig) -> list[dict[str, Any]]:
-    """Return what each kernel takes in us, each way, whose weights may be packed; and how often it runs."""
+    """Return what each kernel takes in us, each way, whose weights may be packed, and its calls."""
     target, host = device_target(_CORE), runtime_device("cpu:0")
     calls = Counter(task.kernel for task in extraction.graph.tasks)
     kinds = {task.kernel: "+".join(task.op_kinds) for task in extraction.graph.tasks}
