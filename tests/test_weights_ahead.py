@@ -157,7 +157,7 @@ def test_memory_counts_weights_as_each_device_holds_them(
     for device, sizes in ((0, packed), (1, plain)):
         # A weight counts for each task that reads it.
         total = sum(sizes.values()) + sizes["shared"]
-        assert problem.weight_bytes[:, device].sum() == total
+        assert problem.weight_bytes_on[:, device].sum() == total
         schedule = on_one(extraction, device)
         outputs = replace(problem, output_bytes=np.zeros(graph.num_tasks, dtype=np.int64))
         assert peak_memory_bytes(outputs, schedule)[device] == total
@@ -200,7 +200,7 @@ def test_candidates_over_plain_weights_compete_with_packed_ones(
     chosen = {kernel: found.choices.origin(kernel, CORE) for kernel in extraction.kernels}
     assert set(chosen.values()) >= {"plain"}
     plain = {name: 4 * int(np.prod(extents)) for name, extents in weights_net.EXTENTS.items()}
-    assert build_problem(extraction.graph, BESIDE, found.table).weight_bytes[:, 0].sum() == (
+    assert build_problem(extraction.graph, BESIDE, found.table).weight_bytes_on[:, 0].sum() == (
         sum(plain.values()) + plain["shared"]
     )
     schedule = on_one(extraction, 0)

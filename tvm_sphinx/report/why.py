@@ -235,7 +235,7 @@ class Analysis:
             time = int(problem.exec_ns[task, other])
             is_faster = 0 <= time < problem.exec_ns[task, here]
             peak = int(self._peaks[other])
-            need = int(problem.weight_bytes[task, other] + problem.output_bytes[task])
+            need = int(problem.weight_bytes_on[task, other] + problem.output_bytes[task])
             if other != here and is_faster and limit != UNLIMITED and peak + need > limit:
                 held, most, needed = map(format_bytes, (peak, limit, need))
                 name = problem.devices[other]

@@ -48,18 +48,6 @@ def frozen_int64(
     return frozen
 
 
-def repeated(name: str, value: object, shape: tuple[int, int], error: type[SphinxError]) -> object:
-    """Return a value for each row as an array of a shape, whose columns are alike; others as they are.
-
-    Raises
-    ------
-    SphinxError
-        As the given class of it: if ``value`` has rows of unlike lengths.
-    """
-    array = _rectangular(name, value, error)
-    return np.repeat(array[:, None], shape[1], axis=1) if array.shape == shape[:1] else value
-
-
 def _rectangular(name: str, value: object, error: type[SphinxError]) -> npt.NDArray[Any]:
     try:
         return np.asarray(value)

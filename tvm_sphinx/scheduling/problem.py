@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ProblemError
-from .integers import MAX_TOTAL, frozen_int64, is_whole, repeated
+from .integers import MAX_TOTAL, frozen_int64, is_whole
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -61,8 +61,8 @@ class SchedulingProblem:
         Tasks with the same group id, 0 .. `MAX_GROUP`, must share a device; `NO_GROUP` ties to none.
     memory_bytes : (D,) int64
         Capacity, or `UNLIMITED`. See `tvm_sphinx.scheduling.schedule.peak_memory_bytes` for what counts.
-    weight_bytes : (N, D) int64
-        Resident bytes of a task's weights on each device; (N,) where a device makes no difference.
+    weight_bytes : (N,) or (N, D) int64
+        Resident bytes of a task's weights; on each device, if they take more on some than on others.
     output_bytes : (N,) int64
         Bytes of a task's outputs while they are alive.
 
@@ -101,16 +101,19 @@ class SchedulingProblem:
             "delivery_ns": (num_tasks, num_devices),
             "colocation": (num_tasks,),
             "memory_bytes": (num_devices,),
-            "weight_bytes": (num_tasks, num_devices),
+            "weight_bytes": (num_tasks,),
             "output_bytes": (num_tasks,),
         }
         for field_name, shape in shapes.items():
             value = getattr(self, field_name)
             if value is None:
                 value = np.full(shape, defaults.get(field_name, 0), dtype=np.int64)
-            elif field_name == "weight_bytes":
-                value = repeated(field_name, value, (num_tasks, num_devices), ProblemError)
+            elif field_name == "weight_bytes" and _has_rows(value):
+                shape = (num_tasks, num_devices)
             object.__setattr__(self, field_name, frozen_int64(field_name, value, shape, ProblemError))
+        if self.weight_bytes.ndim == 2 and (self.weight_bytes == self.weight_bytes[:, :1]).all():
+            alike = frozen_int64("weight_bytes", self.weight_bytes[:, 0], (num_tasks,), ProblemError)
+            object.__setattr__(self, "weight_bytes", alike)
         self._check_times()
         self._check_edges()
         self._check_totals()
@@ -185,7 +188,7 @@ class SchedulingProblem:
             (
                 "weight_bytes and output_bytes",
                 "bytes",
-                [self.weight_bytes.max(axis=1, initial=0), self.output_bytes],
+                [self.weight_bytes_on.max(axis=1), self.output_bytes],
             ),
         ):
             total = sum(sum(part.tolist()) for part in parts)
@@ -239,11 +242,12 @@ class SchedulingProblem:
             for device in range(self.num_devices)
         )
 
-    @property
-    def plain_weight_bytes(self) -> Int64Array:
-        """``weight_bytes``, of shape (N,) where a device makes no difference."""
-        first = self.weight_bytes[:, :1]
-        return first[:, 0] if (self.weight_bytes == first).all() else self.weight_bytes
+    @cached_property
+    def weight_bytes_on(self) -> Int64Array:
+        """Resident bytes of each task's weights on each device, shape (N, D)."""
+        if self.weight_bytes.ndim == 2:
+            return self.weight_bytes
+        return np.repeat(self.weight_bytes[:, None], self.num_devices, axis=1)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -251,11 +255,19 @@ class SchedulingProblem:
         digest = hashlib.sha256(repr((self.devices, self.device_cores)).encode())
         copies = self.copy_ns[self.copy_class] if self.num_edges else self.copy_ns[:0]
         times = (self.exec_ns, self.edges, copies, self.release_ns, self.delivery_ns)
-        sizes = (self.colocation, self.memory_bytes, self.plain_weight_bytes, self.output_bytes)
+        sizes = (self.colocation, self.memory_bytes, self.weight_bytes, self.output_bytes)
         for array in (*times, *sizes):
             digest.update(repr(array.shape).encode())
             digest.update(np.ascontiguousarray(array).astype("<i8").tobytes())
         return digest.hexdigest()[:32]
+
+
+def _has_rows(value: Any) -> bool:
+    """Return whether a value has two axes; rows of unlike lengths are none."""
+    try:
+        return np.ndim(value) == 2
+    except ValueError:
+        return False
 
 
 def without_memory_limits(problem: SchedulingProblem) -> SchedulingProblem:

@@ -231,7 +231,6 @@ def problem_to_json(problem: SchedulingProblem) -> dict[str, Any]:
         "copy_class": problem.copy_class.tolist(),
         "copy_tables_ns": problem.copy_ns.tolist(),
         **{key: getattr(problem, key).tolist() for key in _PASSED_ON},
-        "weight_bytes": problem.plain_weight_bytes.tolist(),
     }
 
 

@@ -181,7 +181,7 @@ class ExactModel:
         for task in range(problem.num_tasks):
             size = int(problem.output_bytes[task])
             for device, literal in self.on[task].items():
-                weight = int(problem.weight_bytes[task, device])
+                weight = int(problem.weight_bytes_on[task, device])
                 if weight:
                     whole = model.new_optional_fixed_size_interval_var(
                         0, self.horizon_ns + 1, literal, ""
