@@ -10,8 +10,8 @@ from onnx.reference import ReferenceEvaluator
 
 from tvm_sphinx.frontend.load import load_model
 
-SHAPE = (1, 6, 7, 7)
-_TEXT = """<ir_version: 8, opset_import: ["": 17]> net (float[1,6,7,7] x) => (float[3,1,7] y) {
+SHAPE = (1, 6, 8, 8)
+_TEXT = """<ir_version: 8, opset_import: ["": 17]> net (float[1,6,8,8] x) => (float[3,1,7] y) {
     s = Conv <pads = [1,1,1,1]> (x, stem) r = Relu (s)
     a = Conv (r, point)
     d = Conv <pads = [1,1,1,1], group = 20> (r, depth) e = Relu (d)

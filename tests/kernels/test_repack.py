@@ -19,16 +19,17 @@ from tvm_sphinx.kernels.schedule import rule_of, schedule_kernel
 from tvm_sphinx.platform.targets import make_target
 
 GPU = make_target('{"kind": "cuda", "arch": "sm_90", "max_num_threads": 1024}')
-# data NCHW, weight OIHW, and how they meet
-CONVOLUTIONS: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
-    ((1, 32, 14, 14), (48, 32, 3, 3), {"padding": 1}),
-    ((1, 7, 13, 11), (18, 7, 3, 3), {"padding": 1, "strides": 2}),
-    ((2, 3, 9, 12), (5, 3, 5, 3), {"padding": (2, 1), "dilation": (1, 2)}),
-    ((1, 20, 9, 9), (20, 1, 3, 3), {"padding": 1, "groups": 20}),
-    ((1, 24, 7, 7), (17, 24, 1, 1), {}),
-    ((2, 8, 4, 4), (32, 8, 1, 1), {}),
-    ((1, 8, 6, 6), (16, 8, 1, 1), {"strides": 2}),
-    ((1, 40, 1, 1), (19, 40, 1, 1), {}),
+# data NCHW, weight OIHW, how they meet, and what becomes of the weight
+CONVOLUTIONS: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any], str]] = [
+    ((1, 32, 14, 14), (48, 32, 3, 3), {"padding": 1}, "conv2d"),
+    ((1, 7, 13, 11), (18, 7, 3, 3), {"padding": 1, "strides": 2}, "conv2d"),
+    ((2, 3, 9, 12), (5, 3, 5, 3), {"padding": (2, 1), "dilation": (1, 2)}, "conv2d"),
+    ((1, 20, 9, 9), (20, 1, 3, 3), {"padding": 1, "groups": 20}, "depthwise_conv2d"),
+    ((1, 24, 7, 7), (17, 24, 1, 1), {}, "conv2d_1x1"),
+    ((2, 8, 4, 4), (32, 8, 1, 1), {}, "pixels"),
+    ((1, 24, 13, 11), (17, 24, 1, 1), {}, "pixels"),
+    ((2, 5, 27, 6), (40, 5, 1, 1), {}, "pixels"),
+    ((1, 8, 6, 6), (16, 8, 1, 1), {"strides": 2}, "conv2d"),
 ]
 MATRICES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
     ((5, 37), (37, 18)),
@@ -57,7 +58,8 @@ def kernel_beside_a_gpu(
     return kernel
 
 
-def check_repacked(kernel: Kernel, cores: int, is_packed_ahead: bool = True) -> None:
+def check_repacked(kernel: Kernel, cores: int) -> list[str]:
+    """Check both forms of a kernel, and return how the second takes its weights packed."""
     made = repack(kernel.function)
     assert made is not None
     rng = np.random.default_rng(6)
@@ -69,38 +71,33 @@ def check_repacked(kernel: Kernel, cores: int, is_packed_ahead: bool = True) -> 
     assert rule_of(scheduled) == "PackedKernel"
     expected = run(kernel.function.with_attr("global_symbol", "main"), inputs)
     compare(*run(scheduled, inputs), *expected)
-    if is_packed_ahead:
-        check_packed_ahead(kernel, inputs, expected, cores)
-    else:
-        assert pack_ahead(kernel.function, kernel.packable) is None
-
-
-def check_packed_ahead(kernel: Kernel, inputs: list[Any], expected: list[Any], cores: int) -> None:
     made = pack_ahead(kernel.function, kernel.packable)
     assert made is not None
     packed = list(inputs)
-    ((position, packing),) = packed_weights(made).items()
-    packed[position] = PACKINGS[packing](inputs[position])
-    types = kernel.as_implemented(made).argument_types
-    assert tuple(int(extent) for extent in types[position].shape.values) == packed[position].shape
-    scheduled = schedule_kernel(made.with_attr("global_symbol", "main"), TARGET, cores)
-    assert scheduled is not None
-    assert rule_of(scheduled) == "PackedKernel"
-    assert packed_weights(scheduled) == {position: packing}
-    compare(*run(scheduled, packed), *expected)
+    for position, packing in packed_weights(made).items():
+        packed[position] = PACKINGS[packing](inputs[position])
+    ahead = schedule_kernel(made.with_attr("global_symbol", "main"), TARGET, cores)
+    assert ahead is not None
+    assert rule_of(ahead) == "PackedKernel"
+    assert packed_weights(ahead) == packed_weights(made)
+    types = kernel.as_implemented(ahead).argument_types
+    shapes = [tuple(int(extent) for extent in ty.shape.values) for ty in types]
+    assert shapes[:-1] == [array.shape for array in packed]
+    compare(*run(ahead, packed), *expected)
+    return list(packed_weights(made).values())
 
 
-@pytest.mark.parametrize(("data", "weight", "options"), CONVOLUTIONS)
+@pytest.mark.parametrize(("data", "weight", "options", "form"), CONVOLUTIONS)
 @pytest.mark.parametrize("cores", [1, 2])
 def test_convolutions_keep_their_numbers(
-    data: tuple[int, ...], weight: tuple[int, ...], options: dict[str, Any], cores: int
+    data: tuple[int, ...], weight: tuple[int, ...], options: dict[str, Any], form: str, cores: int
 ) -> None:
     def build(x: Any, draw_constant: Callable[..., Any]) -> Any:
         product = relax.op.nn.conv2d(x, draw_constant(*weight), **options)
         return relax.op.nn.relu(relax.op.add(product, draw_constant(1, weight[0], 1, 1)))
 
-    of_pixels = weight[2:] == (1, 1) and not options and data[2] * data[3] > 8
-    check_repacked(kernel_beside_a_gpu(build, data), cores, is_packed_ahead=not of_pixels)
+    packings = check_repacked(kernel_beside_a_gpu(build, data), cores)
+    assert packings == ([] if form == "pixels" else [form])
 
 
 @pytest.mark.parametrize(("left", "right"), MATRICES)
@@ -110,11 +107,11 @@ def test_products_keep_their_numbers(left: tuple[int, ...], right: tuple[int, ..
         product = relax.op.matmul(x, draw_constant(*right))
         return relax.op.nn.gelu(relax.op.add(product, draw_constant(right[-1])))
 
-    check_repacked(kernel_beside_a_gpu(build, left), cores)
+    assert check_repacked(kernel_beside_a_gpu(build, left), cores) == ["matmul"]
 
 
 def test_a_kernel_beside_a_gpu_takes_the_packed_rule() -> None:
-    data, weight, options = CONVOLUTIONS[0]
+    data, weight, options, _ = CONVOLUTIONS[0]
     kernel = kernel_beside_a_gpu(lambda x, c: relax.op.nn.conv2d(x, c(*weight), **options), data)
     assert rule_of(implement_kernel(kernel.function, TARGET)) == "PackedKernel"
 
@@ -166,7 +163,7 @@ def test_a_weight_that_is_read_elsewhere_too_is_not_packed_ahead(
 
 
 def test_only_a_cpu_takes_weights_packed_and_only_constants() -> None:
-    data, weight, options = CONVOLUTIONS[0]
+    data, weight, options, _ = CONVOLUTIONS[0]
     kernel = kernel_beside_a_gpu(lambda x, c: relax.op.nn.conv2d(x, c(*weight), **options), data)
     assert kernel.packable == (1,)
     assert packed_weights(for_target(kernel.function, kernel.packable, TARGET)) == {1: "conv2d"}

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import tvm
+import tvm_ffi
 from tvm import s_tir, tirx
 
 from .compute import ROLE, ConvShape
-from .maps import root_nests
+from .maps import read_map, root_nests
 
 _REDUCTION = tirx.IterVar.CommReduce
 _SUMMABLE = ("float32", "float64")
@@ -86,6 +87,46 @@ def _read(nest: Any) -> Product | None:
         spatial,
         tuple((var, extent) for var, extent, reduced in axes if reduced),
     )
+
+
+def without_copies(func: tirx.PrimFunc) -> tirx.PrimFunc:
+    """Return a function that reads what it copies where it lies, such as an image with a border of 0."""
+    root = func.body.block
+    names: dict[Any, Any] = {}
+    kept = []
+    for nest in root_nests(func):
+        copied = _read_copy(nest)
+        if copied is None or not any(copied[1].same_as(buffer) for buffer in root.alloc_buffers):
+            kept.append(nest)
+        else:
+            names[copied[1]] = names.get(copied[0], copied[0])
+    if not names:
+        return func
+    block = s_tir.SBlock(
+        root.iter_vars,
+        root.reads,
+        root.writes,
+        root.name_hint,
+        tirx.SeqStmt(kept) if len(kept) > 1 else kept[0],
+        alloc_buffers=[buffer for buffer in root.alloc_buffers if buffer not in names],
+        annotations=root.annotations,
+    )
+    body = s_tir.SBlockRealize(func.body.iter_values, func.body.predicate, block)
+    renamed = tvm_ffi.structural_map(body, (tirx.Var, lambda var: names.get(var, var)))
+    return func.with_body(renamed)
+
+
+def _read_copy(nest: Any) -> tuple[Any, Any] | None:
+    """Return what a nest copies, and where to, element by element; None of another form."""
+    made = read_map(nest)
+    if made is None or not isinstance(made.value, tvm.ir.expr.TensorLoad):
+        return None
+    source, axes = made.value.source, [var for var, _ in made.axes]
+    indices = (made.indices, made.value.indices)
+    if any(len(one) != len(axes) or not all(map(is_var, one, axes)) for one in indices):
+        return None
+    is_whole = made.extents == extents_of(source) == extents_of(made.buffer)
+    return (source, made.buffer) if is_whole and str(source.dtype) == str(made.buffer.dtype) else None
 
 
 def is_var(index: Any, var: Any) -> bool:
