@@ -22,11 +22,22 @@ from tvm import s_tir, te, tirx
 from . import compute
 from .compute import ROLE, BatchMatmulShape, panels
 from .maps import loads_of, root_nests
-from .products import Conv, Product, extents_of, is_batch, is_var, only_product, read_conv
+from .products import (
+    Conv,
+    Product,
+    extents_of,
+    is_batch,
+    is_var,
+    only_product,
+    read_conv,
+    without_copies,
+)
 from .target_info import PANEL_LANES
 
 # Attribute of a PrimFunc: for positions of its parameters, what packs the weights that they take.
 _PACKED = "sphinx.packed_weights"
+# Of the lanes of pixels. Where more are idle, it is faster to turn the image channels last and back.
+_MOST_IDLE = 1 / 8
 
 
 @dataclass(frozen=True)
@@ -59,7 +70,8 @@ def repack(func: tirx.PrimFunc) -> tirx.PrimFunc | None:
 def pack_ahead(func: tirx.PrimFunc, constants: Collection[int]) -> tirx.PrimFunc | None:
     """Return a function of equal meaning that takes the weight of its one product packed.
 
-    It has the parameters of ``func`` but for that weight, in the same order; `packed_weights` tells.
+    It has the parameters of ``func`` but for that weight, in the same order; `packed_weights` tells. A
+    convolution of one pixel at a time takes the weight as it is: each of its numbers meets many pixels.
 
     Parameters
     ----------
@@ -75,7 +87,8 @@ def pack_ahead(func: tirx.PrimFunc, constants: Collection[int]) -> tirx.PrimFunc
     found = only_product(func)
     if found is None:
         return None
-    nests, position, product = found
+    func = without_copies(func)
+    nests, position, product = only_product(func) or found
     places = [at for at, param in enumerate(func.params) if param.same_as(product.right)]
     others = [*nests[:position], *nests[position + 1 :]]
     readers = [load for nest in others for load in loads_of(nest) if load.source.same_as(product.right)]
@@ -86,6 +99,8 @@ def pack_ahead(func: tirx.PrimFunc, constants: Collection[int]) -> tirx.PrimFunc
         return None
     (place,) = places
     made = _written(func, nests, position, form)
+    if form.weight is None:
+        return made
     params = [form.weight if at == place else param for at, param in enumerate(func.params)]
     taken = tirx.PrimFunc(params, made.body, made.ret_type).with_attrs(dict(made.attrs or {}))
     return taken.with_attr(_PACKED, {str(place): form.packing})
@@ -226,8 +241,10 @@ def _is_of_rows(product: Product) -> bool:
 def _pointwise(product: Product) -> _Form | None:
     """Return a convolution of one pixel at a time as weights times pixels, which are packed."""
     conv = read_conv(product)
-    if conv is None or not conv.is_pointwise:
-        return None
+    return _of_pixels(conv, product, "batch_matmul") if conv and conv.is_pointwise else None
+
+
+def _of_pixels(conv: Conv, product: Product, role: str) -> _Form:
     batch, depth, height, width = conv.image
     count, pixels, dtype = panels(height * width), height * width, product.dtype
     data = te.placeholder(conv.image, dtype, name="data")
@@ -245,8 +262,8 @@ def _pointwise(product: Product) -> _Form | None:
     acc = te.compute(
         (batch, conv.channels, count, PANEL_LANES),
         lambda n, f, o, i: te.sum(weight[f, c, 0, 0] * panel[n, o, c, i], axis=c),
-        name="batch_matmul",
-        attrs={ROLE: "batch_matmul"},
+        name=role,
+        attrs={ROLE: role},
     )
 
     def unpack(n: Any, f: Any, y: Any, x: Any) -> Any:
@@ -270,17 +287,16 @@ def _conv2d(product: Product) -> _Form | None:
 
 
 def _conv2d_ahead(product: Product) -> _Form | None:
-    """Return the same with its weights packed ahead.
-
-    None where `_pointwise` does as well, since it needs no packed weights, and writes channels first.
-    """
+    """Return the same with its weights packed ahead, or one of pixels."""
     conv = read_conv(product)
     if conv is None or extents_of(product.right)[2:] != conv.kernel:
         return None
     if conv.is_pointwise:
         pixels = conv.image[2] * conv.image[3]
-        is_sparse = 2 * pixels <= panels(pixels) * PANEL_LANES  # of the lanes of pixels, half are idle
-        return _channels_last(conv, product, "conv2d_1x1") if is_sparse else None
+        lanes = panels(pixels) * PANEL_LANES
+        if lanes - pixels <= _MOST_IDLE * lanes:
+            return _of_pixels(conv, product, "pixels")
+        return _channels_last(conv, product, "conv2d_1x1")
     return _channels_last(conv, product, "depthwise_conv2d" if conv.is_depthwise else "conv2d")
 
 
