@@ -84,11 +84,11 @@ def pack_ahead(func: tirx.PrimFunc, constants: Collection[int]) -> tirx.PrimFunc
     -------
     None where `repack` knows no product, its right operand is no constant, or is read elsewhere too.
     """
+    func = without_copies(func)
     found = only_product(func)
     if found is None:
         return None
-    func = without_copies(func)
-    nests, position, product = only_product(func) or found
+    nests, position, product = found
     places = [at for at, param in enumerate(func.params) if param.same_as(product.right)]
     others = [*nests[:position], *nests[position + 1 :]]
     readers = [load for nest in others for load in loads_of(nest) if load.source.same_as(product.right)]

@@ -73,7 +73,7 @@ def check_candidate(candidate: Implementation, rule: Implementation, records: Re
         )
     elif min(samples) <= _GIVE_UP * rule.time_ns:
         return
-    shapes = shape_texts(kernel)
+    shapes = shape_texts(kernel.as_implemented(function))
     where, version = class_of(device), str(tvm.__version__)
     records.add(Record(candidate.key, where, version, samples, host_load(), shapes=shapes))
 
