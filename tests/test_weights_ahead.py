@@ -79,8 +79,11 @@ def constants_of(annotated: Any) -> list[Any]:
     return [argument for argument in arguments if isinstance(argument, tvm.ir.GenericConst)]
 
 
-@pytest.mark.parametrize("devices", [(CORE, GPU), (CORE, OTHER, GPU)], ids=["one core", "two classes"])
-@pytest.mark.parametrize("chosen", [True, False], ids=["chosen", "by the rules"])
+@pytest.mark.parametrize(
+    ("devices", "chosen"),
+    [((CORE, GPU), True), ((CORE, OTHER, GPU), False)],
+    ids=["one core", "two classes, implemented at the end"],
+)
 def test_a_network_keeps_its_numbers(devices: tuple[Device, ...], chosen: bool) -> None:
     where = Platform(devices)
     extraction = extract(weights_net.relax_module(), where)
