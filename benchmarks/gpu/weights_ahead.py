@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import statistics
 import time
 from collections import Counter
 from pathlib import Path
@@ -127,12 +126,9 @@ def _percent(share: float) -> str:
 
 
 def _milliseconds(executable: ConcurrentExecutable, inputs: list[np.ndarray]) -> float:
-    times = []
-    for _ in range(3):
-        begin = time.perf_counter_ns()
-        executable.run(inputs)
-        times.append(time.perf_counter_ns() - begin)
-    return statistics.median(times) / 1e6
+    begin_ns = time.perf_counter_ns()
+    executable.run(inputs)
+    return (time.perf_counter_ns() - begin_ns) / 1e6
 
 
 def report(name: str, rounds: int, config: MeasureConfig) -> dict[str, Any]:
@@ -154,8 +150,8 @@ def report(name: str, rounds: int, config: MeasureConfig) -> dict[str, Any]:
     print(f"sum: {each / 1e3:.2f} ms, {ahead / 1e3:.2f} ms, {each / max(ahead, 1e-9):.2f} times")
     whole = model_rows(model, extraction, rounds) if rounds else {}
     for way, times in whole.items():
-        low, middle, high = (float(np.quantile(times, q)) for q in (0.25, 0.5, 0.75))
-        print(f"model, {way:10} {middle:8.2f} ms ({low:.2f} to {high:.2f})", flush=True)
+        low, middle, high = (float(np.quantile(times, share)) for share in (0.1, 0.5, 0.9))
+        print(f"model, {way:10} {middle:8.2f} ms (tenths {low:.2f} and {high:.2f})", flush=True)
     return {"model": name, "kernels": rows, "whole_ms": whole}
 
 
@@ -164,7 +160,7 @@ def main() -> None:
     parser.add_argument(
         "models", nargs="+", choices=[*models.names(), "small", "encoder"], metavar="MODEL"
     )
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--sample-ms", type=float, default=20.0)
     parser.add_argument("-o", "--output", type=Path)
     args = parser.parse_args()
