@@ -48,9 +48,9 @@ def draw_problem(
         colocation[tied] = rng.integers(0, 3, int(tied.sum()))
         release_ns = rng.integers(0, 50, (num_tasks, num_devices))
         delivery_ns = rng.integers(0, 50, (num_tasks, num_devices))
-    weight_bytes = rng.integers(0, 20, num_tasks)
+    weight_bytes = rng.integers(0, 20, (num_tasks, num_devices))
     output_bytes = rng.integers(0, 20, num_tasks)
-    capacity = int(weight_bytes.sum() + output_bytes.sum())
+    capacity = int(weight_bytes.max(axis=1).sum() + output_bytes.sum())
     limits = [capacity, capacity // 2, UNLIMITED, capacity // 3][:num_devices]
     return SchedulingProblem(
         name=f"drawn-{seed}",

@@ -11,10 +11,12 @@ from typing import Any
 
 from ._tvm import relax, tvm
 from .errors import InvalidScheduleError, SphinxError
-from .frontend.dataflow import Dataflow, is_lowered
+from .frontend.dataflow import PLAIN_WEIGHTS, Dataflow, is_lowered
 from .frontend.extract import Extraction, Implement, Kernel, extract_task_graph
 from .frontend.load import entry_function, public_functions
 from .frontend.lower import lower_for_platform
+from .kernels import packed_weights
+from .kernels.implement import for_target
 from .platform import Device, Platform
 from .platform.platform_file import load_platform
 from .platform.targets import device_target
@@ -100,6 +102,8 @@ def annotate_schedule(
     - A tensor that another device reads gets one ``to_vdevice`` for each such device.
     - Each kernel is cloned per target that runs it; the clone carries that target. ``implement`` may
       give it, scheduled already; None leaves that to `tvm_sphinx.kernels.implement.ImplementKernels`.
+    - A kernel that takes a weight packed is called with it as a constant that was packed here, once; the
+      clone of another device, such as a GPU, with the weight as the model has it.
     - Weights of devices with their own memory become trailing arguments, so that they are placed
       once, by the function that the attribute ``sphinx.weights`` names, and not once per inference.
 
@@ -147,6 +151,7 @@ class _Writer:
         implement: Implement | None = None,
     ) -> None:
         self.kernels = extraction.kernels
+        self.packed = extraction.packed
         self.implement = implement
         self.dataflow: Dataflow = extraction.dataflow
         self.graph = extraction.graph
@@ -157,7 +162,7 @@ class _Writer:
         # (tensor, device) -> variable that holds it there; views are kept beside as (variable, device).
         self.placed: dict[tuple[Operand, int], Any] = {}
         self.views: dict[tuple[Any, int], Any] = {}
-        self.clones: dict[tuple[Any, str], Any] = {}
+        self.clones: dict[tuple[Any, str], tuple[Any, dict[int, str]]] = {}
         self.weights: list[tuple[Any, Any]] = []  # (argument, constant) of devices with own memory
 
     def write(self) -> Any:
@@ -170,6 +175,7 @@ class _Writer:
             self.placed[Operand(FROM_INPUT, position), host] = placed
             params.append(placed)
         attrs = {**dict(function.attrs or {}), SCHEDULED_ATTR: self.graph.fingerprint}
+        attrs.pop(PLAIN_WEIGHTS, None)
         with self.builder.function("placed_main", params=params, private=True):
             with self.builder.dataflow():
                 for task in self._topological_schedule_order():
@@ -202,11 +208,19 @@ class _Writer:
         source = self.dataflow.calls[task]
         device = int(self.schedule.device[task])
         vdevice = self.vdevices[device]
-        arguments = relax.Tuple([self._on_device(argument, device) for argument in source.arguments])
         callee = source.call.args[0]
+        packings: dict[int, str] = {}
         if not source.is_external:
             kernel = self.kernels[self.graph.tasks[task].kernel]
-            callee = self._clone(callee, kernel, self.platform.devices[device])
+            callee, packings = self._clone(callee, kernel, self.platform.devices[device])
+        arguments = relax.Tuple(
+            [
+                self._packed(argument, packings[position], vdevice)
+                if position in packings
+                else self._on_device(argument, device)
+                for position, argument in enumerate(source.arguments)
+            ]
+        )
         types = [_placed_type(output, vdevice) for output in source.outputs]
         is_tuple = isinstance(source.call.ty, relax.TupleType)
         ty_args = [relax.TupleType(types)] if is_tuple else types
@@ -216,18 +230,22 @@ class _Writer:
             item = self.builder.emit(relax.TupleGetItem(var, output)) if is_tuple else var
             self.placed[Operand(task, output), device] = item
 
-    def _clone(self, callee: Any, kernel: Kernel, device: Device) -> Any:
-        """Return the clone of a kernel for a device's target; devices of one target share it."""
+    def _clone(self, callee: Any, kernel: Kernel, device: Device) -> tuple[Any, dict[int, str]]:
+        """Return the clone of a kernel for a device's target, and how it takes which weights packed.
+
+        Devices of one target share it.
+        """
         target = device_target(device)
         key = (callee, str(target))
         if key not in self.clones:
             function = self.implement(kernel, device) if self.implement else None
             if function is None:
-                function = self.dataflow.module[callee].with_attr("target", target)
+                plain = self.dataflow.module[callee]
+                function = for_target(plain, kernel.packable, target).with_attr("target", target)
             if "global_symbol" in function.attrs:
                 function = function.without_attr("global_symbol")
             name = f"{callee.name_hint}_{device.name}".replace("-", "_").replace(",", "_")
-            self.clones[key] = self.builder.add_func(function, name)
+            self.clones[key] = self.builder.add_func(function, name), packed_weights(function)
         return self.clones[key]
 
     def _on_device(self, expr: Any, device: int) -> Any:
@@ -290,6 +308,12 @@ class _Writer:
             self.weights.append((argument, constant))
             self.placed[operand, device] = argument
         return self.placed[operand, device]
+
+    def _packed(self, constant: Any, packing: str, vdevice: Any) -> Any:
+        """Return a weight packed for a kernel, as a constant in host memory."""
+        value = self.packed.pack(constant.value, packing)
+        ty = relax.TensorType(list(value.shape), str(value.dtype), vdevice)
+        return tvm.ir.GenericConst(value, ty)
 
     def _deliver(self, result: Any) -> Any:
         """Return the function's result with all its tensors on the host device."""

@@ -33,7 +33,7 @@ typedef struct drawn {
     int64_t resources[4];
     int64_t set_of_task[MAX_TASKS];
     int64_t memory_bytes[MAX_DEVICES];
-    int64_t weight_bytes[MAX_TASKS];
+    int64_t weight_bytes[MAX_TASKS * MAX_DEVICES];
     int64_t output_bytes[MAX_TASKS];
     cpga_problem_data data;
 } drawn;
@@ -68,7 +68,8 @@ static void draw(drawn *self, uint64_t seed, int32_t tasks, int memory) {
     memcpy(self->resources, resources, sizeof resources);
     for (int32_t i = 0; i < tasks; i++) {
         self->set_of_task[i] = i;
-        self->weight_bytes[i] = cpga_rng_below(&rng, 10);
+        for (int32_t on = 0; on < devices; on++)
+            self->weight_bytes[i * devices + on] = cpga_rng_below(&rng, 10);
         self->output_bytes[i] = cpga_rng_below(&rng, 10);
     }
     for (int32_t i = 0; i < devices; i++)

@@ -33,7 +33,7 @@ def arguments(num_tasks: int = 6, num_devices: int = 2) -> dict[str, Any]:
         "resources": np.arange(num_devices, dtype=np.int64),
         "set_of_task": np.arange(num_tasks, dtype=np.int64),
         "memory_bytes": np.full(num_devices, -1, dtype=np.int64),
-        "weight_bytes": np.zeros(num_tasks, dtype=np.int64),
+        "weight_bytes": np.zeros(cells, dtype=np.int64),
         "output_bytes": np.zeros(num_tasks, dtype=np.int64),
         "num_resources": num_devices,
         "num_sets": num_tasks,

@@ -8,9 +8,9 @@ import numpy as np
 
 from tests.runtime.modules import cores, flat, list_schedule
 from tvm_sphinx.frontend.extract import extract_task_graph
-from tvm_sphinx.frontend.lower import lower_to_kernels
+from tvm_sphinx.frontend.lower import lower_for_platform
 from tvm_sphinx.platform import Device, Platform
-from tvm_sphinx.platform.targets import cuda_devices, device_target, host_target
+from tvm_sphinx.platform.targets import cuda_devices, host_target
 from tvm_sphinx.relax_pass import annotate_schedule
 from tvm_sphinx.runtime.build import build_image
 from tvm_sphinx.runtime.executable import ConcurrentExecutable
@@ -33,8 +33,7 @@ def platform(num_gpus: int = 1, streams: int = 1, num_cpus: int = 1) -> Platform
 
 def image(module: Any, where: Platform, *, device: int | None = None, seed: int = 0) -> Image:
     """Return a module compiled for a platform, on one device or in a random placement."""
-    host = device_target(where.devices[where.host_index])
-    extraction = extract_task_graph(lower_to_kernels(module, host))
+    extraction = extract_task_graph(lower_for_platform(module, where))
     num_tasks = extraction.graph.num_tasks
     placement = np.random.default_rng(seed).integers(0, len(where.devices), num_tasks).tolist()
     if device is not None:

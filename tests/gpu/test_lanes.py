@@ -35,7 +35,7 @@ from tests.scale import SCALE
 from tvm_sphinx.errors import ArtifactError, GpuError, UnsupportedError
 from tvm_sphinx.frontend.extract import extract_task_graph
 from tvm_sphinx.frontend.load import load_model
-from tvm_sphinx.frontend.lower import lower_to_kernels
+from tvm_sphinx.frontend.lower import lower_for_platform, lower_to_kernels
 from tvm_sphinx.platform import Device, Platform
 from tvm_sphinx.platform.gpus import find_gpu, find_gpus
 from tvm_sphinx.platform.targets import cuda_devices, device_target
@@ -61,6 +61,8 @@ def test_random_placements_agree_with_the_cpu(number: int) -> None:
 def test_networks_agree_with_the_cpu(network: Callable[[], Any], alone: bool) -> None:
     small = {"layers": 1, "length": 5, "width": 16} if network is transformer else {"steps": 2}
     module = network(**small)
+    lowered = lower_for_platform(module, platform(1, 2))
+    assert any(kernel.packable for kernel in extract_task_graph(lowered).kernels.values())
     expected = on_cpu(module)
     executable = ConcurrentExecutable(image(module, platform(1, 2), device=1 if alone else None, seed=4))
     inputs = random_inputs(expected)

@@ -12,21 +12,24 @@ from tvm import relax, te, topi
 from tests.kernels.reference import TARGET, check, compare, draw, run
 from tvm_sphinx.frontend.extract import Kernel, extract_task_graph
 from tvm_sphinx.frontend.lower import lower_to_kernels
-from tvm_sphinx.kernels.implement import implement_kernel
+from tvm_sphinx.kernels import PACKINGS, pack_ahead, packed_weights
+from tvm_sphinx.kernels.implement import for_target, implement_kernel
 from tvm_sphinx.kernels.repack import repack
-from tvm_sphinx.kernels.schedule import rule_of
+from tvm_sphinx.kernels.schedule import rule_of, schedule_kernel
 from tvm_sphinx.platform.targets import make_target
 
 GPU = make_target('{"kind": "cuda", "arch": "sm_90", "max_num_threads": 1024}')
-# data NCHW, weight OIHW, and how they meet
-CONVOLUTIONS: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
-    ((1, 32, 14, 14), (48, 32, 3, 3), {"padding": 1}),
-    ((1, 7, 13, 11), (18, 7, 3, 3), {"padding": 1, "strides": 2}),
-    ((2, 3, 9, 12), (5, 3, 5, 3), {"padding": (2, 1), "dilation": (1, 2)}),
-    ((1, 20, 9, 9), (20, 1, 3, 3), {"padding": 1, "groups": 20}),
-    ((1, 24, 7, 7), (17, 24, 1, 1), {}),
-    ((2, 8, 4, 4), (32, 8, 1, 1), {}),
-    ((1, 8, 6, 6), (16, 8, 1, 1), {"strides": 2}),
+# data NCHW, weight OIHW, how they meet, and what becomes of the weight
+CONVOLUTIONS: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any], str]] = [
+    ((1, 32, 14, 14), (48, 32, 3, 3), {"padding": 1}, "conv2d"),
+    ((1, 7, 13, 11), (18, 7, 3, 3), {"padding": 1, "strides": 2}, "conv2d"),
+    ((2, 3, 9, 12), (5, 3, 5, 3), {"padding": (2, 1), "dilation": (1, 2)}, "conv2d"),
+    ((1, 20, 9, 9), (20, 1, 3, 3), {"padding": 1, "groups": 20}, "depthwise_conv2d"),
+    ((1, 24, 7, 7), (17, 24, 1, 1), {}, "conv2d_1x1"),
+    ((2, 8, 4, 4), (32, 8, 1, 1), {}, "pixels"),
+    ((1, 24, 13, 11), (17, 24, 1, 1), {}, "pixels"),
+    ((2, 5, 27, 6), (40, 5, 1, 1), {}, "pixels"),
+    ((1, 8, 6, 6), (16, 8, 1, 1), {"strides": 2}, "conv2d"),
 ]
 MATRICES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
     ((5, 37), (37, 18)),
@@ -55,7 +58,8 @@ def kernel_beside_a_gpu(
     return kernel
 
 
-def check_repacked(kernel: Kernel, cores: int) -> None:
+def check_repacked(kernel: Kernel, cores: int) -> list[str]:
+    """Check both forms of a kernel, and return how the second takes its weights packed."""
     made = repack(kernel.function)
     assert made is not None
     rng = np.random.default_rng(6)
@@ -65,20 +69,35 @@ def check_repacked(kernel: Kernel, cores: int) -> None:
     ]
     scheduled = check(made, inputs, cores)
     assert rule_of(scheduled) == "PackedKernel"
-    plain = kernel.function.with_attr("global_symbol", "main")
-    compare(*run(scheduled, inputs), *run(plain, inputs))
+    expected = run(kernel.function.with_attr("global_symbol", "main"), inputs)
+    compare(*run(scheduled, inputs), *expected)
+    made = pack_ahead(kernel.function, kernel.packable)
+    assert made is not None
+    packed = list(inputs)
+    for position, packing in packed_weights(made).items():
+        packed[position] = PACKINGS[packing](inputs[position])
+    ahead = schedule_kernel(made.with_attr("global_symbol", "main"), TARGET, cores)
+    assert ahead is not None
+    assert rule_of(ahead) == "PackedKernel"
+    assert packed_weights(ahead) == packed_weights(made)
+    types = kernel.as_implemented(ahead).argument_types
+    shapes = [tuple(int(extent) for extent in ty.shape.values) for ty in types]
+    assert shapes[:-1] == [array.shape for array in packed]
+    compare(*run(ahead, packed), *expected)
+    return list(packed_weights(made).values())
 
 
-@pytest.mark.parametrize(("data", "weight", "options"), CONVOLUTIONS)
+@pytest.mark.parametrize(("data", "weight", "options", "form"), CONVOLUTIONS)
 @pytest.mark.parametrize("cores", [1, 2])
 def test_convolutions_keep_their_numbers(
-    data: tuple[int, ...], weight: tuple[int, ...], options: dict[str, Any], cores: int
+    data: tuple[int, ...], weight: tuple[int, ...], options: dict[str, Any], form: str, cores: int
 ) -> None:
     def build(x: Any, draw_constant: Callable[..., Any]) -> Any:
         product = relax.op.nn.conv2d(x, draw_constant(*weight), **options)
         return relax.op.nn.relu(relax.op.add(product, draw_constant(1, weight[0], 1, 1)))
 
-    check_repacked(kernel_beside_a_gpu(build, data), cores)
+    packings = check_repacked(kernel_beside_a_gpu(build, data), cores)
+    assert packings == ([] if form == "pixels" else [form])
 
 
 @pytest.mark.parametrize(("left", "right"), MATRICES)
@@ -88,11 +107,11 @@ def test_products_keep_their_numbers(left: tuple[int, ...], right: tuple[int, ..
         product = relax.op.matmul(x, draw_constant(*right))
         return relax.op.nn.gelu(relax.op.add(product, draw_constant(right[-1])))
 
-    check_repacked(kernel_beside_a_gpu(build, left), cores)
+    assert check_repacked(kernel_beside_a_gpu(build, left), cores) == ["matmul"]
 
 
 def test_a_kernel_beside_a_gpu_takes_the_packed_rule() -> None:
-    data, weight, options = CONVOLUTIONS[0]
+    data, weight, options, _ = CONVOLUTIONS[0]
     kernel = kernel_beside_a_gpu(lambda x, c: relax.op.nn.conv2d(x, c(*weight), **options), data)
     assert rule_of(implement_kernel(kernel.function, TARGET)) == "PackedKernel"
 
@@ -120,3 +139,33 @@ def _summed() -> Any:
 @pytest.mark.parametrize("make", [_grouped, _transposed, _twice, _summed])
 def test_other_sums_stay_as_they_are(make: Callable[[], Any]) -> None:
     assert repack(make()) is None
+    assert pack_ahead(make(), [0, 1]) is None
+
+
+def _squared() -> Any:
+    a = te.placeholder((16, 16), name="a")
+    return te.create_prim_func([a, topi.nn.matmul(a, a)])
+
+
+def _read_twice() -> Any:
+    a, b = te.placeholder((4, 16), name="a"), te.placeholder((16, 16), name="b")
+    return te.create_prim_func([a, b, topi.nn.matmul(a, b), topi.nn.relu(b)])
+
+
+@pytest.mark.parametrize(
+    ("make", "constants"), [(_squared, [0]), (_read_twice, [1]), (_read_twice, [0])]
+)
+def test_a_weight_that_is_read_elsewhere_too_is_not_packed_ahead(
+    make: Callable[[], Any], constants: list[int]
+) -> None:
+    assert repack(make()) is not None
+    assert pack_ahead(make(), constants) is None
+
+
+def test_only_a_cpu_takes_weights_packed_and_only_constants() -> None:
+    data, weight, options, _ = CONVOLUTIONS[0]
+    kernel = kernel_beside_a_gpu(lambda x, c: relax.op.nn.conv2d(x, c(*weight), **options), data)
+    assert kernel.packable == (1,)
+    assert packed_weights(for_target(kernel.function, kernel.packable, TARGET)) == {1: "conv2d"}
+    for constants, target in (((), TARGET), ((0,), TARGET), ((1,), GPU)):
+        assert for_target(kernel.function, constants, target) is kernel.function

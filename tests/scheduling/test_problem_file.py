@@ -339,3 +339,16 @@ def test_a_field_of_dagbench_that_is_out_of_range(
     content[part[0]][part[1]][-1].update(change)
     with pytest.raises(ProblemError, match=re.escape(message)):
         problem_from_json(content)
+
+
+def test_weights_may_depend_on_the_device(tmp_path: Path) -> None:
+    """Each device holds its own; where a device makes no difference, it is the problem without."""
+    alike = problem_from_json({**SMALL, "weight_bytes": [3, 4, 5]})
+    spread = problem_from_json({**SMALL, "weight_bytes": [[3, 3], [4, 4], [5, 5]]})
+    assert spread.fingerprint == alike.fingerprint
+    assert spread.weight_bytes.tolist() == [3, 4, 5]
+    unlike = problem_from_json({**SMALL, "weight_bytes": [[3, 9], [4, 4], [5, 5]]})
+    assert unlike.fingerprint != alike.fingerprint
+    assert unlike.weight_bytes_on.tolist() == [[3, 9], [4, 4], [5, 5]]
+    write_problem(unlike, tmp_path / "unlike.json")
+    assert read_problem(tmp_path / "unlike.json").fingerprint == unlike.fingerprint

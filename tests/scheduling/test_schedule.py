@@ -128,3 +128,16 @@ def test_memory_counts_weights_and_live_tensors() -> None:
     tight = replace(PROBLEM, memory_bytes=np.array([49, -1, -1]))
     with pytest.raises(InvalidScheduleError, match="holds 50 bytes"):
         validate(tight, replace(VALID, problem_fingerprint=tight.fingerprint))
+
+
+def test_a_device_holds_weights_as_they_are_on_it() -> None:
+    """Task 2 runs on b, where it takes 3 bytes; a, which runs the others, has not room for 90 more."""
+    sizes = np.array([[10, 10, 10], [20, 20, 20], [30, 3, 30], [5, 5, 5]])
+    problem = replace(PROBLEM, weight_bytes=sizes)
+    before, after = (peak_memory_bytes(one, VALID) for one in (PROBLEM, problem))
+    assert (before - after).tolist() == [0, 27, 0]
+    sizes[1, 0] += 90
+    heavier = replace(problem, weight_bytes=sizes)
+    schedule = replace(VALID, problem_fingerprint=heavier.fingerprint)
+    with pytest.raises(InvalidScheduleError, match=r"Device 'a' holds 1\d\d bytes at its peak"):
+        validate(heavier, schedule)

@@ -51,6 +51,9 @@ class CostTable:
     left_out : (N, D) bool
         Where nothing is to run, since it was not measured and cannot make a schedule much shorter, by
         the time that is predicted; none by default.
+    weight_bytes : (N, D) int64
+        What the weights of a task take on each device, in the layouts of its kernels; by default what
+        they take as the model has them.
 
     Raises
     ------
@@ -70,6 +73,7 @@ class CostTable:
     num_estimated_links: int = 0
     staging_bytes_per_s: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     left_out: npt.NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=np.bool_))
+    weight_bytes: Int64Array | None = None
 
     def __post_init__(self) -> None:
         num_devices = self.exec_ns.shape[1]
@@ -83,7 +87,9 @@ class CostTable:
             object.__setattr__(self, "most_bytes", np.full((num_devices, num_devices), math.inf))
         if not self.staging_bytes_per_s.size:
             object.__setattr__(self, "staging_bytes_per_s", np.full(num_devices, math.inf))
-        for name in ("spread_ns", "measured", "slowdown", "left_out"):
+        for name in ("spread_ns", "measured", "slowdown", "left_out", "weight_bytes"):
+            if name == "weight_bytes" and self.weight_bytes is None:
+                continue
             if getattr(self, name).shape != self.exec_ns.shape:
                 raise ProblemError(
                     f"Expected {name} of shape {self.exec_ns.shape}; got {getattr(self, name).shape}."
@@ -191,6 +197,9 @@ def build_problem(
     host = platform.host_index
     in_bytes = np.array([graph.input_bytes(task) for task in range(graph.num_tasks)], dtype=np.int64)
     out_bytes = np.array([graph.returned_bytes(task) for task in range(graph.num_tasks)], dtype=np.int64)
+    weight_bytes = costs.weight_bytes
+    if weight_bytes is None:
+        weight_bytes = np.array([task.weight_bytes for task in graph.tasks], dtype=np.int64)
     sizes, copy_class = np.unique([edge.bytes for edge in graph.edges], return_inverse=True)
     exec_ns = costs.loaded_ns if concurrent and loaded else costs.exec_ns
     return SchedulingProblem(
@@ -204,7 +213,7 @@ def build_problem(
         release_ns=costs.arrival_ns(in_bytes, host),
         delivery_ns=costs.return_ns(out_bytes, host),
         memory_bytes=_capacities(graph, platform),
-        weight_bytes=np.array([task.weight_bytes for task in graph.tasks], dtype=np.int64),
+        weight_bytes=weight_bytes,
         output_bytes=np.array([sum(task.output_bytes) for task in graph.tasks], dtype=np.int64),
     )
 

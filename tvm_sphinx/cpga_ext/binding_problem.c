@@ -45,7 +45,7 @@ static int fill_problem_data(PyObject **objects, Py_buffer *views, cpga_problem_
         get_int64(objects[RESOURCE], names[RESOURCE], 1, any, &views[RESOURCE]) != 0 ||
         get_int64(objects[SET], names[SET], 1, task, &views[SET]) != 0 ||
         get_int64(objects[MEMORY], names[MEMORY], 1, device, &views[MEMORY]) != 0 ||
-        get_int64(objects[WEIGHT], names[WEIGHT], 1, task, &views[WEIGHT]) != 0 ||
+        get_int64(objects[WEIGHT], names[WEIGHT], 2, cells, &views[WEIGHT]) != 0 ||
         get_int64(objects[OUTPUT], names[OUTPUT], 1, task, &views[OUTPUT]) != 0)
         return -1;
     const int64_t *begins = views[BEGIN].buf;

@@ -125,10 +125,10 @@ static int32_t heap_pop(lister *self, int32_t *size) {
     return top;
 }
 
-static int64_t set_weight(const cpga_problem *problem, int32_t set) {
+static int64_t set_weight(const cpga_problem *problem, int32_t set, int32_t on) {
     int64_t bytes = 0;
     for (int32_t i = problem->sets.begin[set]; i < problem->sets.begin[set + 1]; i++)
-        bytes += problem->weight_bytes[problem->sets.members[i]];
+        bytes += cpga_weight(problem, problem->sets.members[i], on);
     return bytes;
 }
 
@@ -139,7 +139,7 @@ static int32_t choose_device(lister *self, int32_t task, const int32_t *device,
     const cpga_sets *sets = &problem->sets;
     int32_t set = sets->of_task[task], best = -1;
     int best_fits = 0;
-    int64_t best_value = 0, weight = problem->has_memory_limit ? set_weight(problem, set) : 0;
+    int64_t best_value = 0;
     for (int32_t i = sets->choice_begin[set]; i < sets->choice_begin[set + 1]; i++) {
         int32_t on = sets->choices[i];
         int64_t length = cpga_exec(problem, task, on);
@@ -147,6 +147,7 @@ static int32_t choose_device(lister *self, int32_t task, const int32_t *device,
         int64_t start = cpga_timeline_find(&self->timeline, on, ready, length, CPGA_INSERT);
         int64_t cell = (int64_t)task * problem->num_devices + on;
         int64_t value = start + length + problem->delivery_ns[cell] + self->bias[cell];
+        int64_t weight = problem->has_memory_limit ? set_weight(problem, set, on) : 0;
         int fits = self->room[on] >= weight;
         if (best == -1 || fits > best_fits || (fits == best_fits && value < best_value)) {
             best = on;
@@ -175,7 +176,7 @@ static int64_t place_all(lister *self, int32_t *order, int32_t *device, int64_t 
         for (int32_t i = sets->begin[set]; i < sets->begin[set + 1]; i++)
             self->forced[sets->members[i]] = on;
         if (self->room[on] != INT64_MAX)
-            self->room[on] -= problem->weight_bytes[task];
+            self->room[on] -= cpga_weight(problem, task, on);
         int64_t length = cpga_exec(problem, task, on);
         int64_t ready = cpga_ready_ns(problem, device, finish, task, on);
         int64_t start = cpga_timeline_find(&self->timeline, on, ready, length, CPGA_INSERT);

@@ -93,7 +93,7 @@ int64_t cpga_memory_overflow(cpga_memory *self, const int32_t *device, const int
         *peak = cpga_max(*peak, level);
     }
     for (int32_t task = 0; task < problem->num_tasks; task++)
-        self->peak[device[task]] += problem->weight_bytes[task];
+        self->peak[device[task]] += cpga_weight(problem, task, device[task]);
     for (int32_t on = 0; on < problem->num_devices; on++) {
         if (problem->memory_bytes[on] != CPGA_UNLIMITED)
             overflow += cpga_max(0, self->peak[on] - problem->memory_bytes[on]);

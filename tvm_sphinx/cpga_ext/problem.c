@@ -77,10 +77,16 @@ static int check_bytes(const cpga_problem_data *data) {
             return CPGA_ERR_NEGATIVE;
     }
     for (int64_t task = 0; task < data->num_tasks; task++) {
-        if (data->weight_bytes[task] < 0 || data->output_bytes[task] < 0)
+        int64_t largest = 0;
+        for (int64_t device = 0; device < data->num_devices; device++) {
+            int64_t weight = data->weight_bytes[task * data->num_devices + device];
+            if (weight < 0)
+                return CPGA_ERR_NEGATIVE;
+            largest = cpga_max(largest, weight);
+        }
+        if (data->output_bytes[task] < 0)
             return CPGA_ERR_NEGATIVE;
-        if (add_overflows(&total, data->weight_bytes[task]) ||
-            add_overflows(&total, data->output_bytes[task]))
+        if (add_overflows(&total, largest) || add_overflows(&total, data->output_bytes[task]))
             return CPGA_ERR_OVERFLOW;
     }
     return CPGA_OK;
@@ -230,7 +236,7 @@ static int init_arrays(cpga_problem *self, const cpga_problem_data *data) {
     self->release_ns = copy_array(data->release_ns, cells);
     self->delivery_ns = copy_array(data->delivery_ns, cells);
     self->memory_bytes = copy_array(data->memory_bytes, data->num_devices);
-    self->weight_bytes = copy_array(data->weight_bytes, data->num_tasks);
+    self->weight_bytes = copy_array(data->weight_bytes, cells);
     self->output_bytes = copy_array(data->output_bytes, data->num_tasks);
     if (self->exec_ns == NULL || self->release_ns == NULL || self->delivery_ns == NULL ||
         self->memory_bytes == NULL || self->weight_bytes == NULL || self->output_bytes == NULL)

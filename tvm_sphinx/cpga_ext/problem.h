@@ -17,11 +17,11 @@ typedef struct cpga_edge {
 
 /* What cpga_problem_init reads; every array belongs to the caller and is copied.
  *
- * exec_ns, release_ns, delivery_ns: num_tasks x num_devices. edges: num_edges x 2, source below
+ * exec_ns, release_ns, delivery_ns, weight_bytes: num_tasks x num_devices. edges: num_edges x 2, source below
  * destination. copy_class: num_edges. copy_ns: num_classes x source device x destination device.
  * resource_begin (num_devices + 1) and resources list, for each device, the exclusive resources
  * that it occupies. set_of_task: num_tasks labels 0..num_sets-1, tasks of a set share one device.
- * memory_bytes: num_devices; weight_bytes, output_bytes: num_tasks. */
+ * memory_bytes: num_devices; output_bytes: num_tasks. */
 typedef struct cpga_problem_data {
     int32_t num_tasks;
     int32_t num_devices;
@@ -63,7 +63,7 @@ typedef struct cpga_problem {
     int32_t *resource;
     int64_t *shortest_ns;  /* num_resources: no task occupies it for less */
     int64_t *memory_bytes; /* num_devices */
-    int64_t *weight_bytes; /* num_tasks */
+    int64_t *weight_bytes; /* [task][device] */
     int64_t *output_bytes; /* num_tasks */
     cpga_sets sets;        /* colocated tasks, and every other task by itself */
 } cpga_problem;
@@ -74,6 +74,10 @@ void cpga_problem_free(cpga_problem *self);
 
 static inline int64_t cpga_exec(const cpga_problem *self, int32_t task, int32_t device) {
     return self->exec_ns[(int64_t)task * self->num_devices + device];
+}
+
+static inline int64_t cpga_weight(const cpga_problem *self, int32_t task, int32_t device) {
+    return self->weight_bytes[(int64_t)task * self->num_devices + device];
 }
 
 static inline int64_t cpga_copy(const cpga_problem *self, int32_t copy, int32_t source,

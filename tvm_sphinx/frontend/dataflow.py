@@ -13,6 +13,9 @@ from ..scheduling.graph import FROM_CONSTANT, FROM_INPUT, Operand
 
 #: What a lowered function calls kernels with.
 KERNEL_CALLS = ("relax.call_tir", "relax.call_dps_packed")
+#: Attribute of a Relax function whose weights lie as the model has them, for devices of unlike layouts:
+#: a kernel that wants one packed gets it packed for itself.
+PLAIN_WEIGHTS = "sphinx.plain_weights"
 _VIEW_OPS = ("relax.reshape", "relax.memory.view", "relax.memory.ensure_zero_offset")
 
 

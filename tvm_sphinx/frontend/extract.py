@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
-from .._tvm import tvm, tvm_ffi
-from ..kernels import is_staged, loop_limit
+from .._tvm import relax, tvm, tvm_ffi
+from ..kernels import is_staged, loop_limit, packed_weights
 from ..platform import Device
 from ..scheduling.graph import FROM_CONSTANT, GraphInput, Task, TaskGraph, fingerprint_json
-from .dataflow import Dataflow, KernelCall, tensor_bytes
+from .dataflow import PLAIN_WEIGHTS, Dataflow, KernelCall, tensor_bytes
 from .load import entry_function
 from .origins import NAME_PATTERN, Origins
+from .packed_weights import PackedWeights
 
 # In the name of a block: the value that it was made for, and a number that makes it unique.
 _VALUE_NAME = re.compile(rf"^(T|[lg]v\d*(_\d+)?|{NAME_PATTERN})_|_\d+$")
@@ -35,7 +36,9 @@ class Kernel:
     ``function`` is the PrimFunc, or the name of an external function. ``argument_types`` are the
     tensor types of its inputs and then its outputs. ``target_kind`` is set where the function was
     made for one kind of target only; ``weights`` are the positions of its arguments that are constants,
-    and ``reuse_bytes`` is what a model reads between two uses of theirs, see `weight_reuse`.
+    and ``reuse_bytes`` is what a model reads between two uses of theirs, see `weight_reuse`. Those of
+    ``packable`` are constants in every call, and lie as the model has them: an implementation may take
+    them packed.
     """
 
     id: str
@@ -44,11 +47,20 @@ class Kernel:
     target_kind: str | None = None
     weights: tuple[int, ...] = ()
     reuse_bytes: int = 0
+    packable: tuple[int, ...] = ()
 
     @property
     def is_external(self) -> bool:
         """Whether a packed function outside of TVM's code generation computes it."""
         return isinstance(self.function, str)
+
+    def as_implemented(self, function: Any) -> Kernel:
+        """Return the kernel with the types of the operands that a PrimFunc for it takes, some packed."""
+        types = list(self.argument_types)
+        for position in packed_weights(function):
+            param = function.params[position]
+            types[position] = relax.TensorType([int(n) for n in param.shape], str(param.dtype))
+        return replace(self, argument_types=tuple(types))
 
 
 #: Gives the PrimFunc that implements a kernel on a device, scheduled and with the device's target; None
@@ -58,11 +70,15 @@ Implement = Callable[[Kernel, Device], Any | None]
 
 @dataclass(frozen=True)
 class Extraction:
-    """A task graph and what it was extracted from: task i is ``dataflow.calls[i]``."""
+    """A task graph and what it was extracted from: task i is ``dataflow.calls[i]``.
+
+    ``packed`` keeps the weights that were packed for kernels of it.
+    """
 
     graph: TaskGraph
     dataflow: Dataflow
     kernels: dict[str, Kernel]
+    packed: PackedWeights = field(default_factory=PackedWeights, compare=False, repr=False)
 
 
 def extract_task_graph(module: Any, function: str | None = None) -> Extraction:
@@ -116,7 +132,7 @@ def extract_task_graph(module: Any, function: str | None = None) -> Extraction:
         GraphInput(str(param.name), tensor_bytes(param.ty)) for param in dataflow.function.params
     )
     graph = TaskGraph(name, tuple(tasks), inputs, tuple(dataflow.tensors(dataflow.result)))
-    weighted = kernels.with_weights()
+    weighted = kernels.with_weights(is_plain=PLAIN_WEIGHTS in (dataflow.function.attrs or {}))
     reuse = weight_reuse(graph, weighted)
     found = {key: replace(kernel, reuse_bytes=reuse[key]) for key, kernel in weighted.items()}
     return Extraction(graph, dataflow, found)
@@ -191,17 +207,23 @@ class _KernelTable:
                     self._constants[kernel.id, position] += 1
         return kernel
 
-    def with_weights(self) -> dict[str, Kernel]:
+    def with_weights(self, is_plain: bool) -> dict[str, Kernel]:
         """Return the kernels by id with their weights: the operands that most calls have constant.
 
         The first of many steps may have a constant where all others have what the step before made.
+        ``is_plain`` tells that no layout was chosen for weights, so that they may be packed.
         """
         weights: dict[str, list[int]] = {}
+        packable: dict[str, list[int]] = {}
         for (kernel, position), count in sorted(self._constants.items()):
             if 2 * count > self._calls[kernel]:
                 weights.setdefault(kernel, []).append(position)
+            if is_plain and count == self._calls[kernel]:
+                packable.setdefault(kernel, []).append(position)
         return {
-            key: replace(kernel, weights=tuple(weights.get(key, ())))
+            key: replace(
+                kernel, weights=tuple(weights.get(key, ())), packable=tuple(packable.get(key, ()))
+            )
             for key, kernel in self.kernels.items()
         }
 

@@ -11,7 +11,7 @@ from ..kernels import hides_work, prepare_layouts, sink_reshapes
 from ..platform import Platform
 from ..platform.targets import device_target
 from .branch_kernels import BranchKernels
-from .dataflow import first_empty
+from .dataflow import PLAIN_WEIGHTS, first_empty
 from .fold_constants import FoldConstants
 from .legalise import legalise
 from .load import entry_function, public_functions
@@ -128,8 +128,20 @@ class PrepareLayouts:
         self.targets = list(targets)
 
     def transform_module(self, mod: Any, _ctx: Any) -> Any:
-        """Return the module with packed layouts, or as it is where a target does not know them."""
-        return prepare_layouts(sink_reshapes(mod), self.targets)
+        """Return the module with packed layouts.
+
+        Where a target does not know them it stays as it is, marked `PLAIN_WEIGHTS`.
+        """
+        mod = sink_reshapes(mod)
+        if all(target.kind.name == "llvm" for target in self.targets):
+            return prepare_layouts(mod, self.targets)
+        functions = {
+            var: function.with_attr(PLAIN_WEIGHTS, 1)
+            if isinstance(function, relax.Function)
+            else function
+            for var, function in mod.functions_items()
+        }
+        return tvm.IRModule(functions, attrs=mod.attrs, global_infos=mod.global_infos)
 
 
 @relax.transform.function_pass(opt_level=0, name="SimplifyDropout")

@@ -2,7 +2,9 @@
 
 from .layouts import prepare_layouts
 from .opaque import HIDES_WORK, hides_work
+from .packing import PACKINGS
 from .reducers import know_infinite_reducers
+from .repack import pack_ahead, packed_weights
 from .reshapes import sink_reshapes
 from .schedule import default_rules, rule_of, schedule_kernel
 from .staged import condition_operands, is_staged, loop_limit
@@ -10,6 +12,7 @@ from .target_info import CpuInfo, cpu_info
 
 __all__ = [
     "HIDES_WORK",
+    "PACKINGS",
     "CpuInfo",
     "condition_operands",
     "cpu_info",
@@ -17,6 +20,8 @@ __all__ = [
     "hides_work",
     "is_staged",
     "loop_limit",
+    "pack_ahead",
+    "packed_weights",
     "prepare_layouts",
     "rule_of",
     "schedule_kernel",

@@ -224,17 +224,22 @@ def _broadcast(indices: tuple[Any, ...], extents: tuple[int, ...]) -> list[Any]:
     return [0 if extent == 1 else index for index, extent in zip(tail, extents, strict=True)]
 
 
-def batch_matmul(shape: BatchMatmulShape, dtype: str, out_dtype: str) -> tirx.PrimFunc:
+def batch_matmul(
+    shape: BatchMatmulShape, dtype: str, out_dtype: str, *, is_packed: bool = False
+) -> tirx.PrimFunc:
     """Return a batched product; the right side is packed into panels inside the kernel.
 
     Packing costs one pass over the right side and saves every row of the left side a strided,
-    partly empty vector load.
+    partly empty vector load. With ``is_packed`` the right side comes as [..., panel, inner, lane].
     """
     left = te.placeholder((*shape.left_batch, shape.rows, shape.inner), dtype, name="left")
-    right = te.placeholder((*shape.right_batch, shape.inner, shape.columns), dtype, name="right")
     count = panels(shape.columns)
     acc_dtype = _accumulator(out_dtype)
     zero = tirx.const(0, dtype)
+    extent = (*shape.right_batch, count, shape.inner, PANEL_LANES)
+    right = panel = te.placeholder(extent, dtype, name="right")
+    if not is_packed:
+        right = te.placeholder((*shape.right_batch, shape.inner, shape.columns), dtype, name="right")
 
     def packed(*indices: Any) -> Any:
         *batch, o, k, i = indices
@@ -244,8 +249,8 @@ def batch_matmul(shape: BatchMatmulShape, dtype: str, out_dtype: str) -> tirx.Pr
             return value
         return tirx.if_then_else(column < shape.columns, value, zero)
 
-    extent = (*shape.right_batch, count, shape.inner, PANEL_LANES)
-    panel = te.compute(extent, packed, name="pack", attrs={ROLE: "pack"})
+    if not is_packed:
+        panel = te.compute(extent, packed, name="pack", attrs={ROLE: "pack"})
     k = te.reduce_axis((0, shape.inner), name="k")
 
     def product(*indices: Any) -> Any:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from .._tvm import tirx, tvm, tvm_ffi
 from .code_cache import cache_key, read_cached, write_cached
 from .compilable import is_compilable
-from .repack import repack
+from .repack import pack_ahead, repack
 from .schedule import schedule_kernel
 from .staged import is_staged, with_stages
 
@@ -37,6 +37,27 @@ def implement_kernel(function: Any, target: Any) -> Any:
             del _implemented[next(iter(_implemented))]
         _implemented[key] = _kept(key, lambda: _implement(function.with_attr("target", target), target))
     return _implemented[key].with_attr("target", target)
+
+
+def for_target(function: Any, constants: Collection[int], target: Any) -> Any:
+    """Return what to schedule of a PrimFunc for a target: on a CPU with its weights packed ahead.
+
+    It stays as it is where none can be, or no rule schedules it then.
+
+    Parameters
+    ----------
+    function
+        As a model has it, unscheduled.
+    constants
+        Positions of its parameters that may come packed, see `tvm_sphinx.kernels.pack_ahead`.
+    target
+    """
+    if not constants or target.kind.name != "llvm":
+        return function
+    ahead = pack_ahead(function, constants)
+    if ahead is None or not implement_kernel(ahead, target).attrs.get("tirx.is_scheduled", 0):
+        return function
+    return ahead
 
 
 def _kept(key: Sequence[str], make: Callable[[], Any]) -> Any:

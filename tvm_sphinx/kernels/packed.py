@@ -33,7 +33,7 @@ from .injective import schedule_injective
 from .target_info import MULTIPLY_ADDS_PER_NS, PANEL_LANES, WEIGHT_BYTES_PER_NS, CpuInfo
 from .tiling import Tile, choose_tile
 
-_ACCUMULATORS = ("conv2d", "depthwise_conv2d", "matmul", "batch_matmul")
+_ACCUMULATORS = ("conv2d", "depthwise_conv2d", "matmul", "batch_matmul", "pixels")
 
 
 class PackedKernel:
@@ -73,13 +73,17 @@ class PackedKernel:
             for block in [b for b in after if is_output(sch, b) or not try_inline(sch, b)]:
                 schedule_injective(sch, block, self.info)
         role = role_of(sch, acc)
-        if merged and role == "matmul" and _flatten_rows(sch, acc, epilogue):
+        flatten = {"matmul": _flatten_rows, "pixels": _flatten_pixels}.get(role)
+        if merged and flatten and flatten(sch, acc, epilogue):
             return self._schedule(simplify_indices(bind_once(sch.mod["main"])), merged)
+        if role == "pixels" and not merged:
+            return None
         plan = {
             "conv2d": self._conv2d,
             "depthwise_conv2d": self._depthwise,
             "matmul": self._matmul,
             "batch_matmul": self._batch_matmul,
+            "pixels": self._pixels,
         }[role]
         fits = plan(sch, acc, epilogue)
         self._ahead(sch, blocks[:position])
@@ -154,6 +158,32 @@ class PackedKernel:
         self._finish(sch, epilogue, mo, mo, (mi, oi, i))
         self._parallel(sch, batch if batch else [oo])
         sch.decompose_reduction(acc, k)
+        return fits
+
+    def _pixels(self, sch: s_tir.Schedule, acc: SBlockRV, epilogue: SBlockRV) -> bool:
+        """Schedule weights times panels of pixels, whose last one may be filled in part."""
+        n, f, o, i, c = sch.get_loops(acc)
+        depth = extent_of(sch, c) * 4
+        tile = choose_tile(extent_of(sch, f), extent_of(sch, o), depth, self.info, depth * PANEL_LANES)
+        fo, fi = sch.split(f, [None, tile.rows])
+        oo, oi = sch.split(o, [None, tile.panels])
+        sch.reorder(n, oo, fo, c, fi, oi, i)
+        fits = _attach(sch, epilogue, fo, tile)
+        sch.vectorize(i)
+        sch.unroll(oi)
+        sch.unroll(fi)
+        *others, pixel = _loops_below(sch, epilogue, fo)
+        chunk, lane = sch.split(pixel, [None, PANEL_LANES])
+        sch.vectorize(lane)
+        for loop in (*others, chunk):
+            if 1 < extent_of(sch, loop) <= PANEL_LANES:
+                sch.unroll(loop)
+        sch.annotate(fo, PARTITION_HINT, True)
+        if self.info.cores > 1:
+            sch.parallel(sch.fuse(n, oo))
+        else:
+            sch.annotate(oo, PARTITION_HINT, True)
+        sch.decompose_reduction(acc, c)
         return fits
 
     # -- shared steps
@@ -260,6 +290,19 @@ def _flatten_rows(sch: s_tir.Schedule, acc: SBlockRV, epilogue: SBlockRV) -> boo
         return [flat, indices[-1]]
 
     index_map = tirx.IndexMap.from_func(flatten, ndim=len(extents), index_dtype="int64")
+    sch.transform_block_layout(epilogue, index_map)
+    return True
+
+
+def _flatten_pixels(sch: s_tir.Schedule, _acc: SBlockRV, epilogue: SBlockRV) -> bool:
+    """Give the epilogue one loop over the pixels of an image, channels first; tell if it had two."""
+    extents = [extent_of(sch, loop) for loop in sch.get_loops(epilogue)]
+    if len(extents) != 4:
+        return False
+    width = extents[-1]
+    index_map = tirx.IndexMap.from_func(
+        lambda n, f, y, x: [n, f, y * width + x], ndim=4, index_dtype="int64"
+    )
     sch.transform_block_layout(epilogue, index_map)
     return True
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 
@@ -20,8 +23,13 @@ def _pad_last(array: Array) -> Array:
 
 
 def pack_matmul(weight: Array) -> Array:
-    """Return [inner, columns] as [panel, inner, lane]."""
-    return np.ascontiguousarray(_pad_last(weight).transpose(1, 0, 2))
+    """Return [..., inner, columns] as [..., panel, inner, lane]."""
+    return np.ascontiguousarray(np.swapaxes(_pad_last(weight), -3, -2))
+
+
+def pack_pointwise(weight: Array) -> Array:
+    """Return OIHW of one pixel as [panel, in, lane]."""
+    return pack_matmul(weight[:, :, 0, 0].T)
 
 
 def pack_conv2d(weight: Array, groups: int) -> Array:
@@ -35,3 +43,12 @@ def pack_conv2d(weight: Array, groups: int) -> Array:
 def pack_depthwise(weight: Array) -> Array:
     """Return OIHW with one input channel as [kh, kw, panel, lane]."""
     return np.ascontiguousarray(_pad_last(weight[:, 0].transpose(1, 2, 0)))
+
+
+#: What packs a weight that a kernel takes packed, by the name that the kernel calls it by.
+PACKINGS: dict[str, Callable[[Array], Array]] = {
+    "matmul": pack_matmul,
+    "conv2d_1x1": pack_pointwise,
+    "conv2d": partial(pack_conv2d, groups=1),
+    "depthwise_conv2d": pack_depthwise,
+}

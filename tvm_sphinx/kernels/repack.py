@@ -1,50 +1,57 @@
-"""CPU kernels over plain operands that bring them into the packed form themselves.
+"""CPU kernels over plain operands that are brought into the packed form. [TVM]
 
 Beside a GPU a model keeps the layout that its kernels for the GPU know: activations channels first,
 weights as the model has them. A CPU that runs such a kernel as it stands sums one product after another.
 Here the sum of products of a convolution or matrix product is replaced by the packed kernel of
 `compute.py` and blocks that bring its operands there and its result back, all within the one kernel: no
 other one, and no edge between two, has to know of it. It costs a pass over each operand.
+
+`pack_ahead` leaves out the pass over a weight. Its kernel takes the weight packed already, and says by
+an attribute how (`packed_weights`); who calls it packs the weight once (`tvm_sphinx.kernels.packing`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import tvm
 import tvm_ffi
 from tvm import s_tir, te, tirx
 
 from . import compute
-from .compute import ROLE, BatchMatmulShape, ConvShape, panels
-from .maps import root_nests
+from .compute import ROLE, BatchMatmulShape, panels
+from .maps import loads_of, root_nests
+from .products import (
+    Conv,
+    Product,
+    extents_of,
+    is_batch,
+    is_var,
+    only_product,
+    read_conv,
+    without_copies,
+)
 from .target_info import PANEL_LANES
 
-_REDUCTION = tirx.IterVar.CommReduce
-_SUMMABLE = ("float32", "float64")
+# Attribute of a PrimFunc: for positions of its parameters, what packs the weights that they take.
+_PACKED = "sphinx.packed_weights"
+# Of the lanes of pixels. Where more are idle, it is faster to turn the image channels last and back.
+_MOST_IDLE = 1 / 8
 
 
 @dataclass(frozen=True)
-class _Product:
-    """A sum of products: of what, by which axes, and into what.
+class _Form:
+    """What takes the place of a sum: functions, and the buffers that their parameters stand for.
 
-    ``left`` and ``right`` are the indices of the two loads, in terms of ``spatial`` and ``reduced`` axes
-    (variable, extent).
+    ``between`` are the buffers that only they use. ``weight`` takes the place of the right operand where
+    that is packed ahead, by ``packing``.
     """
 
-    out: Any
-    left: Any
-    right: Any
-    left_indices: tuple[Any, ...]
-    right_indices: tuple[Any, ...]
-    spatial: tuple[tuple[Any, int], ...]
-    reduced: tuple[tuple[Any, int], ...]
-
-
-#: What takes the place of a sum: functions, and the buffers that their parameters stand for.
-_Stages = list[tuple[tirx.PrimFunc, list[Any]]]
+    stages: Sequence[tuple[tirx.PrimFunc, Sequence[Any]]]
+    between: Sequence[Any] = ()
+    weight: Any = None
+    packing: str = ""
 
 
 def repack(func: tirx.PrimFunc) -> tirx.PrimFunc | None:
@@ -52,33 +59,77 @@ def repack(func: tirx.PrimFunc) -> tirx.PrimFunc | None:
 
     None where it holds no convolution of plain layout and no matrix product, or more than one.
     """
-    if not isinstance(func.body, s_tir.SBlockRealize) or func.body.block.annotations:
+    found = only_product(func)
+    if found is None:
         return None
-    nests = root_nests(func)
-    found = [(number, product) for number, nest in enumerate(nests) if (product := _read(nest))]
-    if len(found) != 1:
+    nests, position, product = found
+    form = _vector(product) or _matmul(product) or _pointwise(product) or _conv2d(product)
+    return None if form is None else _written(func, nests, position, form)
+
+
+def pack_ahead(func: tirx.PrimFunc, constants: Collection[int]) -> tirx.PrimFunc | None:
+    """Return a function of equal meaning that takes the weight of its one product packed.
+
+    It has the parameters of ``func`` but for that weight, in the same order; `packed_weights` tells. A
+    convolution of one pixel at a time takes the weight as it is: each of its numbers meets many pixels.
+
+    Parameters
+    ----------
+    func
+        As `repack` takes it.
+    constants
+        Positions of the parameters that are constants wherever it is called.
+
+    Returns
+    -------
+    None where `repack` knows no product, its right operand is no constant, or is read elsewhere too.
+    """
+    func = without_copies(func)
+    found = only_product(func)
+    if found is None:
         return None
-    position, product = found[0]
-    made = _vector(product) or _matmul(product) or _pointwise(product) or _conv2d(product)
-    if made is None:
+    nests, position, product = found
+    places = [at for at, param in enumerate(func.params) if param.same_as(product.right)]
+    others = [*nests[:position], *nests[position + 1 :]]
+    readers = [load for nest in others for load in loads_of(nest) if load.source.same_as(product.right)]
+    if not set(places) & set(constants) or readers or product.left.same_as(product.right):
         return None
-    stages, buffers = made
-    statements = []
-    for stage, operands in stages:
+    form = _matmul_ahead(product) or _conv2d_ahead(product)
+    if form is None:
+        return None
+    (place,) = places
+    made = _written(func, nests, position, form)
+    if form.weight is None:
+        return made
+    params = [form.weight if at == place else param for at, param in enumerate(func.params)]
+    taken = tirx.PrimFunc(params, made.body, made.ret_type).with_attrs(dict(made.attrs or {}))
+    return taken.with_attr(_PACKED, {str(place): form.packing})
+
+
+def packed_weights(function: Any) -> dict[int, str]:
+    """Return what packs the weights of a function: a name in `PACKINGS`, by position of the parameter.
+
+    It is empty for a function that takes all weights as the model has them.
+    """
+    attrs = getattr(function, "attrs", None)
+    packed = attrs[_PACKED] if attrs and _PACKED in attrs else {}
+    return {int(str(position)): str(packing) for position, packing in packed.items()}
+
+
+def _written(func: tirx.PrimFunc, nests: Sequence[Any], position: int, form: _Form) -> tirx.PrimFunc:
+    """Return a function with a form in the place of one of its statements."""
+    statements, buffers = [], list(form.between)
+    for stage, operands in form.stages:
         body, own = _spliced(stage, operands)
         statements += body
-        buffers = [*buffers, *own]
-    return _with_nests(func, [*nests[:position], *statements, *nests[position + 1 :]], buffers)
-
-
-def _with_nests(func: tirx.PrimFunc, nests: Sequence[Any], buffers: Sequence[Any]) -> tirx.PrimFunc:
+        buffers += own
     root = func.body.block
     block = s_tir.SBlock(
         root.iter_vars,
         root.reads,
         root.writes,
         root.name_hint,
-        tirx.SeqStmt(list(nests)),
+        tirx.SeqStmt([*nests[:position], *statements, *nests[position + 1 :]]),
         alloc_buffers=[*root.alloc_buffers, *buffers],
         annotations=root.annotations,
     )
@@ -92,52 +143,13 @@ def _spliced(func: tirx.PrimFunc, operands: Sequence[Any]) -> tuple[list[Any], l
     return root_nests(func.with_body(body)), list(body.block.alloc_buffers)
 
 
-def _read(nest: Any) -> _Product | None:
-    """Return the sum of products that a nest of loops is, None of another form."""
-    leaf = nest
-    while isinstance(leaf, tirx.For):
-        leaf = leaf.body
-    if not isinstance(leaf, s_tir.SBlockRealize) or leaf.block.init is None:
-        return None
-    block = leaf.block
-    store = block.body
-    if ROLE in block.annotations or not isinstance(store, tirx.BufferStore):
-        return None
-    total = store.value
-    if not isinstance(total, tirx.Add) or not isinstance(total.b, tirx.Mul):
-        return None
-    loads = (total.a, total.b.a, total.b.b)
-    if not all(isinstance(load, tvm.ir.expr.TensorLoad) for load in loads):
-        return None
-    held, left, right = loads
-    dtypes = {str(load.source.dtype) for load in loads}
-    if not held.source.same_as(store.buffer) or len(dtypes) != 1 or dtypes.pop() not in _SUMMABLE:
-        return None
-    axes = [(it.var, int(it.dom.extent), it.iter_type == _REDUCTION) for it in block.iter_vars]
-    spatial = tuple((var, extent) for var, extent, reduced in axes if not reduced)
-    if len(store.indices) != len(spatial) or not all(map(_is, store.indices, [v for v, _ in spatial])):
-        return None
-    return _Product(
-        store.buffer,
-        left.source,
-        right.source,
-        tuple(left.indices),
-        tuple(right.indices),
-        spatial,
-        tuple((var, extent) for var, extent, reduced in axes if reduced),
-    )
+def _like(param: Any, name: str) -> Any:
+    """Return a new buffer of the shape and type of a parameter."""
+    return tirx.decl_buffer(extents_of(param), param.dtype, name, layout=None)
 
 
-def _is(index: Any, var: Any) -> bool:
-    return bool(index.same_as(var))
-
-
-def _shape(buffer: Any) -> tuple[int, ...]:
-    return tuple(int(extent) for extent in buffer.shape)
-
-
-def _matmul(product: _Product) -> tuple[_Stages, list[Any]] | None:
-    """Return ``[..., m, k] @ [..., k, n]`` with batches broadcast, if that is what it is."""
+def _batch_shape(product: Product) -> BatchMatmulShape | None:
+    """Return the shape of ``[..., m, k] @ [..., k, n]``, batches broadcast, if that is what it is."""
     if len(product.reduced) != 1 or len(product.spatial) < 2:
         return None
     ((k, inner),) = product.reduced
@@ -146,19 +158,23 @@ def _matmul(product: _Product) -> tuple[_Stages, list[Any]] | None:
     if min(len(lefts), len(rights)) < 2:
         return None
     ends = (*lefts[-2:], *rights[-2:])
-    if not all(map(_is, ends, (m, k, k, n))):
+    if not all(map(is_var, ends, (m, k, k, n))):
         return None
-    shape = BatchMatmulShape(_shape(product.left)[:-2], _shape(product.right)[:-2], rows, inner, columns)
-    if not (
-        _is_batch(lefts[:-2], shape.left_batch, batch)
-        and _is_batch(rights[:-2], shape.right_batch, batch)
-    ):
-        return None
-    dtype = str(product.out.dtype)
-    return [(compute.batch_matmul(shape, dtype, dtype), [product.left, product.right, product.out])], []
+    left, right = extents_of(product.left)[:-2], extents_of(product.right)[:-2]
+    shape = BatchMatmulShape(left, right, rows, inner, columns)
+    is_one = is_batch(lefts[:-2], shape.left_batch, batch)
+    return shape if is_one and is_batch(rights[:-2], shape.right_batch, batch) else None
 
 
-def _vector(product: _Product) -> tuple[_Stages, list[Any]] | None:
+def _matmul(product: Product) -> _Form | None:
+    shape = _batch_shape(product)
+    if shape is None:
+        return None
+    kernel = compute.batch_matmul(shape, product.dtype, product.dtype)
+    return _Form([(kernel, [product.left, product.right, product.out])])
+
+
+def _vector(product: Product) -> _Form | None:
     """Return the product of a vector and a matrix, whose rows are vectors as they lie there."""
     if len(product.reduced) != 1 or not product.spatial or not product.left_indices:
         return None  # of two vectors, say
@@ -166,12 +182,14 @@ def _vector(product: _Product) -> tuple[_Stages, list[Any]] | None:
         return None
     ((k, inner),), (n, columns) = product.reduced, product.spatial[-1]
     *lead, last = product.left_indices
-    if len(product.right_indices) != 2 or not all(map(_is, (last, *product.right_indices), (k, k, n))):
+    if len(product.right_indices) != 2 or not all(
+        map(is_var, (last, *product.right_indices), (k, k, n))
+    ):
         return None
-    if columns % PANEL_LANES or any(extent > 1 for extent in _shape(product.left)[:-1]):
+    if columns % PANEL_LANES or any(extent > 1 for extent in extents_of(product.left)[:-1]):
         return None
-    dtype = str(product.out.dtype)
-    data = te.placeholder(_shape(product.left), dtype, name="data")
+    dtype = product.dtype
+    data = te.placeholder(extents_of(product.left), dtype, name="data")
     weight = te.placeholder((inner, columns), dtype, name="weight")
     axis = te.reduce_axis((0, inner), name="k")
     acc = te.compute(
@@ -183,83 +201,52 @@ def _vector(product: _Product) -> tuple[_Stages, list[Any]] | None:
         attrs={ROLE: "matmul"},
     )
     out = te.compute(
-        _shape(product.out),
+        extents_of(product.out),
         lambda *at: acc[0, at[-1] // PANEL_LANES, at[-1] % PANEL_LANES],
         name="unpack",
     )
-    return [(_function([data, weight, out]), [product.left, product.right, product.out])], []
+    return _Form([(_function([data, weight, out]), [product.left, product.right, product.out])])
 
 
-def _is_batch(indices: Sequence[Any], extents: Sequence[int], batch: Sequence[tuple[Any, int]]) -> bool:
-    """Return whether indices are the last of the batch's, zero where an operand is broadcast."""
-    if len(indices) > len(batch):
+def _matmul_ahead(product: Product) -> _Form | None:
+    """Return a matrix product whose right operand, the weight, comes in panels of its columns."""
+    dtype = product.dtype
+    lead, inner = extents_of(product.left)[:-1], extents_of(product.left)[-1]
+    columns = extents_of(product.right)[-1]
+    if _is_of_rows(product):
+        kernel = compute.matmul(lead, inner, columns, dtype, dtype)
+    elif shape := _batch_shape(product):
+        kernel = compute.batch_matmul(shape, dtype, dtype, is_packed=True)
+    else:
+        return None
+    if extents_of(kernel.params[-1]) != extents_of(product.out):
+        return None
+    weight = _like(kernel.params[1], "panels")
+    return _Form([(kernel, [product.left, weight, product.out])], (), weight, "matmul")
+
+
+def _is_of_rows(product: Product) -> bool:
+    """Return whether a product is ``[..., k] @ [k, n]``: each row of the left times the right."""
+    if len(product.reduced) != 1 or not product.spatial or len(product.right_indices) != 2:
         return False
-    axes = batch[len(batch) - len(indices) :]
-    for index, extent, (var, whole) in zip(indices, extents, axes, strict=True):
-        is_zero = isinstance(index, tirx.IntImm) and int(index.value) == 0 and extent == 1
-        if not is_zero and not (_is(index, var) and extent == whole):
-            return False
-    return True
-
-
-@dataclass(frozen=True)
-class _Conv:
-    """A convolution over a padded image, channels first."""
-
-    image: tuple[int, int, int, int]
-    channels: int
-    kernel: tuple[int, int]
-    strides: tuple[int, int]
-    dilation: tuple[int, int]
-    is_depthwise: bool
-    out: tuple[int, int, int, int]
-
-
-def _read_conv(product: _Product) -> _Conv | None:
-    if len(product.spatial) != 4 or len(product.reduced) != 3:
-        return None
-    (n, _), (f, channels), (y, _), (x, _) = product.spatial
-    (c, depth), (ky, height), (kx, width) = product.reduced
-    if len(product.left_indices) != 4 or len(product.right_indices) != 4:
-        return None
-    if not all(map(_is, product.right_indices, (f, c, ky, kx))):
-        return None
-    image = _shape(product.left)
-    rows, columns = (
-        _steps(product.left_indices[axis], *pair) for axis, pair in ((2, (y, ky)), (3, (x, kx)))
+    (k, _), (n, _) = product.reduced[0], product.spatial[-1]
+    *lead, last = product.left_indices
+    if len(lead) != len(product.spatial) - 1:
+        return False
+    return all(map(is_var, (last, *product.right_indices), (k, k, n))) and is_batch(
+        lead, extents_of(product.left)[:-1], product.spatial[:-1]
     )
-    if not _is(product.left_indices[0], n) or rows is None or columns is None:
-        return None
-    from_all = _is(product.left_indices[1], c) and image[1] == depth
-    is_depthwise = (
-        not from_all
-        and depth == 1
-        and image[1] == channels
-        and _steps(product.left_indices[1], f, c) == (1, 1)
-    )
-    if not from_all and not is_depthwise:
-        return None
-    strides, dilation = zip(rows, columns, strict=True)
-    kernel, out = (height, width), _shape(product.out)
-    return _Conv(image, channels, kernel, strides, dilation, is_depthwise, out)  # type: ignore[arg-type]
 
 
-def _steps(index: Any, outer: Any, inner: Any) -> tuple[int, int] | None:
-    """Return (a, b) of an index that is ``a * outer + b * inner``, None of another."""
-    found = tvm.sym.detect_linear_equation(index, [outer, inner])
-    if len(found) != 3 or not all(isinstance(part, tirx.IntImm) for part in found):
-        return None
-    a, b, rest = (int(part.value) for part in found)
-    return (a, b) if rest == 0 and a > 0 and b > 0 else None
-
-
-def _pointwise(product: _Product) -> tuple[_Stages, list[Any]] | None:
+def _pointwise(product: Product) -> _Form | None:
     """Return a convolution of one pixel at a time as weights times pixels, which are packed."""
-    conv = _read_conv(product)
-    if conv is None or conv.is_depthwise or conv.kernel != (1, 1) or conv.strides != (1, 1):
-        return None
+    conv = read_conv(product)
+    return _of_pixels(conv, product, "batch_matmul") if conv and conv.is_pointwise else None
+
+
+def _of_pixels(conv: Conv, product: Product, role: str) -> _Form:
     batch, depth, height, width = conv.image
-    count, pixels, dtype = panels(height * width), height * width, str(product.out.dtype)
+    count, pixels, dtype = panels(height * width), height * width, product.dtype
     data = te.placeholder(conv.image, dtype, name="data")
     weight = te.placeholder((conv.channels, depth, 1, 1), dtype, name="weight")
 
@@ -275,8 +262,8 @@ def _pointwise(product: _Product) -> tuple[_Stages, list[Any]] | None:
     acc = te.compute(
         (batch, conv.channels, count, PANEL_LANES),
         lambda n, f, o, i: te.sum(weight[f, c, 0, 0] * panel[n, o, c, i], axis=c),
-        name="batch_matmul",
-        attrs={ROLE: "batch_matmul"},
+        name=role,
+        attrs={ROLE: role},
     )
 
     def unpack(n: Any, f: Any, y: Any, x: Any) -> Any:
@@ -284,51 +271,63 @@ def _pointwise(product: _Product) -> tuple[_Stages, list[Any]] | None:
         return acc[n, f, pixel // PANEL_LANES, pixel % PANEL_LANES]
 
     out = te.compute(conv.out, unpack, name="unpack")
-    return [(_function([data, weight, out]), [product.left, product.right, product.out])], []
+    return _Form([(_function([data, weight, out]), [product.left, product.right, product.out])])
 
 
-def _conv2d(product: _Product) -> tuple[_Stages, list[Any]] | None:
+def _conv2d(product: Product) -> _Form | None:
     """Return a convolution channels last: the image brought there, weights packed, the result back."""
-    conv = _read_conv(product)
+    conv = read_conv(product)
     if conv is None:
         return None
-    batch, depth, height, width = conv.image
-    dtype = str(product.out.dtype)
-    shape = ConvShape(
-        (batch, height, width, depth),
-        conv.channels,
-        conv.kernel,
-        conv.strides,
-        (0, 0, 0, 0),
-        conv.dilation,
-        depth if conv.is_depthwise else 1,
-    )
-    make = compute.depthwise_conv2d if conv.is_depthwise else compute.conv2d
-    kernel = make(shape, dtype, dtype)
-    image, weight, result = (
-        tirx.decl_buffer(_shape(kernel_param), dtype, name, layout=None)
-        for kernel_param, name in zip(kernel.params, ("image", "panels", "result"), strict=True)
-    )
+    made = _channels_last(conv, product, "depthwise_conv2d" if conv.is_depthwise else "conv2d")
+    packed = _pack_weights(conv, product.dtype, extents_of(made.weight)), [product.right, made.weight]
+    moved, *rest = made.stages
+    image, result = made.between
+    return _Form([moved, packed, *rest], [image, made.weight, result])
+
+
+def _conv2d_ahead(product: Product) -> _Form | None:
+    """Return the same with its weights packed ahead, or one of pixels."""
+    conv = read_conv(product)
+    if conv is None or extents_of(product.right)[2:] != conv.kernel:
+        return None
+    if conv.is_pointwise:
+        pixels = conv.image[2] * conv.image[3]
+        lanes = panels(pixels) * PANEL_LANES
+        if lanes - pixels <= _MOST_IDLE * lanes:
+            return _of_pixels(conv, product, "pixels")
+        return _channels_last(conv, product, "conv2d_1x1")
+    return _channels_last(conv, product, "depthwise_conv2d" if conv.is_depthwise else "conv2d")
+
+
+def _channels_last(conv: Conv, product: Product, packing: str) -> _Form:
+    """Return a convolution channels last, which takes its weights packed."""
+    dtype, shape = product.dtype, conv.channels_last
+    if packing == "conv2d_1x1":
+        kernel = compute.matmul(shape.data[:3], shape.data[3], conv.channels, dtype, dtype)
+    else:
+        make = compute.depthwise_conv2d if conv.is_depthwise else compute.conv2d
+        kernel = make(shape, dtype, dtype)
+    image, weight, result = map(_like, kernel.params, ("image", "panels", "result"))
     source = te.placeholder(conv.image, dtype, name="source")
     moved = te.compute(
-        _shape(image), lambda n, h, w, c: source[n, c, h, w], name="image", attrs={ROLE: "pad"}
+        extents_of(image), lambda n, h, w, c: source[n, c, h, w], name="image", attrs={ROLE: "pad"}
     )
-    held = te.placeholder(_shape(result), dtype, name="held")
+    held = te.placeholder(extents_of(result), dtype, name="held")
     back = te.compute(conv.out, lambda n, f, y, x: held[n, y, x, f], name="back")
     stages = [
         (_function([source, moved]), [product.left, image]),
-        (_pack_weights(conv, dtype, _shape(weight)), [product.right, weight]),
         (kernel, [image, weight, result]),
         (_function([held, back]), [result, product.out]),
     ]
-    return stages, [image, weight, result]
+    return _Form(stages, [image, result], weight, packing)
 
 
 def _function(tensors: list[Any]) -> tirx.PrimFunc:
     return te.create_prim_func(tensors, index_dtype_override="int64")
 
 
-def _pack_weights(conv: _Conv, dtype: str, packed: tuple[int, ...]) -> tirx.PrimFunc:
+def _pack_weights(conv: Conv, dtype: str, packed: tuple[int, ...]) -> tirx.PrimFunc:
     """Return what packs weights ``[out, in, kh, kw]`` as `compute.py` wants them."""
     depth = 1 if conv.is_depthwise else conv.image[1]
     weight = te.placeholder((conv.channels, depth, *conv.kernel), dtype, name="weight")

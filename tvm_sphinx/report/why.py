@@ -231,11 +231,11 @@ class Analysis:
     def _full(self, task: int, here: int) -> Iterator[str]:
         """Yield the devices that would be faster, but have no room left for a task."""
         problem = self.decision.problem
-        need = int(problem.weight_bytes[task] + problem.output_bytes[task])
         for other, limit in enumerate(problem.memory_bytes.tolist()):
             time = int(problem.exec_ns[task, other])
             is_faster = 0 <= time < problem.exec_ns[task, here]
             peak = int(self._peaks[other])
+            need = int(problem.weight_bytes_on[task, other] + problem.output_bytes[task])
             if other != here and is_faster and limit != UNLIMITED and peak + need > limit:
                 held, most, needed = map(format_bytes, (peak, limit, need))
                 name = problem.devices[other]

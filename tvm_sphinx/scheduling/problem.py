@@ -61,8 +61,10 @@ class SchedulingProblem:
         Tasks with the same group id, 0 .. `MAX_GROUP`, must share a device; `NO_GROUP` ties to none.
     memory_bytes : (D,) int64
         Capacity, or `UNLIMITED`. See `tvm_sphinx.scheduling.schedule.peak_memory_bytes` for what counts.
-    weight_bytes, output_bytes : (N,) int64
-        Resident bytes of a task's weights, and bytes of its outputs while they are alive.
+    weight_bytes : (N,) or (N, D) int64
+        Resident bytes of a task's weights; on each device, if they take more on some than on others.
+    output_bytes : (N,) int64
+        Bytes of a task's outputs while they are alive.
 
     Raises
     ------
@@ -106,7 +108,12 @@ class SchedulingProblem:
             value = getattr(self, field_name)
             if value is None:
                 value = np.full(shape, defaults.get(field_name, 0), dtype=np.int64)
+            elif field_name == "weight_bytes" and _has_rows(value):
+                shape = (num_tasks, num_devices)
             object.__setattr__(self, field_name, frozen_int64(field_name, value, shape, ProblemError))
+        if self.weight_bytes.ndim == 2 and (self.weight_bytes == self.weight_bytes[:, :1]).all():
+            alike = frozen_int64("weight_bytes", self.weight_bytes[:, 0], (num_tasks,), ProblemError)
+            object.__setattr__(self, "weight_bytes", alike)
         self._check_times()
         self._check_edges()
         self._check_totals()
@@ -178,7 +185,11 @@ class SchedulingProblem:
             times.append(self.copy_ns.max(axis=(1, 2))[self.copy_class])
         for what, unit, parts in (
             ("times", "ns", times),
-            ("weight_bytes and output_bytes", "bytes", [self.weight_bytes, self.output_bytes]),
+            (
+                "weight_bytes and output_bytes",
+                "bytes",
+                [self.weight_bytes_on.max(axis=1), self.output_bytes],
+            ),
         ):
             total = sum(sum(part.tolist()) for part in parts)
             if total >= MAX_TOTAL:
@@ -232,6 +243,13 @@ class SchedulingProblem:
         )
 
     @cached_property
+    def weight_bytes_on(self) -> Int64Array:
+        """Resident bytes of each task's weights on each device, shape (N, D)."""
+        if self.weight_bytes.ndim == 2:
+            return self.weight_bytes
+        return np.repeat(self.weight_bytes[:, None], self.num_devices, axis=1)
+
+    @cached_property
     def fingerprint(self) -> str:
         """Hex digest of everything but the name; the same on every machine."""
         digest = hashlib.sha256(repr((self.devices, self.device_cores)).encode())
@@ -242,6 +260,14 @@ class SchedulingProblem:
             digest.update(repr(array.shape).encode())
             digest.update(np.ascontiguousarray(array).astype("<i8").tobytes())
         return digest.hexdigest()[:32]
+
+
+def _has_rows(value: Any) -> bool:
+    """Return whether a value has two axes; rows of unlike lengths are none."""
+    try:
+        return np.ndim(value) == 2
+    except ValueError:
+        return False
 
 
 def without_memory_limits(problem: SchedulingProblem) -> SchedulingProblem:

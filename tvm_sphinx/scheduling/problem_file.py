@@ -27,8 +27,10 @@ The form, one JSON object (N tasks, E edges, D devices; what is not marked "requ
     N group numbers of 0 .. 2**31 - 1; tasks of one group share a device; -1: tied to none.
 ``pins``
     An object from task number (as a string) to device name: that task runs there.
-``weight_bytes``, ``output_bytes``
-    N: what a task's weights take all the time, and its outputs while they are alive.
+``weight_bytes``
+    N, or N x D where it depends on the device: what a task's weights take all the time.
+``output_bytes``
+    N: what a task's outputs take while they are alive.
 
 All times of a problem have to sum below 2**62 ns, and all bytes of its tasks below 2**62.
 

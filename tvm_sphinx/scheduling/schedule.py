@@ -238,7 +238,8 @@ def peak_memory_bytes(problem: SchedulingProblem, schedule: Schedule) -> Int64Ar
     born, only the latter counts.
     """
     peak = np.zeros(problem.num_devices, dtype=np.int64)
-    np.add.at(peak, schedule.device, problem.weight_bytes)
+    weights = problem.weight_bytes_on[np.arange(problem.num_tasks), schedule.device]
+    np.add.at(peak, schedule.device, weights)
     last_use: dict[tuple[int, int], int] = {}
     for src, dst in problem.edges.tolist():
         finish = int(schedule.finish_ns[dst])

@@ -179,8 +179,9 @@ class ExactModel:
         for src, dst in problem.edges.tolist():
             readers[src].append(dst)
         for task in range(problem.num_tasks):
-            weight, size = int(problem.weight_bytes[task]), int(problem.output_bytes[task])
+            size = int(problem.output_bytes[task])
             for device, literal in self.on[task].items():
+                weight = int(problem.weight_bytes_on[task, device])
                 if weight:
                     whole = model.new_optional_fixed_size_interval_var(
                         0, self.horizon_ns + 1, literal, ""

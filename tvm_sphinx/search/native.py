@@ -44,7 +44,7 @@ def _to_native(problem: SchedulingProblem) -> Problem:
         resources=np.array(list(chain.from_iterable(groups)), dtype=np.int64),
         set_of_task=set_of_task,
         memory_bytes=problem.memory_bytes,
-        weight_bytes=problem.weight_bytes,
+        weight_bytes=problem.weight_bytes_on,
         output_bytes=problem.output_bytes,
         num_resources=1 + max(chain.from_iterable(groups)),
         num_sets=len(np.unique(set_of_task)),

@@ -29,7 +29,8 @@ class Candidate:
     origin
         ``"rule"``, ``"default"`` (the loops as TVM lowers them), ``"tuned"``, or what a source says.
     function
-        The PrimFunc, which is compiled as it is.
+        The PrimFunc, which is compiled as it is. It has the parameters of the kernel, but may take
+        weights packed, see `tvm_sphinx.kernels.packed_weights`.
     found_ns
         What it took where it was found, in the same conditions, and compared with a kernel that is known
         to be right; 0 is not known. If that is more than the rules' kernel takes, it is not measured

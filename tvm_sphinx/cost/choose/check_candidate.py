@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 from ..._tvm import tvm
 from ...errors import NoCodeError, cause_of
 from ...frontend.extract import Kernel
+from ...kernels import PACKINGS, packed_weights
 from ...kernels.code_cache import trim_cache
 from ...notice import warn
 from ...platform import Device
@@ -72,7 +73,7 @@ def check_candidate(candidate: Implementation, rule: Implementation, records: Re
         )
     elif min(samples) <= _GIVE_UP * rule.time_ns:
         return
-    shapes = shape_texts(kernel)
+    shapes = shape_texts(kernel.as_implemented(function))
     where, version = class_of(device), str(tvm.__version__)
     records.add(Record(candidate.key, where, version, samples, host_load(), shapes=shapes))
 
@@ -80,7 +81,8 @@ def check_candidate(candidate: Implementation, rule: Implementation, records: Re
 def _try(kernel: Kernel, function: Any, reference: Any, device: Device) -> tuple[tuple[int, ...], str]:
     """Return the times of its first calls and "", or none and what is wrong with it.
 
-    Of a kernel that may go several ways all are tried, and the times are those of the slowest.
+    Of a kernel that may go several ways all are tried, and the times are those of the slowest. Both have
+    the same operands, packed for the one that takes them so, which are then not compared.
     """
     host = runtime_device("cpu:0")
     target = device_target(device)
@@ -91,12 +93,27 @@ def _try(kernel: Kernel, function: Any, reference: Any, device: Device) -> tuple
         load_for_lanes(sound)  # if this fails too, it is not the candidate's fault
         return (), cause_of(error)
     expected, found = (
-        [_call(module.get_function(name), operands, device) for operands in draws_of(kernel, host)]
-        for name in ("reference", "candidate")
+        [
+            _call(module.get_function(name), _packed(operands, implemented), device)
+            for operands in draws_of(kernel, host)
+        ]
+        for name, implemented in (("reference", reference), ("candidate", function))
     )
-    if not all(agree(ours.results, right.results) for ours, right in zip(found, expected, strict=True)):
+    here, there = packed_weights(reference), packed_weights(function)
+    apart = [at for at in here | there if here.get(at) != there.get(at)]
+    if not all(
+        agree(ours.but(apart), right.but(apart)) for ours, right in zip(found, expected, strict=True)
+    ):
         return (), "it computes other numbers than our rule's"
     return max((one.samples_ns for one in found), key=min), ""
+
+
+def _packed(operands: list[Any], function: Any) -> list[Any]:
+    """Return operands as a PrimFunc takes them."""
+    taken = list(operands)
+    for position, packing in packed_weights(function).items():
+        taken[position] = tvm.runtime.tensor(PACKINGS[packing](operands[position].numpy()))
+    return taken
 
 
 class _Called(NamedTuple):
@@ -104,6 +121,10 @@ class _Called(NamedTuple):
 
     samples_ns: tuple[int, ...]
     results: list[Any]
+
+    def but(self, positions: Collection[int]) -> list[Any]:
+        """What the operands hold but for some."""
+        return [result for number, result in enumerate(self.results) if number not in positions]
 
 
 def _call(function: Any, operands: list[Any], device: Device) -> _Called:

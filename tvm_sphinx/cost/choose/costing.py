@@ -36,6 +36,7 @@ from .budget import measure_within
 from .candidates import CandidateSource
 from .criticality import by_urgency
 from .guided import Setting, calls_of, decide_guided, left_out_mask, may_guide
+from .held_weights import held_weight_bytes
 from .in_place import correct_costs
 from .kernel_costs import (
     CostKey,
@@ -192,7 +193,11 @@ def cost_kernels(
         order = by_urgency(here, graph, platform, expected)
         measure_within(_KERNELS_SHARE * left_s, order, costs, records, config, progress)
     table = assemble_costs(graph, platform, times_of(costs), links)
-    table = replace(table, left_out=left_out_mask(left_out, graph, platform.devices))
+    table = replace(
+        table,
+        left_out=left_out_mask(left_out, graph, platform.devices),
+        weight_bytes=held_weight_bytes(graph, platform, costs),
+    )
     shares = _gpu_shares(platform, costs, records, progress, end_s) if config.under_load else {}
     best = [cost.best for cost in costs.values()]
     times = [record.time for one in best if (record := one.record(records)) is not None]

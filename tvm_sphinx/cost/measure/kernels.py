@@ -17,7 +17,7 @@ from typing import Any
 from ..._tvm import tvm, tvm_ffi
 from ...errors import UnsupportedError
 from ...frontend.extract import Kernel
-from ...kernels.implement import implement_kernel, pass_options
+from ...kernels.implement import for_target, implement_kernel, pass_options
 from ...notice import warn
 from ...platform import Device
 from ...platform.targets import device_target, is_at_hand
@@ -96,7 +96,7 @@ def measure_kernels(
         bench = _open_bench(device, config, f"{len(missing)} of {len(kernels)} kernels")
         by_key = {keys[i]: implemented[i] for i in missing}
         symbols = {kernel_symbol(key): function for key, function in by_key.items()}
-        missing_kernels = {keys[i]: kernels[i] for i in missing}
+        missing_kernels = {keys[i]: kernels[i].as_implemented(implemented[i]) for i in missing}
         built = build_kernels(bench, symbols, device)
         _warn_of_refused(built.refused, device)
         session = _Session(bench, built.modules, config.goal, demand)
@@ -312,10 +312,13 @@ def _plain_options() -> str:
 
 
 def implement_for(kernel: Kernel, device: Device) -> Any:
-    """Return the kernel scheduled for a device, None where it is not made for it."""
+    """Return the kernel scheduled for a device, None where it is not made for it.
+
+    On a CPU it takes those of its weights packed that may be (`tvm_sphinx.kernels.packed_weights`).
+    """
     if kernel.is_external:
         return None
     target = device_target(device)
     if kernel.target_kind not in (None, str(target.kind.name)):
         return None
-    return implement_kernel(kernel.function, target)
+    return implement_kernel(for_target(kernel.function, kernel.packable, target), target)

@@ -15,6 +15,8 @@ _ACCESSES = ("contiguous", "constant", "strided", "gather")
 _LEVELS = ("l1", "l2", "l3")
 
 _ROLES = ("conv2d", "depthwise_conv2d", "matmul", "batch_matmul", "pack", "pad")
+# What it is the same as to the models, which know no other roles.
+_KNOWN_AS = {"pixels": "batch_matmul"}
 #: Sums over a kernel's statements, each on the thread that has the most to do.
 TERM_NAMES = (
     *(f"vector_{name}" for name in OPERATIONS),
@@ -90,7 +92,7 @@ def kernel_terms(nest: Nest, weights: Sequence[int], shape: CoreShape) -> list[f
             _LEVELS, traffic_bytes(statement, nest.buffers, shape.cache_bytes), strict=True
         ):
             terms[f"{level}_bytes"] += moved * share
-    for role in nest.roles & set(_ROLES):
+    for role in {_KNOWN_AS.get(role, role) for role in nest.roles} & set(_ROLES):
         terms[f"is_{role}"] = 1.0
     terms["launches"] = float(len(launched))
     terms["statements"] = float(len(nest.statements))
