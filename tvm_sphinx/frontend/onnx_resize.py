@@ -86,8 +86,8 @@ def affine_grid(node: Node) -> Any:
     is_aligned = bool(node.attributes.get("align_corners", 0))
     if is_aligned and size is not None and 1 in size.reshape(-1)[2:]:
         raise node.error(
-            f"expected extents above 1 with align_corners; got {size.reshape(-1).tolist()}, and runtimes "
-            f"do not agree on where one place lies"
+            f"expected extents above 1 with align_corners; got {size.reshape(-1).tolist()}, and "
+            f"runtimes do not agree on where one place lies"
         )
     return NotImplemented
 
