@@ -317,9 +317,17 @@ case("Resize axes", "Resize", [X4], {3: a([9, 7])}, mode="linear", axes=[3, 2])
 case("Resize channels", "Resize", [X4], {2: a([1, 2, 1, 1], "float32")}, mode="nearest")
 case("Resize 3-d", "Resize", [X3], {2: a([1, 1, 1.7], "float32")}, mode="linear")
 case("Resize 5-d", "Resize", [f(1, 1, 3, 4, 5)], {3: a([1, 1, 5, 6, 3])}, mode="linear")
+case(
+    "AffineGrid of one place",
+    "AffineGrid",
+    [f(1, 2, 3)],
+    {1: a([1, 1, 1, 3])},
+    opset=20,
+    align_corners=1,
+)
 case("Resize antialias", "Resize", [X4], {3: a([1, 2, 3, 3])}, mode="linear", antialias=1)
 case("Resize opset 10", "Resize", [X4], {1: a([1, 1, 2, 1.5], "float32")}, opset=10, mode="nearest")
 case("Upsample", "Upsample", [X4], {1: a([1, 1, 2, 2], "float32")}, opset=9, mode="linear")
 
 #: What is refused, by the name of the operator; a graph with a result of unknown shape, alone.
-REFUSED = ["MaxPool indices", "Resize antialias"]
+REFUSED = ["MaxPool indices", "Resize antialias", "AffineGrid of one place"]

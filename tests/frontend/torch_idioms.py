@@ -521,6 +521,11 @@ RESIZING = {
         X4,
         3 * torch.arange(36.0).reshape(2, 3, 3, 2) / 36 - 1.5,
     ),
+    "embedding of nothing": (
+        lambda k, table: F.embedding(k, table) * 2,
+        torch.zeros(3, 0, dtype=torch.int64),
+        r(4, 2),
+    ),
     "select by a tensor": (
         lambda x, k: x[k] + x[:, k].sum() + x[-1, k],
         X4,

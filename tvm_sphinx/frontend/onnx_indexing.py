@@ -19,7 +19,7 @@ from .onnx_node import (
     rank_of,
     shape_of,
 )
-from .onnx_resize import resize, sample
+from .onnx_resize import affine_grid, resize, sample
 
 _op = relax.op
 
@@ -161,4 +161,5 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     (STANDARD, "Resize"): resize,
     (STANDARD, "Upsample"): resize,
     (STANDARD, "GridSample"): sample,
+    (STANDARD, "AffineGrid"): affine_grid,
 }

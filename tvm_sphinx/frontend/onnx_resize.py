@@ -80,6 +80,18 @@ def sample(node: Node) -> Any:
     return grid_sample(node.builder, data, grid, how)
 
 
+def affine_grid(node: Node) -> Any:
+    """Refuse a grid of one place between two corners; leave all others to TVM."""
+    size = node.constant(1)
+    is_aligned = bool(node.attributes.get("align_corners", 0))
+    if is_aligned and size is not None and 1 in size.reshape(-1)[2:]:
+        raise node.error(
+            f"expected extents above 1 with align_corners; got {size.reshape(-1).tolist()}, and "
+            f"runtimes do not agree on where one place lies"
+        )
+    return NotImplemented
+
+
 def _scales_and_sizes(node: Node, extents: list[Any]) -> tuple[list[float], list[Any]]:
     """Return the scale and the resulting extent along each axis, which may be open where it stays."""
     if node.opset < 11:

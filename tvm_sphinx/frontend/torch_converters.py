@@ -29,7 +29,7 @@ from .torch_functions import (
     shift,
     view_as,
 )
-from .torch_indexing import as_strided, index, index_put, item, scatter, select_place
+from .torch_indexing import as_strided, embedding, index, index_put, item, scatter, select_place
 from .torch_open_shapes import masked_select, nonzero, unique
 from .torch_windows import adaptive_max_pool, antialiased, convolution, max_pool_with_indices
 
@@ -283,6 +283,7 @@ def _stable_sort(importer: Any, node: Any) -> Any:
 CONVERTERS: dict[str, Converter] = {
     "index.Tensor": index,
     "_local_scalar_dense.default": item,
+    "embedding.default": embedding,
     "select.int": select_place,
     "index_put.default": index_put,
     "scatter.src": scatter,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .._tvm import relax
+from .._tvm import relax, tirx
 from ..errors import ModelError
 from .bounded_indices import bounded
 from .bounded_scatters import scatter_flat
@@ -129,6 +129,16 @@ def _of_one_rank(emit: Any, tensors: list[Any]) -> list[Any]:
 
 def _are_adjacent(places: list[int]) -> bool:
     return places == list(range(places[0], places[0] + len(places)))
+
+
+def embedding(importer: Any, node: Any) -> Any:
+    """Look nothing up where there is no index: TVM's converter counts the rest of an empty tensor."""
+    table, places = importer.retrieve_args(node)[:2]
+    extents = getattr(places.ty.shape, "values", ())
+    if not any(isinstance(extent, tirx.IntImm) and int(extent) == 0 for extent in extents):
+        return NotImplemented
+    shape = relax.ShapeExpr([*extents, *table.ty.shape.values[1:]])
+    return importer.block_builder.emit(relax.op.zeros(shape, str(table.ty.dtype)))
 
 
 def item(importer: Any, node: Any) -> Any:
