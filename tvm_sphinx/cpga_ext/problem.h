@@ -17,11 +17,11 @@ typedef struct cpga_edge {
 
 /* What cpga_problem_init reads; every array belongs to the caller and is copied.
  *
- * exec_ns, release_ns, delivery_ns, weight_bytes: num_tasks x num_devices. edges: num_edges x 2, source below
- * destination. copy_class: num_edges. copy_ns: num_classes x source device x destination device.
- * resource_begin (num_devices + 1) and resources list, for each device, the exclusive resources
- * that it occupies. set_of_task: num_tasks labels 0..num_sets-1, tasks of a set share one device.
- * memory_bytes: num_devices; output_bytes: num_tasks. */
+ * exec_ns, release_ns, delivery_ns, weight_bytes: num_tasks x num_devices. edges: num_edges x 2,
+ * source below destination. copy_class: num_edges. copy_ns: num_classes x source device x
+ * destination device. resource_begin (num_devices + 1) and resources list, for each device, the
+ * exclusive resources that it occupies. set_of_task: num_tasks labels 0..num_sets-1, tasks of a set
+ * share one device. memory_bytes: num_devices; output_bytes: num_tasks. */
 typedef struct cpga_problem_data {
     int32_t num_tasks;
     int32_t num_devices;
