@@ -144,6 +144,23 @@ def test_a_verdict_is_by_rounds_and_knows_noise() -> None:
     assert "as fast as alike within the noise (0.90 to 1.10x)" in told
 
 
+def test_each_turn_begins_with_a_run_that_is_not_counted_and_neighbours_change() -> None:
+    ran: list[str] = []
+
+    def runner(name: str):
+        return lambda _arrays: [ran.append(name), np.ones(3)][1:]
+
+    names = ["a", "b", "c"]
+    time_in_turn({name: runner(name) for name in names}, [], rounds=8, number=2)
+    in_turn = ran[-8 * 3 * 3 :]
+    turns = [in_turn[at : at + 3] for at in range(0, len(in_turn), 3)]
+    assert all(len(set(turn)) == 1 for turn in turns)
+    order = [turn[0] for turn in turns]
+    assert all(sorted(order[at : at + 3]) == names for at in range(0, len(order), 3))
+    before_a = {order[at - 1] for at in range(1, len(order)) if order[at] == "a"}
+    assert before_a >= {"b", "c"}
+
+
 def test_why_names_the_price_elsewhere(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", str(job.program), "--why", "relu_left", "--json"]) == 0
     (task,) = as_json(capsys)["tasks"]

@@ -204,3 +204,16 @@ def test_nothing_is_done_for_a_value_that_does_not_fit(tmp_path: Path) -> None:
                 model(), here, fixed_inputs=values, records=tmp_path / "r.jsonl", measure=quick
             )
     assert not (tmp_path / "r.jsonl").read_bytes()
+
+
+def test_shapes_of_inputs_are_for_onnx_models_alone() -> None:
+    from tvm import relax
+
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", relax.TensorType((2, 3), "float32"))
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            result = builder.emit_output(relax.op.nn.relu(x))
+        builder.emit_func_output(result)
+    with pytest.raises(ModelError, match="Expected input shapes for an ONNX model alone"):
+        load_model(builder.get(), input_shapes={"x": [4, 3]})

@@ -51,6 +51,11 @@ def load_model(
 def _import(source: ModelSource, input_shapes: Mapping[str, Sequence[int]] | None) -> Any:
     if source.kind == "onnx":
         return _from_onnx(source, input_shapes)
+    if input_shapes:
+        raise ModelError(
+            f"Expected input shapes for an ONNX model alone, whose file may leave them open; "
+            f"{source.where} has the shapes that it was made with."
+        )
     return _from_torch(source) if source.kind == "torch" else source.model
 
 

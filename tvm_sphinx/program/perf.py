@@ -78,7 +78,10 @@ def time_in_turn(
     limit_s: float = 30.0,
     progress: Progress | None = None,
 ) -> list[Timing]:
-    """Return what each contender takes; in every round each has a turn, and another one begins.
+    """Return what each contender takes; in every round each has a turn, in an order that is drawn.
+
+    A turn begins with a run that is not counted: who ran before has left its own data in the caches, and
+    may have threads that still wait for work on the cores (ONNX Runtime's do).
 
     Parameters
     ----------
@@ -108,12 +111,12 @@ def time_in_turn(
         outputs[name] = runner(inputs)
     count = number or int(np.clip(_ROUND_S // max(once), 1, _MOST_RUNS))
     samples: dict[str, list[list[float]]] = {name: [] for name in runners}
-    names = list(runners)
+    names, drawn = list(runners), np.random.default_rng(0)
     for done in range(rounds):
         if done >= 3 and time.monotonic() - begin_s >= limit_s:
             break
-        shift = done % len(names)
-        for name in names[shift:] + names[:shift]:
+        for name in drawn.permutation(names).tolist():
+            runners[name](inputs)
             samples[name].append([_timed(runners[name], inputs) for _ in range(count)])
         if progress:
             progress("time in turn", done + 1, rounds)
