@@ -339,3 +339,17 @@ def test_a_missing_package_is_named_with_its_extra(
     assert found.returncode == 5, line
     assert answer in line
     assert "pip install" in line
+
+
+def test_a_damaged_torch_program_is_one_line_whatever_torch_logs(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    (tmp_path / "bad.pt2").write_bytes(b"no archive")
+    found = subprocess.run(
+        [sys.executable, "-m", "tvm_sphinx", "compile", str(tmp_path / "bad.pt2")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (line,) = found.stderr.splitlines()
+    assert found.returncode == 4, line
+    assert "Not a torch.export program" in line

@@ -11,6 +11,8 @@ from .._tvm import relax, tirx, tvm
 from ..errors import UnsupportedError
 from ..scheduling.graph import FROM_CONSTANT, FROM_INPUT, Operand
 
+#: What calls functions that make tensors themselves.
+PACKED_CALLS = ("relax.call_pure_packed", "relax.call_inplace_packed", "relax.call_py_func")
 #: What a lowered function calls kernels with.
 KERNEL_CALLS = ("relax.call_tir", "relax.call_dps_packed")
 #: Attribute of a Relax function whose weights lie as the model has them, for devices of unlike layouts:
@@ -116,6 +118,11 @@ class Dataflow:
         if operator in _VIEW_OPS:
             _require_static_tensor(call.ty, where)
             return None
+        if operator in PACKED_CALLS:
+            raise UnsupportedError(
+                f"Dynamic shapes: {where} is made by a function whose result has a shape that the "
+                f"network computes."
+            )
         if operator not in KERNEL_CALLS:
             shown = (
                 operator

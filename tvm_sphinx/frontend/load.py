@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +124,8 @@ def _read_file(path: Path) -> ModelSource:
     if path.suffix == ".pt2":
         torch = _need("torch", where)
         try:
-            program = torch.export.load(str(path))
+            with _without_log():
+                program = torch.export.load(str(path))
         except Exception as error:  # torch raises zip, pickle and its own errors alike
             raise ModelError(f"Not a torch.export program: {where}: {_first_line(error)}") from error
         return ModelSource("torch", program, where, path)
@@ -133,6 +136,17 @@ def _read_file(path: Path) -> ModelSource:
     if not isinstance(module, tvm.IRModule):
         raise ModelError(f"Expected an IRModule in {where}; got {type(module).__name__}.")
     return ModelSource("relax", module, where, path)
+
+
+@contextlib.contextmanager
+def _without_log() -> Iterator[None]:
+    """Keep loggers quiet: torch logs the traceback of an error that it then raises."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _from_onnx(source: ModelSource, input_shapes: Mapping[str, Sequence[int]] | None) -> Any:

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._tvm import relax, tirx, tvm
-from .dataflow import is_static
+from .dataflow import PACKED_CALLS, is_static
 from .origins import Origins, belonging
 from .record_origins import holds_tensors
 from .wire import DYNAMIC, INPUT, STATIC, Wire
 
 # Calls of packed functions, which may return anything; no kernel of ours takes their place.
-_PACKED_CALLS = ("relax.call_pure_packed", "relax.call_inplace_packed", "relax.call_py_func")
 # Its type counts the boxes that there are, and it returns those that it has selected.
 _SELECTION = "relax.vision.all_class_non_max_suppression"
 
@@ -237,7 +236,7 @@ def why_dynamic(binding: Any) -> str:
         callee = _callee(value)
         if callee == _SELECTION and str(value.attrs.output_format) == "onnx":
             return "has a result whose shape is known only at run time"
-        if callee in _PACKED_CALLS or isinstance(value.op, relax.ExternFunc):
+        if callee in PACKED_CALLS or isinstance(value.op, relax.ExternFunc):
             return "is a function that is called by name, and no kernel"
     return ""
 
