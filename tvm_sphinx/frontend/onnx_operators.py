@@ -340,8 +340,17 @@ def _lrn(node: Node) -> Any:
     return node.emit(_op.divide(data, node.emit(_op.power(base, const(beta, dtype)))))
 
 
+def _sum(node: Node) -> Any:
+    """Add any number of tensors one after another, as residual networks do; TVM's stacks and reduces."""
+    total = node.required(0)
+    for place in range(1, len(node.inputs)):
+        total = node.emit(_op.add(total, node.required(place)))
+    return total
+
+
 CONVERTERS: dict[tuple[str, str], Converter] = {
     (STANDARD, "LRN"): _lrn,
+    (STANDARD, "Sum"): _sum,
     (STANDARD, "IsInf"): _is_inf,
     (STANDARD, "Elu"): _elu,
     (STANDARD, "Selu"): _selu,
