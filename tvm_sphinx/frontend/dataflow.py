@@ -11,7 +11,8 @@ from .._tvm import relax, tirx, tvm
 from ..errors import UnsupportedError
 from ..scheduling.graph import FROM_CONSTANT, FROM_INPUT, Operand
 
-#: What calls functions that make tensors themselves.
+#: What calls functions that make tensors themselves and may return anything; no kernel of ours takes
+#: their place.
 PACKED_CALLS = ("relax.call_pure_packed", "relax.call_inplace_packed", "relax.call_py_func")
 #: What a lowered function calls kernels with.
 KERNEL_CALLS = ("relax.call_tir", "relax.call_dps_packed")

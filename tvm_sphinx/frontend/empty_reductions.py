@@ -14,6 +14,7 @@ import tvm_ffi
 from tvm import s_tir
 
 from .._tvm import tirx, tvm
+from ..kernels.maps import root_nests, with_root_nests
 
 _REDUCTION = tirx.IterVar.CommReduce
 
@@ -45,23 +46,11 @@ def start_reductions(function: Any) -> Any:
     attributes = function.attrs or {}
     if "tirx.is_scheduled" in attributes or not isinstance(function.body, s_tir.SBlockRealize):
         return function
-    root = function.body.block
-    nests = list(root.body.seq) if isinstance(root.body, tirx.SeqStmt) else [root.body]
+    nests = root_nests(function)
     started = [part for nest in nests for part in _start(nest)]
     if len(started) == len(nests) and all(map(_is_same, started, nests)):
         return function
-    body = started[0] if len(started) == 1 else tirx.SeqStmt(started)
-    block = s_tir.SBlock(
-        root.iter_vars,
-        root.reads,
-        root.writes,
-        root.name_hint,
-        body,
-        alloc_buffers=root.alloc_buffers,
-        annotations=root.annotations,
-    )
-    realize = s_tir.SBlockRealize(function.body.iter_values, function.body.predicate, block)
-    return function.with_body(realize)
+    return with_root_nests(function, started)
 
 
 def _is_same(one: Any, other: Any) -> bool:

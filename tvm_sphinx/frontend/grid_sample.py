@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._tvm import relax, tirx, tvm
+from ..kernels.compute import OUT_EWISE_FUSABLE
 
 _te = tvm.te
 #: Taps along an axis, by how what lies between elements is made.
@@ -21,8 +22,6 @@ PADDINGS = ("zeros", "border", "reflection")
 _CUBIC = -0.75
 # Beyond this places are not told apart: whole numbers of 32 bits hold it, and so do floats.
 _FAR = float(2**30)
-# No sum of products, for fusing: what makes the places stays a kernel of its own.
-_OUT_EWISE_FUSABLE = 4
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,8 @@ def grid_sample(builder: Any, data: Any, grid: Any, how: Sampling) -> Any:
             data,
             *operands,
             primfunc_name_hint="grid_sample",
-            primfunc_attrs={"op_pattern": _OUT_EWISE_FUSABLE},
+            # What makes the places stays a kernel of its own.
+            primfunc_attrs={"op_pattern": OUT_EWISE_FUSABLE},
         )
     )
     return builder.emit(relax.op.astype(made, dtype)) if is_half else made

@@ -37,7 +37,7 @@ def resize(node: Node) -> Any:
     axes = [int(axis) % rank_of(x) for axis in node.attributes.get("axes", range(rank_of(x)))]
     mode = node.text("mode", "nearest")
     mode = "linear" if mode == "bilinear" else mode
-    scales, sizes = _scales_and_sizes(node, [shape[axis] for axis in axes])
+    scales, sizes = _scales_and_sizes(node, axes, [shape[axis] for axis in axes])
     resized_axes = {
         axis: (size, scale)
         for axis, scale, size in zip(axes, scales, sizes, strict=True)
@@ -92,7 +92,7 @@ def affine_grid(node: Node) -> Any:
     return NotImplemented
 
 
-def _scales_and_sizes(node: Node, extents: list[Any]) -> tuple[list[float], list[Any]]:
+def _scales_and_sizes(node: Node, axes: list[int], extents: list[Any]) -> tuple[list[float], list[Any]]:
     """Return the scale and the resulting extent along each axis, which may be open where it stays."""
     if node.opset < 11:
         given = node.attributes.get("scales", node.constant(1))
@@ -116,16 +116,9 @@ def _scales_and_sizes(node: Node, extents: list[Any]) -> tuple[list[float], list
     scales = [float(scale) for scale in given]
     wanted = [
         extent if scale == 1 else math.floor(extent_of(node, node.required(0), axis, "an input") * scale)
-        for axis, (extent, scale) in _along(node, extents, scales)
+        for axis, extent, scale in zip(axes, extents, scales, strict=True)
     ]
     return scales, wanted
-
-
-def _along(node: Node, extents: list[Any], scales: list[float]) -> list[tuple[int, tuple[Any, float]]]:
-    """Return the axes that are resized, each with its extent and its scale."""
-    rank = rank_of(node.required(0))
-    axes = [int(axis) % rank for axis in node.attributes.get("axes", range(rank))]
-    return list(zip(axes, zip(extents, scales, strict=True), strict=True))
 
 
 def _axis_taps(node: Node, mode: str, how: str, extent: int, size: int, scale: float) -> Taps:

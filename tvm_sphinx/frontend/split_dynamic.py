@@ -16,7 +16,6 @@ from .origins import Origins, belonging
 from .record_origins import holds_tensors
 from .wire import DYNAMIC, INPUT, STATIC, Wire
 
-# Calls of packed functions, which may return anything; no kernel of ours takes their place.
 # Its type counts the boxes that there are, and it returns those that it has selected.
 _SELECTION = "relax.vision.all_class_non_max_suppression"
 

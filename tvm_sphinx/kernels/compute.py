@@ -17,7 +17,7 @@ from tvm import te, tirx
 from .target_info import PANEL_LANES
 
 ROLE = "sphinx.role"
-_OUT_EWISE_FUSABLE = 4  # relax's OpPatternKind: elementwise consumers fuse into it
+OUT_EWISE_FUSABLE = 4  # relax's OpPatternKind: elementwise consumers fuse into it
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _finish(args: list[te.Tensor]) -> tirx.PrimFunc:
     func = te.create_prim_func(args, index_dtype_override="int64")
     # Without its exported name, dead code elimination drops it once it is fused into another.
     func = func.without_attr("global_symbol")
-    return func.with_attrs({"op_pattern": _OUT_EWISE_FUSABLE, "tirx.noalias": True})
+    return func.with_attrs({"op_pattern": OUT_EWISE_FUSABLE, "tirx.noalias": True})
 
 
 def _pad(data: te.Tensor, shape: ConvShape, channels: int) -> te.Tensor:

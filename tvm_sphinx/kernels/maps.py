@@ -116,25 +116,32 @@ def read_map(nest: Any) -> Map | None:
 
 def write_maps(func: tirx.PrimFunc, nests: Sequence[Any], views: Views) -> tirx.PrimFunc:
     """Return a function with other nests in its root: statements, and lists of maps that share loops."""
-    root = func.body.block
     written = [_shared_nest(nest) if isinstance(nest, list) else nest for nest in nests]
     statements = [*views.declarations(), *written]
-    block = s_tir.SBlock(
-        root.iter_vars,
-        root.reads,
-        root.writes,
-        root.name_hint,
-        tirx.SeqStmt(statements) if len(statements) > 1 else statements[0],
-        alloc_buffers=root.alloc_buffers,
-        annotations=root.annotations,
-    )
-    return func.with_body(s_tir.SBlockRealize(func.body.iter_values, func.body.predicate, block))
+    return with_root_nests(func, statements)
 
 
 def root_nests(func: tirx.PrimFunc) -> list[Any]:
     """Return the statements in a function's root block, in order."""
     body = func.body.block.body
     return list(body) if isinstance(body, tirx.SeqStmt) else [body]
+
+
+def with_root_nests(
+    func: tirx.PrimFunc, nests: Sequence[Any], buffers: Sequence[Any] | None = None
+) -> tirx.PrimFunc:
+    """Return a function with other statements in its root block, and other buffers if given."""
+    root = func.body.block
+    block = s_tir.SBlock(
+        root.iter_vars,
+        root.reads,
+        root.writes,
+        root.name_hint,
+        tirx.SeqStmt(list(nests)) if len(nests) > 1 else nests[0],
+        alloc_buffers=root.alloc_buffers if buffers is None else list(buffers),
+        annotations=root.annotations,
+    )
+    return func.with_body(s_tir.SBlockRealize(func.body.iter_values, func.body.predicate, block))
 
 
 def axis_range(axis: Any, extent: int) -> Range:

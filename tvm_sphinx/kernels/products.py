@@ -11,7 +11,7 @@ import tvm_ffi
 from tvm import s_tir, tirx
 
 from .compute import ROLE, ConvShape
-from .maps import read_map, root_nests
+from .maps import read_map, root_nests, with_root_nests
 
 _REDUCTION = tirx.IterVar.CommReduce
 _SUMMABLE = ("float32", "float64")
@@ -104,18 +104,9 @@ def without_copies(func: tirx.PrimFunc) -> tirx.PrimFunc:
             names[copied[1]] = names.get(copied[0], copied[0])
     if not names:
         return func
-    block = s_tir.SBlock(
-        root.iter_vars,
-        root.reads,
-        root.writes,
-        root.name_hint,
-        tirx.SeqStmt(kept) if len(kept) > 1 else kept[0],
-        alloc_buffers=[buffer for buffer in root.alloc_buffers if buffer not in names],
-        annotations=root.annotations,
-    )
-    body = s_tir.SBlockRealize(func.body.iter_values, func.body.predicate, block)
-    renamed = tvm_ffi.structural_map(body, (tirx.Var, lambda var: names.get(var, var)))
-    return func.with_body(renamed)
+    own = [buffer for buffer in root.alloc_buffers if buffer not in names]
+    body = with_root_nests(func, kept, own).body
+    return func.with_body(tvm_ffi.structural_map(body, (tirx.Var, lambda var: names.get(var, var))))
 
 
 def _read_copy(nest: Any) -> tuple[Any, Any] | None:

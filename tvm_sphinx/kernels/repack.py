@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import tvm_ffi
-from tvm import s_tir, te, tirx
+from tvm import te, tirx
 
 from . import compute
 from .compute import ROLE, BatchMatmulShape, panels
-from .maps import loads_of, root_nests
+from .maps import loads_of, root_nests, with_root_nests
 from .products import (
     Conv,
     Product,
@@ -123,17 +123,8 @@ def _written(func: tirx.PrimFunc, nests: Sequence[Any], position: int, form: _Fo
         body, own = _spliced(stage, operands)
         statements += body
         buffers += own
-    root = func.body.block
-    block = s_tir.SBlock(
-        root.iter_vars,
-        root.reads,
-        root.writes,
-        root.name_hint,
-        tirx.SeqStmt([*nests[:position], *statements, *nests[position + 1 :]]),
-        alloc_buffers=[*root.alloc_buffers, *buffers],
-        annotations=root.annotations,
-    )
-    return func.with_body(s_tir.SBlockRealize(func.body.iter_values, func.body.predicate, block))
+    placed = [*nests[:position], *statements, *nests[position + 1 :]]
+    return with_root_nests(func, placed, [*func.body.block.alloc_buffers, *buffers])
 
 
 def _spliced(func: tirx.PrimFunc, operands: Sequence[Any]) -> tuple[list[Any], list[Any]]:

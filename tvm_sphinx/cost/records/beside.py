@@ -126,15 +126,11 @@ def _loop_key(content: dict[str, Any] | None) -> str:
 def _meets(selection: Selection, content: dict[str, Any]) -> bool:
     if selection.is_empty or selection.kernel is not None or selection.kind is not None:
         return False
-    where = selection.not_machine
     classes = [str(one) for one in content.get("classes", [content.get("class", "")])]
-    age_s, limit_s = time.time() - float(content.get("time", 0.0)), selection.older_than_s
-    version, method = content.get("tvm"), content.get("method")
-    return not (
-        (selection.device_class is not None and not any(selection.device_class in c for c in classes))
-        or (selection.tvm is not None and version != selection.tvm)
-        or (selection.not_tvm is not None and version == selection.not_tvm)
-        or (where is not None and all(one.endswith(f" of {where}") for one in classes))
-        or (selection.not_method is not None and method == selection.not_method)
-        or (limit_s is not None and age_s <= limit_s)
+    return selection.meets_origin(
+        classes,
+        content.get("tvm"),
+        content.get("method"),
+        time.time() - float(content.get("time", 0.0)),
+        is_here=all(one.endswith(f" of {selection.not_machine}") for one in classes),
     )

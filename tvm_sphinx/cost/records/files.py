@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ...errors import SphinxError
 from .json_lines import locked, split_lines
@@ -66,15 +67,32 @@ class Selection:
 
     def meets(self, record: Record, now: float) -> bool:
         """Return whether a record is meant; ``now`` in seconds since 1970."""
+        return (
+            (self.kernel is None or self.kernel in record.kernel)
+            and (self.kind is None or record.kind == self.kind)
+            and self.meets_origin(
+                [record.device_class],
+                record.tvm,
+                record.method,
+                now - record.time,
+                is_here=record.where.machine == self.not_machine,
+            )
+        )
+
+    def meets_origin(
+        self, device_classes: Sequence[str], tvm: Any, method: Any, age_s: float, *, is_here: bool
+    ) -> bool:
+        """Return whether the conditions of where, by what and when something was made are met.
+
+        ``is_here`` tells whether it is of the machine ``not_machine``.
+        """
         return not (
-            (self.kernel is not None and self.kernel not in record.kernel)
-            or (self.device_class is not None and self.device_class not in record.device_class)
-            or (self.tvm is not None and record.tvm != self.tvm)
-            or (self.not_tvm is not None and record.tvm == self.not_tvm)
-            or (self.not_machine is not None and record.where.machine == self.not_machine)
-            or (self.not_method is not None and record.method == self.not_method)
-            or (self.kind is not None and record.kind != self.kind)
-            or (self.older_than_s is not None and now - record.time <= self.older_than_s)
+            (self.device_class is not None and not any(self.device_class in c for c in device_classes))
+            or (self.tvm is not None and tvm != self.tvm)
+            or (self.not_tvm is not None and tvm == self.not_tvm)
+            or (self.not_machine is not None and is_here)
+            or (self.not_method is not None and method == self.not_method)
+            or (self.older_than_s is not None and age_s <= self.older_than_s)
         )
 
 

@@ -7,7 +7,6 @@ compilations of that model, for devices of these classes and with these kernels,
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -126,7 +125,8 @@ def find_loops(records: Path | None, subject: Subject) -> list[LoopLine]:
     path = None if records is None else in_place_path(records)
     if path is None or not path.is_file():
         return []
-    lines = (parse_loop(line) for line in split_lines(path.read_bytes()))
+    graph = subject.graph.encode()  # most lines are of other models, and long
+    lines = (parse_loop(line) for line in split_lines(path.read_bytes()) if graph in line)
     return sorted(
         (line for line in lines if line is not None and line.subject == subject),
         key=lambda line: line.time,
@@ -168,17 +168,13 @@ def _is_whole(line: LoopLine) -> bool:
 
 
 def _seen_to_json(seen: Seen) -> dict[str, Any]:
+    handover: list[list[float]] = seen.handover_ns.tolist()
     return {
         "device": seen.device.tolist(),
         "took_ns": [round(ns, 1) for ns in seen.took_ns.tolist()],
-        "handover_ns": [[None if ns != ns else round(ns, 1) for ns in row] for row in _rows(seen)],
+        "handover_ns": [[None if ns != ns else round(ns, 1) for ns in row] for row in handover],
         "alone": seen.alone,
     }
-
-
-def _rows(seen: Seen) -> Iterable[list[float]]:
-    rows: list[list[float]] = seen.handover_ns.tolist()
-    return rows
 
 
 def _seen_from_json(content: dict[str, Any]) -> Seen:
