@@ -37,6 +37,7 @@ _CLOSE = 0.1
 # To be raised with whatever changes a race, or how fast a program runs.
 _VERDICT_FORM = "tvm-sphinx race 1"
 _STAGE = "race against the best single device"
+_SINGLE_STAGE = "race of single devices"
 
 
 @dataclass(frozen=True)
@@ -71,30 +72,65 @@ def choose_promising(found: SearchResult, single: SearchResult) -> tuple[SearchR
 def race_with_single(
     build: Build,
     single: SearchResult | None,
-    build_single: Callable[[], Build],
+    make: Callable[[SearchResult], Build],
     platform: Platform,
     inputs: Sequence[TensorSpec],
     clock: StageClock,
     progress: Progress | None = None,
     *,
+    rivals: Sequence[SearchResult] = (),
     may_be_single: bool = True,
 ) -> tuple[Build, Build | None]:
     """Return the build that is to run, the faster of both, and that for the best single device.
 
+    Which single device that is is told by a race, where others are predicted to be nearly as fast.
     Devices of another machine, or that are not at hand, cannot be raced: then it is the first. So it is
     without a ``single``, and where that may not take its place.
+
+    Parameters
+    ----------
+    build
+        Of the schedule that was found, which may be ``single`` itself.
+    single, rivals
+        The best single device by prediction, and others that are nearly as good.
+    make
+        Builds a schedule.
     """
     if single is None:
         return build, None
-    if build.found is single:
-        return build, build
-    with clock("build reference"):
-        reference = build_single()
-    if not runs_here(platform) or not may_be_single:
+    is_single = build.found is single
+    if is_single:
+        reference = build
+    else:
+        with clock("build reference"):
+            reference = make(single)
+    if not runs_here(platform) or not may_be_single or (is_single and not rivals):
         return build, reference
     with clock("race"):
         drawn = list(random_inputs(inputs).values())
-        return choose_faster(build, reference, drawn, progress), reference
+        reference = _fastest_single(reference, rivals, make, platform, drawn, progress)
+        return (reference if is_single else choose_faster(build, reference, drawn, progress)), reference
+
+
+def _fastest_single(
+    best: Build,
+    rivals: Sequence[SearchResult],
+    make: Callable[[SearchResult], Build],
+    platform: Platform,
+    inputs: Sequence[Any],
+    progress: Progress | None,
+) -> Build:
+    """Return the fastest of single devices: the best by prediction, unless a rival beats it twice."""
+    for found in rivals:
+        rival = make(found)
+        ratio = compare_programs(best.program, rival.program, inputs, progress, _SINGLE_STAGE)
+        if ratio is None or ratio >= 1.0:
+            continue
+        was, now = (platform.devices[int(one.found.best.device[0])].name for one in (best, rival))
+        gain = f"{1.0 / ratio:.2f}x as fast as {was}"
+        note = f"Of single devices {now} measured {gain}, the best by prediction. {best.note}"
+        best = Build(found, rival.program, note.rstrip())
+    return best
 
 
 def runs_here(platform: Platform) -> bool:
@@ -117,7 +153,11 @@ def choose_faster(
 
 
 def compare_programs(
-    program: Program, reference: Program, inputs: Sequence[Any], progress: Progress | None = None
+    program: Program,
+    reference: Program,
+    inputs: Sequence[Any],
+    progress: Progress | None = None,
+    stage: str = _STAGE,
 ) -> float | None:
     """Return how many times as fast as the reference a program is, see `compare_executables`.
 
@@ -132,10 +172,10 @@ def compare_programs(
     kept = read_cached(name)
     if kept is not None:
         return float(kept)
-    races = [_race(program.executable, reference.executable, inputs, progress)]
+    races = [_race(program.executable, reference.executable, inputs, progress, stage=stage)]
     if np.median(races[0]) < 1.0:
         # Who shares the machine may take a core for some seconds, which slows most what needs several.
-        again = f"{_STAGE}, once more"
+        again = f"{stage}, once more"
         races.append(_race(program.executable, reference.executable, inputs, progress, stage=again))
     found = [float(np.median(ratios)) for ratios in races]
     ratio = max(found)

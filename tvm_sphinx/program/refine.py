@@ -68,10 +68,10 @@ def refine(
 ) -> Refined | None:
     """Return the fastest of several schedules, by measurement; None where programs cannot be traced.
 
-    Candidates are the schedule that was found, the best single device, the best of the list
-    schedulers, and what up to `MOST_ROUNDS` searches find with costs corrected by traces of those before
-    (`correct_costs`). They run in turn; the slower half drops out of each heat. Of two that the noise
-    does not tell apart the one on fewer devices is kept.
+    Candidates are the schedule that was found, the best single device and those that are nearly as good
+    by prediction, the best of the list schedulers, and what up to `MOST_ROUNDS` searches find with costs
+    corrected by traces of those before (`correct_costs`). They run in turn; the slower half drops out of
+    each heat. Of two that the noise does not tell apart the one on fewer devices is kept.
 
     Parameters
     ----------
@@ -100,6 +100,7 @@ def refine(
     field = {"found": first}
     if not _is_alike(first.found.best, single.found.best):
         field["single"] = single
+    alone = {"single", "found"} if first.found is single.found else {"single"}
 
     def enter(name: str, found: SearchResult) -> bool:
         """Let a schedule take part, unless one like it does, or it cannot run on the lanes."""
@@ -110,6 +111,10 @@ def refine(
             field[name] = made
         return name in field
 
+    for rival in decided.rivals:
+        name = f"{platform.devices[int(rival.best.device[0])].name} alone"
+        if enter(name, rival):
+            alone.add(name)
     listed = _best_listed(decided)
     if listed is not None:
         enter("list scheduler", listed)
@@ -134,7 +139,7 @@ def refine(
     report(_STAGE, MOST_ROUNDS, MOST_ROUNDS)
     name, heats = _race(field, inputs, end_s)
     kept = field[name]
-    is_single = name == "single" or (name == "found" and first.found is single.found)
+    is_single = name in alone
     timed, latest = _with_times(kept, latest, is_single, build)
     note = f"{_describe(first, timed, name, rounds, heats)} {kept.note}".rstrip()
     best = kept.found.best
@@ -196,15 +201,28 @@ def _describe(
         "found": "the schedule as it was first found",
         "single": "the best single device alone",
         "list scheduler": "a list scheduler's",
-    }.get(name, f"that of {name} with times in place")
+    }.get(name, name if name.endswith(" alone") else f"that of {name} with times in place")
     now, before = (format_ns(one.found.best.makespan_ns) for one in (kept, first))
-    medians = {other: format_ns(round(np.median(ns))) for other, ns in heats.items() if ns}
-    measured = ", ".join(f"{other} {median}" for other, median in medians.items())
+    measured = _compared(name, heats)
     return (
         f"Refined in {rounds} round{'s' * (rounds != 1)}: kept is {origin}, predicted at {now} "
         f"(the first at {before}, by kernels alone)."
         f"{f' Measured in turn: {measured}.' if measured else ''}"
     )
+
+
+def _compared(name: str, heats: dict[str, tuple[float, ...]]) -> str:
+    """Return what was measured of a build, and of others in the heats that they ran together."""
+    mine = np.array(heats[name])
+    if not len(mine):
+        return ""
+    ratios = {
+        other: float(np.median(np.array(ns) / mine[: len(ns)]))
+        for other, ns in heats.items()
+        if other != name and ns
+    }
+    others = ", ".join(f"{other} {ratio:.2f} times as long" for other, ratio in ratios.items())
+    return f"{format_ns(round(np.median(mine)))}{f'; {others}' if others else ''}"
 
 
 def _is_for_lanes(build: Build) -> bool:
@@ -345,16 +363,20 @@ def settle(
         return race_with_single(
             first,
             decided.single if asked.with_reference else None,
-            lambda: build(decided.single),
+            build,
             platform,
             interface.inputs,
             clock,
             asked.progress,
+            rivals=decided.rivals,
             may_be_single=may_be_single,
         )
 
     if not asked.refine_s or not decided.may_be_single:
-        return Settled(*race(may_be_single=decided.may_be_single), decided, costs)
+        kept, reference = race(may_be_single=decided.may_be_single)
+        if reference is not None:
+            decided = replace(decided, single=reference.found)
+        return Settled(kept, reference, decided, costs)
     _, reference = race(may_be_single=False)  # builds it
     if reference is None:
         return Settled(first, None, decided, costs)
