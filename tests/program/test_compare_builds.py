@@ -162,6 +162,8 @@ def test_a_slow_model_is_raced_for_as_long_as_the_limit_allows(
 class Image:
     """Stands for what runs."""
 
+    platform = HERE
+
     def __init__(self, name: str) -> None:
         self.name = name
 
@@ -183,6 +185,7 @@ def test_a_clear_verdict_is_kept_for_programs_that_run_alike(
 ) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     monkeypatch.setattr("tvm_sphinx.program.kinds.ConcurrentExecutable", lambda image: image)
+    monkeypatch.setattr(compare_builds, "cores_of_others", lambda *_: 0.0)
     races: list[str] = []
 
     def race(one: Image, other: Image, *_: Any, stage: str = "") -> list[float]:
@@ -215,9 +218,26 @@ def test_a_schedule_that_lost_by_a_disturbance_wins_its_second_race(
         return next(outcomes)
 
     monkeypatch.setattr(compare_builds, "_race", race)
+    monkeypatch.setattr(compare_builds, "cores_of_others", lambda *_: 0.0)
     both = LaneProgramFile(Image("a")), LaneProgramFile(Image("b"))
     assert compare_programs(*both, ()) == 1.15
     assert not list(tmp_path.iterdir()), "two races that differ are no clear verdict"
     assert stages == [told, f"{told}, once more"]
     assert compare_programs(*both, ()) == 1.15
     assert list(tmp_path.iterdir())
+
+
+def test_a_race_that_others_disturbed_is_told_and_not_remembered(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setattr("tvm_sphinx.program.kinds.ConcurrentExecutable", lambda image: image)
+    monkeypatch.setattr(compare_builds, "cores_of_others", lambda *_: 0.9)
+    monkeypatch.setattr(compare_builds, "_race", lambda *_, **__: [0.5, 0.5, 0.5])
+    both = LaneProgramFile(Image("a")), LaneProgramFile(Image("b"))
+    with pytest.warns(UserWarning, match=r"Other processes used 0\.9 cores .* \(0\.50x\)"):
+        assert compare_programs(*both, ()) == 0.5
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(compare_builds, "_race", lambda *_, **__: [2.0, 2.0, 2.0])
+    assert compare_programs(*both, ()) == 2.0
+    assert not list(tmp_path.iterdir())

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from ..cost.measure.sampling import cores_of_others, cpu_time
 from ..frontend.tensor_spec import TensorSpec
 from ..kernels.code_cache import cache_key, read_cached, write_cached
+from ..notice import warn
 from ..platform import Platform
 from ..platform.machine import machine_id
 from ..platform.targets import is_absent
@@ -34,6 +36,8 @@ RACE_LIMIT_S = 10.0
 _LEAST_ROUNDS = 3
 # Rounds so close together were not disturbed, whichever side they are on.
 _CLOSE = 0.1
+# A race while others used more cores than this is no verdict for other times.
+_MOST_OF_OTHERS = 0.15
 # To be raised with whatever changes a race, or how fast a program runs.
 _VERDICT_FORM = "tvm-sphinx race 1"
 _STAGE = "race against the best single device"
@@ -162,8 +166,9 @@ def compare_programs(
     """Return how many times as fast as the reference a program is, see `compare_executables`.
 
     One that loses races once more, and its better race counts. A verdict that was clear is kept beside
-    the code of the kernels, and not asked for again on this machine. None where one of them does not run
-    on the lanes.
+    the code of the kernels, and not asked for again on this machine; not one that was found while others
+    used the cores, and a warning says so where the program lost. None where one of them does not run on
+    the lanes.
     """
     if not isinstance(program, LaneProgramFile) or not isinstance(reference, LaneProgramFile):
         return None
@@ -172,6 +177,8 @@ def compare_programs(
     kept = read_cached(name)
     if kept is not None:
         return float(kept)
+    cores = {core for device in program.image.platform.devices for core in device.cores}
+    begin = cpu_time(cores)
     races = [_race(program.executable, reference.executable, inputs, progress, stage=stage)]
     if np.median(races[0]) < 1.0:
         # Who shares the machine may take a core for some seconds, which slows most what needs several.
@@ -179,7 +186,14 @@ def compare_programs(
         races.append(_race(program.executable, reference.executable, inputs, progress, stage=again))
     found = [float(np.median(ratios)) for ratios in races]
     ratio = max(found)
-    if all(map(_is_clear, races)) and (ratio < 1.0 or len(races) == 1):
+    others = cores_of_others(begin, cpu_time(cores))
+    if others > _MOST_OF_OTHERS:
+        if ratio < 1.0:
+            warn(
+                f"Other processes used {others:.1f} cores while programs raced, which may have decided "
+                f"the race ({ratio:.2f}x): compile again on a quiet machine."
+            )
+    elif all(map(_is_clear, races)) and (ratio < 1.0 or len(races) == 1):
         write_cached(name, repr(ratio).encode())
     return ratio
 
