@@ -36,8 +36,8 @@ RACE_LIMIT_S = 10.0
 _LEAST_ROUNDS = 3
 # Rounds so close together were not disturbed, whichever side they are on.
 _CLOSE = 0.1
-# A race while others used more cores than this is no verdict for other times.
-_MOST_OF_OTHERS = 0.15
+#: What was timed while others used more cores than this tells nothing of other times.
+MOST_OF_OTHERS = 0.15
 # To be raised with whatever changes a race, or how fast a program runs.
 _VERDICT_FORM = "tvm-sphinx race 1"
 _STAGE = "race against the best single device"
@@ -142,6 +142,11 @@ def runs_here(platform: Platform) -> bool:
     return not platform.is_remote and not any(map(is_absent, platform.devices))
 
 
+def cores_of(platform: Platform) -> set[int]:
+    """Return the cores of all devices of a platform."""
+    return {core for device in platform.devices for core in device.cores}
+
+
 def choose_faster(
     build: Build, reference: Build, inputs: Sequence[Any], progress: Progress | None = None
 ) -> Build:
@@ -177,7 +182,7 @@ def compare_programs(
     kept = read_cached(name)
     if kept is not None:
         return float(kept)
-    cores = {core for device in program.image.platform.devices for core in device.cores}
+    cores = cores_of(program.image.platform)
     begin = cpu_time(cores)
     races = [_race(program.executable, reference.executable, inputs, progress, stage=stage)]
     if np.median(races[0]) < 1.0:
@@ -187,7 +192,7 @@ def compare_programs(
     found = [float(np.median(ratios)) for ratios in races]
     ratio = max(found)
     others = cores_of_others(begin, cpu_time(cores))
-    if others > _MOST_OF_OTHERS:
+    if others > MOST_OF_OTHERS:
         if ratio < 1.0:
             warn(
                 f"Other processes used {others:.1f} cores while programs raced, which may have decided "

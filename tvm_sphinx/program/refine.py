@@ -13,9 +13,11 @@ import numpy.typing as npt
 
 from ..cost.choose.costing import Costing
 from ..cost.choose.in_place import correct_costs, summarise
+from ..cost.measure.sampling import cores_of_others, cpu_time
 from ..cost.records.in_place import LoopLine, Seen, find_loops, note_loop
 from ..cost.records.store import RecordStore
 from ..frontend.signature import Interface
+from ..notice import warn
 from ..platform import Platform
 from ..progress import Progress, StageClock
 from ..report.text import format_ns
@@ -25,7 +27,14 @@ from ..scheduling.replay import replay_schedule
 from ..scheduling.schedule import Schedule
 from ..search import SearchResult, search_schedule
 from ..search.heuristics import KINDS
-from .compare_builds import Build, race_with_single, runs_here, runs_per_round
+from .compare_builds import (
+    MOST_OF_OTHERS,
+    Build,
+    cores_of,
+    race_with_single,
+    runs_here,
+    runs_per_round,
+)
 from .compiled import random_inputs
 from .decide import Decided
 from .kinds import LaneProgramFile
@@ -86,7 +95,7 @@ def refine(
     limit_s
         Seconds after which no further search is begun, and no further heat.
     records
-        Where what was seen is noted.
+        Where what was seen is noted, unless others used the cores meanwhile.
     """
     if not _is_for_lanes(first) or not _is_for_lanes(single) or not runs_here(platform):
         return None
@@ -95,7 +104,7 @@ def refine(
     known = [line for line in loops if line.programs == programs]
     if known:
         return _repeat(known[-1], first, single, costs, graph, platform, decide=decide, build=build)
-    end_s = time.monotonic() + limit_s
+    end_s, begin = time.monotonic() + limit_s, cpu_time(cores_of(platform))
     report = progress or (lambda *_: None)
     field = {"found": first}
     if not _is_alike(first.found.best, single.found.best):
@@ -152,7 +161,14 @@ def refine(
         is_single,
         note,
     )
-    note_loop(records.path, line)
+    others = cores_of_others(begin, cpu_time(cores_of(platform)))
+    if others > MOST_OF_OTHERS:
+        warn(
+            f"Other processes used {others:.1f} cores while programs were traced and raced: what was seen "
+            f"is used now and not kept."
+        )
+    else:
+        note_loop(records.path, line)
     return Refined(replace(timed, note=note), latest, corrected)
 
 
