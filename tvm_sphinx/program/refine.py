@@ -164,8 +164,8 @@ def refine(
     others = cores_of_others(begin, cpu_time(cores_of(platform)))
     if others > MOST_OF_OTHERS:
         warn(
-            f"Other processes used {others:.1f} cores while programs were traced and raced: what was seen "
-            f"is used now and not kept."
+            f"Other processes used {others:.1f} cores while programs were traced and raced: what was "
+            f"seen is used now and not kept."
         )
     else:
         note_loop(records.path, line)
