@@ -14,9 +14,9 @@ _op = relax.op
 def grouped_product(importer: Any, node: Any) -> Any:
     """Convert the product of groups of rows by a matrix each; rows after the last group give zeros.
 
-    Rows (S, K) times matrices (E, K, N), where group e ends before row ``offsets[e]``, give (S, N). All
-    rows are multiplied by all matrices, each of which is read once, and a row takes what its group gives:
-    how many rows a group has is known only at run time.
+    Rows (S, K) times matrices (E, K, N), where group e ends before row ``offsets[e]``, give (S, N). How
+    many rows a group has is known only at run time: all rows are multiplied by all matrices, each of
+    which is read once, and a row takes what the matrix of its group gives.
     """
     args = importer.retrieve_args(node)
     rows, matrices = args[:2]
