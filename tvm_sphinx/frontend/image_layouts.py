@@ -94,20 +94,20 @@ class _Images:
     def gain(self, tensor: Operand, chosen: set[Operand]) -> int:
         """Return how many bytes more are turned if a tensor that is channels last were not."""
         tasks = dict.fromkeys((tensor.producer, *self.readers[tensor]))
-        others = chosen - {tensor}
-        return sum(self._turned_bytes(task, others) - self._turned_bytes(task, chosen) for task in tasks)
+        before = sum(self._turned_bytes(task, chosen) for task in tasks)
+        return sum(self._turned_bytes(task, chosen, tensor) for task in tasks) - before
 
-    def _turned_bytes(self, task: int, chosen: set[Operand]) -> int:
-        """Return what a task turns within itself."""
+    def _turned_bytes(self, task: int, chosen: set[Operand], but: Operand | None = None) -> int:
+        """Return what a task turns within itself if the chosen images but for one are channels last."""
         result = Operand(task, 0)
         operands = [tensor for tensor in self._images_of(task) if tensor != result]
-        is_last = result in chosen
+        last = [tensor for tensor in (*operands, result) if tensor in chosen and tensor != but]
         if self.role(task) == ImageRole.CONVOLVES:
             # It computes channels last whatever it is given.
-            return sum(self._bytes(t) for t in (*operands, result) if t in self.free and t not in chosen)
+            return sum(self._bytes(t) for t in (*operands, result) if t in self.free and t not in last)
         if not self._is_image(result):
             return 0  # what is left of images without height and width
-        return sum(self._bytes(tensor) for tensor in operands if (tensor in chosen) != is_last)
+        return sum(self._bytes(t) for t in operands if (t in last) != (result in last))
 
     def _images_of(self, task: int) -> list[Operand]:
         """Return the images among what a task reads of other tasks, and its result."""

@@ -44,6 +44,12 @@ def test_a_turn_costs_what_the_gpu_takes_and_only_between_it_and_a_cpu(extractio
     assert turns is not None
     twice = np.maximum(1_800, 2 * turns.turned_bytes) * np.array(is_last)
     assert turns.turn_ns[:, 0, 1].tolist() == turns.turn_ns[:, 1, 0].tolist() == twice.tolist()
+    # Where nobody knows the bandwidth of a GPU, it takes what a copy is taken to take.
+    unknown = replace(GPU, peak_gb_per_s=None, peak_gflop_per_s=None)
+    turns = cost_turns(extraction, Platform((CORE, unknown)), RecordStore(None), QUICK)
+    assert turns is not None
+    copied = 20_000 + np.ceil(2 * turns.turned_bytes / 10).astype(int)
+    assert turns.turn_ns[:, 0, 1].tolist() == np.where(is_last, copied, 0).tolist()
 
 
 def test_what_is_on_record_counts(extraction: Extraction, monkeypatch: pytest.MonkeyPatch) -> None:

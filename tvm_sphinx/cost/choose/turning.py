@@ -10,6 +10,7 @@ from ...frontend.image_layouts import extents_of
 from ...kernels import turn
 from ...platform import Device, Platform
 from ...platform.device import one_of_each_class
+from ...platform.targets import is_absent
 from ...progress import Progress
 from ..measure.kernel_timing import MeasureConfig
 from ..measure.links import ESTIMATED_COPY
@@ -30,7 +31,8 @@ def cost_turns(
     """Return what turning costs, None where nothing is turned.
 
     The device that has images as the model has them turns what goes to CPUs and what comes from there.
-    Its kernels are measured, or on record; of a device that is not at hand they are estimated.
+    Its kernels are measured, or on record; of a device that is not at hand they are else estimated, by
+    its bandwidth if the platform tells it.
     """
     devices = platform.devices
     others = [device for device in devices if not takes_channels_last(device)]
@@ -43,7 +45,8 @@ def cost_turns(
     }
     by_id = {kernel.id: kernel for kernel in kernels.values()}
     costs = read_kernel_costs(by_id.values(), one_of_each_class(others), records)
-    measure_missing([cost.rule for cost in costs.values()], records, config, progress)
+    at_hand = [cost.rule for cost in costs.values() if not is_absent(cost.rule.device)]
+    measure_missing(at_hand, records, config, progress)
     turn_ns = np.zeros((extraction.graph.num_tasks, len(devices), len(devices)), dtype=np.int64)
     is_other = np.array([device in others for device in devices])
     for (task, is_back), kernel in kernels.items():
