@@ -89,3 +89,57 @@ def test_a_buffer_that_the_model_changes_is_refused():
     program = torch.export.export(Counter(), (torch.ones(2, 3),))
     with pytest.raises(ModelError, match="changes its buffer 'count'"):
         load_model(program)
+
+
+def test_an_operator_of_another_library_is_not_taken_for_torch_s_own():
+    library = torch.library.Library("tvm_sphinx_tests", "DEF")
+    library.define("relu(Tensor x) -> Tensor")
+    library.impl("relu", lambda x: 3 * x.clamp(min=0), "CompositeExplicitAutograd")
+    torch.library.register_fake("tvm_sphinx_tests::relu", torch.empty_like, lib=library)
+
+    class Tripled(torch.nn.Module):
+        def forward(self, x):
+            return torch.ops.tvm_sphinx_tests.relu(x)
+
+    program = torch.export.export(Tripled(), (torch.ones(2, 3),))
+    with pytest.raises(ModelError, match=r"'tvm_sphinx_tests\.relu\.default'.*torch's own"):
+        load_model(program)
+
+
+# Groups that are empty, at the front, in the middle and at the end, and rows that belong to none.
+@pytest.mark.parametrize("ends", [(2, 2, 7, 10), (0, 4, 10, 10), (0, 0, 0, 6), (10, 10, 10, 10)])
+def test_groups_of_rows_are_multiplied_by_a_matrix_each(ends):
+    """As networks of experts do it, by an operator that the package transformers defines."""
+    if not hasattr(torch.ops.transformers, "grouped_mm_fallback"):
+        library = torch.library.Library("transformers", "DEF")
+        library.define("grouped_mm_fallback(Tensor input, Tensor weight, Tensor offs) -> Tensor")
+        library.impl("grouped_mm_fallback", _grouped, "CompositeExplicitAutograd")
+        shape_of = lambda rows, weights, _: rows.new_empty(rows.shape[0], weights.shape[2])  # noqa: E731
+        torch.library.register_fake("transformers::grouped_mm_fallback", shape_of, lib=library)
+        _LIBRARIES.append(library)
+
+    class Experts(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.randn(4, 8, 16))
+
+        def forward(self, x, offsets):
+            return torch.ops.transformers.grouped_mm_fallback(x, self.weight, offsets)
+
+    torch.manual_seed(0)
+    module, inputs = Experts().eval(), (torch.randn(10, 8), torch.tensor(ends, dtype=torch.int32))
+    (got,) = evaluate(load_model(torch.export.export(module, inputs)), inputs)
+    right = _grouped(inputs[0], module.weight.detach(), inputs[1]).numpy()
+    np.testing.assert_allclose(got, right, rtol=1e-5, atol=1e-5)
+
+
+_LIBRARIES = []  # a library lives as long as its object
+
+
+def _grouped(rows, weights, offsets):
+    product = torch.zeros(rows.shape[0], weights.shape[2])
+    begin = 0
+    for weight, end in zip(weights, offsets.tolist(), strict=True):
+        product[begin:end] = rows[begin:end] @ weight
+        begin = end
+    return product

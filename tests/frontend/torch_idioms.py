@@ -151,6 +151,14 @@ SHAPES = {
     "zeros": (lambda x: x + torch.zeros(6), X2),
     "arange": (lambda x: x + torch.arange(6), X2),
     "arange step": (lambda x: x + torch.arange(0, 3, 0.5), X2),
+    "grouped_mm bf16": (
+        lambda x: F.grouped_mm(
+            x.bfloat16().reshape(-1, 8),
+            torch.arange(384.0).sin().reshape(3, 8, 16).bfloat16(),
+            offs=torch.tensor([1, 1, 6], dtype=torch.int32),
+        ),
+        r(6, 8),
+    ),
     "arange falling": (lambda x: x + torch.arange(5, -1, -1), X2),
     "arange falling by halves": (lambda x: x + torch.arange(2.75, 0, -0.5), X2),
     "arange falling by three": (lambda x: x + torch.arange(start=8, end=-10, step=-3), X2),

@@ -26,6 +26,10 @@ from .torch_promotion import operands_in, promotion_of
 
 Converter = Callable[[Any], Any]
 
+_NAMESPACES = ("aten", "prims")
+#: Operators of other libraries that there are converters for.
+_LIBRARIES = ("torchvision.roi_align.default", "transformers.grouped_mm_fallback.default")
+
 
 def import_program(program: Any) -> Any:
     """Return the Relax IRModule of a ``torch.export.ExportedProgram``.
@@ -99,8 +103,17 @@ class _Checked:
         return {name: self._checked(converter) for name, converter in converters.items()}
 
     def _check_unsupported_func_type(self, nodes: Sequence[Any]) -> None:
-        """Look at the operators of branches and loops too."""
-        super()._check_unsupported_func_type(_nested(nodes))  # type: ignore[misc]
+        """Look at the operators of branches and loops too, and at whose they are.
+
+        Converters are found by an operator's name alone: one of another library may do something else.
+        """
+        nested = _nested(nodes)
+        foreign = sorted({str(node.target) for node in nested if not _is_known(node.target)})
+        if foreign:
+            raise ModelError(
+                f"TVM has no operators for {foreign}: expected torch's own, or {', '.join(_LIBRARIES)}."
+            )
+        super()._check_unsupported_func_type(nested)  # type: ignore[misc]
 
     @staticmethod
     def _has_cond_op(nodes: Sequence[Any]) -> bool:
@@ -180,6 +193,13 @@ def _nested(nodes: Sequence[Any]) -> list[Any]:
         for node in nodes_within(graph)
         if node.op == "call_function"
     ]
+
+
+def _is_known(target: Any) -> bool:
+    """Return whether a function of a graph is torch's own, or one of another library that is known."""
+    if not isinstance(target, torch._ops.OpOverload) or target.namespace in _NAMESPACES:
+        return True
+    return str(target) in _LIBRARIES
 
 
 def _where(node: Any) -> str:

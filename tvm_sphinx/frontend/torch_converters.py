@@ -16,6 +16,7 @@ from .._tvm import relax
 from ..errors import ModelError
 from .grid_sample import PADDINGS, Sampling, grid_sample
 from .interpolate import Taps, cubic_taps, linear_taps, nearest_taps, resized
+from .torch_experts import grouped_product
 from .torch_functions import (
     divide,
     elu,
@@ -361,6 +362,8 @@ CONVERTERS: dict[str, Converter] = {
     **{f"adaptive_max_pool{axes}d.default": adaptive_max_pool(axes) for axes in (2, 3)},
     "convolution.default": convolution,
     "arange.start_step": _falling,
+    "_grouped_mm.default": grouped_product,
+    "grouped_mm_fallback.default": grouped_product,
     "linalg_vector_norm.default": _vector_norm,
     "sort.stable": _stable_sort,
     "grid_sampler_2d.default": _grid_sampler,
