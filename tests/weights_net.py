@@ -36,6 +36,7 @@ EXTENTS = {
 #: Bytes of those that are packed, in panels of 16 columns or output channels.
 PACKED_BYTES = {
     "stem": 4 * 32 * 6 * 9,
+    "point": 4 * 16 * 20,
     "depth": 4 * 32 * 9,
     "wide": 4 * 16 * 20 * 25,
     "shared": 4 * 16 * 12 * 9,

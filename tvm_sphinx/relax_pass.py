@@ -12,10 +12,18 @@ from typing import Any
 from ._tvm import relax, tvm
 from .errors import InvalidScheduleError, SphinxError
 from .frontend.dataflow import PLAIN_WEIGHTS, Dataflow, is_lowered
-from .frontend.extract import Extraction, Implement, Kernel, extract_task_graph
+from .frontend.extract import (
+    Extraction,
+    Implement,
+    Kernel,
+    channels_last_type,
+    extract_task_graph,
+    takes_channels_last,
+)
+from .frontend.image_layouts import extents_of
 from .frontend.load import entry_function, public_functions
 from .frontend.lower import lower_for_platform
-from .kernels import packed_weights
+from .kernels import packed_weights, turn
 from .kernels.implement import for_target
 from .platform import Device, Platform
 from .platform.platform_file import load_platform
@@ -152,17 +160,22 @@ class _Writer:
     ) -> None:
         self.kernels = extraction.kernels
         self.packed = extraction.packed
+        self.channels_last = extraction.channels_last
         self.implement = implement
         self.dataflow: Dataflow = extraction.dataflow
         self.graph = extraction.graph
         self.schedule = schedule
         self.platform = platform
         self.vdevices = [_virtual_device(device) for device in platform.devices]
+        self.takes_last = [takes_channels_last(device) for device in platform.devices]
         self.builder = relax.BlockBuilder(self._module_with_vdevices())
         # (tensor, device) -> variable that holds it there; views are kept beside as (variable, device).
         self.placed: dict[tuple[Operand, int], Any] = {}
         self.views: dict[tuple[Any, int], Any] = {}
-        self.clones: dict[tuple[Any, str], tuple[Any, dict[int, str]]] = {}
+        self.clones: dict[tuple[Any, str, str], tuple[Any, dict[int, str]]] = {}
+        # Of images that were turned on the device that made them, and the functions that turn.
+        self.turned: dict[Operand, Any] = {}
+        self.turns: dict[tuple[Any, ...], Any] = {}
         self.weights: list[tuple[Any, Any]] = []  # (argument, constant) of devices with own memory
 
     def write(self) -> Any:
@@ -221,7 +234,10 @@ class _Writer:
                 for position, argument in enumerate(source.arguments)
             ]
         )
-        types = [_placed_type(output, vdevice) for output in source.outputs]
+        types = [
+            self._type_on(Operand(task, number), output, device)
+            for number, output in enumerate(source.outputs)
+        ]
         is_tuple = isinstance(source.call.ty, relax.TupleType)
         ty_args = [relax.TupleType(types)] if is_tuple else types
         call = relax.Call(source.call.op, [callee, arguments], source.call.attrs, ty_args)
@@ -229,6 +245,35 @@ class _Writer:
         for output in range(len(types)):
             item = self.builder.emit(relax.TupleGetItem(var, output)) if is_tuple else var
             self.placed[Operand(task, output), device] = item
+        if self._is_read_channels_last(task, device):
+            operand = Operand(task, 0)
+            # Here, and not where it is first read: the other device is not to wait for more than this.
+            self.turned[operand] = self._turn(operand, self.placed[operand, device], device, False)
+
+    def _type_on(self, operand: Operand, ty: Any, device: int) -> Any:
+        """Return the type of what a task makes on a device."""
+        is_last = operand in self.channels_last and self.takes_last[device]
+        return _placed_type(channels_last_type(ty) if is_last else ty, self.vdevices[device])
+
+    def _is_read_channels_last(self, task: int, device: int) -> bool:
+        """Return whether the result of a task on a device that has it otherwise is read so elsewhere."""
+        if self.takes_last[device] or Operand(task, 0) not in self.channels_last:
+            return False
+        readers = self.graph.successors[task]
+        return any(self.takes_last[int(self.schedule.device[reader])] for reader in readers)
+
+    def _turn(self, operand: Operand, source: Any, device: int, is_back: bool) -> Any:
+        """Return a tensor turned on a device: channels last, or back."""
+        ty = self.dataflow.calls[operand.producer].outputs[operand.output]
+        target = device_target(self.platform.devices[device])
+        key = (extents_of(ty), str(ty.dtype), is_back, str(target))
+        if key not in self.turns:
+            function = turn(*key[:2], is_back=is_back).with_attr("target", target)
+            name = "to_channels_first" if is_back else "to_channels_last"
+            self.turns[key] = self.builder.add_func(function, name)
+        made = _placed_type(ty if is_back else channels_last_type(ty), self.vdevices[device])
+        call = relax.call_tir(self.turns[key], [source], made)
+        return self.builder.emit(call, f"turn_{self.graph.tasks[operand.producer].name}")
 
     def _clone(self, callee: Any, kernel: Kernel, device: Device) -> tuple[Any, dict[int, str]]:
         """Return the clone of a kernel for a device's target, and how it takes which weights packed.
@@ -236,11 +281,12 @@ class _Writer:
         Devices of one target share it.
         """
         target = device_target(device)
-        key = (callee, str(target))
+        key = (callee, kernel.id, str(target))
         if key not in self.clones:
             function = self.implement(kernel, device) if self.implement else None
             if function is None:
-                plain = self.dataflow.module[callee]
+                here = kernel.on(device)
+                plain = self.dataflow.module[callee] if here is kernel else here.function
                 function = for_target(plain, kernel.packable, target).with_attr("target", target)
             if "global_symbol" in function.attrs:
                 function = function.without_attr("global_symbol")
@@ -285,10 +331,29 @@ class _Writer:
                 home = self.platform.host_index
             else:
                 home = int(self.schedule.device[operand.producer])
-            source = self.placed[operand, home]
-            copy = relax.op.to_vdevice(source, self.vdevices[device])
-            self.placed[operand, device] = self.builder.emit(copy)
+            if operand in self.channels_last and self.takes_last[home] != self.takes_last[device]:
+                self.placed[operand, device] = self._across(operand, home, device)
+            else:
+                self.placed[operand, device] = self._copy(self.placed[operand, home], device)
         return self.placed[operand, device]
+
+    def _copy(self, source: Any, device: int) -> Any:
+        return self.builder.emit(relax.op.to_vdevice(source, self.vdevices[device]))
+
+    def _across(self, operand: Operand, home: int, device: int) -> Any:
+        """Return an image on a device that has it in the other form, turned once in each memory.
+
+        It is not a CPU that turns it, but what is at the other end.
+        """
+        if operand in self.turned:
+            return self._copy(self.turned[operand], device)
+        memory = self.platform.devices[device].memory_space
+        for (other, where), held in self.placed.items():
+            is_alike = self.takes_last[where] == self.takes_last[device]
+            if other == operand and is_alike and self.platform.devices[where].memory_space == memory:
+                return self._copy(held, device)
+        arrived = self._copy(self.placed[operand, home], device)
+        return self._turn(operand, arrived, device, True)
 
     def _view(self, call: Any, device: int) -> Any:
         key = (call, device)

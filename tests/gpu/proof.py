@@ -2,12 +2,12 @@
 
     python -m tests.gpu.proof --programs 2000 --runs 10000 --jobs 2
 
-Each program is a random module in a random placement over one core and one or two fake GPUs of one to
-three streams, with and without graphs, all lanes and commands late at random; its results are those of
-the build for the core alone, and the fake GPU has nothing to say. Others run again and again, and what
-they hold of the host's, the pinned and each GPU's memory stays the same. Prints what was done as JSON,
-and ends with 1 if anything failed, with the numbers of the programs that did: ``--only NUMBER`` runs one
-again.
+Each program is a random module, every second one of them over images, in a random placement over one
+core and one or two fake GPUs of one to three streams, with and without graphs, all lanes and commands
+late at random; its results are those of the build for the core alone, and the fake GPU has nothing to
+say. Others run again and again, and what they hold of the host's, the pinned and each GPU's memory stays
+the same. Prints what was done as JSON, and ends with 1 if anything failed, with the numbers of the
+programs that did: ``--only NUMBER`` runs one again.
 """
 
 from __future__ import annotations
@@ -57,9 +57,10 @@ def check_program(number: int) -> int:
 @functools.lru_cache(maxsize=1)
 def _on_core(seed: int) -> tuple[Any, Any]:
     from tests.gpu.modules import on_cpu
+    from tests.image_nets import random_image_module
     from tests.runtime.modules import random_module
 
-    module = random_module(seed, 14)
+    module = random_image_module(seed) if seed % 2 else random_module(seed, 14)
     return module, on_cpu(module)
 
 

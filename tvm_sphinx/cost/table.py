@@ -54,6 +54,11 @@ class CostTable:
     weight_bytes : (N, D) int64
         What the weights of a task take on each device, in the layouts of its kernels; by default what
         they take as the model has them.
+    turn_ns : (N, D, D) int64
+        What it takes beside the copy to turn the result of a task into the layout that it has on another
+        device; by default nothing.
+    turned_bytes : (N,) int64
+        Of its result that is turned; by default none.
 
     Raises
     ------
@@ -74,6 +79,8 @@ class CostTable:
     staging_bytes_per_s: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     left_out: npt.NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=np.bool_))
     weight_bytes: Int64Array | None = None
+    turn_ns: Int64Array | None = None
+    turned_bytes: Int64Array | None = None
 
     def __post_init__(self) -> None:
         num_devices = self.exec_ns.shape[1]
@@ -105,6 +112,13 @@ class CostTable:
                 f"Expected staging_bytes_per_s of shape {(num_devices,)}; "
                 f"got {self.staging_bytes_per_s.shape}."
             )
+        for name, shape in (
+            ("turn_ns", (*self.exec_ns.shape, num_devices)),
+            ("turned_bytes", self.exec_ns.shape[:1]),
+        ):
+            value = getattr(self, name)
+            if value is not None and (value.shape != shape or value.min(initial=0) < 0):
+                raise ProblemError(f"Expected {name} >= 0 of shape {shape}; got shape {value.shape}.")
         if self.exec_ns.min(initial=0) < -1 or self.latency_ns.min(initial=0) < 0:
             raise ProblemError("Expected times >= 0, or -1 for a device that cannot run a task.")
         if not (self.bandwidth_bytes_per_s > 0).all():
@@ -200,7 +214,10 @@ def build_problem(
     weight_bytes = costs.weight_bytes
     if weight_bytes is None:
         weight_bytes = np.array([task.weight_bytes for task in graph.tasks], dtype=np.int64)
-    sizes, copy_class = np.unique([edge.bytes for edge in graph.edges], return_inverse=True)
+    copy_class, copy_ns = _copies(graph, costs)
+    output_bytes = np.array([sum(task.output_bytes) for task in graph.tasks], dtype=np.int64)
+    if costs.turned_bytes is not None:
+        output_bytes = output_bytes + costs.turned_bytes
     exec_ns = costs.loaded_ns if concurrent and loaded else costs.exec_ns
     return SchedulingProblem(
         name=graph.name,
@@ -209,16 +226,31 @@ def build_problem(
         exec_ns=np.where(costs.left_out, CANNOT_RUN, exec_ns),
         edges=np.array([(edge.src, edge.dst) for edge in graph.edges], dtype=np.int64).reshape(-1, 2),
         copy_class=copy_class,
-        copy_ns=costs.copy_ns(sizes),
+        copy_ns=copy_ns,
         release_ns=costs.arrival_ns(in_bytes, host),
         delivery_ns=costs.return_ns(out_bytes, host),
-        memory_bytes=_capacities(graph, platform),
+        memory_bytes=_capacities(graph, platform, output_bytes),
         weight_bytes=weight_bytes,
-        output_bytes=np.array([sum(task.output_bytes) for task in graph.tasks], dtype=np.int64),
+        output_bytes=output_bytes,
     )
 
 
-def _capacities(graph: TaskGraph, platform: Platform) -> Int64Array:
+def _copies(graph: TaskGraph, costs: CostTable) -> tuple[Int64Array, Int64Array]:
+    """Return the class of copy of each edge, shape (E,), and what each takes, shape (C, D, D), int64 ns.
+
+    Edges are of one class that carry the same bytes and turn them alike.
+    """
+    sizes = np.array([edge.bytes for edge in graph.edges], dtype=np.int64)
+    if costs.turn_ns is None or not sizes.size:
+        kinds, copy_class = np.unique(sizes, return_inverse=True)
+        return copy_class, costs.copy_ns(kinds)
+    turns, turn_class = np.unique(costs.turn_ns, axis=0, return_inverse=True)
+    turn_of_edge = turn_class.reshape(-1)[[edge.src for edge in graph.edges]]
+    classes, copy_class = np.unique(np.stack([sizes, turn_of_edge], axis=1), axis=0, return_inverse=True)
+    return copy_class.reshape(-1), costs.copy_ns(classes[:, 0]) + turns[classes[:, 1]]
+
+
+def _capacities(graph: TaskGraph, platform: Platform, output_bytes: Int64Array) -> Int64Array:
     """Return what each device may hold of weights and tensors between tasks, shape (D,), int64.
 
     A schedule counts what each device holds by itself, and the streams of a GPU share one memory. So
@@ -227,7 +259,7 @@ def _capacities(graph: TaskGraph, platform: Platform) -> Int64Array:
     """
     inputs = sum(entry.bytes for entry in graph.inputs)
     around = inputs + _MOST_BETWEEN_TENSORS * 2 * graph.num_tasks
-    whole = around + sum(task.weight_bytes + sum(task.output_bytes) for task in graph.tasks)
+    whole = around + sum(task.weight_bytes for task in graph.tasks) + int(output_bytes.sum())
     seen: set[str] = set()
     capacities = []
     for device in platform.devices:

@@ -6,18 +6,31 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 from .._tvm import relax, tvm, tvm_ffi
-from ..kernels import is_staged, loop_limit, packed_weights
+from ..kernels import (
+    ImageRole,
+    image_role,
+    is_staged,
+    loop_limit,
+    packed_weights,
+    permuted,
+    turned,
+)
 from ..platform import Device
-from ..scheduling.graph import FROM_CONSTANT, GraphInput, Task, TaskGraph, fingerprint_json
+from ..platform.targets import device_target
+from ..scheduling.graph import FROM_CONSTANT, GraphInput, Operand, Task, TaskGraph, fingerprint_json
 from .dataflow import PLAIN_WEIGHTS, Dataflow, KernelCall, tensor_bytes
+from .image_layouts import choose_channels_last, extents_of, positions_of
 from .load import entry_function
 from .origins import NAME_PATTERN, Origins
 from .packed_weights import PackedWeights
 
+# In the id of a kernel, ahead of the positions that stand channels last on CPUs.
+_LAST = "-last"
 # In the name of a block: the value that it was made for, and a number that makes it unique.
 _VALUE_NAME = re.compile(rf"^(T|[lg]v\d*(_\d+)?|{NAME_PATTERN})_|_\d+$")
 # Attributes of a PrimFunc that change neither what it computes nor how fast.
@@ -38,7 +51,8 @@ class Kernel:
     made for one kind of target only; ``weights`` are the positions of its arguments that are constants,
     and ``reuse_bytes`` is what a model reads between two uses of theirs, see `weight_reuse`. Those of
     ``packable`` are constants in every call, and lie as the model has them: an implementation may take
-    them packed.
+    them packed. Those of ``channels_last`` are images that stand so on CPUs, and there alone; what a
+    CPU has to compute then is what `on` returns.
     """
 
     id: str
@@ -48,6 +62,24 @@ class Kernel:
     weights: tuple[int, ...] = ()
     reuse_bytes: int = 0
     packable: tuple[int, ...] = ()
+    channels_last: tuple[int, ...] = ()
+
+    @property
+    def content(self) -> str:
+        """What it computes, as records know it: its id but for what stands channels last on CPUs."""
+        return self.id.partition(_LAST)[0]
+
+    def on(self, device: Device) -> Kernel:
+        """Return the kernel as a device computes it, with its images where they stand there."""
+        return self._on_cpus if self.channels_last and takes_channels_last(device) else self
+
+    @cached_property
+    def _on_cpus(self) -> Kernel:
+        types = list(self.argument_types)
+        for position in self.channels_last:
+            types[position] = channels_last_type(types[position])
+        function = turned(self.function, self.channels_last)
+        return replace(self, function=function, argument_types=tuple(types), channels_last=())
 
     @property
     def is_external(self) -> bool:
@@ -72,12 +104,14 @@ Implement = Callable[[Kernel, Device], Any | None]
 class Extraction:
     """A task graph and what it was extracted from: task i is ``dataflow.calls[i]``.
 
-    ``packed`` keeps the weights that were packed for kernels of it.
+    The tensors of ``channels_last`` stand so on CPUs. ``packed`` keeps the weights that were packed for
+    kernels of it.
     """
 
     graph: TaskGraph
     dataflow: Dataflow
     kernels: dict[str, Kernel]
+    channels_last: frozenset[Operand] = frozenset()
     packed: PackedWeights = field(default_factory=PackedWeights, compare=False, repr=False)
 
 
@@ -132,10 +166,47 @@ def extract_task_graph(module: Any, function: str | None = None) -> Extraction:
         GraphInput(str(param.name), tensor_bytes(param.ty)) for param in dataflow.function.params
     )
     graph = TaskGraph(name, tuple(tasks), inputs, tuple(dataflow.tensors(dataflow.result)))
-    weighted = kernels.with_weights(is_plain=PLAIN_WEIGHTS in (dataflow.function.attrs or {}))
+    is_plain = PLAIN_WEIGHTS in (dataflow.function.attrs or {})
+    weighted = kernels.with_weights(is_plain)
     reuse = weight_reuse(graph, weighted)
     found = {key: replace(kernel, reuse_bytes=reuse[key]) for key, kernel in weighted.items()}
-    return Extraction(graph, dataflow, found)
+    made = Extraction(graph, dataflow, found)
+    return _with_images_turned(made) if is_plain else made
+
+
+def takes_channels_last(device: Device) -> bool:
+    """Return whether a device has images channels last where the kernels on both sides want them so."""
+    return str(device_target(device).kind.name) == "llvm"
+
+
+def channels_last_type(ty: Any) -> Any:
+    """Return the type of an image with its channels last."""
+    return relax.TensorType(permuted(extents_of(ty)), str(ty.dtype))
+
+
+def _with_images_turned(plain: Extraction) -> Extraction:
+    """Return an extraction in which images stand channels last on CPUs where kernels want them so."""
+    graph, dataflow = plain.graph, plain.dataflow
+    roles = {
+        key: ImageRole.KEEPS if kernel.target_kind else image_role(kernel.function, kernel.packable)
+        for key, kernel in plain.kernels.items()
+    }
+    chosen = choose_channels_last(graph, dataflow, roles)
+    tasks: list[Task] = []
+    kernels: dict[str, Kernel] = {}
+    for number, task in enumerate(graph.tasks):
+        kernel = plain.kernels[task.kernel]
+        if not kernel.is_external:
+            operands = [dataflow.tensors(argument) for argument in dataflow.calls[number].arguments]
+            positions = positions_of(number, operands, chosen)
+            if positions:
+                key = f"{kernel.id}{_LAST}{'_'.join(map(str, positions))}"
+                kernel = replace(kernel, id=key, channels_last=positions)
+        kernels.setdefault(kernel.id, kernel)
+        tasks.append(replace(task, kernel=kernel.id))
+    return replace(
+        plain, graph=replace(graph, tasks=tuple(tasks)), kernels=kernels, channels_last=chosen
+    )
 
 
 def weight_reuse(graph: TaskGraph, kernels: Mapping[str, Kernel]) -> dict[str, int]:

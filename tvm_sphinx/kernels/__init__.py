@@ -9,23 +9,30 @@ from .reshapes import sink_reshapes
 from .schedule import default_rules, rule_of, schedule_kernel
 from .staged import condition_operands, is_staged, loop_limit
 from .target_info import CpuInfo, cpu_info
+from .turned import ImageRole, image_role, is_turn, permuted, turn, turned
 
 __all__ = [
     "HIDES_WORK",
     "PACKINGS",
     "CpuInfo",
+    "ImageRole",
     "condition_operands",
     "cpu_info",
     "default_rules",
     "hides_work",
+    "image_role",
     "is_staged",
+    "is_turn",
     "loop_limit",
     "pack_ahead",
     "packed_weights",
+    "permuted",
     "prepare_layouts",
     "rule_of",
     "schedule_kernel",
     "sink_reshapes",
+    "turn",
+    "turned",
 ]
 
 # Before any schedule is made, of ours or of TVM.

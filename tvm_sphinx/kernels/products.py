@@ -10,6 +10,7 @@ import tvm
 import tvm_ffi
 from tvm import s_tir, tirx
 
+from .channels_last import NHWC, inverse
 from .compute import ROLE, ConvShape
 from .maps import read_map, root_nests, with_root_nests
 
@@ -47,11 +48,11 @@ def only_product(func: tirx.PrimFunc) -> tuple[list[Any], int, Product] | None:
     if not isinstance(func.body, s_tir.SBlockRealize) or func.body.block.annotations:
         return None
     nests = root_nests(func)
-    found = [(number, product) for number, nest in enumerate(nests) if (product := _read(nest))]
+    found = [(number, product) for number, nest in enumerate(nests) if (product := read_product(nest))]
     return (nests, *found[0]) if len(found) == 1 else None
 
 
-def _read(nest: Any) -> Product | None:
+def read_product(nest: Any) -> Product | None:
     """Return the sum of products that a nest of loops is, None of another form."""
     leaf = nest
     while isinstance(leaf, tirx.For):
@@ -146,7 +147,11 @@ def is_batch(indices: Sequence[Any], extents: Sequence[int], batch: Sequence[tup
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution over a padded image, channels first."""
+    """A convolution over a padded image; extents are of channels first, wherever they stand.
+
+    ``is_image_last`` and ``is_out_last`` tell whether the channels of the image and of the result do
+    stand last.
+    """
 
     image: tuple[int, int, int, int]
     channels: int
@@ -155,11 +160,18 @@ class Conv:
     dilation: tuple[int, int]
     is_depthwise: bool
     out: tuple[int, int, int, int]
+    is_image_last: bool = False
+    is_out_last: bool = False
 
     @property
     def is_pointwise(self) -> bool:
         """Whether each pixel of the result is made of one pixel."""
         return not self.is_depthwise and self.kernel == (1, 1) and self.strides == (1, 1)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether the channels of image and result stand first."""
+        return not self.is_image_last and not self.is_out_last
 
     @property
     def channels_last(self) -> ConvShape:
@@ -180,30 +192,48 @@ def read_conv(product: Product) -> Conv | None:
     """Return the convolution of four axes that a product is, None of another form."""
     if len(product.spatial) != 4 or len(product.reduced) != 3:
         return None
-    (n, _), (f, channels), (y, _), (x, _) = product.spatial
-    (c, depth), (ky, height), (kx, width) = product.reduced
     if len(product.left_indices) != 4 or len(product.right_indices) != 4:
         return None
+    is_out_last = is_var(product.right_indices[0], product.spatial[3][0])
+    for is_image_last in (False, True):
+        found = _read_conv(product, is_image_last, is_out_last)
+        if found is not None:
+            return found
+    return None
+
+
+def _first(axes: Sequence[Any], is_last: bool) -> tuple[Any, ...]:
+    """Return what belongs to the axes of an image in the order of channels first."""
+    return tuple(axes[axis] for axis in inverse(NHWC)) if is_last else tuple(axes)
+
+
+def _read_conv(product: Product, is_image_last: bool, is_out_last: bool) -> Conv | None:
+    (n, _), (f, channels), (y, _), (x, _) = _first(product.spatial, is_out_last)
+    (c, depth), (ky, height), (kx, width) = product.reduced
     if not all(map(is_var, product.right_indices, (f, c, ky, kx))):
         return None
-    image = extents_of(product.left)
-    rows, columns = (
-        _steps(product.left_indices[axis], *pair) for axis, pair in ((2, (y, ky)), (3, (x, kx)))
-    )
-    if not is_var(product.left_indices[0], n) or rows is None or columns is None:
+    image = _first(extents_of(product.left), is_image_last)
+    indices = _first(product.left_indices, is_image_last)
+    rows, columns = (_steps(indices[axis], *pair) for axis, pair in ((2, (y, ky)), (3, (x, kx))))
+    if not is_var(indices[0], n) or rows is None or columns is None:
         return None
-    from_all = is_var(product.left_indices[1], c) and image[1] == depth
+    from_all = is_var(indices[1], c) and image[1] == depth
     is_depthwise = (
-        not from_all
-        and depth == 1
-        and image[1] == channels
-        and _steps(product.left_indices[1], f, c) == (1, 1)
+        not from_all and depth == 1 and image[1] == channels and _steps(indices[1], f, c) == (1, 1)
     )
     if not from_all and not is_depthwise:
         return None
-    strides, dilation = zip(rows, columns, strict=True)
-    kernel, out = (height, width), extents_of(product.out)
-    return Conv(image, channels, kernel, strides, dilation, is_depthwise, out)  # type: ignore[arg-type]
+    return Conv(
+        image,
+        channels,
+        (height, width),
+        (rows[0], columns[0]),
+        (rows[1], columns[1]),
+        is_depthwise,
+        _first(extents_of(product.out), is_out_last),
+        is_image_last,
+        is_out_last,
+    )
 
 
 def _steps(index: Any, outer: Any, inner: Any) -> tuple[int, int] | None:

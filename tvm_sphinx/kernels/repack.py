@@ -232,7 +232,8 @@ def _is_of_rows(product: Product) -> bool:
 def _pointwise(product: Product) -> _Form | None:
     """Return a convolution of one pixel at a time as weights times pixels, which are packed."""
     conv = read_conv(product)
-    return _of_pixels(conv, product, "batch_matmul") if conv and conv.is_pointwise else None
+    is_plain = conv is not None and conv.is_pointwise and conv.is_first
+    return _of_pixels(conv, product, "batch_matmul") if conv and is_plain else None
 
 
 def _of_pixels(conv: Conv, product: Product, role: str) -> _Form:
@@ -272,9 +273,9 @@ def _conv2d(product: Product) -> _Form | None:
         return None
     made = _channels_last(conv, product, "depthwise_conv2d" if conv.is_depthwise else "conv2d")
     packed = _pack_weights(conv, product.dtype, extents_of(made.weight)), [product.right, made.weight]
-    moved, *rest = made.stages
-    image, result = made.between
-    return _Form([moved, packed, *rest], [image, made.weight, result])
+    at = 0 if conv.is_image_last else 1
+    stages = [*made.stages[:at], packed, *made.stages[at:]]
+    return _Form(stages, [*made.between[:at], made.weight, *made.between[at:]])
 
 
 def _conv2d_ahead(product: Product) -> _Form | None:
@@ -285,14 +286,17 @@ def _conv2d_ahead(product: Product) -> _Form | None:
     if conv.is_pointwise:
         pixels = conv.image[2] * conv.image[3]
         lanes = panels(pixels) * PANEL_LANES
-        if lanes - pixels <= _MOST_IDLE * lanes:
+        if conv.is_first and lanes - pixels <= _MOST_IDLE * lanes:
             return _of_pixels(conv, product, "pixels")
         return _channels_last(conv, product, "conv2d_1x1")
     return _channels_last(conv, product, "depthwise_conv2d" if conv.is_depthwise else "conv2d")
 
 
 def _channels_last(conv: Conv, product: Product, packing: str) -> _Form:
-    """Return a convolution channels last, which takes its weights packed."""
+    """Return a convolution channels last, which takes its weights packed.
+
+    An image, or a result, whose channels stand first is turned.
+    """
     dtype, shape = product.dtype, conv.channels_last
     if packing == "conv2d_1x1":
         kernel = compute.matmul(shape.data[:3], shape.data[3], conv.channels, dtype, dtype)
@@ -300,18 +304,23 @@ def _channels_last(conv: Conv, product: Product, packing: str) -> _Form:
         make = compute.depthwise_conv2d if conv.is_depthwise else compute.conv2d
         kernel = make(shape, dtype, dtype)
     image, weight, result = map(_like, kernel.params, ("image", "panels", "result"))
-    source = te.placeholder(conv.image, dtype, name="source")
-    moved = te.compute(
-        extents_of(image), lambda n, h, w, c: source[n, c, h, w], name="image", attrs={ROLE: "pad"}
-    )
-    held = te.placeholder(extents_of(result), dtype, name="held")
-    back = te.compute(conv.out, lambda n, f, y, x: held[n, y, x, f], name="back")
-    stages = [
-        (_function([source, moved]), [product.left, image]),
-        (kernel, [image, weight, result]),
-        (_function([held, back]), [result, product.out]),
-    ]
-    return _Form(stages, [image, result], weight, packing)
+    stages, between = [], []
+    if conv.is_image_last:
+        image = product.left
+    else:
+        source = te.placeholder(conv.image, dtype, name="source")
+        moved = te.compute(
+            extents_of(image), lambda n, h, w, c: source[n, c, h, w], name="image", attrs={ROLE: "pad"}
+        )
+        stages.append((_function([source, moved]), [product.left, image]))
+        between.append(image)
+    stages.append((kernel, [image, weight, product.out if conv.is_out_last else result]))
+    if not conv.is_out_last:
+        held = te.placeholder(extents_of(result), dtype, name="held")
+        back = te.compute(conv.out, lambda n, f, y, x: held[n, y, x, f], name="back")
+        stages.append((_function([held, back]), [result, product.out]))
+        between.append(result)
+    return _Form(stages, between, weight, packing)
 
 
 def _function(tensors: list[Any]) -> tirx.PrimFunc:

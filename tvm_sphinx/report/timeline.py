@@ -234,7 +234,7 @@ def _round_step(raw: float) -> int:
 
 
 def _bars(trace: Trace, number: int, step: TracedStep, span: int, critical: bool) -> Iterator[str]:
-    colour = _COLOURS[step.device % len(_COLOURS)] if step.kind != "copy" else "#555"
+    colour = _COLOURS[step.device % len(_COLOURS)] if step.kind not in ("copy", "turn") else "#555"
     top = _bar_top(step.device)
     told = f"{step.name} on {trace.devices[step.device]}: {step.duration_ns / 1e3:.1f} us"
     if step.predicted_ns is not None:

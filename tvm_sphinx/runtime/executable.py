@@ -21,7 +21,7 @@ from .image import Image
 from .loading import load_kernels
 from .plan import LanePlan, make_plan
 from .processor import check_processor
-from .program import LaneProgram, TensorView
+from .program import COMPILED, LaneProgram, TensorView
 from .tensors import empty_tensor, host_tensor, order_inputs, to_tensor, view_as
 from .trace import Trace, check_schedule, make_trace
 
@@ -224,11 +224,11 @@ def _find_functions(plan: LanePlan, module: Any) -> dict[tuple[str, str], Any]:
     functions: dict[tuple[str, str], Any] = {}
     for index, step in enumerate(plan.program.steps):
         key = (step.kind, step.function)
-        if key in functions or step.kind not in ("kernel", "external"):
+        if key in functions or step.kind not in (*COMPILED, "external"):
             continue
         if plan.places.feeder(plan.leader(index)) is not None:
             continue
-        if step.kind == "kernel":
+        if step.kind in COMPILED:
             functions[key] = module.get_function(step.function)
         else:
             functions[key] = tvm_ffi.get_global_func(step.function, allow_missing=True)

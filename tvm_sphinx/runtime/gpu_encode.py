@@ -15,7 +15,7 @@ from ..errors import ArtifactError
 from .gpu_parts import GpuParts
 from .gpu_plan import Feed, Op
 from .plan import LanePlan
-from .program import Step
+from .program import COMPILED, Step
 
 _VERSION = 1
 _LAUNCH, _COPY, _STAGE, _RECORD, _WAIT, _WRITE = range(6)
@@ -98,7 +98,7 @@ class _Encoder:
             return [[_WAIT, op.step, stream, self.first_event[gpu] + op.number]]
         if op.kind == "write":
             return [[_WRITE, op.step, stream, op.number]]
-        if step.kind == "kernel":
+        if step.kind in COMPILED:
             return self._launches(gpu, op.step, step, stream)
         operands = [2, step.operands[1], step.operands[0]]
         if step.kind == "stage":

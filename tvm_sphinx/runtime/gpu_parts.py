@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import ArtifactError
 from .gpu_launch import GpuFunction, Launch
-from .program import Buffer, LaneProgram, TensorView
+from .program import COMPILED, Buffer, LaneProgram, TensorView
 from .tensors import aligned_bytes
 
 
@@ -102,7 +102,7 @@ def with_workspaces(program: LaneProgram, functions: Mapping[str, GpuFunction]) 
     buffers, tensors, steps = list(program.buffers), list(program.tensors), []
     for step in program.steps:
         sizes = functions[step.function].workspaces if step.function in functions else ()
-        if not sizes or step.kind != "kernel":
+        if not sizes or step.kind not in COMPILED:
             steps.append(step)
             continue
         memory = buffers[tensors[step.operands[0]].buffer].memory

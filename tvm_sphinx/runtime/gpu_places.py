@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from ..errors import UnsupportedError
 from ..platform import Device, Platform
-from .program import PINNED, LaneProgram, Step
+from .program import COMPILED, PINNED, LaneProgram, Step
 
 #: What a stream does: compute, copy to its GPU, copy from it.
 COMPUTE, COPY_IN, COPY_OUT = "compute", "in", "out"
@@ -129,7 +129,7 @@ def _stream_key(
     if device.is_cpu or step.kind == "stage":
         return None
     gpu = gpus.index(device.runtime)
-    if step.kind == "kernel":
+    if step.kind in COMPILED:
         return Stream(gpu, COMPUTE, step.device)
     if step.kind != "copy":
         raise UnsupportedError(f"GPUs run kernels and copies; {step.name!r} is of kind {step.kind!r}.")

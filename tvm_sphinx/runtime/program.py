@@ -10,10 +10,13 @@ from ..errors import ArtifactError
 
 #: Where a buffer lies: scratch memory that is planned, weights, an argument or a result of the model.
 SPACES = ("arena", "weights", "input", "output")
-#: What a step does: call a compiled kernel, call a packed function of TVM's registry, copy a tensor
-#: (which its device does), copy one between host memory and pinned memory (which the feeder of its GPU
-#: does), or nothing (to measure the lanes themselves).
-STEP_KINDS = ("kernel", "external", "copy", "stage", "nothing")
+#: What a step does: call a compiled kernel, call a packed function of TVM's registry, call a compiled
+#: kernel that only brings a tensor to another layout (no task stands for it), copy a tensor (which its
+#: device does), copy one between host memory and pinned memory (which the feeder of its GPU does), or
+#: nothing (to measure the lanes themselves).
+STEP_KINDS = ("kernel", "external", "turn", "copy", "stage", "nothing")
+#: Those that call a compiled kernel.
+COMPILED = ("kernel", "turn")
 #: Memories that tensors lie in, beside those of GPUs, which are called as their runtime device: memory
 #: of the host, and such of it as GPUs can reach.
 HOST, PINNED = "host", "pinned"

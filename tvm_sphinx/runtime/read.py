@@ -10,6 +10,7 @@ from ..errors import UnsupportedError
 from ..frontend.dataflow import tensor_bytes
 from ..frontend.extract import is_memory_bound
 from ..frontend.load import entry_function
+from ..kernels import is_turn
 from ..platform import Platform
 from ..relax_pass import SCHEDULED_ATTR, WEIGHTS_ATTR
 from .crossings import Crossings, Tables, early_copies
@@ -153,6 +154,7 @@ class _Reader:
         kind, name, memory_bound = "kernel" if is_kernel else "external", "", False
         if is_kernel:
             name = str(call.args[0].name_hint)
+            kind = "turn" if is_turn(self.module[call.args[0]]) else kind
             kernels = self.kernels if memory == HOST else self.gpu_kernels
             kernels[name] = self.module[call.args[0]]
         else:

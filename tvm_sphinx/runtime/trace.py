@@ -19,17 +19,17 @@ from .program import LaneProgram
 
 _MEASURED, _PREDICTED = 1, 2  # process ids in Chrome's trace format: one group of rows each
 # Steps that no task stands for have rows of their own.
-_ROWS = {"copy": 1000, "stage": 2000}
-_ROW_NAMES = {"copy": "copies", "stage": "feeder"}
+_ROWS = {"copy": 1000, "stage": 2000, "turn": 3000}
+_ROW_NAMES = {"copy": "copies", "stage": "feeder", "turn": "layouts"}
 
 
 @dataclass(frozen=True)
 class TracedStep:
     """One step of a run; times in ns from the first begin.
 
-    ``task`` is its id in the schedule, None for a copy; ``predicted_ns`` its planned begin and end,
-    None without a schedule. ``producers`` are the steps whose results it reads, ``previous`` those that
-    its cores ran right before it.
+    ``task`` is its id in the schedule, None for a copy or a change of layout; ``predicted_ns`` its
+    planned begin and end, None without a schedule. ``producers`` are the steps whose results it reads,
+    ``previous`` those that its cores ran right before it.
     """
 
     name: str

@@ -74,9 +74,12 @@ def find_tunable(
     for task in extraction.graph.tasks:
         calls[task.kernel] = calls.get(task.kernel, 0) + 1
         kinds[task.kernel] = task.op_kinds
-    modules = {name: workload_module(kernel) for name, kernel in extraction.kernels.items()}
-    chosen = _select_by_name(extraction, modules, kinds, tasks)
     cpus = [device for device in platform.devices if device.is_cpu]
+    modules = {
+        name: workload_module(kernel.on(cpus[0]) if cpus else kernel)
+        for name, kernel in extraction.kernels.items()
+    }
+    chosen = _select_by_name(extraction, modules, kinds, tasks)
     rules = [cost.rule for cost in measure_rules(chosen, cpus, records, progress=progress).values()]
     found = [
         KernelTuning(

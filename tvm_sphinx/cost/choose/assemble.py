@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,10 +27,24 @@ from ..table import CostTable
 TimeOf = Callable[[str, Device], tuple[int, int, bool] | None]
 
 
-def assemble_costs(graph: TaskGraph, platform: Platform, time_of: TimeOf, links: Links) -> CostTable:
+class Turns(NamedTuple):
+    """What it takes to turn the results of N tasks from one of D devices to another.
+
+    ``turn_ns``, shape (N, D, D), int64 ns, is what comes on top of the copy, and ``turned_bytes``, shape
+    (N,), int64, what is turned.
+    """
+
+    turn_ns: Int64Array
+    turned_bytes: Int64Array
+
+
+def assemble_costs(
+    graph: TaskGraph, platform: Platform, time_of: TimeOf, links: Links, turns: Turns | None = None
+) -> CostTable:
     """Return the cost table of a graph, from the time of each task's kernel on each device.
 
-    What is not on record of a device that is not at hand is estimated (`estimated_ns`).
+    What is not on record of a device that is not at hand is estimated (`estimated_ns`). ``turns`` is
+    what images cost that stand otherwise on some devices than on others.
     """
     shape = (graph.num_tasks, len(platform.devices))
     exec_ns: Int64Array = np.full(shape, -1, dtype=np.int64)
@@ -57,6 +72,8 @@ def assemble_costs(graph: TaskGraph, platform: Platform, time_of: TimeOf, links:
         most_bytes=links.most_bytes,
         num_estimated_links=links.num_estimated,
         staging_bytes_per_s=links.staging_bytes_per_s,
+        turn_ns=None if turns is None else turns.turn_ns,
+        turned_bytes=None if turns is None else turns.turned_bytes,
     )
 
 

@@ -51,6 +51,7 @@ from .kernel_costs import (
 from .measuring import measure_candidates, measure_missing
 from .predictor import Predictor, is_bounded, is_known
 from .scaling import Scaling
+from .turning import cost_turns
 
 # Of what is left of a budget once copies are measured; the rest is for what kernels lose side by side.
 _KERNELS_SHARE = 0.8
@@ -168,9 +169,10 @@ def cost_kernels(
     graph = extraction.graph
     asked = None if budget_s is None else predictor
     left_out: frozenset[CostKey] = frozenset()
+    turns = cost_turns(extraction, platform, records, config, progress)
     if budget_s is None and guide is not None and may_guide(len(extraction.kernels), platform):
         links = measure_links(platform, records, progress)
-        setting = Setting(graph, platform, links, records, config, progress)
+        setting = Setting(graph, platform, links, records, config, progress, turns)
         costs, left_out = decide_guided(extraction.kernels.values(), sources, guide, setting)
     else:
         costs = decide_kernels(
@@ -188,11 +190,11 @@ def cost_kernels(
         links = measure_links(platform, records, progress, end_s)
     left_s = end_s - time.monotonic()
     if budget_s and left_s > 0:
-        expected = assemble_costs(graph, platform, times_of(costs), links)
+        expected = assemble_costs(graph, platform, times_of(costs), links, turns)
         here = {key: cost for key, cost in costs.items() if not needs_estimate(cost.rule.device)}
         order = by_urgency(here, graph, platform, expected)
         measure_within(_KERNELS_SHARE * left_s, order, costs, records, config, progress)
-    table = assemble_costs(graph, platform, times_of(costs), links)
+    table = assemble_costs(graph, platform, times_of(costs), links, turns)
     table = replace(
         table,
         left_out=left_out_mask(left_out, graph, platform.devices),

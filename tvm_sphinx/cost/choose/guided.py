@@ -22,7 +22,7 @@ from ..measure.precision import Demand
 from ..measure.roofline import needs_estimate
 from ..records.store import RecordStore
 from ..table import CostTable, build_problem
-from .assemble import assemble_costs, under_load
+from .assemble import Turns, assemble_costs, under_load
 from .candidates import CandidateSource, has_candidates
 from .decisive import Outlook, to_measure
 from .intervals import BoolArray, FloatArray, Ranges, ranges
@@ -55,6 +55,7 @@ class Setting:
     records: RecordStore
     config: MeasureConfig
     progress: Progress | None = None
+    turns: Turns | None = None
 
 
 def may_guide(num_kernels: int, platform: Platform) -> bool:
@@ -225,7 +226,7 @@ class _Grid:
 
     def _table(self) -> CostTable:
         s = self.setting
-        table = assemble_costs(s.graph, s.platform, times_of(self.costs), s.links)
+        table = assemble_costs(s.graph, s.platform, times_of(self.costs), s.links, s.turns)
         return under_load(table, s.graph, s.platform, s.records, s.config, s.progress)
 
 

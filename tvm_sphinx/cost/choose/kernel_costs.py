@@ -223,6 +223,7 @@ def times_of(costs: Mapping[CostKey, KernelCost]) -> TimeOf:
 def _implementation(
     kernel: Kernel, device: Device, candidate: Candidate, records: RecordStore
 ) -> Implementation:
+    kernel = kernel.on(device)
     key = implementation_id(kernel, candidate.function, device)
     made = Implementation(kernel, device, candidate, key)
     made.look_up(records)

@@ -96,7 +96,9 @@ def measure_kernels(
         bench = _open_bench(device, config, f"{len(missing)} of {len(kernels)} kernels")
         by_key = {keys[i]: implemented[i] for i in missing}
         symbols = {kernel_symbol(key): function for key, function in by_key.items()}
-        missing_kernels = {keys[i]: kernels[i].as_implemented(implemented[i]) for i in missing}
+        missing_kernels = {
+            keys[i]: kernels[i].on(device).as_implemented(implemented[i]) for i in missing
+        }
         built = build_kernels(bench, symbols, device)
         _warn_of_refused(built.refused, device)
         session = _Session(bench, built.modules, config.goal, demand)
@@ -296,12 +298,12 @@ def implementation_id(kernel: Kernel, function: Any, device: Device) -> str:
     if device.runtime.startswith("cuda:"):
         far = f"-in-model{kernel.reuse_bytes >> 10}k"  # other code always runs there meanwhile
     if function is None or kernel.is_external:
-        return kernel.id + far
+        return kernel.content + far
     options = pass_options()
     if options != _plain_options():
         far += f"-passes{hashlib.sha256(options.encode()).hexdigest()[:8]}"
     bare = function.without_attr("target")
-    return f"{kernel.id}.{tvm_ffi.structural_hash(bare) & (2**64 - 1):016x}{far}"
+    return f"{kernel.content}.{tvm_ffi.structural_hash(bare) & (2**64 - 1):016x}{far}"
 
 
 @functools.cache
@@ -314,11 +316,12 @@ def _plain_options() -> str:
 def implement_for(kernel: Kernel, device: Device) -> Any:
     """Return the kernel scheduled for a device, None where it is not made for it.
 
-    On a CPU it takes those of its weights packed that may be (`tvm_sphinx.kernels.packed_weights`).
+    On a CPU it takes those of its weights packed that may be (`tvm_sphinx.kernels.packed_weights`), and
+    images where they stand there (`tvm_sphinx.frontend.extract.Kernel.on`).
     """
     if kernel.is_external:
         return None
-    target = device_target(device)
+    target, kernel = device_target(device), kernel.on(device)
     if kernel.target_kind not in (None, str(target.kind.name)):
         return None
     return implement_kernel(for_target(kernel.function, kernel.packable, target), target)

@@ -35,6 +35,17 @@ def roofline_ns(graph: TaskGraph, device: Device) -> Int64Array:
     return np.ceil(times).astype(np.int64)
 
 
+def moving_ns(num_bytes: int, device: Device) -> float | None:
+    """Return the least time in which a kernel of a device reads and writes so many bytes.
+
+    None where the platform does not tell the device's bandwidth.
+    """
+    if device.peak_gb_per_s is None:
+        return None
+    least = _LEAST_ON_GPU_NS if device.runtime.startswith("cuda:") else 0.0
+    return max(least, num_bytes / device.peak_gb_per_s)
+
+
 def moved_bytes(graph: TaskGraph) -> npt.NDArray[np.float64]:
     """Return the bytes that each task reads and writes, shape (N,)."""
     moved = np.array(
