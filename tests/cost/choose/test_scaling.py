@@ -53,7 +53,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., C
                 counts[len(device.cores)] += 1
 
         monkeypatch.setattr(measuring, "measure_kernels", fake)
-        monkeypatch.setattr(measuring, "check_candidate", lambda *_: None)
+        monkeypatch.setattr(measuring, "check_candidates", lambda *_: None)
         kernels = list(extraction.kernels.values())
         costs = decide_kernels(kernels, groups, store, config=MeasureConfig())
         assert all(cost.rule.time_ns > 0 for cost in costs.values())

@@ -13,7 +13,8 @@ from ..measure.kernels import measure_kernels
 from ..measure.precision import Demand
 from ..measure.roofline import needs_estimate
 from ..records.store import RecordStore
-from .check_candidate import check_candidate, compile_ahead
+from .candidates import is_faster
+from .check_candidate import check_candidates, compile_ahead
 from .kernel_costs import CostKey, Implementation, KernelCost
 from .scaling import Scaling
 
@@ -54,11 +55,18 @@ def measure_candidates(
     progress: Progress | None,
     calls: Mapping[str, int] | None,
 ) -> None:
-    """Measure candidates that may win, once each was seen to compute what the rules' kernel does."""
-    compile_ahead(missing, records)
-    for device, same in _by_class(missing).items():
-        for one in same:
-            check_candidate(one, costs[one.kernel.id, device.cost_class].rule, records)
+    """Measure candidates that may win, once each was seen to compute what the rules' kernel does.
+
+    Those of devices of one core come first: what they take there tells which can win on more cores.
+    """
+    classes = sorted(_by_class(missing).items(), key=lambda one: len(one[0].cores))
+    for device, all_here in classes:
+        same = [one for one in all_here if not _is_slower_on_more_cores(one, costs)]
+        if not same:
+            continue
+        compile_ahead(same, records)
+        rules = [costs[one.kernel.id, device.cost_class].rule for one in same]
+        check_candidates(same, rules, records)
         here = {
             kernel: max(0, cost.rule.time_ns)
             for (kernel, where), cost in costs.items()
@@ -67,6 +75,28 @@ def measure_candidates(
         demand = None if calls is None else Demand(calls).of_total(here)
         stage = f"candidates on {device.name}"
         _measure(same, stage, records, config, progress, demand=demand)
+
+
+def _is_slower_on_more_cores(one: Implementation, costs: Mapping[CostKey, KernelCost]) -> bool:
+    """Return whether TVM's default loops cannot win on several cores, by what they take on one.
+
+    They share out nothing, so that they take as long on all cores as on one of the kind that leads.
+    """
+    device, rule = one.device, costs[one.kernel.id, one.device.cost_class].rule
+    if one.candidate.origin != "default" or len(device.cores) < 2:
+        return False
+    alone = [
+        other.time_ns
+        for cost in costs.values()
+        for other in cost.others
+        if other.kernel.id == one.kernel.id
+        and other.candidate.origin == "default"
+        and other.is_measured
+        and len(other.device.cores) == 1
+        and (other.device.target, other.device.rpc_key) == (device.target, device.rpc_key)
+        and other.device.core_kinds[:1] == device.core_kinds[:1]
+    ]
+    return bool(alone) and not is_faster(min(alone), rule.time_ns, rule.time_ns)
 
 
 def _by_class(implementations: Iterable[Implementation]) -> dict[Device, list[Implementation]]:
