@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import models
@@ -108,10 +109,10 @@ def main() -> None:
                 continue
             rows.append({"model": model_name, "platform": platform_name, **row})
             _print_row(rows[-1])
+            if args.json:  # what is known is kept, whatever comes after it
+                content = {"machine": _machine(), "rows": rows}
+                Path(args.json).write_text(json.dumps(content, indent=1), encoding="utf-8")
     _print_summary(rows)
-    if args.json:
-        with open(args.json, "w", encoding="utf-8") as file:
-            json.dump({"machine": _machine(), "rows": rows}, file, indent=1)
 
 
 def prepare(model_name: str, platform: Platform, store: RecordStore) -> Prepared:

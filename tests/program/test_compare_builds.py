@@ -94,7 +94,7 @@ def test_a_reference_is_built_once_and_raced_only_where_it_can_run(
         of: Build, to: SearchResult | None, platform: Platform
     ) -> tuple[Build, Build | None, list[str]]:
         clock = StageClock()
-        kept, other = race_with_single(of, to, lambda: reference, platform, (), clock)
+        kept, other = race_with_single(of, to, lambda _: reference, platform, (), clock)
         return kept, other, list(clock.stages_s)
 
     assert race(build, None, HERE) == (build, None, [])
@@ -102,6 +102,35 @@ def test_a_reference_is_built_once_and_raced_only_where_it_can_run(
     assert race(build, single, THERE) == (build, reference, ["build reference"])
     kept, other, stages = race(build, single, HERE)
     assert (kept.program, other, stages) == (reference.program, reference, ["build reference", "race"])
+
+
+@pytest.mark.parametrize(("ratio", "name"), [(1.01, "one"), (0.8, "team"), (None, "one")])
+@pytest.mark.parametrize("is_scheduled", [False, True])
+def test_the_best_single_device_is_the_one_that_measures_the_fastest(
+    ratio: float | None, name: str, is_scheduled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raced: list[tuple[Any, Any]] = []
+
+    def compare(first: Any, second: Any, *_: Any, **__: Any) -> float | None:
+        raced.append((first.library, second.library))
+        return ratio if b"team" in raced[-1] and len(raced) == 1 else 2.0
+
+    monkeypatch.setattr(compare_builds, "compare_programs", compare)
+    single, rival = found(1000, (0, 0)), found(1100, (1, 1))
+    single_build = Build(single, program("one"), "as predicted")
+    first = Build(found(500, (0, 1)), program("both")) if is_scheduled else single_build
+    made = {id(single): single_build, id(rival): Build(rival, program("team"))}
+    where = Platform((ONE, replace(ONE, name="team", cores=(0, 1))))
+    kept, reference = race_with_single(
+        first, single, lambda one: made[id(one)], where, (), StageClock(), rivals=[rival]
+    )
+    assert reference is not None
+    assert reference.program.library == name.encode()
+    assert kept.program is (first.program if is_scheduled else reference.program)
+    assert raced[0] == (b"one", b"team")
+    assert (b"both", name.encode()) in raced or not is_scheduled
+    told = "team measured 1.25x as fast as one, the best by prediction. as predicted"
+    assert reference.note == (f"Of single devices {told}" if name == "team" else "as predicted")
 
 
 class Racer:
@@ -133,6 +162,8 @@ def test_a_slow_model_is_raced_for_as_long_as_the_limit_allows(
 class Image:
     """Stands for what runs."""
 
+    platform = HERE
+
     def __init__(self, name: str) -> None:
         self.name = name
 
@@ -154,6 +185,7 @@ def test_a_clear_verdict_is_kept_for_programs_that_run_alike(
 ) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     monkeypatch.setattr("tvm_sphinx.program.kinds.ConcurrentExecutable", lambda image: image)
+    monkeypatch.setattr(compare_builds, "cores_of_others", lambda *_: 0.0)
     races: list[str] = []
 
     def race(one: Image, other: Image, *_: Any, stage: str = "") -> list[float]:
@@ -177,17 +209,35 @@ def test_a_schedule_that_lost_by_a_disturbance_wins_its_second_race(
 ) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     monkeypatch.setattr("tvm_sphinx.program.kinds.ConcurrentExecutable", lambda image: image)
+    told = "race against the best single device"
     outcomes = iter([[0.85, 0.86, 0.87], [1.14, 1.15, 1.16], [1.14, 1.15, 1.16]])
     stages: list[str] = []
 
-    def race(*_: Any, stage: str = "the first") -> list[float]:
+    def race(*_: Any, stage: str) -> list[float]:
         stages.append(stage)
         return next(outcomes)
 
     monkeypatch.setattr(compare_builds, "_race", race)
+    monkeypatch.setattr(compare_builds, "cores_of_others", lambda *_: 0.0)
     both = LaneProgramFile(Image("a")), LaneProgramFile(Image("b"))
     assert compare_programs(*both, ()) == 1.15
     assert not list(tmp_path.iterdir()), "two races that differ are no clear verdict"
-    assert stages == ["the first", "race against the best single device, once more"]
+    assert stages == [told, f"{told}, once more"]
     assert compare_programs(*both, ()) == 1.15
     assert list(tmp_path.iterdir())
+
+
+def test_a_race_that_others_disturbed_is_told_and_not_remembered(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setattr("tvm_sphinx.program.kinds.ConcurrentExecutable", lambda image: image)
+    monkeypatch.setattr(compare_builds, "cores_of_others", lambda *_: 0.9)
+    monkeypatch.setattr(compare_builds, "_race", lambda *_, **__: [0.5, 0.5, 0.5])
+    both = LaneProgramFile(Image("a")), LaneProgramFile(Image("b"))
+    with pytest.warns(UserWarning, match=r"Other processes used 0\.9 cores .* \(0\.50x\)"):
+        assert compare_programs(*both, ()) == 0.5
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(compare_builds, "_race", lambda *_, **__: [2.0, 2.0, 2.0])
+    assert compare_programs(*both, ()) == 2.0
+    assert not list(tmp_path.iterdir())

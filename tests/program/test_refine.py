@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import tvm_sphinx
 from tests.networks import recurrent_net
 from tvm_sphinx.cost.measure.kernel_timing import MeasureConfig
+from tvm_sphinx.cost.records.in_place import in_place_path
 from tvm_sphinx.errors import SphinxError
 from tvm_sphinx.platform.machine import usable_cores
 from tvm_sphinx.program import refine as loop
@@ -66,10 +68,12 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def refined(records: Path) -> CompiledModel:
     if len(usable_cores()) < 2:
         pytest.skip("needs two cores")
-    # So much time that it is not what ends the loop.
-    return tvm_sphinx.compile(
-        recurrent_net(3), "unlike-cpus", records=records, measure=QUICK, refine_s=100.0
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "cores_of_others", lambda *_: 0.0)  # whoever else runs here
+        # So much time that it is not what ends the loop.
+        return tvm_sphinx.compile(
+            recurrent_net(3), "unlike-cpus", records=records, measure=QUICK, refine_s=100.0
+        )
 
 
 def schedule_of(compiled: CompiledModel) -> Schedule:
@@ -79,7 +83,7 @@ def schedule_of(compiled: CompiledModel) -> Schedule:
 
 def test_what_is_kept_computes_the_same(refined: CompiledModel) -> None:
     assert "Refined in " in refined.note
-    assert "Measured in turn: " in refined.note
+    assert re.search(r"Measured in turn: [\d.]+ [mu]s; \w.* \d\.\d\d times as long", refined.note)
     inputs = refined.random_inputs()
     for mine, right in zip(refined.run(inputs), refined.run_reference(inputs), strict=True):
         np.testing.assert_allclose(mine, right, rtol=1e-4, atol=1e-5)
@@ -141,3 +145,18 @@ def test_placements_alike_are_of_the_same_order_too() -> None:
     one = BOTH["found"].found.best
     assert loop._is_alike(one, replace(one, makespan_ns=one.makespan_ns))
     assert not loop._is_alike(one, BOTH["single"].found.best)
+
+
+def test_what_was_seen_while_others_used_the_cores_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if len(usable_cores()) < 2:
+        pytest.skip("needs two cores")
+    monkeypatch.setattr(loop, "cores_of_others", lambda *_: 0.9)
+    records = tmp_path / "records.jsonl"
+    with pytest.warns(UserWarning, match=r"Other processes used 0\.9 cores .* not kept"):
+        found = tvm_sphinx.compile(
+            recurrent_net(2), "unlike-cpus", records=records, measure=QUICK, refine_s=1.0
+        )
+    assert "Refined in " in found.note
+    assert not in_place_path(records).exists()

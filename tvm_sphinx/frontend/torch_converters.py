@@ -279,6 +279,21 @@ def _stable_sort(importer: Any, node: Any) -> Any:
     return emit(relax.Tuple([values, places]))
 
 
+def _falling(importer: Any, node: Any) -> Any:
+    """Convert a range that falls, of which TVM's shape inference counts too many elements."""
+    numbers = [
+        *node.args,
+        *(node.kwargs[name] for name in ("start", "end", "step") if name in node.kwargs),
+    ]
+    if not all(isinstance(number, (int, float)) for number in numbers) or numbers[-1] >= 0:
+        return NotImplemented
+    shown = node.meta["val"]
+    dtype = importer._convert_data_type(shown.dtype)
+    # In torch's order: begin + place * step, in double precision or in whole numbers.
+    values = numbers[0] + np.arange(shown.shape[0]) * np.asarray(numbers[2])
+    return importer.block_builder.emit(relax.const(values.astype(dtype), dtype))
+
+
 #: By the name of the overload.
 CONVERTERS: dict[str, Converter] = {
     "index.Tensor": index,
@@ -345,6 +360,7 @@ CONVERTERS: dict[str, Converter] = {
     **{f"max_pool{axes}d_with_indices.default": max_pool_with_indices(axes) for axes in (2, 3)},
     **{f"adaptive_max_pool{axes}d.default": adaptive_max_pool(axes) for axes in (2, 3)},
     "convolution.default": convolution,
+    "arange.start_step": _falling,
     "linalg_vector_norm.default": _vector_norm,
     "sort.stable": _stable_sort,
     "grid_sampler_2d.default": _grid_sampler,

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from ..cost.measure.sampling import cores_of_others, cpu_time
 from ..frontend.tensor_spec import TensorSpec
 from ..kernels.code_cache import cache_key, read_cached, write_cached
+from ..notice import warn
 from ..platform import Platform
 from ..platform.machine import machine_id
 from ..platform.targets import is_absent
@@ -34,9 +36,12 @@ RACE_LIMIT_S = 10.0
 _LEAST_ROUNDS = 3
 # Rounds so close together were not disturbed, whichever side they are on.
 _CLOSE = 0.1
+#: What was timed while others used more cores than this tells nothing of other times.
+MOST_OF_OTHERS = 0.15
 # To be raised with whatever changes a race, or how fast a program runs.
 _VERDICT_FORM = "tvm-sphinx race 1"
 _STAGE = "race against the best single device"
+_SINGLE_STAGE = "race of single devices"
 
 
 @dataclass(frozen=True)
@@ -71,35 +76,75 @@ def choose_promising(found: SearchResult, single: SearchResult) -> tuple[SearchR
 def race_with_single(
     build: Build,
     single: SearchResult | None,
-    build_single: Callable[[], Build],
+    make: Callable[[SearchResult], Build],
     platform: Platform,
     inputs: Sequence[TensorSpec],
     clock: StageClock,
     progress: Progress | None = None,
     *,
+    rivals: Sequence[SearchResult] = (),
     may_be_single: bool = True,
 ) -> tuple[Build, Build | None]:
     """Return the build that is to run, the faster of both, and that for the best single device.
 
+    Which single device that is is told by a race, where others are predicted to be nearly as fast.
     Devices of another machine, or that are not at hand, cannot be raced: then it is the first. So it is
     without a ``single``, and where that may not take its place.
+
+    Parameters
+    ----------
+    build
+        Of the schedule that was found, which may be ``single`` itself.
+    single, rivals
+        The best single device by prediction, and others that are nearly as good.
+    make
+        Builds a schedule.
     """
     if single is None:
         return build, None
-    if build.found is single:
-        return build, build
-    with clock("build reference"):
-        reference = build_single()
-    if not runs_here(platform) or not may_be_single:
+    is_single = build.found is single
+    if is_single:
+        reference = build
+    else:
+        with clock("build reference"):
+            reference = make(single)
+    if not runs_here(platform) or not may_be_single or (is_single and not rivals):
         return build, reference
     with clock("race"):
         drawn = list(random_inputs(inputs).values())
-        return choose_faster(build, reference, drawn, progress), reference
+        reference = _fastest_single(reference, rivals, make, platform, drawn, progress)
+        return (reference if is_single else choose_faster(build, reference, drawn, progress)), reference
+
+
+def _fastest_single(
+    best: Build,
+    rivals: Sequence[SearchResult],
+    make: Callable[[SearchResult], Build],
+    platform: Platform,
+    inputs: Sequence[Any],
+    progress: Progress | None,
+) -> Build:
+    """Return the fastest of single devices: the best by prediction, unless a rival beats it twice."""
+    for found in rivals:
+        rival = make(found)
+        ratio = compare_programs(best.program, rival.program, inputs, progress, _SINGLE_STAGE)
+        if ratio is None or ratio >= 1.0:
+            continue
+        was, now = (platform.devices[int(one.found.best.device[0])].name for one in (best, rival))
+        gain = f"{1.0 / ratio:.2f}x as fast as {was}"
+        note = f"Of single devices {now} measured {gain}, the best by prediction. {best.note}"
+        best = Build(found, rival.program, note.rstrip())
+    return best
 
 
 def runs_here(platform: Platform) -> bool:
     """Return whether all devices of a platform are at hand, so that its programs can be timed here."""
     return not platform.is_remote and not any(map(is_absent, platform.devices))
+
+
+def cores_of(platform: Platform) -> set[int]:
+    """Return the cores of all devices of a platform."""
+    return {core for device in platform.devices for core in device.cores}
 
 
 def choose_faster(
@@ -117,13 +162,18 @@ def choose_faster(
 
 
 def compare_programs(
-    program: Program, reference: Program, inputs: Sequence[Any], progress: Progress | None = None
+    program: Program,
+    reference: Program,
+    inputs: Sequence[Any],
+    progress: Progress | None = None,
+    stage: str = _STAGE,
 ) -> float | None:
     """Return how many times as fast as the reference a program is, see `compare_executables`.
 
     One that loses races once more, and its better race counts. A verdict that was clear is kept beside
-    the code of the kernels, and not asked for again on this machine. None where one of them does not run
-    on the lanes.
+    the code of the kernels, and not asked for again on this machine; not one that was found while others
+    used the cores, and a warning says so where the program lost. None where one of them does not run on
+    the lanes.
     """
     if not isinstance(program, LaneProgramFile) or not isinstance(reference, LaneProgramFile):
         return None
@@ -132,14 +182,23 @@ def compare_programs(
     kept = read_cached(name)
     if kept is not None:
         return float(kept)
-    races = [_race(program.executable, reference.executable, inputs, progress)]
+    cores = cores_of(program.image.platform)
+    begin = cpu_time(cores)
+    races = [_race(program.executable, reference.executable, inputs, progress, stage=stage)]
     if np.median(races[0]) < 1.0:
         # Who shares the machine may take a core for some seconds, which slows most what needs several.
-        again = f"{_STAGE}, once more"
+        again = f"{stage}, once more"
         races.append(_race(program.executable, reference.executable, inputs, progress, stage=again))
     found = [float(np.median(ratios)) for ratios in races]
     ratio = max(found)
-    if all(map(_is_clear, races)) and (ratio < 1.0 or len(races) == 1):
+    others = cores_of_others(begin, cpu_time(cores))
+    if others > MOST_OF_OTHERS:
+        if ratio < 1.0:
+            warn(
+                f"Other processes used {others:.1f} cores while programs raced, which may have decided "
+                f"the race ({ratio:.2f}x): compile again on a quiet machine."
+            )
+    elif all(map(_is_clear, races)) and (ratio < 1.0 or len(races) == 1):
         write_cached(name, repr(ratio).encode())
     return ratio
 

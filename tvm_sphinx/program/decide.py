@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from .._tvm import tvm
 from ..cost.choose.costing import Costing
 from ..cost.table import build_problem
 from ..platform import Platform
+from ..platform.device import CostClass
 from ..platform.machine import machine_id
 from ..report.decision import Decision
 from ..report.text import format_ns
@@ -22,14 +25,20 @@ from ..search.bounds import lower_bound_ns
 from .compare_builds import choose_promising
 from .options import CompileOptions, naming_fixed_schedule
 
+#: Other single devices that are predicted to take less than this many times as long as the best one are
+#: raced against it, `MOST_RIVALS` at most.
+NEAR = 1.15
+MOST_RIVALS = 2
+
 
 @dataclass(frozen=True)
 class Decided:
     """What is to be built.
 
-    ``found`` is the schedule, ``single`` that of the best single device, whatever pins there are;
-    ``alone`` and ``alone_limited`` are the problem with the times of a device that works alone, without
-    and with pins. ``may_be_single`` tells whether the limits allow that in place of the schedule.
+    ``found`` is the schedule, ``single`` that of the best single device, whatever pins there are, and
+    ``rivals`` those of devices of other classes that are predicted to be nearly as fast, the fastest
+    first. ``alone`` and ``alone_limited`` are the problem with the times of a device that works alone,
+    without and with pins. ``may_be_single`` tells whether the limits allow that in place of ``found``.
     """
 
     problem: SchedulingProblem
@@ -38,6 +47,7 @@ class Decided:
     found: SearchResult
     searched: SearchResult
     single: SearchResult
+    rivals: tuple[SearchResult, ...]
     may_be_single: bool
     note: str
     free_ns: int | None
@@ -61,6 +71,7 @@ def decide_schedule(
     searched = find_schedule(problem, asked)
     limited = asked.constrain(alone, graph)
     may_be_single = asked.fixed_schedule is None and _is_valid(limited, single.best)
+    rivals = near_single_devices(limited, platform, single) if fits and may_be_single else ()
     found, note = choose_promising(searched, single) if may_be_single else (searched, "")
     free_ns = None
     if asked.pins or asked.fixed_schedule is not None or asked.memory_bytes:
@@ -74,7 +85,9 @@ def decide_schedule(
         name = platform.devices[int(single.best.device[0])].name
         note = f"No single device has the memory for all of the model; {name} would be the best. {note}"
     note = note.rstrip()
-    return Decided(problem, alone, limited, found, searched, single, may_be_single, note, free_ns)
+    return Decided(
+        problem, alone, limited, found, searched, single, rivals, may_be_single, note, free_ns
+    )
 
 
 def best_single_device(problem: SchedulingProblem) -> tuple[SearchResult, bool]:
@@ -96,6 +109,40 @@ def best_single_device(problem: SchedulingProblem) -> tuple[SearchResult, bool]:
             return first, False
         best = search_schedule(replace(roomy, exec_ns=exec_ns), algorithm="single")
     return best, True
+
+
+def near_single_devices(
+    problem: SchedulingProblem, platform: Platform, best: SearchResult
+) -> tuple[SearchResult, ...]:
+    """Return the schedules of single devices that are nearly as good as the best, the shortest first.
+
+    One of each class of devices but that of the best, as far as it can run all tasks and has the memory,
+    and is predicted to take less than `NEAR` times as long; at most `MOST_RIVALS`.
+    """
+    if not problem.num_tasks:
+        return ()
+    of_best = platform.devices[int(best.best.device[0])].cost_class
+    can_run = (problem.exec_ns != CANNOT_RUN).all(axis=0)
+    columns: dict[CostClass, list[int]] = {}
+    for column, device in enumerate(platform.devices):
+        if device.cost_class != of_best and can_run[column]:
+            columns.setdefault(device.cost_class, []).append(column)
+    near = []
+    for chosen in columns.values():
+        exec_ns = np.full_like(problem.exec_ns, CANNOT_RUN)
+        exec_ns[:, chosen] = problem.exec_ns[:, chosen]
+        found = search_schedule(
+            without_memory_limits(replace(problem, exec_ns=exec_ns)), algorithm="single"
+        )
+        if found.best.makespan_ns < NEAR * best.best.makespan_ns and _is_valid(problem, found.best):
+            # A schedule of the whole problem: what bounds the best bounds this one.
+            told = replace(
+                found.best,
+                problem_fingerprint=best.best.problem_fingerprint,
+                lower_bound_ns=best.best.lower_bound_ns,
+            )
+            near.append(replace(found, best=told))
+    return tuple(sorted(near, key=lambda one: one.best.makespan_ns)[:MOST_RIVALS])
 
 
 def _is_valid(problem: SchedulingProblem, schedule: Schedule) -> bool:

@@ -13,9 +13,11 @@ import numpy.typing as npt
 
 from ..cost.choose.costing import Costing
 from ..cost.choose.in_place import correct_costs, summarise
+from ..cost.measure.sampling import cores_of_others, cpu_time
 from ..cost.records.in_place import LoopLine, Seen, find_loops, note_loop
 from ..cost.records.store import RecordStore
 from ..frontend.signature import Interface
+from ..notice import warn
 from ..platform import Platform
 from ..progress import Progress, StageClock
 from ..report.text import format_ns
@@ -25,7 +27,14 @@ from ..scheduling.replay import replay_schedule
 from ..scheduling.schedule import Schedule
 from ..search import SearchResult, search_schedule
 from ..search.heuristics import KINDS
-from .compare_builds import Build, race_with_single, runs_here, runs_per_round
+from .compare_builds import (
+    MOST_OF_OTHERS,
+    Build,
+    cores_of,
+    race_with_single,
+    runs_here,
+    runs_per_round,
+)
 from .compiled import random_inputs
 from .decide import Decided
 from .kinds import LaneProgramFile
@@ -68,10 +77,10 @@ def refine(
 ) -> Refined | None:
     """Return the fastest of several schedules, by measurement; None where programs cannot be traced.
 
-    Candidates are the schedule that was found, the best single device, the best of the list
-    schedulers, and what up to `MOST_ROUNDS` searches find with costs corrected by traces of those before
-    (`correct_costs`). They run in turn; the slower half drops out of each heat. Of two that the noise
-    does not tell apart the one on fewer devices is kept.
+    Candidates are the schedule that was found, the best single device and those that are nearly as good
+    by prediction, the best of the list schedulers, and what up to `MOST_ROUNDS` searches find with costs
+    corrected by traces of those before (`correct_costs`). They run in turn; the slower half drops out of
+    each heat. Of two that the noise does not tell apart the one on fewer devices is kept.
 
     Parameters
     ----------
@@ -86,7 +95,7 @@ def refine(
     limit_s
         Seconds after which no further search is begun, and no further heat.
     records
-        Where what was seen is noted.
+        Where what was seen is noted, unless others used the cores meanwhile.
     """
     if not _is_for_lanes(first) or not _is_for_lanes(single) or not runs_here(platform):
         return None
@@ -95,11 +104,12 @@ def refine(
     known = [line for line in loops if line.programs == programs]
     if known:
         return _repeat(known[-1], first, single, costs, graph, platform, decide=decide, build=build)
-    end_s = time.monotonic() + limit_s
+    end_s, begin = time.monotonic() + limit_s, cpu_time(cores_of(platform))
     report = progress or (lambda *_: None)
     field = {"found": first}
     if not _is_alike(first.found.best, single.found.best):
         field["single"] = single
+    alone = {"single", "found"} if first.found is single.found else {"single"}
 
     def enter(name: str, found: SearchResult) -> bool:
         """Let a schedule take part, unless one like it does, or it cannot run on the lanes."""
@@ -110,6 +120,10 @@ def refine(
             field[name] = made
         return name in field
 
+    for rival in decided.rivals:
+        name = f"{platform.devices[int(rival.best.device[0])].name} alone"
+        if enter(name, rival):
+            alone.add(name)
     listed = _best_listed(decided)
     if listed is not None:
         enter("list scheduler", listed)
@@ -134,7 +148,7 @@ def refine(
     report(_STAGE, MOST_ROUNDS, MOST_ROUNDS)
     name, heats = _race(field, inputs, end_s)
     kept = field[name]
-    is_single = name == "single" or (name == "found" and first.found is single.found)
+    is_single = name in alone
     timed, latest = _with_times(kept, latest, is_single, build)
     note = f"{_describe(first, timed, name, rounds, heats)} {kept.note}".rstrip()
     best = kept.found.best
@@ -147,7 +161,14 @@ def refine(
         is_single,
         note,
     )
-    note_loop(records.path, line)
+    others = cores_of_others(begin, cpu_time(cores_of(platform)))
+    if others > MOST_OF_OTHERS:
+        warn(
+            f"Other processes used {others:.1f} cores while programs were traced and raced: what was "
+            f"seen is used now and not kept."
+        )
+    else:
+        note_loop(records.path, line)
     return Refined(replace(timed, note=note), latest, corrected)
 
 
@@ -196,15 +217,28 @@ def _describe(
         "found": "the schedule as it was first found",
         "single": "the best single device alone",
         "list scheduler": "a list scheduler's",
-    }.get(name, f"that of {name} with times in place")
+    }.get(name, name if name.endswith(" alone") else f"that of {name} with times in place")
     now, before = (format_ns(one.found.best.makespan_ns) for one in (kept, first))
-    medians = {other: format_ns(round(np.median(ns))) for other, ns in heats.items() if ns}
-    measured = ", ".join(f"{other} {median}" for other, median in medians.items())
+    measured = _compared(name, heats)
     return (
         f"Refined in {rounds} round{'s' * (rounds != 1)}: kept is {origin}, predicted at {now} "
         f"(the first at {before}, by kernels alone)."
         f"{f' Measured in turn: {measured}.' if measured else ''}"
     )
+
+
+def _compared(name: str, heats: dict[str, tuple[float, ...]]) -> str:
+    """Return what was measured of a build, and of others in the heats that they ran together."""
+    mine = np.array(heats[name])
+    if not len(mine):
+        return ""
+    ratios = {
+        other: float(np.median(np.array(ns) / mine[: len(ns)]))
+        for other, ns in heats.items()
+        if other != name and ns
+    }
+    others = ", ".join(f"{other} {ratio:.2f} times as long" for other, ratio in ratios.items())
+    return f"{format_ns(round(np.median(mine)))}{f'; {others}' if others else ''}"
 
 
 def _is_for_lanes(build: Build) -> bool:
@@ -345,16 +379,20 @@ def settle(
         return race_with_single(
             first,
             decided.single if asked.with_reference else None,
-            lambda: build(decided.single),
+            build,
             platform,
             interface.inputs,
             clock,
             asked.progress,
+            rivals=decided.rivals,
             may_be_single=may_be_single,
         )
 
     if not asked.refine_s or not decided.may_be_single:
-        return Settled(*race(may_be_single=decided.may_be_single), decided, costs)
+        kept, reference = race(may_be_single=decided.may_be_single)
+        if reference is not None:
+            decided = replace(decided, single=reference.found)
+        return Settled(kept, reference, decided, costs)
     _, reference = race(may_be_single=False)  # builds it
     if reference is None:
         return Settled(first, None, decided, costs)

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
-from tvm_sphinx.cost.measure.sampling import Goal, collect_samples, half_width, stolen_share
+from tvm_sphinx.cost.measure.sampling import (
+    CpuTime,
+    Goal,
+    collect_samples,
+    cores_of_others,
+    cpu_time,
+    half_width,
+    stolen_share,
+    worked_ticks,
+)
 from tvm_sphinx.errors import SphinxError
+from tvm_sphinx.platform.machine import usable_cores
 
 
 def test_the_interval_holds_the_median_as_often_as_it_says() -> None:
@@ -86,3 +99,27 @@ def test_a_goal_that_cannot_be_met_is_refused() -> None:
 def test_time_that_a_hypervisor_took() -> None:
     assert stolen_share((10, 0, 0, 80, 0, 0, 0, 0), (50, 0, 0, 130, 0, 0, 0, 10)) == 0.1
     assert stolen_share((), ()) == 0.0
+
+
+def test_what_cores_worked_is_told_by_their_lines() -> None:
+    text = "cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 1 2 3 400 50 6 7 8 0 0\ncpu1 10 0 0 7 0 0 0 0 0 0\nintr 5\n"
+    assert worked_ticks(text, {0}) == 1 + 2 + 3 + 6 + 7 + 8
+    assert worked_ticks(text, {0, 1}) == 27 + 10
+    assert worked_ticks(text, {5}) == worked_ticks("", {0}) == 0
+
+
+def test_cores_that_others_took() -> None:
+    assert cores_of_others(CpuTime(10.0, 100.0, 5.0), CpuTime(12.0, 103.0, 7.0)) == 0.5
+    assert cores_of_others(CpuTime(10.0, 0.0, 5.0), CpuTime(12.0, 0.0, 7.0)) == 0.0
+
+
+def test_another_process_is_seen_on_its_core() -> None:
+    core = usable_cores()[-1]
+    program = f"import os; os.sched_setaffinity(0, [{core}])\nwhile True: pass"
+    with subprocess.Popen([sys.executable, "-c", program]) as other:
+        time.sleep(0.3)
+        begin = cpu_time([core])
+        time.sleep(1.0)
+        taken = cores_of_others(begin, cpu_time([core]))
+        other.kill()
+    assert 0.8 < taken < 1.1

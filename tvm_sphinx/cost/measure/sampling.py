@@ -7,8 +7,10 @@ import os
 import resource
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
 
 from ...errors import SphinxError
 
@@ -182,6 +184,40 @@ def cpu_ticks() -> tuple[int, ...]:
             return ticks_in(file.readline())
     except OSError:
         return ()
+
+
+class CpuTime(NamedTuple):
+    """Seconds that passed, that some cores worked or a hypervisor took, and that this process worked."""
+
+    passed_s: float
+    worked_s: float
+    own_s: float
+
+
+def cpu_time(cores: Collection[int]) -> CpuTime:
+    """Return the time up to now; what ``cores`` worked is 0 where proc(5) does not tell it."""
+    own = os.times()
+    try:
+        text = Path("/proc/stat").read_text(encoding="ascii")
+    except OSError:
+        text = ""
+    worked = worked_ticks(text, cores) / os.sysconf("SC_CLK_TCK")
+    return CpuTime(time.monotonic(), worked, own.user + own.system)
+
+
+def worked_ticks(text: str, cores: Collection[int]) -> int:
+    """Return the ticks of some cores that were spent on anything, of the text of /proc/stat."""
+    lines = (line.split() for line in text.splitlines())
+    of_cores = (words for words in lines if words and words[0] in {f"cpu{core}" for core in cores})
+    ticks = (tuple(map(int, words[1:9])) for words in of_cores)
+    # The fourth and the fifth are idle, and idle while a disk is waited for.
+    return sum(sum(each) - sum(each[3:5]) for each in ticks)
+
+
+def cores_of_others(before: CpuTime, after: CpuTime) -> float:
+    """Return how many cores other processes, and a hypervisor, took between two `cpu_time`."""
+    passed, worked, own = (end - begin for begin, end in zip(before, after, strict=True))
+    return max(0.0, worked - own) / passed if passed > 0.0 else 0.0
 
 
 def ticks_in(text: str) -> tuple[int, ...]:
