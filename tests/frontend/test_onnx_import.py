@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,12 @@ def test_an_operator_of_another_domain_is_refused_by_name() -> None:
     model = make_model([_node("Relu", ["x"], domain="com.example")], {"x": X}, ["y0"])
     with pytest.raises(ModelError, match=r"operators that are not known: com\.example\.Relu"):
         load_model(model)
+
+
+def test_a_suffix_in_capitals_tells_the_form_of_a_file(tmp_path: Path) -> None:
+    model = make_model([_node("Relu", ["x"])], {"x": X}, ["y0"])
+    onnx.save(model, tmp_path / "NET.ONNX")
+    assert len(load_model(tmp_path / "NET.ONNX")["main"].params) == 1
 
 
 def test_an_error_is_one_sentence_that_names_the_node(capsys: pytest.CaptureFixture[str]) -> None:
