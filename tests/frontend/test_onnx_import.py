@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 
 from tests.frontend.evaluate import evaluate, make_model, onnx_runtime
@@ -28,8 +29,9 @@ def test_an_operator_of_another_domain_is_refused_by_name() -> None:
 
 
 def test_a_suffix_in_capitals_tells_the_form_of_a_file(tmp_path: Path) -> None:
-    model = make_model([_node("Relu", ["x"])], {"x": X}, ["y0"])
-    onnx.save(model, tmp_path / "NET.ONNX")
+    header = '<ir_version: 8, opset_import: ["": 15]>'
+    text = f"{header} g (float[2] x) => (float[2] y) {{ y = Relu (x) }}"
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "NET.ONNX")
     assert len(load_model(tmp_path / "NET.ONNX")["main"].params) == 1
 
 
