@@ -197,7 +197,8 @@ def test_candidates_over_plain_weights_compete_with_packed_ones(
     """Both are called with the same weights, one of them packed; what is chosen runs in the network."""
     monkeypatch.setattr("tvm_sphinx.cost.choose.kernel_costs.is_faster", lambda *_: True)
     monkeypatch.setattr("tvm_sphinx.cost.choose.candidates.default_loops", lambda *_: None)
-    monkeypatch.setattr("tvm_sphinx.cost.choose.check_candidate._GIVE_UP", 1e9)
+    for limit in ("_GIVE_UP", "_LAG"):
+        monkeypatch.setattr(f"tvm_sphinx.cost.choose.check_candidate.{limit}", 1e9)
     found = cost(extraction, _Source(1))
     chosen = {kernel: found.choices.origin(kernel, CORE) for kernel in extraction.kernels}
     assert set(chosen.values()) >= {"plain"}

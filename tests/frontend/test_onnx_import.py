@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 
 from tests.frontend.evaluate import evaluate, make_model, onnx_runtime
@@ -24,6 +26,13 @@ def test_an_operator_of_another_domain_is_refused_by_name() -> None:
     model = make_model([_node("Relu", ["x"], domain="com.example")], {"x": X}, ["y0"])
     with pytest.raises(ModelError, match=r"operators that are not known: com\.example\.Relu"):
         load_model(model)
+
+
+def test_a_suffix_in_capitals_tells_the_form_of_a_file(tmp_path: Path) -> None:
+    header = '<ir_version: 8, opset_import: ["": 15]>'
+    text = f"{header} g (float[2] x) => (float[2] y) {{ y = Relu (x) }}"
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "NET.ONNX")
+    assert len(load_model(tmp_path / "NET.ONNX")["main"].params) == 1
 
 
 def test_an_error_is_one_sentence_that_names_the_node(capsys: pytest.CaptureFixture[str]) -> None:

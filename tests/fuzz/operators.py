@@ -36,5 +36,5 @@ KEEP_SPECIAL = frozenset(
     "Abs Neg Add Sub Mul Div Where Cast Equal Less Greater LessOrEqual GreaterOrEqual Identity IsNaN "
     "IsInf Sqrt Reciprocal Floor Ceil Round Exp Log Tanh Sigmoid Erf Dropout PRelu LeakyRelu Reshape "
     "Transpose Squeeze Unsqueeze Expand Tile Concat Split Slice Pad Gather GatherElements GatherND "
-    "Compress Flatten DepthToSpace SpaceToDepth Shape Trilu".split()
+    "Compress Flatten DepthToSpace SpaceToDepth Shape Trilu Max Min Mean Sum".split()
 )

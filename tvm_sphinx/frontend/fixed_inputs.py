@@ -91,6 +91,11 @@ def _as_declared(value: Any, declared: Declared, where: str) -> Array:
         raise ModelError(
             f"Expected input {declared.name!r} fixed at numbers; got {value!r:.80}."
         ) from error
+    if array.dtype.kind == "O" and all(isinstance(number, int) for number in array.flat):
+        raise ModelError(
+            f"Expected input {declared.name!r} of {where} fixed at numbers of up to 64 bits; got "
+            f"{value!r:.80}."
+        )
     if declared.dtype is not None and str(array.dtype) != declared.dtype:
         array = _cast(array, declared.dtype, has_type=isinstance(value, np.ndarray | np.generic))
     shape = declared.shape

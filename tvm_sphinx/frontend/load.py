@@ -15,7 +15,7 @@ import numpy as np
 from .._tvm import relax, tvm
 from ..errors import EnvironmentMismatchError, ModelError, SphinxError, known_choices
 from .fixed_inputs import bind, fix_inputs
-from .model_source import DEMO_MODELS, FORMATS, ModelSource
+from .model_source import DEMO_MODELS, FORMATS, ModelSource, suffix_of
 from .record_origins import recording_torch
 from .signature import torch_signature
 from .tensor_outputs import with_tensor_outputs
@@ -105,15 +105,16 @@ def _read_source(model: Any) -> ModelSource:
 
 def _read_file(path: Path) -> ModelSource:
     where = f"model file {str(path)!r}"
-    if path.suffix not in FORMATS:
-        forms = ", ".join(f"{suffix} ({name})" for suffix, name in FORMATS.items())
+    suffix = suffix_of(path)
+    if suffix not in FORMATS:
+        forms = ", ".join(f"{form} ({name})" for form, name in FORMATS.items())
         raise ModelError(
             f"Expected {where} to end in one of: {forms}; or one of the demo models: "
             f"{', '.join(DEMO_MODELS)}."
         )
     if not path.is_file():
         raise ModelError(f"No such {where}; give a file or a demo model: {', '.join(DEMO_MODELS)}.")
-    if path.suffix == ".onnx":
+    if suffix == ".onnx":
         onnx = _need("onnx", where)
         try:
             loaded = onnx.load(str(path))
@@ -121,7 +122,7 @@ def _read_file(path: Path) -> ModelSource:
         except Exception as error:  # protobuf's and onnx's errors share no base class
             raise ModelError(f"Not an ONNX model: {where}: {_first_line(error)}") from error
         return ModelSource("onnx", loaded, where, path)
-    if path.suffix == ".pt2":
+    if suffix == ".pt2":
         torch = _need("torch", where)
         try:
             with _without_log():

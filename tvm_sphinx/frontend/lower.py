@@ -13,6 +13,7 @@ from ..platform.targets import device_target
 from .branch_kernels import BranchKernels
 from .dataflow import PLAIN_WEIGHTS, first_empty
 from .fold_constants import FoldConstants
+from .fold_scales import FoldBatchNorms, JoinScales
 from .legalise import legalise
 from .load import entry_function, public_functions
 from .origins import FuseNamedOps
@@ -52,11 +53,13 @@ def lower_to_kernels(
         transform.InlinePrivateFunctions(),
         transform.FoldBatchnormToConv2D(),
         SimplifyDropout(),
+        FoldBatchNorms(),
         transform.DecomposeOpsForInference(),
         transform.CanonicalizeBindings(),
         transform.RemoveRedundantReshape(),
         transform.ConvertToDataflow(),
         FoldConstants(),
+        JoinScales(),
         *([PrepareLayouts(targets)] if targets else []),
         # Kernel level: one PrimFunc per operator, then one per fused group.
         legalise(),

@@ -22,7 +22,12 @@ FORMATS = {
 
 def is_model(name: str) -> bool:
     """Return whether a file, by its suffix, or a demo model is meant; the file need not exist."""
-    return name in DEMO_MODELS or Path(name).suffix in FORMATS
+    return name in DEMO_MODELS or suffix_of(Path(name)) in FORMATS
+
+
+def suffix_of(path: Path) -> str:
+    """Return the suffix that tells the form of a model file, in small letters."""
+    return path.suffix.lower()
 
 
 @dataclass(frozen=True)

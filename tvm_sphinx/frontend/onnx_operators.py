@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,19 @@ import numpy as np
 from tvm.relax.frontend.onnx import onnx_frontend
 
 from .._tvm import relax, tirx
-from .onnx_node import STANDARD, Array, Converter, Node, const, dtype_of, extent_of, rank_of, shape_of
+from .onnx_node import (
+    STANDARD,
+    Array,
+    Converter,
+    Node,
+    cast,
+    const,
+    constant_value,
+    dtype_of,
+    extent_of,
+    rank_of,
+    shape_of,
+)
 from .onnx_open_shapes import compress
 
 _op = relax.op
@@ -340,16 +353,62 @@ def _lrn(node: Node) -> Any:
     return node.emit(_op.divide(data, node.emit(_op.power(base, const(beta, dtype)))))
 
 
+def _operands(node: Node) -> list[Any]:
+    return [node.required(place) for place in range(len(node.inputs))]
+
+
+def _extreme(choose: Callable[[Any, Any], Any]) -> Converter:
+    """Return a converter to a chain of ``choose``; where an operand is NaN, so is the result.
+
+    TVM's own gives the first or the second of two operands where one is NaN, and stacks many of them.
+    """
+
+    def convert(node: Node) -> Any:
+        operands = _operands(node)
+        chosen = functools.reduce(lambda left, right: node.emit(choose(left, right)), operands)
+        if len(operands) == 1 or "float" not in dtype_of(chosen):
+            return chosen
+        for operand in operands:
+            value = constant_value(operand)
+            if value is None or np.isnan(value.astype(float)).any():
+                is_nan = node.emit(_op.isnan(operand))
+                chosen = node.emit(_op.where(is_nan, operand, chosen))
+        return chosen
+
+    return convert
+
+
 def _sum(node: Node) -> Any:
     """Add any number of tensors one after another, as residual networks do; TVM's stacks and reduces."""
-    total = node.required(0)
-    for place in range(1, len(node.inputs)):
-        total = node.emit(_op.add(total, node.required(place)))
-    return total
+    operands = _operands(node)
+    return cast(node, _total(node, operands), dtype_of(operands[0]))
+
+
+def _mean(node: Node) -> Any:
+    """Divide the sum of any number of tensors by their number."""
+    operands = _operands(node)
+    if len(operands) == 1:
+        return operands[0]
+    total = _total(node, operands)
+    return cast(
+        node,
+        node.emit(_op.divide(total, const(len(operands), dtype_of(total)))),
+        dtype_of(operands[0]),
+    )
+
+
+def _total(node: Node, operands: list[Any]) -> Any:
+    """Return a sum; that of halves is one of float32, so that it is rounded once, as ONNX Runtime's."""
+    if len(operands) > 1 and dtype_of(operands[0]) in ("float16", "bfloat16"):
+        operands = [cast(node, operand, "float32") for operand in operands]
+    return functools.reduce(lambda left, right: node.emit(_op.add(left, right)), operands)
 
 
 CONVERTERS: dict[tuple[str, str], Converter] = {
     (STANDARD, "LRN"): _lrn,
+    (STANDARD, "Max"): _extreme(_op.maximum),
+    (STANDARD, "Min"): _extreme(_op.minimum),
+    (STANDARD, "Mean"): _mean,
     (STANDARD, "Sum"): _sum,
     (STANDARD, "IsInf"): _is_inf,
     (STANDARD, "Elu"): _elu,

@@ -92,7 +92,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
                 timed.append((kernel.id, device.name))
 
     monkeypatch.setattr(measuring, "measure_kernels", fake)
-    monkeypatch.setattr(measuring, "check_candidate", lambda *_: None)
+    monkeypatch.setattr(measuring, "check_candidates", lambda *_: None)
     monkeypatch.setattr(measuring, "compile_ahead", lambda *_: None)
     monkeypatch.setattr("tvm_sphinx.cost.choose.candidates.default_loops", lambda *_: None)
     return timed

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from ..._tvm import tvm
 from ...errors import NoCodeError, cause_of
-from ...frontend.extract import Kernel
 from ...kernels import PACKINGS, packed_weights
 from ...kernels.code_cache import trim_cache
 from ...notice import warn
@@ -24,8 +23,12 @@ from ..records.store import Record, RecordStore
 from .agreement import agree
 from .kernel_costs import Implementation
 
-# One that exceeds the rules' kernel by this factor in its first calls is measured no further.
+# One that exceeds what the rules' kernel was measured to take by this factor in its first calls is
+# measured no further; nor one that exceeds that, and what it takes in the same calls, by a smaller one.
 _GIVE_UP = 3.0
+_LAG = 1.25
+# About so many calls are made, but no more than fit into this time.
+_CALLS, _MOST_NS = 4, 20_000_000
 
 
 def compile_ahead(candidates: Sequence[Implementation], records: RecordStore) -> None:
@@ -50,6 +53,31 @@ def compile_ahead(candidates: Sequence[Implementation], records: RecordStore) ->
         trim_cache()
 
 
+def check_candidates(
+    candidates: Sequence[Implementation], rules: Sequence[Implementation], records: RecordStore
+) -> None:
+    """Check candidates of one device beside the rules' kernels, all in one library where TVM builds all.
+
+    Each is checked as `check_candidate` says.
+    """
+    pairs = [(one, rule) for one, rule in zip(candidates, rules, strict=True) if not one.record(records)]
+    if not pairs:
+        return
+    functions = {}
+    for number, (one, rule) in enumerate(pairs):
+        functions[f"candidate{number}"] = one.function
+        functions[f"reference{number}"] = rule.function
+    try:
+        module = load_for_lanes(functions)
+    except NoCodeError:  # which is at fault shows when each is built alone
+        for one, rule in pairs:
+            check_candidate(one, rule, records)
+        return
+    for number, (one, rule) in enumerate(pairs):
+        loaded = (module.get_function(f"{name}{number}") for name in ("reference", "candidate"))
+        _record(one, _compare(one, rule, *loaded), records)
+
+
 def check_candidate(candidate: Implementation, rule: Implementation, records: RecordStore) -> None:
     """Put on record, so that nobody measures it, a candidate that is wrong or far too slow.
 
@@ -61,51 +89,66 @@ def check_candidate(candidate: Implementation, rule: Implementation, records: Re
     UnsupportedError
         If this machine cannot build kernels; nothing is recorded.
     """
-    kernel, device = candidate.kernel, candidate.device
     if candidate.record(records) is not None:
         return
-    function, reference = candidate.candidate.function, rule.candidate.function
-    samples, wrong = _try(kernel, function, reference, device)
-    if wrong:
+    sound = {"reference": rule.function}
+    try:
+        module = load_for_lanes({**sound, "candidate": candidate.function})
+    except NoCodeError as error:
+        load_for_lanes(sound)  # if this fails too, it is not the candidate's fault
+        _record(candidate, _Verdict((), cause_of(error)), records)
+        return
+    loaded = (module.get_function(name) for name in ("reference", "candidate"))
+    _record(candidate, _compare(candidate, rule, *loaded), records)
+
+
+class _Verdict(NamedTuple):
+    """The times of a candidate that is far too slow, or what is wrong with it; neither of a good one."""
+
+    samples_ns: tuple[int, ...] = ()
+    wrong: str = ""
+
+
+def _record(candidate: Implementation, verdict: _Verdict, records: RecordStore) -> None:
+    kernel, device = candidate.kernel, candidate.device
+    if verdict.wrong:
         warn(
             f"The {candidate.candidate.origin} candidate of kernel {kernel.id} on {device.name} is "
-            f"dropped: {wrong}."
+            f"dropped: {verdict.wrong}."
         )
-    elif min(samples) <= _GIVE_UP * rule.time_ns:
+    elif not verdict.samples_ns:
         return
-    shapes = shape_texts(kernel.as_implemented(function))
+    shapes = shape_texts(kernel.as_implemented(candidate.candidate.function))
     where, version = class_of(device), str(tvm.__version__)
-    records.add(Record(candidate.key, where, version, samples, host_load(), shapes=shapes))
+    made = Record(candidate.key, where, version, verdict.samples_ns, host_load(), shapes=shapes)
+    records.add(made)
 
 
-def _try(kernel: Kernel, function: Any, reference: Any, device: Device) -> tuple[tuple[int, ...], str]:
-    """Return the times of its first calls and "", or none and what is wrong with it.
+def _compare(candidate: Implementation, rule: Implementation, reference: Any, function: Any) -> _Verdict:
+    """Return what is to be said of a candidate after some calls of it and of the rules' kernel.
 
     Of a kernel that may go several ways all are tried, and the times are those of the slowest. Both have
     the same operands, packed for the one that takes them so, which are then not compared.
     """
-    host = runtime_device("cpu:0")
-    target = device_target(device)
-    sound = {"reference": reference.with_attr("target", target)}
-    try:
-        module = load_for_lanes({**sound, "candidate": function.with_attr("target", target)})
-    except NoCodeError as error:
-        load_for_lanes(sound)  # if this fails too, it is not the candidate's fault
-        return (), cause_of(error)
+    host, device = runtime_device("cpu:0"), candidate.device
+    implemented = rule.candidate.function, candidate.candidate.function
     expected, found = (
         [
-            _call(module.get_function(name), _packed(operands, implemented), device)
-            for operands in draws_of(kernel, host)
+            _call(loaded, _packed(operands, own), device, rule.time_ns)
+            for operands in draws_of(candidate.kernel, host)
         ]
-        for name, implemented in (("reference", reference), ("candidate", function))
+        for loaded, own in zip((reference, function), implemented, strict=True)
     )
-    here, there = packed_weights(reference), packed_weights(function)
+    here, there = map(packed_weights, implemented)
     apart = [at for at in here | there if here.get(at) != there.get(at)]
     if not all(
         agree(ours.but(apart), right.but(apart)) for ours, right in zip(found, expected, strict=True)
     ):
-        return (), "it computes other numbers than our rule's"
-    return max((one.samples_ns for one in found), key=min), ""
+        return _Verdict(wrong="it computes other numbers than our rule's")
+    slowest, usual = (max((one.samples_ns for one in called), key=min) for called in (found, expected))
+    least = _LAG * max(rule.time_ns, min(usual))
+    is_far_off = min(slowest) > min(least, _GIVE_UP * rule.time_ns)
+    return _Verdict(slowest) if is_far_off else _Verdict()
 
 
 def _packed(operands: list[Any], function: Any) -> list[Any]:
@@ -127,6 +170,8 @@ class _Called(NamedTuple):
         return [result for number, result in enumerate(self.results) if number not in positions]
 
 
-def _call(function: Any, operands: list[Any], device: Device) -> _Called:
-    samples = time_in_lane(function, operands, device, min_ns=1)
+def _call(function: Any, operands: list[Any], device: Device, expected_ns: int) -> _Called:
+    samples = time_in_lane(
+        function, operands, device, min_ns=max(1, min(_CALLS * expected_ns, _MOST_NS))
+    )
     return _Called(samples, [operand.numpy() for operand in operands])

@@ -12,6 +12,7 @@ from ...frontend.extract import Kernel
 from ...platform import Device
 from ...platform.device import CostClass, one_of_each_class
 from ...platform.targets import device_target
+from ...runtime.threads import map_in_threads
 from ..measure.kernels import implement_for, implementation_id
 from ..measure.roofline import needs_estimate
 from ..records.classes import class_of
@@ -125,12 +126,12 @@ def read_kernel_costs(
     """Return what is on record of the rules' kernels on each class of devices."""
     costs: dict[CostKey, KernelCost] = {}
     kernels = list(kernels)
-    for device in one_of_each_class(devices):
-        for kernel in kernels:
-            function = implement_for(kernel, device)
-            candidate = Candidate("", None) if function is None else rules_candidate(function)
-            rule = _implementation(kernel, device, candidate, records)
-            costs[kernel.id, device.cost_class] = KernelCost(rule)
+    pairs = [(kernel, device) for device in one_of_each_class(devices) for kernel in kernels]
+    functions = map_in_threads(lambda pair: implement_for(*pair), pairs)  # each is scheduled
+    for (kernel, device), function in zip(pairs, functions, strict=True):
+        candidate = Candidate("", None) if function is None else rules_candidate(function)
+        rule = _implementation(kernel, device, candidate, records)
+        costs[kernel.id, device.cost_class] = KernelCost(rule)
     return costs
 
 
