@@ -280,6 +280,17 @@ def _stable_sort(importer: Any, node: Any) -> Any:
     return emit(relax.Tuple([values, places]))
 
 
+def _topk(importer: Any, node: Any) -> Any:
+    """Convert the largest or smallest elements; where torch leaves their order open they are sorted."""
+    args = importer.retrieve_args(node)
+    dim, largest, _ = (
+        args[place] if place < len(args) else node.kwargs.get(name, default)
+        for place, name, default in ((2, "dim", -1), (3, "largest", True), (4, "sorted", True))
+    )
+    found = _op.topk(args[0], k=args[1], axis=dim, largest=largest, ret_type="both", dtype="int64")
+    return importer.block_builder.emit(found)
+
+
 def _falling(importer: Any, node: Any) -> Any:
     """Convert a range that falls, of which TVM's shape inference counts too many elements."""
     numbers = [
@@ -366,6 +377,7 @@ CONVERTERS: dict[str, Converter] = {
     "grouped_mm_fallback.default": grouped_product,
     "linalg_vector_norm.default": _vector_norm,
     "sort.stable": _stable_sort,
+    "topk.default": _topk,
     "grid_sampler_2d.default": _grid_sampler,
     "grid_sampler_3d.default": _grid_sampler,
     "upsample_linear1d.vec": _upsample("linear"),
