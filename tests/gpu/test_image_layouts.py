@@ -99,3 +99,15 @@ def test_turns_are_measured_where_the_gpu_is_at_hand() -> None:
     again = cost_turns(extraction, where, records, config)
     assert again is not None
     assert (again.turn_ns == turns.turn_ns).all()
+
+
+def test_a_budget_that_is_used_up_measures_no_turn() -> None:
+    where = platform()
+    extraction = extract(weights_net.relax_module(), where)
+    records = RecordStore(None)
+    config = MeasureConfig(sample_ms=0.1, under_load=False)
+    turns = cost_turns(extraction, where, records, config, end_s=0.0)
+    assert turns is not None
+    assert not len(records)
+    is_last = [(task, 0) in extraction.channels_last for task in range(len(turns.turn_ns))]
+    assert [bool(time_ns > 0) for time_ns in turns.turn_ns[:, 0, 1]] == is_last

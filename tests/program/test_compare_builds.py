@@ -133,6 +133,26 @@ def test_the_best_single_device_is_the_one_that_measures_the_fastest(
     assert reference.note == (f"Of single devices {told}" if name == "team" else "as predicted")
 
 
+def test_a_second_rival_is_not_said_to_beat_the_best_by_prediction(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compare_builds, "compare_programs", lambda *_, **__: 0.5)
+    builds = {
+        name: Build(found(1000 + 10 * number, (number, number)), program(name))
+        for number, name in enumerate(("one", "two", "three"))
+    }
+    made = {id(build.found): build for build in builds.values()}
+    where = Platform(tuple(replace(ONE, name=name, cores=(at,)) for at, name in enumerate(builds)))
+    single, *rivals = (build.found for build in builds.values())
+    kept, _ = race_with_single(
+        builds["one"], single, lambda one: made[id(one)], where, (), StageClock(), rivals=rivals
+    )
+    assert kept.note == (
+        "Of single devices three measured 2.00x as fast as two. "
+        "Of single devices two measured 2.00x as fast as one, the best by prediction."
+    )
+
+
 class Racer:
     """Takes a fixed time for a run, by a clock of its own."""
 

@@ -125,14 +125,17 @@ def _fastest_single(
     progress: Progress | None,
 ) -> Build:
     """Return the fastest of single devices: the best by prediction, unless a rival beats it twice."""
+    predicted = best
     for found in rivals:
         rival = make(found)
         ratio = compare_programs(best.program, rival.program, inputs, progress, _SINGLE_STAGE)
         if ratio is None or ratio >= 1.0:
             continue
         was, now = (platform.devices[int(one.found.best.device[0])].name for one in (best, rival))
-        gain = f"{1.0 / ratio:.2f}x as fast as {was}"
-        note = f"Of single devices {now} measured {gain}, the best by prediction. {best.note}"
+        known = ", the best by prediction" if best is predicted else ""
+        note = (
+            f"Of single devices {now} measured {1.0 / ratio:.2f}x as fast as {was}{known}. {best.note}"
+        )
         best = Build(found, rival.program, note.rstrip())
     return best
 

@@ -169,7 +169,7 @@ def cost_kernels(
     graph = extraction.graph
     asked = None if budget_s is None else predictor
     left_out: frozenset[CostKey] = frozenset()
-    turns = cost_turns(extraction, platform, records, config, progress)
+    turns = cost_turns(extraction, platform, records, config, progress, end_s)
     if budget_s is None and guide is not None and may_guide(len(extraction.kernels), platform):
         links = measure_links(platform, records, progress)
         setting = Setting(graph, platform, links, records, config, progress, turns)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ...frontend.dataflow import tensor_bytes
@@ -27,12 +29,14 @@ def cost_turns(
     records: RecordStore,
     config: MeasureConfig,
     progress: Progress | None = None,
+    end_s: float = math.inf,
 ) -> Turns | None:
     """Return what turning costs, None where nothing is turned.
 
     The device that has images as the model has them turns what goes to CPUs and what comes from there.
-    Its kernels are measured, or on record; of a device that is not at hand they are else estimated, by
-    its bandwidth if the platform tells it.
+    Its kernels are measured, or on record; of a device that is not at hand, and once
+    ``time.monotonic()`` has reached ``end_s``, they are else estimated, by its bandwidth if the platform
+    tells it.
     """
     devices = platform.devices
     others = [device for device in devices if not takes_channels_last(device)]
@@ -46,7 +50,7 @@ def cost_turns(
     by_id = {kernel.id: kernel for kernel in kernels.values()}
     costs = read_kernel_costs(by_id.values(), one_of_each_class(others), records)
     at_hand = [cost.rule for cost in costs.values() if not is_absent(cost.rule.device)]
-    measure_missing(at_hand, records, config, progress)
+    measure_missing(at_hand, records, config, progress, end_s)
     turn_ns = np.zeros((extraction.graph.num_tasks, len(devices), len(devices)), dtype=np.int64)
     is_other = np.array([device in others for device in devices])
     for (task, is_back), kernel in kernels.items():

@@ -207,8 +207,9 @@ def cpu_time(cores: Collection[int]) -> CpuTime:
 
 def worked_ticks(text: str, cores: Collection[int]) -> int:
     """Return the ticks of some cores that were spent on anything, of the text of /proc/stat."""
+    names = {f"cpu{core}" for core in cores}
     lines = (line.split() for line in text.splitlines())
-    of_cores = (words for words in lines if words and words[0] in {f"cpu{core}" for core in cores})
+    of_cores = (words for words in lines if words and words[0] in names)
     ticks = (tuple(map(int, words[1:9])) for words in of_cores)
     # The fourth and the fifth are idle, and idle while a disk is waited for.
     return sum(sum(each) - sum(each[3:5]) for each in ticks)
