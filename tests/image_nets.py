@@ -67,12 +67,37 @@ def _depthwise(net: _Drawn) -> Any:
     return _NN.conv2d(image, net.weight(channels, 1, 3, 3), padding=1, groups=channels)
 
 
+def _groups(net: _Drawn, channels: int) -> int:
+    """Return in how many groups, more than one if that can be, so many channels are taken."""
+    return int(net.rng.choice([n for n in range(2, channels + 1) if channels % n == 0] or [1]))
+
+
 def _grouped(net: _Drawn) -> Any:
     image = net.pick()
+    channels, size = extents(image)[1], int(net.rng.choice((1, 3)))
+    groups = _groups(net, channels)
+    weight = net.weight(groups * int(net.rng.integers(1, 4)), channels // groups, size, size)
+    return _NN.conv2d(image, weight, padding=size // 2, groups=groups)
+
+
+def _shuffled(net: _Drawn) -> Any:
+    image = net.pick()
+    batch, channels, height, width = extents(image)
+    groups = _groups(net, channels)
+    parts = relax.op.reshape(image, (batch, groups, channels // groups, height, width))
+    mixed = relax.op.permute_dims(net.builder.emit(parts), [0, 2, 1, 3, 4])
+    return relax.op.reshape(net.builder.emit(mixed), (batch, channels, height, width))
+
+
+def _split(net: _Drawn) -> Any:
+    """Return a part of an image's channels; the others are an image too."""
+    image = net.pick()
     channels = extents(image)[1]
-    if channels % 2:
+    if channels == 1:
         return _NN.relu(image)
-    return _NN.conv2d(image, net.weight(channels, channels // 2, 3, 3), padding=1, groups=2)
+    parts = net.builder.emit(relax.op.split(image, [int(net.rng.integers(1, channels))], 1))
+    net.add(parts[0])
+    return parts[1]
 
 
 def _pool(net: _Drawn) -> Any:
@@ -121,7 +146,9 @@ _OPERATORS: Sequence[Callable[[_Drawn], Any]] = (
     *[_depthwise] * 2,
     *[_pool] * 2,
     *[_join] * 2,
-    _grouped,
+    *[_grouped] * 2,
+    *[_shuffled] * 2,
+    _split,
     _sum,
     _gate,
     _softmax,

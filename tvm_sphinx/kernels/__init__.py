@@ -2,7 +2,7 @@
 
 from .layouts import prepare_layouts
 from .opaque import HIDES_WORK, hides_work
-from .packing import PACKINGS
+from .packing import pack_weight
 from .reducers import know_infinite_reducers
 from .repack import pack_ahead, packed_weights
 from .reshapes import sink_reshapes
@@ -13,7 +13,6 @@ from .turned import ImageRole, image_role, is_turn, permuted, turn, turned
 
 __all__ = [
     "HIDES_WORK",
-    "PACKINGS",
     "CpuInfo",
     "ImageRole",
     "condition_operands",
@@ -25,6 +24,7 @@ __all__ = [
     "is_turn",
     "loop_limit",
     "pack_ahead",
+    "pack_weight",
     "packed_weights",
     "permuted",
     "prepare_layouts",

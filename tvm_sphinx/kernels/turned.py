@@ -18,6 +18,7 @@ from tvm.ir.expr import TensorLoad
 
 from .channels_last import NHWC, inverse
 from .maps import loads_of, root_nests, with_root_nests
+from .plain_views import without_views
 from .products import read_conv, read_product
 
 #: Attribute of a PrimFunc that brings a tensor to another layout, and is no kernel of the model.
@@ -68,7 +69,8 @@ def image_role(func: Any, constants: Collection[int]) -> ImageRole:
 
     One that pools, joins or maps images writes each element of an image, or of what is left of one
     without height and width, from the same place of others, a window there, or what is the same for
-    many places. A convolution does the same with its sums of products.
+    many places. A convolution does the same with its sums of products. What only looks at images in
+    another shape in between, such as a shuffle of channels, is told by what that makes of each place.
 
     Parameters
     ----------
@@ -77,7 +79,7 @@ def image_role(func: Any, constants: Collection[int]) -> ImageRole:
     constants
         Positions of its parameters that may come packed, see `tvm_sphinx.kernels.pack_ahead`.
     """
-    nests = _nests(func) if isinstance(func, tirx.PrimFunc) else None
+    nests = _nests(without_views(func)) if isinstance(func, tirx.PrimFunc) else None
     if nests is None:
         return ImageRole.KEEPS
     products = {at: product for at, nest in enumerate(nests) if (product := read_product(nest))}
@@ -102,6 +104,7 @@ def turned(func: tirx.PrimFunc, positions: Collection[int]) -> tirx.PrimFunc:
     positions
         Those of its parameters, of four axes, that have the channels last; the others stay.
     """
+    func = without_views(func)
     chosen = [param for at, param in enumerate(func.params) if at in set(positions)]
     names = {buffer: _turned_buffer(buffer) for buffer in [*chosen, *_between(func, chosen)]}
     made = set(names.values())
