@@ -17,7 +17,8 @@ from tvm import s_tir, te, tirx
 from tvm.ir.expr import TensorLoad
 
 from .channels_last import NHWC, inverse
-from .maps import loads_of, root_nests, with_root_nests
+from .interleave import interleaved
+from .maps import Views, loads_of, read_map, root_nests, write_maps
 from .plain_views import without_views
 from .products import read_conv, read_product
 
@@ -132,7 +133,16 @@ def turned(func: tirx.PrimFunc, positions: Collection[int]) -> tirx.PrimFunc:
     params = [names.get(param, param) for param in func.params]
     made_of = tirx.PrimFunc(params, body, func.ret_type).with_attrs(dict(func.attrs or {}))
     nests = [_in_order(nest) if _written(nest) in made else nest for nest in root_nests(made_of)]
-    return with_root_nests(made_of, nests)
+    return write_maps(made_of, [_interleaved(nest, params) for nest in nests], Views(params))
+
+
+def _interleaved(nest: Any, params: Sequence[Any]) -> Any:
+    """Return a nest that writes a result, as maps where it interleaves channels."""
+    whole = read_map(nest)
+    if whole is None or not any(_same(whole.buffer, param) for param in params):
+        return nest
+    found = interleaved(whole)
+    return nest if found is whole else [found]
 
 
 def _nests(func: tirx.PrimFunc) -> list[Any] | None:
