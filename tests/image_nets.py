@@ -9,6 +9,8 @@ import numpy as np
 from tvm import relax
 
 _CHANNELS = (3, 8, 16, 20)
+# Of a grouped convolution's result, for networks of small images to stay small.
+_MOST_GROUPED = 48
 _NN = relax.op.nn
 
 
@@ -76,17 +78,36 @@ def _grouped(net: _Drawn) -> Any:
     image = net.pick()
     channels, size = extents(image)[1], int(net.rng.choice((1, 3)))
     groups = _groups(net, channels)
-    weight = net.weight(groups * int(net.rng.integers(1, 4)), channels // groups, size, size)
+    of_group = int(net.rng.choice([n for n in (1, 2, 4, 5, 8) if groups * n <= _MOST_GROUPED] or [1]))
+    weight = net.weight(groups * of_group, channels // groups, size, size)
     return _NN.conv2d(image, weight, padding=size // 2, groups=groups)
 
 
 def _shuffled(net: _Drawn) -> Any:
     image = net.pick()
+    return _shuffle(net, image, _groups(net, extents(image)[1]))
+
+
+def _shuffle(net: _Drawn, image: Any, groups: int) -> Any:
     batch, channels, height, width = extents(image)
-    groups = _groups(net, channels)
     parts = relax.op.reshape(image, (batch, groups, channels // groups, height, width))
     mixed = relax.op.permute_dims(net.builder.emit(parts), [0, 2, 1, 3, 4])
     return relax.op.reshape(net.builder.emit(mixed), (batch, channels, height, width))
+
+
+def _unit(net: _Drawn) -> Any:
+    """Return an image one half of whose channels a grouped convolution made, shuffled with the other."""
+    image = net.pick()
+    channels = extents(image)[1]
+    if channels % 2:
+        return _NN.relu(image)
+    emit, half = net.builder.emit, channels // 2
+    parts = emit(relax.op.split(image, 2, 1))
+    groups = 2 if half % 2 == 0 else 1
+    weight = net.weight(half, half // groups, 3, 3)
+    made = emit(_NN.relu(emit(_NN.conv2d(emit(parts[1]), weight, padding=1, groups=groups))))
+    joined = emit(relax.op.concat([emit(parts[0]), made], 1))
+    return _shuffle(net, joined, _groups(net, channels))
 
 
 def _split(net: _Drawn) -> Any:
@@ -147,7 +168,8 @@ _OPERATORS: Sequence[Callable[[_Drawn], Any]] = (
     *[_pool] * 2,
     *[_join] * 2,
     *[_grouped] * 2,
-    *[_shuffled] * 2,
+    *[_unit] * 4,
+    _shuffled,
     _split,
     _sum,
     _gate,

@@ -82,6 +82,16 @@ def test_groups_shuffles_and_parts_of_channels_go_along() -> None:
     assert num_outputs == found.graph.num_tasks + 1
 
 
+def test_a_part_of_the_channels_that_is_returned_stays_and_the_other_does_not() -> None:
+    def build(x: Any, conv: Any, emit: Any) -> Any:
+        parts = emit(_OP.split(conv(x), [4], 1))
+        passed, taken = emit(parts[0]), emit(parts[1])
+        return relax.Tuple([passed, emit(_OP.mean(conv(taken), [2, 3]))])
+
+    # The convolution's result, the larger part of it, and what is made of that.
+    assert sorted(network(build).channels_last) == [(0, 0), (1, 1), (2, 0)]
+
+
 def test_what_another_kernel_reads_stays() -> None:
     def build(x: Any, conv: Any, emit: Any) -> Any:
         image = conv(x)

@@ -32,7 +32,7 @@ CONVOLUTIONS: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any], str]]
     ((1, 8, 6, 6), (16, 8, 1, 1), {"strides": 2}, "conv2d"),
     ((1, 24, 9, 7), (60, 8, 3, 3), {"padding": 1, "groups": 3}, "conv2d in 3"),
     ((2, 32, 5, 6), (32, 16, 1, 1), {"groups": 2}, "conv2d in 2"),
-    ((1, 6, 7, 7), (12, 1, 3, 3), {"padding": 1, "strides": 2, "groups": 6}, "conv2d in 6"),
+    ((1, 6, 7, 7), (24, 1, 3, 3), {"padding": 1, "strides": 2, "groups": 6}, "conv2d in 6"),
 ]
 MATRICES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
     ((5, 37), (37, 18)),
@@ -119,6 +119,11 @@ def test_a_kernel_beside_a_gpu_takes_the_packed_rule() -> None:
     assert rule_of(implement_kernel(kernel.function, TARGET)) == "PackedKernel"
 
 
+def _narrow_groups() -> Any:
+    data, weight = te.placeholder((1, 8, 6, 6), name="data"), te.placeholder((8, 2, 3, 3), name="w")
+    return te.create_prim_func([data, weight, topi.nn.group_conv2d_nchw(data, weight, 1, 0, 1, 4)])
+
+
 def _crossed() -> Any:
     """Return a convolution whose channels are each made of two, four apart."""
     data, weight = te.placeholder((1, 8, 6, 6), name="data"), te.placeholder((4, 2, 3, 3), name="w")
@@ -152,7 +157,7 @@ def _summed() -> Any:
     return te.create_prim_func([a, topi.sum(a, axis=1)])
 
 
-@pytest.mark.parametrize("make", [_crossed, _transposed, _twice, _summed])
+@pytest.mark.parametrize("make", [_narrow_groups, _crossed, _transposed, _twice, _summed])
 def test_other_sums_stay_as_they_are(make: Callable[[], Any]) -> None:
     assert repack(make()) is None
     assert pack_ahead(make(), [0, 1]) is None

@@ -171,6 +171,10 @@ def _softmax(x: Any, _: Callable[..., Any]) -> Any:
     return _NN.softmax(x, 1)
 
 
+def _in_narrow_groups(x: Any, constant: Callable[..., Any]) -> Any:
+    return _NN.conv2d(x, constant(20, 2, 3, 3), groups=10)
+
+
 def _rows_shuffled(x: Any, _: Callable[..., Any]) -> Any:
     """Return an image whose rows and channels have changed places, in two groups."""
     builder = relax.BlockBuilder.current()
@@ -179,7 +183,10 @@ def _rows_shuffled(x: Any, _: Callable[..., Any]) -> Any:
     return relax.op.reshape(mixed, _IMAGE)
 
 
-@pytest.mark.parametrize("build", [_transposed, _softmax, _mean([1], False), _rows_shuffled])
+_KEEPING = [_transposed, _softmax, _mean([1], False), _in_narrow_groups, _rows_shuffled]
+
+
+@pytest.mark.parametrize("build", _KEEPING)
 def test_others_keep_images_as_the_model_has_them(build: Build) -> None:
     kernel = kernel_beside_a_gpu(build, _IMAGE)
     assert image_role(kernel.function, kernel.packable) is ImageRole.KEEPS

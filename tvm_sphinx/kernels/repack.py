@@ -294,6 +294,7 @@ def _conv2d_ahead(product: Product) -> _Form | None:
 
 
 def _packing(conv: Conv) -> str:
+    """Return what packs the weights of a convolution of several pixels."""
     return "depthwise_conv2d" if conv.is_depthwise else packing_of("conv2d", conv.groups)
 
 
@@ -340,7 +341,7 @@ def _pack_weights(conv: Conv, dtype: str, packed: tuple[int, ...]) -> tirx.PrimF
 
     def of(g: Any, o: Any, c: Any, ky: Any, kx: Any, i: Any) -> Any:
         channel = o * PANEL_LANES + i
-        value = weight[channel if isinstance(g, int) else g * of_group + channel, c, ky, kx]
+        value = weight[g * of_group + channel, c, ky, kx]
         if of_group % PANEL_LANES == 0:
             return value
         return tirx.if_then_else(channel < of_group, value, tirx.const(0, dtype))
@@ -350,10 +351,10 @@ def _pack_weights(conv: Conv, dtype: str, packed: tuple[int, ...]) -> tirx.PrimF
             packed, lambda ky, kx, o, i: of(0, o, 0, ky, kx, i), name="p", attrs={ROLE: "pack"}
         )
     else:
-        one = conv.groups == 1
+        is_one = conv.groups == 1
         made = te.compute(
             packed,
-            lambda g, o, ky, kx, c, i: of(0 if one else g, o, c, ky, kx, i),
+            lambda g, o, ky, kx, c, i: of(0 if is_one else g, o, c, ky, kx, i),
             name="p",
             attrs={ROLE: "pack"},
         )
