@@ -127,6 +127,38 @@ def without_events() -> None:
 
 
 @program
+def library() -> None:
+    """A network of products runs, by a library that may be faulty."""
+    from tests.gpu.modules import platform
+    from tests.gpu.test_libraries import num_tasks, placed, two_products
+    from tests.runtime.modules import random_inputs
+    from tvm_sphinx.runtime.executable import ConcurrentExecutable
+
+    module, where = two_products(), platform(1, 2)
+    made = placed(module, where, [1] * num_tasks(module, where))
+    for use_graphs in (True, False):
+        executable = ConcurrentExecutable(made, use_graphs=use_graphs)
+        for _ in range(5):
+            executable.run(random_inputs(executable))
+
+
+@program
+def vet_library() -> None:
+    """A library that may be faulty is vetted."""
+    from tests.gpu.modules import platform
+    from tests.gpu.test_libraries import MODEL, implementation, kernel, rule
+    from tvm_sphinx.cost.choose.check_on_gpu import gpu_fault
+    from tvm_sphinx.cost.choose.library_candidates import LibraryKernels
+    from tvm_sphinx.errors import GpuError
+
+    one = kernel(*MODEL)
+    (candidate,) = LibraryKernels(["cublaslt"])(one, platform().devices[-1])
+    fault = gpu_fault(implementation(one, candidate), rule(one))
+    if fault:
+        raise GpuError(fault)
+
+
+@program
 def no_driver() -> None:
     """A program for a GPU is opened on a machine without a driver."""
     from tests.gpu.modules import image, platform
