@@ -135,6 +135,12 @@ _CASES: list[tuple[str, Callable[..., Any], list[list[int]], Callable[..., Any]]
         lambda x, y, b: ACTIVATIONS["gelu_tanh"](x @ y + b),
     ),
     (
+        "scaled sums and bias",
+        lambda x, y, b: op.matmul(x, y) * relax.const(np.float32(-0.3)) + b,
+        [[3, 16], [16, 24], [24]],
+        lambda x, y, b: x @ y * np.float32(-0.3) + b,
+    ),
+    (
         "bias and gelu by the error function",
         lambda x, y, b: op.nn.gelu(op.matmul(x, y) + b),
         [[3, 16], [16, 24], [24]],

@@ -60,6 +60,7 @@ def computed(func: Any, product: LibraryProduct, arrays: Sequence[np.ndarray]) -
         return flat[factor.param][first + second * factor.leading + batch * factor.stride]
 
     sums = (element(product.left, row, k) * element(product.right, k, column)).sum(axis=-1)
+    sums = product.scale * sums
     if product.bias >= 0:
         sums = sums + flat[product.bias][None, :, None]
     sums = ACTIVATIONS[product.activation](sums)
@@ -146,19 +147,33 @@ def test_products_of_any_layout_are_those_of_blas(build: Any, shapes: Any, numpy
     np.testing.assert_allclose(computed(func, product, arrays), numpy(*arrays), rtol=1e-6, atol=1e-6)
 
 
+def number(value: float) -> Any:
+    return relax.const(np.float32(value))
+
+
 def gelu(x: np.ndarray) -> np.ndarray:
     return 0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
 
 
 _SHAPES = [[2, 3, 5], [5, 7], [7]]
-_EPILOGUES: list[tuple[str, Callable[..., Any], Any, str, bool]] = [
-    ("bias", lambda x: x, lambda x: x, "linear", True),
-    ("relu", op.nn.relu, ACTIVATIONS["relu"], "relu", True),
-    ("gelu by tanh", op.nn.gelu_tanh, ACTIVATIONS["gelu_tanh"], "gelu_tanh", True),
-    ("gelu by the error function", op.nn.gelu, gelu, "linear", False),
-    ("relu6", op.nn.relu6, lambda x: np.clip(x, 0, 6), "linear", False),
-    ("silu", op.nn.silu, lambda x: x / (1 + np.exp(-x)), "linear", False),
-    ("twice as much", lambda x: x + x, lambda x: 2 * x, "linear", False),
+# What the library leaves of each: nothing with a bias and without, or all of it.
+_EPILOGUES: list[tuple[str, Callable[..., Any], Any, str, tuple[bool, bool]]] = [
+    ("bias", lambda x: x, lambda x: x, "linear", (True, True)),
+    ("relu", op.nn.relu, ACTIVATIONS["relu"], "relu", (True, True)),
+    ("gelu by tanh", op.nn.gelu_tanh, ACTIVATIONS["gelu_tanh"], "gelu_tanh", (True, True)),
+    ("gelu by the error function", op.nn.gelu, gelu, "linear", (False, False)),
+    ("relu6", op.nn.relu6, lambda x: np.clip(x, 0, 6), "linear", (False, False)),
+    ("silu", op.nn.silu, lambda x: x / (1 + np.exp(-x)), "linear", (False, False)),
+    ("a scale of both", lambda x: x * number(0.125), lambda x: x / 8, "linear", (False, True)),
+    (
+        "a scale and relu",
+        lambda x: op.nn.relu(x * number(0.125)),
+        lambda x: np.maximum(x / 8, 0),
+        "relu",
+        (False, True),
+    ),
+    ("less than nothing", lambda x: x * number(-3), lambda x: -3 * x, "linear", (False, True)),
+    ("nothing", lambda x: x * number(0), lambda x: 0 * x, "linear", (False, False)),
 ]
 
 
@@ -169,7 +184,7 @@ _EPILOGUES: list[tuple[str, Callable[..., Any], Any, str, bool]] = [
     ids=[c[0] for c in _EPILOGUES],
 )
 def test_bias_and_activation_are_the_library_s_where_it_defines_them_so(
-    build: Any, numpy: Any, activation: str, whole: bool, with_bias: bool
+    build: Any, numpy: Any, activation: str, whole: tuple[bool, bool], with_bias: bool
 ) -> None:
     shapes = _SHAPES if with_bias else _SHAPES[:2]
 
@@ -181,8 +196,10 @@ def test_bias_and_activation_are_the_library_s_where_it_defines_them_so(
     func = only_kernel(made, shapes)
     product = find_library_product(func)
     assert product is not None
-    assert (product.activation, product.rest is None) == (activation, whole)
-    assert (product.bias == 2) == (with_bias and whole)
+    is_whole = whole[0] if with_bias else whole[1]
+    assert product.rest is None if is_whole else product.rest is not None
+    assert product.activation == (activation if is_whole else "linear")
+    assert (product.bias == 2) == (with_bias and is_whole)
     wanted = numpy(np.matmul(*arrays[:2]) + (arrays[2] if with_bias else 0))
     np.testing.assert_allclose(computed(func, product, arrays), wanted, rtol=1e-5, atol=1e-6)
 
@@ -235,6 +252,18 @@ def test_a_square_bias_is_one_of_columns_not_of_rows() -> None:
     product = find_library_product(only_kernel(lambda x, y, z: op.matmul(x, y) + z, shapes))
     assert product is not None
     assert product.rest is not None
+
+
+def test_the_sum_alone_is_scaled() -> None:
+    """As in attention with a mask for a bias: the bias is not."""
+    shapes = [[3, 5], [5, 7], [7]]
+    func = only_kernel(lambda x, y, b: op.nn.relu(op.matmul(x, y) * number(0.5) + b), shapes)
+    product = find_library_product(func)
+    assert product is not None
+    assert (product.scale, product.bias, product.activation, product.rest) == (0.5, 2, "relu", None)
+    arrays = drawn(shapes)
+    wanted = np.maximum(arrays[0] @ arrays[1] / 2 + arrays[2], 0)
+    np.testing.assert_allclose(computed(func, product, arrays), wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_halves_are_products_too() -> None:

@@ -31,8 +31,9 @@ _TYPES = ("float32", "float16")
 _MOST_EXTENT = 1 << 31
 # Where functions of an element are compared, and how near they have to be. The two forms of GELU are up
 # to 5e-4 apart; their constants come rounded to the precision of float32.
+# The last one, without a bias, tells a scale.
 _POINTS = np.concatenate(
-    [np.linspace(-8, 8, 401), [-1e5, -300.0, -20.0, -1e-2, -1e-4, 1e-4, 1e-2, 20.0, 300.0, 1e5]]
+    [np.linspace(-8, 8, 401), [-1e5, -300.0, -20.0, -1e-2, -1e-4, 1e-4, 1e-2, 20.0, 300.0, 1e5, 1.0]]
 )
 _NEAR = 2e-6
 
@@ -54,7 +55,7 @@ class LibraryFactor:
 
 @dataclass(frozen=True)
 class LibraryProduct:
-    """``D = activation(A B + bias)`` as BLAS has it, and what is left to a kernel of ours.
+    """``D = activation(scale A B + bias)`` as BLAS has it, and what is left to a kernel of ours.
 
     Parameters
     ----------
@@ -69,6 +70,8 @@ class LibraryProduct:
         Parameter with an element for each row, -1 without one.
     activation
         ``"linear"``, ``"relu"``, or ``"gelu_tanh"``.
+    scale
+        A number of float32.
     rest
         PrimFunc of what follows, None if that is nothing.
     """
@@ -83,6 +86,7 @@ class LibraryProduct:
     dtype: str
     bias: int = -1
     activation: str = "linear"
+    scale: float = 1.0
     rest: Any = None
 
     @property
@@ -348,12 +352,12 @@ def _with_epilogue(func: Any, made: _Matrices, others: Sequence[Any]) -> Library
             values[one.buffer] = epilogue.value(one, values)
     except _UnknownError:
         return None
-    activation = _activation(values[chain[-1].buffer], epilogue.biases())
-    if activation is None:
+    found = _activation(values[chain[-1].buffer], epilogue.biases())
+    if found is None:
         return None
     last = replace(made.product.result, param=len(func.params) - 1)
     bias = -1 if epilogue.bias is None else epilogue.bias
-    return replace(made.product, result=last, bias=bias, activation=activation)
+    return replace(made.product, result=last, bias=bias, activation=found[0], scale=found[1])
 
 
 def _is_whole(one: Map) -> bool:
@@ -375,8 +379,10 @@ class _Epilogue:
         self.bias: int | None = None
 
     def biases(self) -> FloatArray:
-        """The bias at each point; other than the sum's turn, and zero without one."""
-        return np.roll(_POINTS, 137) if self.bias is not None else np.zeros_like(_POINTS)
+        """The bias at each point: another one than the sum, zero at the last, and without one."""
+        made = np.roll(_POINTS, 137) if self.bias is not None else np.zeros_like(_POINTS)
+        made[-1] = 0.0
+        return made
 
     def value(self, one: Map, values: Mapping[Any, FloatArray]) -> FloatArray:
         """Return what a map stores, from what those before it have stored."""
@@ -415,13 +421,13 @@ class _Epilogue:
         return values
 
 
-def _activation(values: FloatArray, biases: FloatArray) -> str | None:
-    """Return the activation whose values these are."""
-    x = _POINTS + biases
+def _activation(values: FloatArray, biases: FloatArray) -> tuple[str, float] | None:
+    """Return the activation, and the scale of the sum, whose values these are."""
     for name, function in ACTIVATIONS.items():
-        wanted = function(x)
-        if np.all(np.abs(values - wanted) <= _NEAR * (1.0 + np.abs(wanted))):
-            return name
+        for scale in (1.0, float(np.float32(values[-1]))):
+            wanted = function(scale * _POINTS + biases)
+            if scale and np.all(np.abs(values - wanted) <= _NEAR * (1.0 + np.abs(wanted))):
+                return name, scale
     return None
 
 

@@ -52,6 +52,7 @@ def _generate_call(function: Any, target: Any, choice: str, major: int) -> GpuCo
         major=major,
         type=product.dtype if product.dtype != "float32" else type_of_float32,
         activation=product.activation,
+        scale=product.scale,
         rows=product.rows,
         columns=product.columns,
         depth=product.depth,

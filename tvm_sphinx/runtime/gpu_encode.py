@@ -152,6 +152,7 @@ class _Encoder:
                 self.libraries.setdefault(used, len(self.libraries)),
                 PRODUCT_TYPES.index(call.type),
                 ACTIVATIONS.index(call.activation),
+                int(np.float32(call.scale).view(np.uint32)),
                 *(call.rows, call.columns, call.depth, call.batch),
                 *(int(factor.transposed) for factor in factors[:2]),
                 *(factor.leading for factor in factors),

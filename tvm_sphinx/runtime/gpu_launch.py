@@ -59,7 +59,7 @@ class Factor:
 
 @dataclass(frozen=True)
 class LibraryCall:
-    """One call of a library: ``D = activation(A B + bias)``, column by column, as BLAS has it.
+    """One call of a library: ``D = activation(scale A B + bias)``, column by column, as BLAS has it.
 
     Parameters
     ----------
@@ -67,6 +67,8 @@ class LibraryCall:
         Name in `tvm_sphinx.runtime.libraries.LIBRARIES`, and the version that it is planned with.
     type, activation
         Of `PRODUCT_TYPES` and `ACTIVATIONS`.
+    scale
+        A number of float32.
     rows, columns, depth, batch
         D has ``rows`` times ``columns`` elements, each a sum of ``depth`` products.
     left, right, result
@@ -82,6 +84,7 @@ class LibraryCall:
     major: int
     type: str
     activation: str
+    scale: float
     rows: int
     columns: int
     depth: int

@@ -280,9 +280,9 @@ int gpu_product_make(const gpu_library *library, void *handle, const gpu_product
 
 int gpu_product_issue(const gpu_product_plan *self, CUstream stream) {
     const gpu_product_memory *memory = &self->memory;
-    const float one = 1, zero = 0;
+    const float scale = self->product.scale, zero = 0;
     return self->library->cublasLtMatmul(
-        self->handle, self->desc, &one, pointer(memory->a), self->layout_a, pointer(memory->b),
+        self->handle, self->desc, &scale, pointer(memory->a), self->layout_a, pointer(memory->b),
         self->layout_b, &zero, pointer(memory->d), self->layout_d, pointer(memory->d),
         self->layout_d, &self->chosen, pointer(memory->workspace), self->workspace_bytes, stream);
 }

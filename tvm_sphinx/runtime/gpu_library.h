@@ -18,11 +18,12 @@ enum { GPU_WORKSPACE_ALIGN = 256 };
 enum gpu_product_type { GPU_FLOAT32 = 0, GPU_TF32 = 1, GPU_FLOAT16 = 2 };
 enum gpu_product_activation { GPU_LINEAR = 0, GPU_RELU = 1, GPU_GELU_TANH = 2 };
 
-/* D = activation(op(A) op(B) + bias): op(A) has `rows` rows and `depth` columns, op(B) `depth` rows
- * and `columns` columns; leading dimensions and strides between matrices of a batch are in
- * elements; the bias has one element for each row of D. */
+/* D = activation(scale op(A) op(B) + bias): op(A) has `rows` rows and `depth` columns, op(B)
+ * `depth` rows and `columns` columns; leading dimensions and strides between matrices of a batch
+ * are in elements; the bias has one element for each row of D. */
 typedef struct {
     int32_t type, activation;
+    float scale;
     int64_t rows, columns, depth, batch;
     int32_t transposed_a, transposed_b;
     int64_t leading_a, leading_b, leading_d;

@@ -1,5 +1,7 @@
 #include "gpu_words.h"
 
+#include <string.h>
+
 #include "words_reader.h"
 
 /* Of an extent or a stride of a product; what is computed of two of them cannot overflow. */
@@ -164,6 +166,8 @@ static void read_product(reader *self, gpu_product *product) {
     words_reader *words = &self->words;
     product->type = words_int(words, GPU_FLOAT32, GPU_FLOAT16 + 1);
     product->activation = words_int(words, GPU_LINEAR, GPU_GELU_TANH + 1);
+    uint32_t scale = (uint32_t)words_take(words, 0, (int64_t)1 << 32);
+    memcpy(&product->scale, &scale, sizeof scale);
     int64_t *const sizes[] = {&product->rows, &product->columns, &product->depth, &product->batch};
     for (int i = 0; i < 4; i++)
         *sizes[i] = words_take(words, 1, MOST_EXTENT);
