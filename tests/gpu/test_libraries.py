@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -37,8 +38,9 @@ from tvm_sphinx.frontend.extract import Kernel, extract_task_graph
 from tvm_sphinx.frontend.lower import lower_for_platform
 from tvm_sphinx.kernels import for_library
 from tvm_sphinx.kernels.library_product import ACTIVATIONS
-from tvm_sphinx.platform import Platform
+from tvm_sphinx.platform import Link, Platform
 from tvm_sphinx.platform.targets import device_target
+from tvm_sphinx.program.options import CompileOptions
 from tvm_sphinx.relax_pass import annotate_schedule
 from tvm_sphinx.runtime.build import build_image
 from tvm_sphinx.runtime.executable import ConcurrentExecutable
@@ -386,9 +388,11 @@ def test_a_faulty_library_is_dropped_with_a_warning(
 
 
 def compiled(tmp_path: Path, **options: Any) -> Any:
+    where = platform(1, 1)
+    pairs = itertools.permutations([device.name for device in where.devices], 2)
     return tvm_sphinx.compile(
         two_products(),
-        platform(1, 1),
+        replace(where, links=tuple(Link(src, dst, 10_000, 1e10) for src, dst in pairs)),
         records=tmp_path / "records.jsonl",
         measure=MeasureConfig(sample_ms=0.1, under_load=False),
         with_reference=False,
@@ -420,11 +424,8 @@ def test_a_model_is_compiled_with_it_saved_and_read(
         tvm_sphinx.load(tmp_path / "model.sphinx").run(inputs)
 
 
-def test_without_its_name_nothing_is_a_library_s(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tvm_sphinx.program.options.LibraryKernels", None)  # would fail
-    assert "cublaslt" not in compiled(tmp_path).describe(verbose=True)
+def test_without_its_name_nothing_is_a_library_s() -> None:
+    assert CompileOptions().library_kernels() == []
 
 
 def test_an_unknown_library_is_named() -> None:

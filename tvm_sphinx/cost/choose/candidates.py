@@ -30,8 +30,9 @@ class Candidate:
         ``"rule"``, ``"default"`` (the loops as TVM lowers them), ``"tuned"``, or what a source says,
         such as the name of a library.
     function
-        The PrimFunc, which is compiled as it is. It has the parameters of the kernel, but may take
-        weights packed, see `tvm_sphinx.kernels.packed_weights`.
+        The PrimFunc, which is compiled as it is, or computed by the library that it is marked for
+        (`tvm_sphinx.kernels.library_of`). It has the parameters of the kernel, but may take weights
+        packed, see `tvm_sphinx.kernels.packed_weights`.
     found_ns
         What it took where it was found, in the same conditions, and compared with a kernel that is known
         to be right; 0 is not known. If that is more than the rules' kernel takes, it is not measured
