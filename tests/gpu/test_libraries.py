@@ -154,6 +154,18 @@ _CASES: list[tuple[str, Callable[..., Any], list[list[int]], Callable[..., Any]]
         [[3, 16], [16, 24], [24], [3, 24]],
         lambda x, y, b, z: x @ y + b + z,
     ),
+    (
+        "a residual of a batch, and relu",
+        lambda x, y, z: op.nn.relu(op.matmul(x, y) + z),
+        [[2, 3, 16], [2, 16, 24], [2, 3, 24]],
+        lambda x, y, z: np.maximum(x @ y + z, 0),
+    ),
+    (
+        "a residual behind relu",
+        lambda x, y, z: op.nn.relu(op.matmul(x, y)) + z,
+        [[3, 16], [16, 24], [3, 24]],
+        lambda x, y, z: np.maximum(x @ y, 0) + z,
+    ),
 ]
 
 

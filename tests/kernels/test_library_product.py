@@ -63,6 +63,10 @@ def computed(func: Any, product: LibraryProduct, arrays: Sequence[np.ndarray]) -
     sums = product.scale * sums
     if product.bias >= 0:
         sums = sums + flat[product.bias][None, :, None]
+    if product.residual >= 0:
+        result = product.result
+        place = row + column * result.leading + batch * result.stride
+        sums = sums + flat[product.residual][place[..., 0]]
     sums = ACTIVATIONS[product.activation](sums)
     shape = [int(extent) for extent in func.params[-1].shape]
     if product.rest is not None:
@@ -204,12 +208,78 @@ def test_bias_and_activation_are_the_library_s_where_it_defines_them_so(
     np.testing.assert_allclose(computed(func, product, arrays), wanted, rtol=1e-5, atol=1e-6)
 
 
-_REST: list[tuple[str, Callable[..., Any], list[list[int]], Callable[..., Any]]] = [
+_RESIDUALS: list[tuple[str, Callable[..., Any], list[list[int]], Callable[..., Any], int]] = [
     (
-        "a residual",
+        "alone",
         lambda x, y, z: op.matmul(x, y) + z,
         [[3, 5], [5, 7], [3, 7]],
         lambda x, y, z: x @ y + z,
+        -1,
+    ),
+    (
+        "square, and no bias",
+        lambda x, y, z: op.matmul(x, y) + z,
+        [[4, 4], [4, 4], [4, 4]],
+        lambda x, y, z: x @ y + z,
+        -1,
+    ),
+    (
+        "with a bias, before relu",
+        lambda x, y, b, z: op.nn.relu(op.matmul(x, y) * number(0.5) + b + z),
+        [[2, 3, 5], [5, 7], [7], [2, 3, 7]],
+        lambda x, y, b, z: np.maximum(x @ y / 2 + b + z, 0),
+        2,
+    ),
+    (
+        "before the bias",
+        lambda x, y, z, b: (op.matmul(x, y) + z) + b,
+        [[2, 4, 3, 5], [2, 4, 5, 7], [2, 4, 3, 7], [7]],
+        lambda x, y, z, b: x @ y + b + z,
+        3,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("build", "shapes", "numpy", "bias"),
+    [case[1:] for case in _RESIDUALS],
+    ids=[case[0] for case in _RESIDUALS],
+)
+def test_a_residual_is_the_matrix_that_is_added(build: Any, shapes: Any, numpy: Any, bias: int) -> None:
+    func = only_kernel(build, shapes)
+    product = find_library_product(func)
+    assert product is not None
+    assert product.rest is None
+    assert product.bias == bias
+    assert product.residual == (2 if bias != 2 else 3)
+    arrays = drawn(shapes)
+    np.testing.assert_allclose(computed(func, product, arrays), numpy(*arrays), rtol=1e-5, atol=1e-6)
+
+
+_REST: list[tuple[str, Callable[..., Any], list[list[int]], Callable[..., Any]]] = [
+    (
+        "two residuals",
+        lambda x, y, z, u: op.matmul(x, y) + z + u,
+        [[3, 5], [5, 7], [3, 7], [3, 7]],
+        lambda x, y, z, u: x @ y + z + u,
+    ),
+    (
+        "a residual twice",
+        lambda x, y, z: op.matmul(x, y) + z + z,
+        [[3, 5], [5, 7], [3, 7]],
+        lambda x, y, z: x @ y + z + z,
+    ),
+    (
+        "a residual behind relu",
+        lambda x, y, z: op.nn.relu(op.matmul(x, y)) + z,
+        [[3, 5], [5, 7], [3, 7]],
+        lambda x, y, z: np.maximum(x @ y, 0) + z,
+    ),
+    (
+        "a residual that is multiplied",
+        lambda x, y, z: op.matmul(x, y) * z,
+        [[3, 5], [5, 7], [3, 7]],
+        lambda x, y, z: x @ y * z,
     ),
     (
         "a bias of rows",
@@ -241,7 +311,7 @@ def test_what_no_library_adds_is_left_to_a_kernel_of_ours(build: Any, shapes: An
     product = find_library_product(func)
     assert product is not None
     assert product.rest is not None
-    assert (product.bias, product.activation) == (-1, "linear")
+    assert (product.bias, product.residual, product.activation) == (-1, -1, "linear")
     arrays = drawn(shapes)
     np.testing.assert_allclose(computed(func, product, arrays), numpy(*arrays), rtol=1e-5, atol=1e-5)
 

@@ -31,13 +31,18 @@ _TYPES = ("float32", "float16")
 _MOST_EXTENT = 1 << 31
 # Where functions of an element are compared, and how near they have to be. The two forms of GELU are up
 # to 5e-4 apart; their constants come rounded to the precision of float32.
-# The last one, without a bias, tells a scale.
+# The last one, where nothing is added, tells a scale.
 _POINTS = np.concatenate(
     [np.linspace(-8, 8, 401), [-1e5, -300.0, -20.0, -1e-2, -1e-4, 1e-4, 1e-2, 20.0, 300.0, 1e5, 1.0]]
 )
 _NEAR = 2e-6
 
 FloatArray = npt.NDArray[np.float64]
+# A bias and a residual at the points: other numbers than the sum, and nothing at the last.
+_POINTS_ADDED: dict[str, FloatArray] = {
+    "bias": np.append(np.roll(_POINTS[:-1], 137), 0.0),
+    "residual": np.append(np.roll(_POINTS[:-1], 251), 0.0),
+}
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class LibraryFactor:
 
 @dataclass(frozen=True)
 class LibraryProduct:
-    """``D = activation(scale A B + bias)`` as BLAS has it, and what is left to a kernel of ours.
+    """``D = activation(scale A B + C + bias)`` as BLAS has it, and what is left to a kernel of ours.
 
     Parameters
     ----------
@@ -68,6 +73,8 @@ class LibraryProduct:
         Of all matrices.
     bias
         Parameter with an element for each row, -1 without one.
+    residual
+        Parameter C, which lies in memory as D does, -1 without one.
     activation
         ``"linear"``, ``"relu"``, or ``"gelu_tanh"``.
     scale
@@ -85,6 +92,7 @@ class LibraryProduct:
     batch: int
     dtype: str
     bias: int = -1
+    residual: int = -1
     activation: str = "linear"
     scale: float = 1.0
     rest: Any = None
@@ -194,9 +202,10 @@ class _Group:
 
 @dataclass(frozen=True)
 class _Matrices:
-    """A product, and the steps of a bias for its rows by each axis of the result."""
+    """A product, and the steps of its result, and of a bias for its rows, by each axis of the result."""
 
     product: LibraryProduct
+    result_steps: tuple[int, ...]
     bias_steps: tuple[int, ...]
 
 
@@ -222,7 +231,10 @@ def _matrices(func: Any, product: Product) -> _Matrices | None:
     if made is None:
         return None
     rows = {axis.number: axis.steps[2] for axis in made[1].axes}
-    return _Matrices(made[0], tuple(rows.get(at, 0) for at in range(len(product.spatial))))
+    places = range(len(product.spatial))
+    return _Matrices(
+        made[0], tuple(of_result[at] for at in places), tuple(rows.get(at, 0) for at in places)
+    )
 
 
 def _steps(
@@ -345,19 +357,25 @@ def _with_epilogue(func: Any, made: _Matrices, others: Sequence[Any]) -> Library
     chain = [one for one in maps if one is not None]
     if not chain[-1].buffer.same_as(func.params[-1]):
         return None
-    epilogue = _Epilogue(func, made.bias_steps, [one.buffer for one in chain])
+    epilogue = _Epilogue(func, made, [one.buffer for one in chain])
     values: dict[Any, FloatArray] = {}
     try:
         for one in chain:
             values[one.buffer] = epilogue.value(one, values)
     except _UnknownError:
         return None
-    found = _activation(values[chain[-1].buffer], epilogue.biases())
+    found = _activation(values[chain[-1].buffer], epilogue.added())
     if found is None:
         return None
     last = replace(made.product.result, param=len(func.params) - 1)
-    bias = -1 if epilogue.bias is None else epilogue.bias
-    return replace(made.product, result=last, bias=bias, activation=found[0], scale=found[1])
+    return replace(
+        made.product,
+        result=last,
+        bias=epilogue.terms["bias"],
+        residual=epilogue.terms["residual"],
+        activation=found[0],
+        scale=found[1],
+    )
 
 
 def _is_whole(one: Map) -> bool:
@@ -372,16 +390,20 @@ class _UnknownError(Exception):
 
 
 class _Epilogue:
-    """What becomes of a sum x, with a bias b, computed at many points (x, b)."""
+    """What becomes of a sum x, with a bias b and a residual r, computed at many points (x, b, r)."""
 
-    def __init__(self, func: Any, bias_steps: tuple[int, ...], made: Sequence[Any]) -> None:
-        self.func, self.bias_steps, self.made = func, bias_steps, list(made)
-        self.bias: int | None = None
+    def __init__(self, func: Any, matrices: _Matrices, made: Sequence[Any]) -> None:
+        self.func, self.made = func, list(made)
+        self.steps = {"bias": matrices.bias_steps, "residual": matrices.result_steps}
+        #: Parameters that are added, -1 for none.
+        self.terms = dict.fromkeys(self.steps, -1)
 
-    def biases(self) -> FloatArray:
-        """The bias at each point: another one than the sum, zero at the last, and without one."""
-        made = np.roll(_POINTS, 137) if self.bias is not None else np.zeros_like(_POINTS)
-        made[-1] = 0.0
+    def added(self) -> FloatArray:
+        """What is added to the sum at each point."""
+        made = np.zeros_like(_POINTS)
+        for name, param in self.terms.items():
+            if param >= 0:
+                made += _POINTS_ADDED[name]
         return made
 
     def value(self, one: Map, values: Mapping[Any, FloatArray]) -> FloatArray:
@@ -392,24 +414,25 @@ class _Epilogue:
                 if load.source.same_as(buffer):
                     return self._same_place(one, load, known)
             position = _position(self.func, load.source)
-            if position is None and not any(load.source.same_as(buffer) for buffer in self.made):
-                return self._same_place(one, load, _POINTS)  # the product
-            if position is None or self.bias not in (None, position):
+            if position is not None:
+                return self._term(one, load, position)
+            if any(load.source.same_as(buffer) for buffer in self.made):
                 raise _UnknownError
-            if not self._is_bias(one, load):
-                raise _UnknownError
-            self.bias = position
-            return self.biases()
+            return self._same_place(one, load, _POINTS)  # the product
 
         return _evaluate(one.value, read)
 
-    def _is_bias(self, one: Map, load: Any) -> bool:
-        """Return whether a map reads an element for each row of the product."""
+    def _term(self, one: Map, load: Any, position: int) -> FloatArray:
+        """Return the values of a parameter that is the bias or the residual, one of each at most."""
         steps = _steps(load.source, load.indices, list(one.axes))
-        if steps is None or len(steps) != len(self.bias_steps):
-            return False
-        pairs = zip(steps, self.bias_steps, one.extents, strict=True)
-        return all(found == wanted for found, wanted, extent in pairs if extent > 1)
+        for name, wanted in self.steps.items():
+            if steps is None or len(steps) != len(wanted) or self.terms[name] not in (-1, position):
+                continue
+            pairs = zip(steps, wanted, one.extents, strict=True)
+            if all(found == want for found, want, extent in pairs if extent > 1):
+                self.terms[name] = position
+                return _POINTS_ADDED[name]
+        raise _UnknownError
 
     def _same_place(self, one: Map, load: Any, values: FloatArray) -> FloatArray:
         """Return values of a buffer that is read where the map writes."""
@@ -421,11 +444,11 @@ class _Epilogue:
         return values
 
 
-def _activation(values: FloatArray, biases: FloatArray) -> tuple[str, float] | None:
+def _activation(values: FloatArray, added: FloatArray) -> tuple[str, float] | None:
     """Return the activation, and the scale of the sum, whose values these are."""
     for name, function in ACTIVATIONS.items():
         for scale in (1.0, float(np.float32(values[-1]))):
-            wanted = function(scale * _POINTS + biases)
+            wanted = function(scale * _POINTS + added)
             if scale and np.all(np.abs(values - wanted) <= _NEAR * (1.0 + np.abs(wanted))):
                 return name, scale
     return None

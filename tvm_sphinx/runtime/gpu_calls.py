@@ -61,7 +61,9 @@ def _generate_call(function: Any, target: Any, choice: str, major: int) -> GpuCo
         right=_factor(product.right),
         result=_factor(product.result),
         workspace_bytes=workspaces[-1],
-        operands=operands if product.bias < 0 else (*operands, product.bias),
+        has_bias=product.bias >= 0,
+        has_residual=product.residual >= 0,
+        operands=(*operands, *(term for term in (product.bias, product.residual) if term >= 0)),
     )
     return GpuCode(source, GpuFunction((call, *launches), tuple(workspaces)))
 

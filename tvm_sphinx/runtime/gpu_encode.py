@@ -158,6 +158,7 @@ class _Encoder:
                 *(factor.leading for factor in factors),
                 *(factor.stride for factor in factors),
                 call.workspace_bytes,
+                *(int(call.has_bias), int(call.has_residual)),
             ]
         )
         return len(self.products) - 1

@@ -238,11 +238,16 @@ static int plan_call(gpu_lanes *self, int32_t card, const gpu_op *op, gpu_produc
         .b = gpu_address(self, op->operands[1]),
         .d = gpu_address(self, op->operands[2]),
         .workspace = gpu_address(self, op->operands[3]),
-        .bias = op->num_operands > 4 ? gpu_address(self, op->operands[4]) : 0,
     };
+    const gpu_product *product = &self->words->products[op->number];
+    int next = 4;
+    if (product->has_bias)
+        memory.bias = gpu_address(self, op->operands[next++]);
+    if (product->has_residual)
+        memory.c = gpu_address(self, op->operands[next]);
     int status = gpu_product_make(self->libraries[library],
-                                  self->handles[library * self->words->num_cards + card],
-                                  &self->words->products[op->number], &memory, out);
+                                  self->handles[library * self->words->num_cards + card], product,
+                                  &memory, out);
     if (status == 0)
         return 0;
     char what[GPU_PART_BYTES];

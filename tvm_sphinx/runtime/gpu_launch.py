@@ -59,7 +59,7 @@ class Factor:
 
 @dataclass(frozen=True)
 class LibraryCall:
-    """One call of a library: ``D = activation(scale A B + bias)``, column by column, as BLAS has it.
+    """One call of a library: ``D = activation(scale A B + C + bias)``, column by column, as BLAS has it.
 
     Parameters
     ----------
@@ -75,9 +75,10 @@ class LibraryCall:
         A, B and D.
     workspace_bytes
         Of the device's memory, that it may use meanwhile.
+    has_bias, has_residual
+        The bias has an element for each row; the residual, C, lies in memory as D does.
     operands
-        Positions in the operands of the step: A, B, D, workspace, and the bias if there is one, which
-        has an element for each row.
+        Positions in the operands of the step: A, B, D, workspace, and bias and C as far as there are.
     """
 
     library: str
@@ -93,13 +94,16 @@ class LibraryCall:
     right: Factor
     result: Factor
     workspace_bytes: int
+    has_bias: bool
+    has_residual: bool
     operands: tuple[int, ...]
 
     def __post_init__(self) -> None:
         if self.type not in PRODUCT_TYPES or self.activation not in ACTIVATIONS:
             raise ArtifactError(f"Expected a product of a known type and activation; got {self}.")
-        if len(self.operands) not in (4, 5) or min(self.operands) < 0:
-            raise ArtifactError(f"Expected a product of four or five operands; got {self}.")
+        count = 4 + self.has_bias + self.has_residual
+        if len(self.operands) != count or min(self.operands) < 0:
+            raise ArtifactError(f"Expected a product of {count} operands; got {self}.")
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-serialisable form."""

@@ -217,7 +217,7 @@ static uint32_t alignment(CUdeviceptr address) {
 
 static int set_preference(const gpu_product_plan *self, void *preference) {
     const gpu_library *lt = self->library;
-    const CUdeviceptr operands[] = {self->memory.a, self->memory.b, self->memory.d, self->memory.d};
+    const CUdeviceptr operands[] = {self->memory.a, self->memory.b, self->memory.c, self->memory.d};
     size_t most = self->workspace_bytes;
     int status = lt->cublasLtMatmulPreferenceSetAttribute(
         preference, PREFERENCE_MAX_WORKSPACE_BYTES, &most, sizeof most);
@@ -258,6 +258,8 @@ int gpu_product_make(const gpu_library *library, void *handle, const gpu_product
     self->handle = handle;
     self->product = *product;
     self->memory = *memory;
+    if (!memory->c)
+        self->memory.c = memory->d; /* which is not read then */
     if (memory->workspace) {
         CUdeviceptr end = memory->workspace + (CUdeviceptr)product->workspace_bytes;
         self->memory.workspace = (memory->workspace + GPU_WORKSPACE_ALIGN - 1) /
@@ -280,10 +282,10 @@ int gpu_product_make(const gpu_library *library, void *handle, const gpu_product
 
 int gpu_product_issue(const gpu_product_plan *self, CUstream stream) {
     const gpu_product_memory *memory = &self->memory;
-    const float scale = self->product.scale, zero = 0;
+    const float scale = self->product.scale, of_c = self->product.has_residual ? 1 : 0;
     return self->library->cublasLtMatmul(
         self->handle, self->desc, &scale, pointer(memory->a), self->layout_a, pointer(memory->b),
-        self->layout_b, &zero, pointer(memory->d), self->layout_d, pointer(memory->d),
+        self->layout_b, &of_c, pointer(memory->c), self->layout_d, pointer(memory->d),
         self->layout_d, &self->chosen, pointer(memory->workspace), self->workspace_bytes, stream);
 }
 

@@ -18,9 +18,9 @@ enum { GPU_WORKSPACE_ALIGN = 256 };
 enum gpu_product_type { GPU_FLOAT32 = 0, GPU_TF32 = 1, GPU_FLOAT16 = 2 };
 enum gpu_product_activation { GPU_LINEAR = 0, GPU_RELU = 1, GPU_GELU_TANH = 2 };
 
-/* D = activation(scale op(A) op(B) + bias): op(A) has `rows` rows and `depth` columns, op(B)
+/* D = activation(scale op(A) op(B) + C + bias): op(A) has `rows` rows and `depth` columns, op(B)
  * `depth` rows and `columns` columns; leading dimensions and strides between matrices of a batch
- * are in elements; the bias has one element for each row of D. */
+ * are in elements; the bias has one element for each row of D, and C lies as D does. */
 typedef struct {
     int32_t type, activation;
     float scale;
@@ -29,11 +29,12 @@ typedef struct {
     int64_t leading_a, leading_b, leading_d;
     int64_t stride_a, stride_b, stride_d;
     int64_t workspace_bytes;
+    int32_t has_bias, has_residual;
 } gpu_product;
 
-/* Where the operands of a product lie; bias and workspace may be 0. */
+/* Where the operands of a product lie; what it has not is 0. */
 typedef struct {
-    CUdeviceptr a, b, d, bias, workspace;
+    CUdeviceptr a, b, c, d, bias, workspace;
 } gpu_product_memory;
 
 typedef struct gpu_library gpu_library;

@@ -42,11 +42,11 @@ static int fits(const reader *self, int32_t tensor, const gpu_product *product,
 }
 
 static void check_product(reader *self, int32_t card, const gpu_op *op) {
-    if (op->num_operands != 4 && op->num_operands != 5) {
+    const gpu_product *p = &self->out->products[op->number];
+    if (op->num_operands != 4 + p->has_bias + p->has_residual) {
         refuse(self);
         return;
     }
-    const gpu_product *p = &self->out->products[op->number];
     const int64_t a[] = {p->transposed_a ? p->depth : p->rows,
                          p->transposed_a ? p->rows : p->depth},
                   b[] = {p->transposed_b ? p->columns : p->depth,
@@ -59,7 +59,9 @@ static void check_product(reader *self, int32_t card, const gpu_op *op) {
     if (!fits(self, op->operands[0], p, a, p->leading_a, p->stride_a) ||
         !fits(self, op->operands[1], p, b, p->leading_b, p->stride_b) ||
         !fits(self, op->operands[2], p, d, p->leading_d, p->stride_d) ||
-        (op->num_operands == 5 && !fits(self, op->operands[4], p, bias, p->rows, 0)) ||
+        (p->has_bias && !fits(self, op->operands[4], p, bias, p->rows, 0)) ||
+        (p->has_residual &&
+         !fits(self, op->operands[4 + p->has_bias], p, d, p->leading_d, p->stride_d)) ||
         p->workspace_bytes > self->lanes->tensors[op->operands[3]].bytes)
         refuse(self);
 }
@@ -178,6 +180,8 @@ static void read_product(reader *self, gpu_product *product) {
                               &product->workspace_bytes};
     for (int i = 0; i < 7; i++)
         *steps[i] = words_take(words, 0, MOST_EXTENT);
+    product->has_bias = words_int(words, 0, 2);
+    product->has_residual = words_int(words, 0, 2);
 }
 
 static void read_products(reader *self) {

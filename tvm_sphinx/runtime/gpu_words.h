@@ -27,8 +27,8 @@ typedef struct {
     uint32_t value; /* that GPU_WRITE writes */
     uint32_t grid[3], block[3], shared_bytes;
     int32_t num_operands;
-    /* tensors: arguments of the kernel; destination and source; A, B, D, workspace and, if there is
-     * one, bias of a product */
+    /* tensors: arguments of the kernel; destination and source; A, B, D, workspace, and bias and
+     * C as far as there are, of a product */
     int32_t *operands;
 } gpu_op;
 

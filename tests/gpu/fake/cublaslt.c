@@ -79,7 +79,7 @@ typedef struct {
     long long rows, columns, depth, batch, leading_a, leading_b, leading_d, stride_a, stride_b,
         stride_d;
     int transposed_a, transposed_b, activation, is_tf32, drifts;
-    float alpha;
+    float alpha, beta;
 } product;
 
 /* What is to go wrong: "stream", "bias", "transpose", "gelu", "drift", "heuristic", "matmul",
@@ -369,7 +369,7 @@ int cublasLtMatmul(handle *self, desc *of, const float *alpha, uint64_t a, layou
     CUcontext now = NULL;
     if (cuCtxGetCurrent(&now) != CUDA_SUCCESS || now != self->context)
         return NOT_INITIALIZED;
-    if (c != d || c_layout != d_layout || *beta != 0 ||
+    if (c_layout != d_layout || (*beta != 0) == (c == d) ||
         !read_product(of, a_layout, b_layout, d_layout, &shape))
         return INVALID_VALUE;
     const uint64_t made_for[] = {ALGORITHM, workspace_bytes, d_layout->rows, d_layout->columns,
@@ -382,12 +382,14 @@ int cublasLtMatmul(handle *self, desc *of, const float *alpha, uint64_t a, layou
     if (is_faulty("matmul"))
         return EXECUTION_FAILED;
     shape.alpha = *alpha;
+    shape.beta = *beta;
     uint64_t bias = of->bias;
     plant_fault(&shape, &bias);
     if (self->stray)
         stream = self->stray;
     int type = d_layout->type == R_16F;
-    void *part[] = {&a, &b, &workspace, &shape}, *rest[] = {&a, &b, &d, &bias, &workspace, &shape};
+    void *part[] = {&a, &b, &workspace, &shape},
+         *rest[] = {&a, &b, &c, &d, &bias, &workspace, &shape};
     int status = launch(self, type, PART, &shape, stream, part);
     return status ? status : launch(self, type, REST, &shape, stream, rest);
 }
