@@ -11,6 +11,7 @@ import pytest
 import tvm
 from tvm import relax, tirx
 
+from tests.networks import branching_cnn, recurrent_net, transformer
 from tvm_sphinx.frontend.extract import Kernel, extract_task_graph
 from tvm_sphinx.frontend.lower import lower_for_platform
 from tvm_sphinx.kernels import LibraryProduct, find_library_product
@@ -322,6 +323,47 @@ def test_a_square_bias_is_one_of_columns_not_of_rows() -> None:
     product = find_library_product(only_kernel(lambda x, y, z: op.matmul(x, y) + z, shapes))
     assert product is not None
     assert product.rest is not None
+
+
+def test_gelu_by_tanh_may_be_written_in_other_ways() -> None:
+    """As exporters write it, with a power or a cube, and constants that are rounded."""
+    forms: list[Callable[[Any], Any]] = [
+        lambda x: op.power(x, number(3.0)),
+        lambda x: x * x * x,
+    ]
+    for cube in forms:
+
+        def made(x: Any, y: Any, cube: Callable[[Any], Any] = cube) -> Any:
+            z = op.matmul(x, y)
+            inner = number(0.7978845608) * (z + number(0.044715) * cube(z))
+            return z * number(0.5) * (number(1.0) + op.tanh(inner))
+
+        product = find_library_product(only_kernel(made, [[3, 5], [5, 7]]))
+        assert product is not None
+        assert (product.activation, product.rest) == ("gelu_tanh", None)
+
+
+@pytest.mark.parametrize("network", [transformer, recurrent_net, branching_cnn])
+def test_products_of_networks_are_theirs(network: Callable[[], Any]) -> None:
+    """What a library and the rest compute is what TVM's own loops do."""
+    kernels = extract_task_graph(lower_for_platform(network(), _PLATFORM)).kernels.values()
+    found = [
+        (kernel.function, product)
+        for kernel in kernels
+        if not kernel.is_external
+        and (product := find_library_product(kernel.function)) is not None
+        and product.rows * product.columns * product.depth * product.batch < 10_000_000
+    ]
+    assert len(found) >= 2
+    for func, product in found:
+        *shapes, last = [[int(extent) for extent in param.shape] for param in func.params]
+        arrays, out = drawn(shapes), tvm.runtime.empty(last, "float32")
+        named = func.with_attr("global_symbol", "whole").without_attr("target")
+        whole = tirx.build(tvm.IRModule({"whole": named}), target="llvm")["whole"]
+        whole(*map(tvm.runtime.tensor, arrays), out)
+        wanted = out.numpy()
+        atol = 1e-5 * float(np.abs(wanted).max())
+        np.testing.assert_allclose(computed(func, product, arrays), wanted, rtol=0, atol=atol)
 
 
 def test_the_sum_alone_is_scaled() -> None:
