@@ -361,6 +361,22 @@ def test_a_library_that_ignores_its_stream_or_takes_other_matrices_is_seen(
     assert re.search(says, str(found)), found
 
 
+def test_an_error_of_a_run_has_the_library_s_status_and_the_next_one_works(
+    fake_gpu: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, where = two_products(), platform()
+    made = placed(module, where, [1] * num_tasks(module, where))
+    executable = ConcurrentExecutable(made, use_graphs=False)
+    x = np.ones((4, 16), "float32")
+    monkeypatch.setenv(_FAULT, "matmul")
+    says = r"^cuBLASLt says CUBLAS_STATUS_EXECUTION_FAILED when it was called, in \w+\.$"
+    with pytest.raises(GpuError, match=says):
+        executable.run([x])
+    monkeypatch.delenv(_FAULT)
+    for one, weight in zip(flat(executable.run([x])), drawn([[16, 8], [16, 8]]), strict=True):
+        np.testing.assert_allclose(one, x @ weight, rtol=1e-5, atol=1e-5)
+
+
 def test_candidates_compete_and_are_on_record_under_their_own_keys(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

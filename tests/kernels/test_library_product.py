@@ -86,7 +86,7 @@ def _run(func: Any, arrays: Sequence[np.ndarray], between: np.ndarray) -> np.nda
     operands = [
         *map(tvm.runtime.tensor, arrays),
         tvm.runtime.empty(shape, dtype),
-        tvm.runtime.tensor(between.astype(dtype)),
+        tvm.runtime.tensor(between.astype(str(func.params[-1].dtype))),
     ]
     named = func.with_attr("global_symbol", "rest").without_attr("target")
     tirx.build(tvm.IRModule({"rest": named}), target="llvm")["rest"](*operands)
@@ -376,6 +376,26 @@ def test_the_sum_alone_is_scaled() -> None:
     arrays = drawn(shapes)
     wanted = np.maximum(arrays[0] @ arrays[1] / 2 + arrays[2], 0)
     np.testing.assert_allclose(computed(func, product, arrays), wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda x, y, b: op.astype(op.matmul(x, y) + b, "float16"),
+        lambda x, y, b: op.astype(op.astype(op.matmul(x, y), "float16"), "float32") + b,
+    ],
+    ids=["at the end", "before the bias"],
+)
+def test_sums_that_are_rounded_are_left_to_a_kernel_of_ours(build: Callable[..., Any]) -> None:
+    """The library would write numbers of another type, or more exact ones than the model has."""
+    shapes = [[3, 5], [5, 7], [7]]
+    func = only_kernel(build, shapes)
+    product = find_library_product(func)
+    assert product is not None
+    assert product.rest is not None
+    assert (product.dtype, product.bias) == ("float32", -1)
+    x, y, b = arrays = drawn(shapes)
+    np.testing.assert_allclose(computed(func, product, arrays), x @ y + b, rtol=0, atol=1e-2)
 
 
 def test_halves_are_products_too() -> None:

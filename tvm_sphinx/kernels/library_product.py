@@ -355,7 +355,8 @@ def _with_epilogue(func: Any, made: _Matrices, others: Sequence[Any]) -> Library
     if not all(one is not None and _is_whole(one) for one in maps):
         return None
     chain = [one for one in maps if one is not None]
-    if not chain[-1].buffer.same_as(func.params[-1]):
+    result = func.params[-1]
+    if not chain[-1].buffer.same_as(result) or str(result.dtype) != made.product.dtype:
         return None
     epilogue = _Epilogue(func, made, [one.buffer for one in chain])
     values: dict[Any, FloatArray] = {}
@@ -393,7 +394,7 @@ class _Epilogue:
     """What becomes of a sum x, with a bias b and a residual r, computed at many points (x, b, r)."""
 
     def __init__(self, func: Any, matrices: _Matrices, made: Sequence[Any]) -> None:
-        self.func, self.made = func, list(made)
+        self.func, self.made, self.dtype = func, list(made), matrices.product.dtype
         self.steps = {"bias": matrices.bias_steps, "residual": matrices.result_steps}
         #: Parameters that are added, -1 for none.
         self.terms = dict.fromkeys(self.steps, -1)
@@ -420,10 +421,12 @@ class _Epilogue:
                 raise _UnknownError
             return self._same_place(one, load, _POINTS)  # the product
 
-        return _evaluate(one.value, read)
+        return _evaluate(one.value, read, self.dtype)
 
     def _term(self, one: Map, load: Any, position: int) -> FloatArray:
         """Return the values of a parameter that is the bias or the residual, one of each at most."""
+        if str(load.source.dtype) != self.dtype:
+            raise _UnknownError
         steps = _steps(load.source, load.indices, list(one.axes))
         for name, wanted in self.steps.items():
             if steps is None or len(steps) != len(wanted) or self.terms[name] not in (-1, position):
@@ -486,8 +489,11 @@ _FUNCTIONS: dict[str, Callable[..., FloatArray]] = {
 }
 
 
-def _evaluate(value: Any, read: Callable[[Any], FloatArray]) -> FloatArray:
+def _evaluate(value: Any, read: Callable[[Any], FloatArray], dtype: str) -> FloatArray:
     """Return an expression of floats at many points, where ``read`` gives what it loads.
+
+    A library computes what follows a product of halves in float32, and rounds once: that it may be
+    rounded in between too, or not, is no other function. One of float32 is rounded nowhere.
 
     Raises
     ------
@@ -498,13 +504,13 @@ def _evaluate(value: Any, read: Callable[[Any], FloatArray]) -> FloatArray:
         return read(value)
     if isinstance(value, tirx.FloatImm):
         return np.full_like(_POINTS, float(value.value))
-    if isinstance(value, tirx.Cast) and str(value.ty).startswith("float"):
-        return _evaluate(value.value, read)
+    if isinstance(value, tirx.Cast) and dtype == "float16" and str(value.ty).startswith("float"):
+        return _evaluate(value.value, read, dtype)
     with np.errstate(all="ignore"):
         if type(value) in _BINARY:
-            return _BINARY[type(value)](_evaluate(value.a, read), _evaluate(value.b, read))
+            return _BINARY[type(value)](_evaluate(value.a, read, dtype), _evaluate(value.b, read, dtype))
         if isinstance(value, tvm.ir.Call):
             name = str(getattr(value.op, "name", "")).rpartition(".")[2]
             if name in _FUNCTIONS:
-                return _FUNCTIONS[name](*(_evaluate(argument, read) for argument in value.args))
+                return _FUNCTIONS[name](*(_evaluate(argument, read, dtype) for argument in value.args))
     raise _UnknownError
