@@ -9,7 +9,8 @@
 #                                              check, measure. Ends within SECONDS. Each result is in $OUT when
 #                                              it is known.
 #   scripts/gpu_machine.sh libraries [SECONDS] There: unpack KIT, and measure the products of BERT and ViT by our
-#                                              kernels and by cuBLASLt, which is checked first.
+#                                              kernels and by cuBLASLt, each of which is checked first; then the
+#                                              tests of libraries.
 #   scripts/gpu_machine.sh cores [SECONDS]     There: unpack KIT, and measure models on the CPU alone, on all of
 #                                              its cores, beside ONNX Runtime.
 #
@@ -174,10 +175,10 @@ libraries() {
   if [ "$mode" = real ] || [ -e "$kit" ]; then unpack; fi
   say "unpacked; LD_LIBRARY_PATH=$LD_LIBRARY_PATH"
   # shellcheck disable=SC2086 # words are models
-  timeout $(($(left) / 4)) python3 -m pytest -m gpu --gpu "$mode" ${TESTS:-tests/gpu/test_libraries.py} > "$OUT/pytest.txt" 2>&1 || say "tests: $?"
+  timeout $(($(left) * 2 / 3)) python3 benchmarks/gpu/libraries.py "$OUT/libraries.jsonl" ${MODELS:-} || say "libraries: $?"
+  say measured
+  timeout $(($(left) - 5)) python3 -m pytest -m gpu --gpu "$mode" ${TESTS:-tests/gpu/test_libraries.py} > "$OUT/pytest.txt" 2>&1 || say "tests: $?"
   tail -3 "$OUT/pytest.txt"
-  # shellcheck disable=SC2086 # words are models
-  timeout $(($(left) - 5)) python3 benchmarks/gpu/libraries.py "$OUT/libraries.jsonl" ${MODELS:-} || say "libraries: $?"
   say end
 }
 
@@ -216,7 +217,7 @@ run() {
 case ${1:-} in
 pack | run | cores | libraries) "$@" ;;
 *)
-  sed -n '2,23s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  sed -n '2,24s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
   exit 2
   ;;
 esac

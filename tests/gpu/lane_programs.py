@@ -143,6 +143,30 @@ def library() -> None:
 
 
 @program
+def shared_workspace() -> None:
+    """Products of two streams work in the same memory."""
+    from tests.gpu.modules import platform
+    from tests.gpu.test_libraries import placed, two_products
+    from tests.runtime.modules import random_inputs
+    from tvm_sphinx.runtime import gpu_encode
+    from tvm_sphinx.runtime.executable import ConcurrentExecutable
+
+    launches, workspaces = gpu_encode._Encoder._launches, []
+
+    def careless(*args: Any) -> list[list[int]]:
+        found = launches(*args)
+        for words in found:
+            workspaces.append(words[8])  # behind kind, step, stream, product, count, A, B and D
+            words[8] = workspaces[0]
+        return found
+
+    gpu_encode._Encoder._launches = careless  # type: ignore[method-assign]  # the fault
+    executable = ConcurrentExecutable(placed(two_products(), platform(1, 2), [1, 2]))
+    for _ in range(5):
+        executable.run(random_inputs(executable))
+
+
+@program
 def vet_library() -> None:
     """A library that may be faulty is vetted."""
     from tests.gpu.modules import platform

@@ -342,11 +342,12 @@ def test_a_faulty_library_does_not(
     ("program", "fault", "says"),
     [
         ("library", "stream", "order|nothing has written"),
+        ("shared_workspace", "none", "order"),
         ("vet_library", "stream", "order|nothing has written|other numbers"),
         ("vet_library", "transpose", "not allocated|other numbers"),
     ],
 )
-def test_a_library_that_ignores_its_stream_or_takes_other_matrices_is_seen(
+def test_what_is_out_of_order_or_reads_other_matrices_is_seen(
     fake_gpu: Any, program: str, fault: str, says: str
 ) -> None:
     done = subprocess.run(
