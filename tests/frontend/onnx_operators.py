@@ -349,5 +349,147 @@ case("Resize antialias", "Resize", [X4], {3: a([1, 2, 3, 3])}, mode="linear", an
 case("Resize opset 10", "Resize", [X4], {1: a([1, 1, 2, 1.5], "float32")}, opset=10, mode="nearest")
 case("Upsample", "Upsample", [X4], {1: a([1, 1, 2, 2], "float32")}, opset=9, mode="linear")
 
+# What the standard defines by other operators, and what came into it lately.
+_NEW = 28
+_HEADS = [f(2, 4, 5, 8), f(2, 2, 7, 8), f(2, 2, 7, 6)]
+case("Attention", "Attention", _HEADS, opset=_NEW)
+case("Attention causal", "Attention", _HEADS, opset=_NEW, is_causal=1, scale=0.3, softcap=2.0)
+case("Attention mask", "Attention", [*_HEADS, f(5, 7) > 0], opset=_NEW)
+case("Attention of half floats", "Attention", [each.astype("float16") for each in _HEADS], opset=_NEW)
+case(
+    "Attention of three axes and a past",
+    "Attention",
+    [f(2, 3, 32), f(2, 3, 16), f(2, 3, 12), f(3, 8), f(2, 2, 5, 8), f(2, 2, 5, 6)],
+    opset=_NEW,
+    outputs=3,
+    q_num_heads=4,
+    kv_num_heads=2,
+    is_causal=1,
+)
+_TABLES = f(6, 4), f(6, 4)
+_PLACES = n(0, 6, 2, 3)
+case("RotaryEmbedding", "RotaryEmbedding", [f(2, 4, 3, 8), *_TABLES, _PLACES], opset=_NEW)
+case(
+    "RotaryEmbedding interleaved",
+    "RotaryEmbedding",
+    [f(2, 3, 32), *_TABLES, _PLACES],
+    opset=_NEW,
+    interleaved=1,
+    num_heads=4,
+)
+case("Swish", "Swish", [X2], opset=_NEW, alpha=1.5)
+for _axis in (0, 1, -1):
+    case(
+        f"RMSNormalization {_axis}",
+        "RMSNormalization",
+        [X3, f(*X3.shape[_axis:])],
+        opset=_NEW,
+        axis=_axis,
+    )
+case("CenterCropPad", "CenterCropPad", [X3], {1: a([3, 3, 8])}, opset=_NEW)
+for _flags in ({}, {"exclusive": 1}, {"reverse": 1}, {"exclusive": 1, "reverse": 1}):
+    case(f"CumProd {_flags}", "CumProd", [X3], {1: a(1)}, opset=_NEW, **_flags)
+case("CumProd of whole numbers", "CumProd", [I64], {1: a(-2)}, opset=_NEW)
+for _signed in (0, 1):
+    _kind = "int8" if _signed else "uint8"
+    _bits = a([-8 if _signed else 200, 4, -1 if _signed else 255, 100] * 2, _kind)
+    _counts = a([9, -1 if _signed else 8, 64, 1, 0, 7, 2, 3], _kind)
+    for _direction in ("LEFT", "RIGHT"):
+        case(
+            f"BitShift {_direction} {_kind}",
+            "BitShift",
+            [_bits, _counts],
+            opset=_NEW,
+            direction=_direction,
+        )
+        _count = {1: a(9, _kind)}
+        case(
+            f"BitShift {_direction} {_kind} by 9",
+            "BitShift",
+            [_bits],
+            _count,
+            opset=_NEW,
+            direction=_direction,
+        )
+case("BitCast to whole numbers", "BitCast", [X2], opset=_NEW, to=6)
+case("BitCast to floats", "BitCast", [n(0, 2**30, 4, dtype="int32")], opset=_NEW, to=1)
+_lengths = a([0, 3, 4, 1, 2])
+case("ReverseSequence", "ReverseSequence", [f(4, 5, 2), _lengths], opset=_NEW)
+case(
+    "ReverseSequence of rows",
+    "ReverseSequence",
+    [f(5, 4), _lengths],
+    opset=_NEW,
+    time_axis=1,
+    batch_axis=0,
+)
+_CACHE = [f(2, 3, 6, 4), f(2, 3, 2, 4)]
+case("TensorScatter", "TensorScatter", [*_CACHE, a([4, 0])], opset=_NEW)
+case("TensorScatter from the beginning", "TensorScatter", _CACHE, opset=_NEW)
+case("TensorScatter circular", "TensorScatter", [*_CACHE, a([5, 1])], opset=_NEW, mode="circular")
+case("TensorScatter of axis 1", "TensorScatter", [f(2, 6, 3), f(2, 2, 3), a([1, 4])], opset=_NEW, axis=1)
+_ZEROS = X3 * (np.arange(4) > 0)[:, None].astype("float32")
+for _p in (1, 2):
+    case(f"LpNormalization {_p}", "LpNormalization", [_ZEROS], opset=_NEW, p=_p)
+    case(f"LpNormalization {_p} of axis 1", "LpNormalization", [X3], opset=_NEW, p=_p, axis=1)
+case("Unsqueeze by a number", "Unsqueeze", [X2], {1: a(-2)})
+case("DFT", "DFT", [f(2, 10, 1)], opset=20)
+case("DFT complex", "DFT", [f(2, 10, 3, 2)], {2: a(1)}, opset=20)
+case("DFT inverse", "DFT", [f(2, 10, 2)], opset=20, inverse=1)
+case("DFT longer, one side", "DFT", [f(2, 10, 1)], {1: a(16)}, opset=20, onesided=1)
+case("DFT shorter", "DFT", [f(2, 10, 2)], {1: a(7)}, opset=20)
+case("DFT of axis 1", "DFT", [f(2, 10, 3, 1)], opset=17, axis=1)
+case("STFT", "STFT", [f(2, 40, 1)], {1: a(6), 3: a(16)}, opset=20)
+case("STFT window", "STFT", [f(2, 40, 1), f(16)], {1: a(7)}, opset=20, onesided=0)
+for _length in (8, 9):
+    _half = f(2, _length // 2 + 1, 2)
+    case(
+        f"DFT inverse of one side {_length}",
+        "DFT",
+        [_half],
+        {1: a(_length)},
+        opset=_NEW,
+        inverse=1,
+        onesided=1,
+    )
+case("Col2Im", "Col2Im", [f(1, 2 * 6, 4)], {1: a([4, 5]), 2: a([3, 2])}, strides=[1, 3])
+case(
+    "Col2Im padded",
+    "Col2Im",
+    [f(2, 2 * 4, 9)],
+    {1: a([5, 5]), 2: a([2, 2])},
+    strides=[2, 2],
+    dilations=[2, 2],
+    pads=[1, 1, 1, 1],
+)
+_OFFSETS, _MASK = f(1, 2 * 2 * 4, 4, 3), f(1, 2 * 4, 4, 3)
+case("DeformConv", "DeformConv", [X4, f(3, 2, 2, 2), f(1, 8, 4, 3)], opset=22)
+case(
+    "DeformConv groups and masks",
+    "DeformConv",
+    [X4, f(4, 1, 2, 2), _OFFSETS, f(4), _MASK],
+    opset=22,
+    group=2,
+    offset_group=2,
+)
+case(
+    "DeformConv strides",
+    "DeformConv",
+    [X4, f(3, 2, 2, 2), f(1, 8, 3, 3)],
+    opset=22,
+    strides=[2, 1],
+    pads=[1, 0, 1, 0],
+    dilations=[2, 1],
+)
+case(
+    "BatchNormalization in training",
+    "BatchNormalization",
+    [X4 * 3 + 1, f(2), f(2), f(2), POSITIVE[0, :2]],
+    opset=15,
+    outputs=3,
+    training_mode=1,
+    momentum=0.7,
+)
+
 #: What is refused, by the name of the operator; a graph with a result of unknown shape, alone.
 REFUSED = ["MaxPool indices", "Resize antialias", "AffineGrid of one place"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnx.parser
@@ -137,3 +138,42 @@ def test_rows_above_a_diagonal_of_whole_numbers() -> None:
     x = np.arange(12, dtype=np.int64).reshape(4, 3)
     model = make_model([_node("Trilu", ["x", "k"], upper=0)], {"x": x}, ["y0"], {"k": np.array(1)})
     np.testing.assert_array_equal(evaluate(model, {"x": x})[0], np.tril(x, 1))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("FLOAT", "FLOAT8E4M3FN"),
+        ("FLOAT8E5M2", "FLOAT"),
+        ("FLOAT8E4M3FNUZ", "FLOAT16"),
+        ("FLOAT4E2M1", "FLOAT"),
+        ("UINT4", "FLOAT"),
+        ("INT4", "INT8"),
+        ("UINT2", "FLOAT"),
+    ],
+)
+def test_types_that_tvm_gets_wrong_are_refused(before: str, after: str) -> None:
+    """Its code makes 2^-7 of a zero of 8 bits, and reads two whole numbers of 4 bits from each byte."""
+    kinds = [getattr(onnx.TensorProto, name) for name in (before, after)]
+    ends = [onnx.helper.make_tensor_value_info(*pair, [4]) for pair in zip("xy", kinds, strict=True)]
+    node = onnx.helper.make_node("Cast", ["x"], ["y"], to=kinds[1])
+    graph = onnx.helper.make_graph([node], "narrow", ends[:1], ends[1:])
+    model = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 25)], ir_version=11
+    )
+    with pytest.raises(ModelError, match=r"reads or makes .*floats of 16 to 64"):
+        evaluate(model, {})
+
+
+def test_weights_of_narrow_types_are_folded() -> None:
+    weights = np.array([0, 0.5, -448, np.nan], dtype=ml_dtypes.float8_e4m3fn)
+    tensor = onnx.helper.make_tensor(
+        "w", onnx.TensorProto.FLOAT8E4M3FN, [4], weights.tobytes(), raw=True
+    )
+    model = onnx.parser.parse_model(
+        '<ir_version: 11, opset_import: ["": 21]> net (float[4] x) => (float[4] y) '
+        "{ v = Cast<to = 1>(w) y = Add(x, v) }"
+    )
+    model.graph.initializer.append(tensor)
+    (found,) = evaluate(model, {"x": np.ones(4, "f")})
+    np.testing.assert_array_equal(found, [1, 1.5, -447, np.nan])

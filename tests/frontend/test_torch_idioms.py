@@ -1,7 +1,9 @@
 """Each idiom of `torch_idioms` beside torch itself: right, or refused by name; a kind is one module."""
 
 import numpy as np
+import onnx
 import pytest
+from onnx.reference import ReferenceEvaluator
 
 torch = pytest.importorskip("torch")
 
@@ -104,6 +106,57 @@ def test_an_operator_of_another_library_is_not_taken_for_torch_s_own():
     program = torch.export.export(Tripled(), (torch.ones(2, 3),))
     with pytest.raises(ModelError, match=r"'tvm_sphinx_tests\.relu\.default'.*torch's own"):
         load_model(program)
+
+
+_DEFORMED = """deform_conv2d(Tensor input, Tensor weight, Tensor offset, Tensor mask, Tensor bias,
+    SymInt stride_h, SymInt stride_w, SymInt pad_h, SymInt pad_w, SymInt dilation_h, SymInt dilation_w,
+    SymInt groups, SymInt offset_groups, bool use_mask) -> Tensor"""
+
+
+def _deformed(x, weight, offset, mask, bias, *numbers):
+    """Return what onnx's evaluator makes of a deformable convolution."""
+    names = ["x", "w", "o", "b", "m"] if numbers[8] else ["x", "w", "o", "b"]
+    node = onnx.helper.make_node(
+        "DeformConv", names, ["y"], strides=numbers[0:2], pads=[*numbers[2:4], *numbers[2:4]],
+        dilations=numbers[4:6], group=numbers[6], offset_group=numbers[7],
+    )  # fmt: skip
+    value = onnx.helper.make_tensor_value_info
+    given = dict(zip(names, (x, weight, offset, bias, mask), strict=False))
+    inputs = [value(name, 1, tensor.shape) for name, tensor in given.items()]
+    graph = onnx.helper.make_graph([node], "deformed", inputs, [value("y", 1, None)])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 22)])
+    feeds = {name: tensor.detach().numpy() for name, tensor in given.items()}
+    return torch.from_numpy(ReferenceEvaluator(model).run(None, feeds)[0])
+
+
+@pytest.mark.parametrize("uses_mask", [True, False])
+def test_deformable_convolutions_are_sampled_where_they_say(uses_mask):
+    """As torchvision has them, by an operator that it defines."""
+    if not hasattr(torch.ops.torchvision, "deform_conv2d"):
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        library.define(_DEFORMED)
+        library.impl("deform_conv2d", _deformed, "CompositeExplicitAutograd")
+        shape_of = lambda x, w, o, *_: x.new_empty(x.shape[0], w.shape[0], *o.shape[2:])  # noqa: E731
+        torch.library.register_fake("torchvision::deform_conv2d", shape_of, lib=library)
+        _LIBRARIES.append(library)
+
+    class Deformed(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.bias = (torch.nn.Parameter(torch.randn(*s)) for s in ((6, 2, 3, 3), (6,)))
+
+        def forward(self, x, offset, mask):
+            numbers = (2, 1, 1, 1, 1, 2, 2, 1, uses_mask)
+            return torch.ops.torchvision.deform_conv2d(x, self.weight, offset, mask, self.bias, *numbers)
+
+    torch.manual_seed(0)
+    module = Deformed().eval()
+    inputs = torch.randn(1, 4, 8, 9), 2 * torch.randn(1, 18, 4, 7), torch.rand(1, 9, 4, 7)
+    program = torch.export.export(module, inputs)
+    loaded = load_model(program)
+    used = inputs[: len(loaded["main"].params)]
+    (got,) = evaluate(loaded, [tensor.numpy() for tensor in used])
+    np.testing.assert_allclose(got, module(*inputs).detach().numpy(), rtol=1e-4, atol=1e-4)
 
 
 # Groups that are empty, at the front, in the middle and at the end, and rows that belong to none.

@@ -37,12 +37,15 @@ class Sampling:
     rounds_first
         Whether the nearest element is looked for before what is outside is reflected, as ONNX Runtime
         does, and not after that, as torch does.
+    in_elements
+        Whether places are given as those of elements, from 0 on, in place of -1 to 1.
     """
 
     mode: str
     padding: str
     align_corners: bool
     rounds_first: bool = False
+    in_elements: bool = False
 
     @property
     def reflects_taps(self) -> bool:
@@ -61,7 +64,8 @@ def grid_sample(builder: Any, data: Any, grid: Any, how: Sampling) -> Any:
     data
         [batch, channels, *extents], of two or three extents; of floats where not the nearest is taken.
     grid
-        Floats [batch, *places, axes]: along the last axis of ``data`` first, from -1 to 1.
+        Floats [batch, *places, axes]: along the last axis of ``data`` first; from -1 to 1, or see
+        ``Sampling.in_elements``.
     """
     wide = "float64" if str(grid.ty.dtype) == "float64" else "float32"
     if str(grid.ty.dtype) != wide:
@@ -127,7 +131,9 @@ class _Axis:
     def _position(self, number: Any) -> Any:
         """Return the position along the axis, within bounds that a whole number holds, also of a NaN."""
         extent = self._float(self.extent)
-        if self.how.align_corners:
+        if self.how.in_elements:
+            x = number
+        elif self.how.align_corners:
             x = (number + 1) / 2 * (extent - 1)
         else:
             x = ((number + 1) * extent - 1) / 2

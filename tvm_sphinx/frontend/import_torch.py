@@ -28,7 +28,11 @@ Converter = Callable[[Any], Any]
 
 _NAMESPACES = ("aten", "prims")
 #: Operators of other libraries that there are converters for.
-_LIBRARIES = ("torchvision.roi_align.default", "transformers.grouped_mm_fallback.default")
+_LIBRARIES = (
+    "torchvision.roi_align.default",
+    "torchvision.deform_conv2d.default",
+    "transformers.grouped_mm_fallback.default",
+)
 
 
 def import_program(program: Any) -> Any:

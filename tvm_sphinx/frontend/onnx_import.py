@@ -27,6 +27,8 @@ from . import (
     onnx_recurrent,
     onnx_selection,
     onnx_sequences,
+    onnx_signal,
+    onnx_steps,
 )
 from .onnx_branches import BranchImporter
 from .onnx_node import MICROSOFT, STANDARD, Converter, Node
@@ -43,6 +45,8 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     **onnx_sequences.CONVERTERS,
     **onnx_open_shapes.CONVERTERS,
     **onnx_selection.CONVERTERS,
+    **onnx_signal.CONVERTERS,
+    **onnx_steps.CONVERTERS,
 }
 
 # What TVM's importer knows of ONNX Runtime's operators; it has all others of its map from ONNX itself.
@@ -86,9 +90,12 @@ def import_onnx(model: Any, shapes: Mapping[str, list[int]] | None = None) -> An
     return log.origins.attach(module, "main")
 
 
-def unknown_operators(graph: Any) -> list[str]:
-    """Return the operators of an ONNX graph, its branches included, that have no converter, sorted."""
-    return sorted({_shown(*key) for key in _operators(graph) if not _is_known(*key)})
+def unknown_operators(graph: Any) -> list[tuple[str, str]]:
+    """Return the operators of an ONNX graph, its branches included, that have no converter, sorted.
+
+    Each is a domain, empty for ONNX's own, and a name.
+    """
+    return sorted({key for key in _operators(graph) if not _is_known(*key)})
 
 
 def _operators(graph: Any) -> Iterator[tuple[str, str]]:
@@ -133,7 +140,8 @@ class _Importer(BranchImporter, onnx_frontend.ONNXGraphImporter):  # type: ignor
 
     def _check_for_unsupported_ops(self, graph: Any) -> None:
         if missing := unknown_operators(graph):
-            raise ModelError(f"operators that are not known: {', '.join(missing)}.")
+            shown = ", ".join(_shown(*key) for key in missing)
+            raise ModelError(f"operators that are not known: {shown}.")
 
     def _construct_nodes(self, graph: Any) -> None:
         for node in graph.node:

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnx
 from tvm.relax.frontend.onnx import onnx_frontend
 
-from .._tvm import relax, tirx
+from .._tvm import relax, tirx, tvm
+from .deformable import deformable_convolution
 from .onnx_node import (
     STANDARD,
     Array,
@@ -25,6 +27,7 @@ from .onnx_node import (
     shape_of,
 )
 from .onnx_open_shapes import compress
+from .shifts import shift
 
 _op = relax.op
 
@@ -404,7 +407,121 @@ def _total(node: Node, operands: list[Any]) -> Any:
     return functools.reduce(lambda left, right: node.emit(_op.add(left, right)), operands)
 
 
+def _unsqueeze(node: Node) -> Any:
+    """Insert an axis that is given as one number; lists of them are TVM's."""
+    axes = node.constant(1)
+    if axes is None or axes.ndim:
+        return NotImplemented
+    return node.emit(_op.expand_dims(node.required(0), [int(axes)]))
+
+
+def _lp_normalization(node: Node) -> Any:
+    """Divide by the norm along an axis; where that is 0 the result is 0."""
+    data, power = node.required(0), int(node.attributes.get("p", 2))
+    if power not in (1, 2):
+        raise node.error(f"expected p = 1 or 2; got {power}")
+    dtype, axis = dtype_of(data), [int(node.attributes.get("axis", -1))]
+    terms = node.emit(_op.abs(data) if power == 1 else _op.multiply(data, data))
+    norm = node.emit(_op.sum(terms, axis, keepdims=True))
+    if power == 2:
+        norm = node.emit(_op.sqrt(norm))
+    is_zero = node.emit(_op.equal(norm, const(0, dtype)))
+    divisor = node.emit(_op.where(is_zero, const(1, dtype), norm))
+    return node.emit(_op.divide(data, divisor))
+
+
+def _bit_cast(node: Node) -> Any:
+    """Read the bits of each element as another type of as many bits."""
+    data = node.required(0)
+    wanted = onnx.helper.tensor_dtype_to_np_dtype(int(node.attributes["to"]))
+    before, after = dtype_of(data), str(wanted)
+    if before == after:
+        return data
+    if "bool" in (before, after):
+        raise node.error(f"from {before} to {after} has no counterpart in TVM")
+
+    def compute(bits: Any) -> Any:
+        return tvm.te.compute(bits.shape, lambda *at: tirx.reinterpret(after, bits[at]), name="bits")
+
+    return node.emit(node.builder.call_te(compute, data, primfunc_name_hint="reinterpret"))
+
+
+def _bit_shift(node: Node) -> Any:
+    direction = node.text("direction")
+    if direction not in ("LEFT", "RIGHT"):
+        raise node.error(f"expected a direction LEFT or RIGHT; got {direction!r}")
+    return shift(node.emit, node.required(0), node.required(1), left=direction == "LEFT")
+
+
+def _batch_normalization(node: Node) -> Any:
+    """Normalise by the statistics of the batch itself, as a model in training does.
+
+    What normalises by given statistics is TVM's.
+    """
+    attributes = node.attributes
+    if int(attributes.get("spatial", 1)) != 1:
+        raise node.error("one that is not spatial is not known")
+    trains = bool(int(attributes.get("training_mode", 0)))
+    if node.opset < 14:
+        trains = node.num_outputs > 1
+    if not trains:
+        return NotImplemented
+    data = node.required(0)
+    scale, shift_by, mean, variance = (node.required(position) for position in range(1, 5))
+    row = [1, -1, *[1] * (rank_of(data) - 2)]
+    axes = [axis for axis in range(rank_of(data)) if axis != 1]
+    exact = cast(node, data, "float32") if dtype_of(data) in ("float16", "bfloat16") else data
+    own = dtype_of(exact)
+    center = node.emit(_op.mean(exact, axes, keepdims=True))
+    spread = node.emit(_op.variance(exact, axes, keepdims=True))
+    divisor = node.emit(_op.add(spread, const(float(attributes.get("epsilon", 1e-5)), own)))
+    made = node.emit(_op.subtract(exact, center))
+    made = node.emit(_op.divide(made, node.emit(_op.sqrt(divisor))))
+    for operator, operand in ((_op.multiply, scale), (_op.add, shift_by)):
+        made = node.emit(operator(made, node.emit(_op.reshape(cast(node, operand, own), row))))
+    momentum = float(attributes.get("momentum", 0.9))
+
+    def kept(before: Any, seen: Any) -> Any:
+        dtype = dtype_of(before)
+        seen = cast(node, node.emit(_op.reshape(seen, [-1])), dtype)
+        old = node.emit(_op.multiply(before, const(momentum, dtype)))
+        return node.emit(_op.add(old, node.emit(_op.multiply(seen, const(1 - momentum, dtype)))))
+
+    return cast(node, made, dtype_of(data)), kept(mean, center), kept(variance, spread)
+
+
+def _deform_conv(node: Node) -> Any:
+    data, weight, offset = (node.required(position) for position in range(3))
+    for name, tensor in (("X", data), ("W", weight), ("offset", offset)):
+        if len(shape_of(node, tensor, name)) != 4:
+            raise node.error(f"expected {name} of four axes; got {tensor.ty}")
+    attributes = node.attributes
+    pads = [int(each) for each in attributes.get("pads", (0, 0, 0, 0))]
+    strides, dilations = (
+        [int(each) for each in attributes.get(name, (1, 1))] for name in ("strides", "dilations")
+    )
+    return deformable_convolution(
+        node.builder,
+        data,
+        weight,
+        offset,
+        node.optional(3),
+        node.optional(4),
+        strides=strides,
+        pads=pads[:2],
+        dilations=dilations,
+        groups=int(attributes.get("group", 1)),
+        offset_groups=int(attributes.get("offset_group", 1)),
+    )
+
+
 CONVERTERS: dict[tuple[str, str], Converter] = {
+    (STANDARD, "Unsqueeze"): _unsqueeze,
+    (STANDARD, "LpNormalization"): _lp_normalization,
+    (STANDARD, "BitCast"): _bit_cast,
+    (STANDARD, "DeformConv"): _deform_conv,
+    (STANDARD, "BitShift"): _bit_shift,
+    (STANDARD, "BatchNormalization"): _batch_normalization,
     (STANDARD, "LRN"): _lrn,
     (STANDARD, "Max"): _extreme(_op.maximum),
     (STANDARD, "Min"): _extreme(_op.minimum),

@@ -1,4 +1,4 @@
-"""Prepare an ONNX model: settle shapes and values, inline functions, write loops out, fold arithmetic.
+"""Prepare an ONNX model: settle shapes, inline functions, write loops out, fold arithmetic. [TVM]
 
 TVM's importer takes shapes that are written down, while exporters leave them to be computed by nodes
 (``Shape``, ``Gather``, ``Concat``, ...). ONNX Runtime's basic optimisation folds these, and onnxscript's
@@ -21,6 +21,7 @@ import onnx.inliner
 
 from ..errors import ModelError, cause_of, known_choices
 from .fold_shapes import fold_shapes, holds_branches
+from .onnx_import import unknown_operators
 from .unroll_loops import holds_loops, unroll_loops
 
 # Operators that give shapes, or that folding may make go away.
@@ -86,6 +87,7 @@ def prepare_onnx(
     _settle_weights(fixed)
     fix_shapes(fixed, _shapes_in_all(fixed, shapes or {}, values or {}, where), where)
     _make_weights(fixed, values or {})
+    fixed = _expand(fixed)
     hint, refused = "", ""
     if holds_branches(fixed.graph):
         # ONNX Runtime may crash where it puts a branch that holds others in the place of an If.
@@ -107,6 +109,39 @@ def prepare_onnx(
     if refused:
         raise ModelError(f"Cannot import {where}: {refused} {hint}".rstrip())
     return Prepared(fixed, _known_shapes(fixed.graph), hint)
+
+
+def _expand(model: Any) -> Any:
+    """Return a model in which what has no converter is written out as the standard defines it.
+
+    ONNX defines many operators by others (``Attention``, ``RotaryEmbedding``); what it does not define
+    so, or the installed onnx cannot write out, stays.
+    """
+    unknown = unknown_operators(model.graph)
+    defined = [key for key in unknown if _is_defined_by_others(*key)]
+    if not defined:
+        return model
+    # Which form an operator takes may depend on types, which onnx looks for among those written down.
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    del bare.graph.value_info[:]
+    typed = onnx.shape_inference.infer_shapes(bare, data_prop=True)
+    typed.graph.value_info.extend(
+        onnx.helper.make_tensor_value_info(weight.name, weight.data_type, weight.dims)
+        for weight in typed.graph.initializer
+    )
+    # It looks for one of inputs that are left out, too.
+    typed.graph.value_info.append(onnx.helper.make_tensor_value_info("", onnx.TensorProto.FLOAT, []))
+    expanded = onnx.inliner.inline_selected_functions(typed, defined, inline_schema_functions=True)
+    del expanded.graph.value_info[:]
+    return expanded
+
+
+def _is_defined_by_others(domain: str, op: str) -> bool:
+    if not onnx.defs.has(op, domain):
+        return False
+    schema = onnx.defs.get_schema(op, domain)
+    return bool(schema.has_function or schema.has_context_dependent_function)
 
 
 def model_inputs(graph: Any) -> list[Any]:

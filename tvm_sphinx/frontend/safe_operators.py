@@ -6,6 +6,7 @@ folded. Kernels that are there already (``call_tir``) are the user's own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from .._tvm import relax, tvm
+from ..errors import ModelError
 from . import (
     bounded_indices,
     bounded_scatters,
@@ -21,6 +23,9 @@ from . import (
     open_slices,
     whole_numbers,
 )
+
+# Types of fewer bits than are known here: floats of 4 to 8, and whole numbers of 2 and 4.
+_NARROW = re.compile(r"float[468]_.*|u?int[24]")
 
 #: Returns what takes the place of a call, or None where it may stay.
 Rewrite = Callable[[bounded_indices.Emit, Any], Any]
@@ -94,6 +99,19 @@ def _clipped(emit: bounded_indices.Emit, call: Any) -> Any:
     return made
 
 
+def _root_mean_square(emit: bounded_indices.Emit, call: Any) -> Any:
+    """Rewrite ``rms_norm`` over all axes: TVM's kernel needs one that stays."""
+    data, weight = call.args
+    axes = {int(axis) % int(data.ty.ndim) for axis in call.attrs.axes}
+    if len(axes) < int(data.ty.ndim):
+        return half_functions.norm_through_single(emit, call)
+    wide = emit(relax.op.expand_dims(data, 0))
+    inner = [axis + 1 for axis in sorted(axes)]
+    norm = relax.op.nn.rms_norm(wide, weight, inner, float(call.attrs.epsilon))
+    half = half_functions.norm_through_single(emit, norm)
+    return relax.op.squeeze(emit(norm if half is None else half), [0])
+
+
 #: By the operator's name without ``relax.``.
 REWRITES: dict[str, Rewrite] = {
     "take": bounded_indices.take,
@@ -120,6 +138,7 @@ REWRITES: dict[str, Rewrite] = {
     "floor_mod": whole_numbers.remainder,
     **dict.fromkeys(half_functions.FUNCTIONS, half_functions.through_single),
     **dict.fromkeys(half_functions.NORMS, half_functions.norm_through_single),
+    "nn.rms_norm": _root_mean_square,
 }
 
 
@@ -145,6 +164,27 @@ def make_safe(mod: Any) -> Any:
     return mutator_.builder_.get()
 
 
+def _check_types(name: str, call: Any) -> None:
+    """Refuse to compute with types that TVM's code gets wrong; what is constant is folded without it.
+
+    It has a float of 8 bits that is 0 come out as 2^-7 or NaN as a number, and reads tensors of whole
+    numbers of fewer bits, two to a byte, in which runtimes have one.
+    """
+    if all(isinstance(operand, tvm.ir.GenericConst) for operand in call.args):
+        return
+    for dtype in filter(None, map(_dtype_of, (*call.args, call))):
+        if _NARROW.fullmatch(dtype):
+            raise ModelError(
+                f"Operator {name!r} reads or makes {dtype}, of which TVM has no right code. Expected "
+                f"bool, whole numbers of 8 to 64 bits, or floats of 16 to 64."
+            )
+
+
+def _dtype_of(expr: Any) -> str:
+    ty = getattr(expr, "ty", None)
+    return str(ty.dtype) if isinstance(ty, relax.TensorType) else ""
+
+
 def _belongs_to_backend(function: Any) -> bool:
     attrs = function.attrs or {}
     return bool(attrs.get("Primitive", 0)) or "Codegen" in attrs
@@ -160,6 +200,7 @@ class _Rewriter(PyExprMutator):  # type: ignore[misc]
         if not isinstance(call.op, tvm.ir.Op):
             return call
         name = str(call.op.name).removeprefix("relax.")
+        _check_types(name, call)
         if name in open_broadcasts.BROADCASTING:
             call = open_broadcasts.with_equal_extents(self.builder_, self.builder_.normalize(call))
         rewrite = REWRITES.get(name)

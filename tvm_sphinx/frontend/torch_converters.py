@@ -32,7 +32,13 @@ from .torch_functions import (
 )
 from .torch_indexing import as_strided, embedding, index, index_put, item, scatter, select_place
 from .torch_open_shapes import masked_select, nonzero, unique
-from .torch_windows import adaptive_max_pool, antialiased, convolution, max_pool_with_indices
+from .torch_windows import (
+    adaptive_max_pool,
+    antialiased,
+    convolution,
+    deform_conv,
+    max_pool_with_indices,
+)
 
 Converter = Callable[[Any, Any], Any]
 
@@ -342,12 +348,12 @@ CONVERTERS: dict[str, Converter] = {
     "rsub.Scalar": rsub,
     "erfc.default": erfc,
     "exp2.default": exp2,
-    **{f"__lshift__.{kind}": shift(_op.left_shift) for kind in ("Scalar", "Tensor")},
-    **{f"__rshift__.{kind}": shift(_op.right_shift) for kind in ("Scalar", "Tensor")},
-    "bitwise_left_shift.Tensor": shift(_op.left_shift),
-    "bitwise_right_shift.Tensor": shift(_op.right_shift),
-    "shift_left.default": shift(_op.left_shift),
-    "shift_right_arithmetic.default": shift(_op.right_shift),
+    **{f"__lshift__.{kind}": shift(left=True) for kind in ("Scalar", "Tensor")},
+    **{f"__rshift__.{kind}": shift(left=False) for kind in ("Scalar", "Tensor")},
+    "bitwise_left_shift.Tensor": shift(left=True),
+    "bitwise_right_shift.Tensor": shift(left=False),
+    "shift_left.default": shift(left=True),
+    "shift_right_arithmetic.default": shift(left=False),
     "view.dtype": view_as,
     "max.dim": _dim_extreme(_op.max, _op.argmax),
     "min.dim": _dim_extreme(_op.min, _op.argmin),
@@ -372,6 +378,7 @@ CONVERTERS: dict[str, Converter] = {
     **{f"max_pool{axes}d_with_indices.default": max_pool_with_indices(axes) for axes in (2, 3)},
     **{f"adaptive_max_pool{axes}d.default": adaptive_max_pool(axes) for axes in (2, 3)},
     "convolution.default": convolution,
+    "deform_conv2d.default": deform_conv,
     "arange.start_step": _falling,
     "_grouped_mm.default": grouped_product,
     "grouped_mm_fallback.default": grouped_product,

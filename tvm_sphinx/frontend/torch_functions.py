@@ -11,6 +11,8 @@ from tvm import te
 
 from .._tvm import relax, tirx
 from ..errors import ModelError
+from .onnx_node import const, dtype_of
+from .shifts import shift as shifted
 
 _op = relax.op
 _MOST_STEPS = 64
@@ -122,14 +124,16 @@ def negative(importer: Any, node: Any) -> Any:
     return importer.block_builder.emit(_op.subtract(relax.const(0, dtype), x))
 
 
-def shift(operator: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+def shift(*, left: bool) -> Callable[[Any, Any], Any]:
     """Convert a shift by a number or a tensor."""
 
     def convert(importer: Any, node: Any) -> Any:
         x, count = importer.retrieve_args(node)
-        dtype = str(x.ty.dtype)
-        count = count if isinstance(count, relax.Expr) else relax.const(int(count), dtype)
-        return importer.block_builder.emit(operator(x, count))
+        dtype = dtype_of(x)
+        if not isinstance(count, relax.Expr):
+            bits = np.iinfo(dtype).bits  # no less is out of range, and every type holds it
+            count = const(int(count) if 0 <= int(count) < bits else bits, dtype)
+        return shifted(importer.block_builder.emit, x, count, left=left)
 
     return convert
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._tvm import relax
+from .deformable import deformable_convolution
 from .transposed import flipped_convolution, forward_convolution, is_known_to_tvm
 
 _op = relax.op
@@ -199,3 +200,23 @@ def convolution(importer: Any, node: Any) -> Any:
     if bias is not None:
         found = emit(_op.add(found, emit(_op.reshape(bias, [1, -1, *[1] * axes]))))
     return found
+
+
+def deform_conv(importer: Any, node: Any) -> Any:
+    """Convert torchvision's deformable convolution."""
+    x, weight, offset, mask, bias, *numbers = importer.retrieve_args(node)
+    *numbers, uses_mask = numbers
+    sizes = [int(number) for number in numbers]
+    return deformable_convolution(
+        importer.block_builder,
+        x,
+        weight,
+        offset,
+        bias,
+        mask if uses_mask else None,
+        strides=sizes[0:2],
+        pads=sizes[2:4],
+        dilations=sizes[4:6],
+        groups=sizes[6],
+        offset_groups=sizes[7],
+    )

@@ -20,7 +20,7 @@ from ..report.describe import format_fixed, format_report, format_summary
 from ..report.placement import PlacementReport
 from ..report.text import format_ns
 from ..runtime.artifact import read_artifact, write_artifact
-from ..runtime.tensors import InputError, order_inputs
+from ..runtime.tensors import InputError, as_array, order_inputs
 from ..runtime.trace import Trace
 from ..scheduling.graph import TaskGraph
 from ..search import PruningReport
@@ -327,7 +327,7 @@ def check_inputs(specs: Sequence[TensorSpec], inputs: Inputs) -> list[Array]:
     given = order_inputs(inputs, [spec.name for spec in specs])
     arrays = []
     for spec, value in zip(specs, given, strict=True):
-        array = value.numpy() if hasattr(value, "numpy") else np.asarray(value)
+        array = as_array(value, spec.name)
         fits = len(array.shape) == len(spec.shape) and all(
             want in (-1, got) for want, got in zip(spec.shape, array.shape, strict=False)
         )

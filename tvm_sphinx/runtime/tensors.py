@@ -19,6 +19,8 @@ from .program import TensorView
 _KERNEL_ALIGNMENT = 64
 # DLPack device types whose memory the host can read: the CPU, and host memory pinned for a GPU.
 _HOST_DEVICES = (1, 3, 11)
+# Kinds of numpy's own types; of others, such as ml_dtypes' bfloat16, it shares no arrays.
+_NUMPY_KINDS = "biufc"
 
 
 class InputError(ModelError, ValueError):
@@ -73,7 +75,11 @@ def host_tensor(value: Any, name: str, view: TensorView, align: bool = True) -> 
         _check_form(name, view, value.shape, _dtype_name(value.dtype))
         if not value.dtype.isnative or not value.flags.c_contiguous or not value.flags.writeable:
             return _aligned_copy(value, view)
-        tensor = tvm_ffi.from_dlpack(value)
+        if value.dtype.kind in _NUMPY_KINDS:
+            tensor = tvm_ffi.from_dlpack(value)
+        else:
+            bits = tvm_ffi.from_dlpack(value.view(f"u{value.dtype.itemsize}"))
+            tensor = view_as(bits, view.shape, view.dtype)
     else:
         tensor = _from_dlpack(value, name)
         _check_form(name, view, tuple(tensor.shape), str(tensor.dtype))
@@ -84,6 +90,28 @@ def host_tensor(value: Any, name: str, view: TensorView, align: bool = True) -> 
         _runtime("TVMTensorCopyFromTo")(tensor, copy)
         return copy
     return tensor
+
+
+def as_array(value: Any, name: str) -> npt.NDArray[Any]:
+    """Return an array, a tensor of torch or TVM, or whatever numpy takes, as an array.
+
+    It shares the memory of a tensor on the host, if numpy has its type itself.
+
+    Raises
+    ------
+    InputError
+        If it is a tensor of another device; ``name`` is that of the input.
+    """
+    if hasattr(value, "detach"):
+        value = value.detach()
+    if not hasattr(value, "numpy"):
+        return np.asarray(value)
+    try:
+        array: npt.NDArray[Any] = value.numpy()
+    except TypeError:  # torch's, of types that numpy lacks and of other devices
+        compact = value.contiguous() if hasattr(value, "contiguous") else value
+        array = to_array(_from_dlpack(compact, name))
+    return array
 
 
 def _from_dlpack(value: Any, name: str) -> Any:
