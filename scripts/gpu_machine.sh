@@ -18,7 +18,7 @@
 # torchvision, timm, transformers, pytest and hypothesis; nvcc, gcc, NVIDIA's driver.
 # Environment of run: KIT (gpu-kit), OUT (out/gpu), SITE (where to unpack), WORK (logs, records); TESTS, CHECKS,
 # MODELS, LATENCY_MODELS (which; the last two may be empty); TURN (seconds that a model is measured at most). Of
-# libraries: MODELS (bert_base vit_b16; small is quick).
+# libraries: MODELS (gelu bert_base vit_b16; small is quick).
 # FAKE=1 takes the fake GPU and, where there is no KIT, the installed TVM.
 set -euo pipefail
 tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

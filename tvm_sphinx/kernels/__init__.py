@@ -3,6 +3,7 @@
 from .layouts import prepare_layouts
 from .library_product import (
     LibraryFactor,
+    LibraryMark,
     LibraryProduct,
     find_library_product,
     for_library,
@@ -24,6 +25,7 @@ __all__ = [
     "CpuInfo",
     "ImageRole",
     "LibraryFactor",
+    "LibraryMark",
     "LibraryProduct",
     "condition_operands",
     "cpu_info",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from .maps import Map, read_map, root_nests, with_root_nests
 from .products import Product, extents_of, is_var, read_product, without_copies
 from .staged import is_staged
 
-# Attribute of a PrimFunc that a library is to compute: its name as asked for, and its version.
+# Attribute of a PrimFunc that a library is to compute: the fields of `LibraryMark`.
 _LIBRARY = "sphinx.library"
 _TYPES = ("float32", "float16")
 # Larger matrices than this no library takes, nor does any model have them.
@@ -103,25 +103,47 @@ class LibraryProduct:
         return self.rows * self.columns * self.batch * int(np.dtype(self.dtype).itemsize)
 
 
-def for_library(func: Any, choice: str, version: str) -> Any:
+@dataclass(frozen=True)
+class LibraryMark:
+    """What a PrimFunc is marked with that a library is to compute.
+
+    Parameters
+    ----------
+    choice
+        The library, as it is asked for.
+    version
+        Of the library.
+    is_fused
+        Whether the library computes what follows the product, too, as far as it can.
+    """
+
+    choice: str
+    version: str
+    is_fused: bool = True
+
+
+def for_library(func: Any, mark: LibraryMark) -> Any:
     """Return a PrimFunc marked to be computed by a library, where there is one to call.
 
     Its body stays what it was: where nothing calls libraries, as in TVM's own VM, it is scheduled like
     any other.
     """
-    return func.with_attr(_LIBRARY, {"choice": choice, "version": version})
+    return func.with_attr(_LIBRARY, {**asdict(mark), "is_fused": int(mark.is_fused)})
 
 
-def library_of(func: Any) -> tuple[str, str] | None:
-    """Return the library that computes a PrimFunc and its version, None for one that is compiled."""
+def library_of(func: Any) -> LibraryMark | None:
+    """Return how a library computes a PrimFunc, None for one that is compiled."""
     if not func.attrs or _LIBRARY not in func.attrs:
         return None
     found = func.attrs[_LIBRARY]
-    return str(found["choice"]), str(found["version"])
+    return LibraryMark(str(found["choice"]), str(found["version"]), bool(int(found["is_fused"])))
 
 
-def find_library_product(func: Any) -> LibraryProduct | None:
-    """Return the product that an unscheduled PrimFunc is, None where a library cannot compute it."""
+def find_library_product(func: Any, *, is_fused: bool = True) -> LibraryProduct | None:
+    """Return the product that an unscheduled PrimFunc is, None where a library cannot compute it.
+
+    Unless ``is_fused``, all that follows the product is left to a kernel of ours.
+    """
     if not isinstance(func, tirx.PrimFunc) or is_staged(func) or not _is_plain(func):
         return None
     func = without_copies(func)
@@ -141,7 +163,7 @@ def find_library_product(func: Any) -> LibraryProduct | None:
         return made.product if is_result else None
     if not _follow(func, product, others):
         return None
-    ended = _with_epilogue(func, made, others)
+    ended = _with_epilogue(func, made, others) if is_fused else None
     return ended or _with_rest(func, made.product, product, others)
 
 

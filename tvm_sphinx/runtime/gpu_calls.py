@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import NoCodeError
-from ..kernels import LibraryFactor, find_library_product, library_of
+from ..kernels import LibraryFactor, LibraryMark, find_library_product, library_of
 from ..kernels.implement import implement_kernel
 from .gpu_kernels import GpuCode, generate_cuda
 from .gpu_launch import Factor, GpuFunction, Launch, LibraryCall
@@ -25,18 +25,17 @@ def generate_code(function: Any, target: Any) -> GpuCode:
     NoCodeError
         If TVM refuses it, or it is no product that the library computes.
     """
-    marked = library_of(function)
-    if marked is None:
+    mark = library_of(function)
+    if mark is None:
         return generate_cuda(implement_kernel(function, target), target)
-    choice, version = marked
-    return _generate_call(function, target, choice, int(version.partition(".")[0]))
+    return _generate_call(function, target, mark)
 
 
-def _generate_call(function: Any, target: Any, choice: str, major: int) -> GpuCode:
-    product = find_library_product(function)
+def _generate_call(function: Any, target: Any, mark: LibraryMark) -> GpuCode:
+    product = find_library_product(function, is_fused=mark.is_fused)
     if product is None:
-        raise NoCodeError(f"A kernel cannot be computed by {choice}: it is no product of matrices.")
-    name, type_of_float32 = LIBRARY_CHOICES[choice]
+        raise NoCodeError(f"A kernel cannot be computed by {mark.choice}: it is no product of matrices.")
+    name, type_of_float32 = LIBRARY_CHOICES[mark.choice]
     workspaces: list[int] = []
     source, launches = "", list[Launch | LibraryCall]()  # of ours
     if product.rest is not None:
@@ -49,7 +48,7 @@ def _generate_call(function: Any, target: Any, choice: str, major: int) -> GpuCo
     operands = (product.left.param, product.right.param, product.result.param, place)
     call = LibraryCall(
         library=name,
-        major=major,
+        major=int(mark.version.partition(".")[0]),
         type=product.dtype if product.dtype != "float32" else type_of_float32,
         activation=product.activation,
         scale=product.scale,

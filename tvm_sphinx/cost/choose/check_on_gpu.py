@@ -34,8 +34,8 @@ def gpu_fault(candidate: Implementation, rule: Implementation) -> str:
         If this machine cannot build kernels.
     """
     kernel, device = candidate.kernel, candidate.device
-    marked, product = library_of(candidate.candidate.function), find_library_product(kernel.function)
-    if marked is None or product is None:
+    mark, product = library_of(candidate.candidate.function), find_library_product(kernel.function)
+    if mark is None or product is None:
         return "no library computes it"
     operands = drawn(kernel, product)
     expected = results_on_gpu(
@@ -48,7 +48,7 @@ def gpu_fault(candidate: Implementation, rule: Implementation) -> str:
         return cause_of(error).rstrip(".")
     if not np.array_equal(found[0], found[1], equal_nan=True):
         return "it computes other numbers in each run"
-    is_tf32 = LIBRARY_CHOICES[marked[0]][1] == "tf32"
+    is_tf32 = LIBRARY_CHOICES[mark.choice][1] == "tf32"
     if not agree(found[:1], expected, _OF_TF32 if is_tf32 else _TOLERANCES):
         return "it computes other numbers than our rule's"
     return ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...frontend.extract import Kernel
-from ...kernels import find_library_product, for_library
+from ...kernels import LibraryMark, find_library_product, for_library
 from ...platform import Device
 from ...runtime.libraries import LIBRARY_CHOICES, check_libraries, find_library
 from .candidates import Candidate
@@ -37,14 +37,19 @@ class LibraryKernels:
         }
 
     def __call__(self, kernel: Kernel, device: Device) -> Sequence[Candidate]:
-        """Return the candidates of a kernel on a device."""
+        """Return the candidates of a kernel on a device.
+
+        Where the library computes a GELU there is one more that leaves it to a kernel of ours: it may
+        approximate ``tanh``, and be dropped for that.
+        """
         if not device.runtime.startswith("cuda:") or kernel.is_external:
             return []
         product = find_library_product(kernel.function)
         if product is None:
             return []
         return [
-            Candidate(name, for_library(kernel.function, name, version))
+            Candidate(name, for_library(kernel.function, LibraryMark(name, version, is_fused)))
             for name, version in self._versions.items()
             if "float32" in (product.dtype, LIBRARY_CHOICES[name][1])
+            for is_fused in ((True, False) if product.activation == "gelu_tanh" else (True,))
         ]
