@@ -37,7 +37,7 @@ from tvm_sphinx.errors import ArtifactError, GpuError, SphinxError, UnsupportedE
 from tvm_sphinx.frontend.extract import Kernel, extract_task_graph
 from tvm_sphinx.frontend.lower import lower_for_platform
 from tvm_sphinx.kernels import LibraryMark, for_library
-from tvm_sphinx.kernels.library_product import ACTIVATIONS
+from tvm_sphinx.kernels.library_epilogue import ACTIVATIONS
 from tvm_sphinx.platform import Link, Platform
 from tvm_sphinx.platform.targets import device_target
 from tvm_sphinx.program.options import CompileOptions

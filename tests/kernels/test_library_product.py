@@ -15,7 +15,7 @@ from tests.networks import branching_cnn, recurrent_net, transformer
 from tvm_sphinx.frontend.extract import Kernel, extract_task_graph
 from tvm_sphinx.frontend.lower import lower_for_platform
 from tvm_sphinx.kernels import LibraryProduct, find_library_product
-from tvm_sphinx.kernels.library_product import ACTIVATIONS
+from tvm_sphinx.kernels.library_epilogue import ACTIVATIONS
 from tvm_sphinx.platform import Device, Platform
 from tvm_sphinx.platform.machine import usable_cores
 from tvm_sphinx.platform.targets import host_target

@@ -1,14 +1,8 @@
 """CPU kernels: channels-last packed layouts, schedule rules, and their measurement."""
 
 from .layouts import prepare_layouts
-from .library_product import (
-    LibraryFactor,
-    LibraryMark,
-    LibraryProduct,
-    find_library_product,
-    for_library,
-    library_of,
-)
+from .library_kernels import find_library_product
+from .library_product import LibraryFactor, LibraryMark, LibraryProduct, for_library, library_of
 from .opaque import HIDES_WORK, hides_work
 from .packing import PACKINGS
 from .reducers import know_infinite_reducers
