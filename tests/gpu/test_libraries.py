@@ -477,6 +477,18 @@ def test_another_major_version_is_refused(fake_gpu: Any, monkeypatch: pytest.Mon
         ConcurrentExecutable(made)
 
 
+def test_programs_that_call_a_library_otherwise_are_not_the_same() -> None:
+    module, where = two_products(), platform()
+    made = placed(module, where, [1] * num_tasks(module, where))
+    assert made.gpu is not None
+    rounded = {
+        name: (code, replace(one, launches=tuple(replace(call, type="tf32") for call in one.calls)))
+        for name, (code, one) in made.gpu.functions.items()
+    }
+    other = replace(made, gpu=replace(made.gpu, functions=rounded))
+    assert made.what_runs() != other.what_runs()
+
+
 def test_parts_are_read_as_they_were_written() -> None:
     module, where = transformer(**_SMALL), platform()
     parts = placed(module, where, [1] * num_tasks(module, where)).gpu
