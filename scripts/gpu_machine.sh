@@ -8,13 +8,17 @@
 #   scripts/gpu_machine.sh run [SECONDS]       There, in a copy of this tree: unpack KIT, look around, probe,
 #                                              check, measure. Ends within SECONDS. Each result is in $OUT when
 #                                              it is known.
+#   scripts/gpu_machine.sh libraries [SECONDS] There: unpack KIT, and measure the products of BERT and ViT by our
+#                                              kernels and by cuBLASLt, each of which is checked first; then the
+#                                              tests of libraries.
 #   scripts/gpu_machine.sh cores [SECONDS]     There: unpack KIT, and measure models on the CPU alone, on all of
 #                                              its cores, beside ONNX Runtime.
 #
 # There: Python as in PYTHON, with numpy, psutil, cloudpickle, ml_dtypes, torch, onnx, onnxruntime, onnxscript,
 # torchvision, timm, transformers, pytest and hypothesis; nvcc, gcc, NVIDIA's driver.
 # Environment of run: KIT (gpu-kit), OUT (out/gpu), SITE (where to unpack), WORK (logs, records); TESTS, CHECKS,
-# MODELS, LATENCY_MODELS (which; the last two may be empty); TURN (seconds that a model is measured at most).
+# MODELS, LATENCY_MODELS (which; the last two may be empty); TURN (seconds that a model is measured at most). Of
+# libraries: MODELS (gelu bert_base vit_b16; small is quick).
 # FAKE=1 takes the fake GPU and, where there is no KIT, the installed TVM.
 set -euo pipefail
 tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -141,7 +145,7 @@ set_up() {
   if [ -n "${FAKE:-}" ]; then
     mode=fake
     LD_LIBRARY_PATH=$(python3 -c "from tests.gpu import fake; print(fake.build())"):${LD_LIBRARY_PATH:-}
-    export TVM_SPHINX_NVCC=$tree/tests/gpu/fake/nvcc TVM_SPHINX_CODE=
+    export TVM_SPHINX_NVCC=$tree/tests/gpu/fake/nvcc TVM_SPHINX_CODE= TVM_SPHINX_CUDA_LIBRARIES=${LD_LIBRARY_PATH%%:*}
   else
     LD_LIBRARY_PATH=$(cudart_folder):/usr/local/nvidia/lib64:/usr/local/nvidia/lib:${LD_LIBRARY_PATH:-}
     command -v nvcc > /dev/null || PATH=$PATH:/usr/local/cuda/bin
@@ -162,6 +166,19 @@ cores() {
     --measuring ${MEASURING-googlenet} ${MODELS+--models $MODELS} || say "cores: $?"
   cp "$work/cores/many_core.jsonl" "$OUT"
   tar -czf "$OUT/cores.tar.gz" -C "$work" cores
+  say end
+}
+
+libraries() {
+  set_up "$@"
+  facts > "$OUT/machine.txt" 2>&1 &
+  if [ "$mode" = real ] || [ -e "$kit" ]; then unpack; fi
+  say "unpacked; LD_LIBRARY_PATH=$LD_LIBRARY_PATH"
+  # shellcheck disable=SC2086 # words are models
+  timeout $(($(left) * 2 / 3)) python3 benchmarks/gpu/libraries.py "$OUT/libraries.jsonl" ${MODELS:-} || say "libraries: $?"
+  say measured
+  timeout $(($(left) - 5)) python3 -m pytest -m gpu --gpu "$mode" ${TESTS:-tests/gpu/test_libraries.py} > "$OUT/pytest.txt" 2>&1 || say "tests: $?"
+  tail -3 "$OUT/pytest.txt"
   say end
 }
 
@@ -198,9 +215,9 @@ run() {
 }
 
 case ${1:-} in
-pack | run | cores) "$@" ;;
+pack | run | cores | libraries) "$@" ;;
 *)
-  sed -n '2,20s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+  sed -n '2,24s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
   exit 2
   ;;
 esac

@@ -51,7 +51,8 @@ def compile(model: Any, platform: Platform | str | Path = "detect", **options: A
     asked, clock = CompileOptions(**options), StageClock()
     asked.check_cost_model()
     devices = asked.platform(platform)
-    records, sources = open_records(asked.records)
+    records, tuned = open_records(asked.records)
+    sources = [*tuned, *asked.library_kernels()]
     with clock("load"):
         source = read_source(model, asked.fixed_inputs, asked.function)
         module = load_model(source, input_shapes=asked.input_shapes)

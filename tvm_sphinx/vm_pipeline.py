@@ -61,6 +61,10 @@ class ScheduleForVM:
                     f"The pipeline takes a module as it is: expected no fixed_inputs; got those of "
                     f"{', '.join(map(str, value))}. Bind them first, by relax.transform.BindParams."
                 )
+            if name == "libraries" and value:
+                raise SphinxError(
+                    f"TVM's VM calls no libraries: expected none; got {value!r}. Use tvm_sphinx.compile."
+                )
             if name == "leave_out" and value:
                 raise SphinxError("The pipeline measures all kernels: expected no leave_out; got True.")
         self.asked = CompileOptions(**options)

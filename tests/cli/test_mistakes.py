@@ -255,6 +255,11 @@ MISTAKES = [
         lambda j, f: j.compile("--memory", "native=2 gigs"),
         "'gpu0=2GiB'",
     ),
+    Mistake(
+        "a library that is not known",
+        lambda j, f: j.compile("--libraries", "cublaslt, mkl"),
+        "Unknown library 'mkl'; known: cublaslt, cublaslt-tf32.",
+    ),
 ]
 
 

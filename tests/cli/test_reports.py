@@ -68,6 +68,7 @@ def test_every_report_has_json(job: Job, tmp_path: Path, capsys: pytest.CaptureF
     told = as_json(capsys)
     assert told["onnxruntime"] == onnxruntime.__version__
     assert told["python"] == sys.version.split()[0]
+    assert told["libraries"][0].startswith("cublaslt ")
 
 
 def test_records_name_their_models_and_devices(job: Job, capsys: pytest.CaptureFixture[str]) -> None:

@@ -491,5 +491,45 @@ case(
     momentum=0.7,
 )
 
+for _axis in (0, -1):
+    _scales = [f(*X3.shape[_axis:]), f(*X3.shape[_axis:])]
+    case(
+        f"LayerNormalization, all of it, {_axis}",
+        "LayerNormalization",
+        [X3, *_scales],
+        outputs=3,
+        axis=_axis,
+    )
+case("EyeLike of another type", "EyeLike", [I64], dtype=11, k=-1)
+for _window in ("Hann", "Hamming", "Blackman"):
+    for _periodic in (0, 1):
+        case(f"{_window} {_periodic}", f"{_window}Window", [], {0: a(10)}, opset=20, periodic=_periodic)
+    case(f"{_window} in float64", f"{_window}Window", [], {0: a(10)}, opset=20, output_datatype=11)
+_EDGES = np.array([[0, -0.0, 3, -3, 5.5, np.inf, -np.inf, np.nan, 0.9, -0.9]] * 9)
+_BY = np.array([0.3, -0.3, 3, -3, np.inf, -np.inf, np.nan, 1, 0.1])[:, None]
+for _dtype in ("float32", "float64", "float16"):
+    _edges = [_EDGES.astype(_dtype), _BY.astype(_dtype)]
+    case(f"Mod of edges {_dtype}", "Mod", _edges, opset=_NEW)
+    case(f"Mod fmod of edges {_dtype}", "Mod", _edges, opset=_NEW, fmod=1)
+
+for _mode in ("DCR", "CRD"):
+    case(f"SpaceToDepth {_mode}", "SpaceToDepth", [f(1, 3, 4, 6)], opset=_NEW, blocksize=2, mode=_mode)
+case("SwiGLU", "SwiGLU", [X2, X2 * 2], opset=_NEW)
+for _op in ("ReduceMax", "ReduceMin"):
+    case(f"{_op} of bools", _op, [X2 > 0], {1: a([-1])}, opset=_NEW)
+    case(f"{_op} of all bools", _op, [X2 > 3], opset=_NEW, keepdims=0)
+for _dtype in "uint64 uint32 uint16 int16 uint8".split():
+    _far = (n(0, 100, 3, 7).astype(_dtype) * np.array(999_999_937).astype(_dtype)).astype(_dtype)
+    for _largest in (0, 1):
+        case(
+            f"TopK {_dtype} {_largest}",
+            "TopK",
+            [_far],
+            {1: a([3])},
+            opset=_NEW,
+            outputs=2,
+            largest=_largest,
+        )
+
 #: What is refused, by the name of the operator; a graph with a result of unknown shape, alone.
 REFUSED = ["MaxPool indices", "Resize antialias", "AffineGrid of one place"]

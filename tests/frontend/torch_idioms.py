@@ -1,5 +1,7 @@
 """What people write in torch, by kind: a function and its inputs, each beside torch itself."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -35,6 +37,9 @@ X2, X3, X4, X5 = r(4, 6), r(3, 4, 5), r(2, 4, 7, 6), r(1, 2, 5, 4, 6)
 POS = r(4, 6).abs() + 0.1
 INT, INT2, BYTE, BOOL = i(-5, 6, 4, 6), i(1, 4, 4, 6), i(0, 200, 4, 6, dtype=torch.uint8), r(4, 6) > 0
 I32, I16 = i(-9, 9, 4, 6, dtype=torch.int32), i(-9, 9, 4, 6, dtype=torch.int16)
+EDGES = torch.tensor(
+    [0.0, 0.3, -0.3, 3.0, -3.0, 5.5, -5.5, 0.9, 7.0, math.inf, -math.inf, math.nan, 1e-8]
+)
 HALF, DOUBLE = r(4, 6).half(), r(4, 6).double()
 
 INDEXING = {
@@ -229,6 +234,27 @@ ARITHMETIC = {
     "| bool": (lambda x, y: x | y, BOOL, BOOL),
     "shift": (lambda x: (x << 2) >> 1, INT),
     "shift tensor": (lambda x, y: x << y, INT, INT2),
+    "sort of other types": (
+        lambda x, b, i: (
+            x.bfloat16().sort(1).values,
+            i.sort(1, descending=True).values,
+            (x > 0).sort(1).values,
+            b.topk(3, 1).values,
+            (x * 8).to(torch.int16).topk(2, 0).values,
+        ),
+        X2,
+        BYTE,
+        I16,
+    ),
+    "argsort of other types": (lambda x: x.gather(1, x.bfloat16().argsort(1)), X2),
+    "floor division of edges": (lambda x, y: x[:, None] // y, EDGES, EDGES),
+    "floor division of edges by a number": (lambda x: (x // 0.3, x // -3.0), EDGES),
+    "remainder of edges": (lambda x, y: x[:, None] % y, EDGES, EDGES),
+    "remainder of edges by a number": (lambda x: (x % 0.3, x % -3.0), EDGES),
+    "remainder of a number": (lambda x: 3.0 % x, EDGES),
+    "remainder of halves": (lambda x, y: (x[:, None] % y, x[:, None] // y), EDGES.half(), EDGES.half()),
+    "length of edges": (lambda x, y: torch.hypot(x[:, None], y), EDGES * 1e30, EDGES * 1e30),
+    "length of halves": (lambda x, y: torch.hypot(x[:, None], y), EDGES.half(), EDGES.half()),
     "shift by more than all bits": (lambda x, b: (x << 70, x >> 70, b << 9, b >> 8, b >> -1), INT, BYTE),
     "shift by counts out of range": (lambda x, k: (x << k, x >> k), I16, I16 * 3),
     "shift bytes by any count": (lambda x: (x << x, x >> x, 255 - x >> x), BYTE % 12),

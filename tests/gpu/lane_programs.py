@@ -127,6 +127,62 @@ def without_events() -> None:
 
 
 @program
+def library() -> None:
+    """A network of products runs, by a library that may be faulty."""
+    from tests.gpu.modules import platform
+    from tests.gpu.test_libraries import num_tasks, placed, two_products
+    from tests.runtime.modules import random_inputs
+    from tvm_sphinx.runtime.executable import ConcurrentExecutable
+
+    module, where = two_products(), platform(1, 2)
+    made = placed(module, where, [1] * num_tasks(module, where))
+    for use_graphs in (True, False):
+        executable = ConcurrentExecutable(made, use_graphs=use_graphs)
+        for _ in range(5):
+            executable.run(random_inputs(executable))
+
+
+@program
+def shared_workspace() -> None:
+    """Products of two streams work in the same memory."""
+    from tests.gpu.modules import platform
+    from tests.gpu.test_libraries import placed, two_products
+    from tests.runtime.modules import random_inputs
+    from tvm_sphinx.runtime import gpu_encode
+    from tvm_sphinx.runtime.executable import ConcurrentExecutable
+
+    launches, workspaces = gpu_encode._Encoder._launches, []
+
+    def careless(*args: Any) -> list[list[int]]:
+        found = launches(*args)
+        for words in found:
+            workspaces.append(words[8])  # behind kind, step, stream, product, count, A, B and D
+            words[8] = workspaces[0]
+        return found
+
+    gpu_encode._Encoder._launches = careless  # type: ignore[method-assign]  # the fault
+    executable = ConcurrentExecutable(placed(two_products(), platform(1, 2), [1, 2]))
+    for _ in range(5):
+        executable.run(random_inputs(executable))
+
+
+@program
+def vet_library() -> None:
+    """A library that may be faulty is vetted."""
+    from tests.gpu.modules import platform
+    from tests.gpu.test_libraries import MODEL, implementation, kernel, rule
+    from tvm_sphinx.cost.choose.check_on_gpu import gpu_fault
+    from tvm_sphinx.cost.choose.library_candidates import LibraryKernels
+    from tvm_sphinx.errors import GpuError
+
+    one = kernel(*MODEL)
+    candidate, *_ = LibraryKernels(["cublaslt"])(one, platform().devices[-1])
+    fault = gpu_fault(implementation(one, candidate), rule(one))
+    if fault:
+        raise GpuError(fault)
+
+
+@program
 def no_driver() -> None:
     """A program for a GPU is opened on a machine without a driver."""
     from tests.gpu.modules import image, platform

@@ -15,6 +15,8 @@ from tests.gpu import fake
 from tests.scale import SCALE
 
 _ROOT = Path(__file__).parents[2]
+_LIBRARIES = ("cublaslt", "cublaslt-tf32")
+_SCRIPT = _ROOT / "scripts" / "gpu_machine.sh"
 # A part of each step; a long run takes all checks, and compiles and times a small network.
 _QUICK = {
     "CHECKS": "runtime devices without_xgboost",
@@ -29,15 +31,7 @@ _LONG = {"TESTS": "tests/gpu/test_tvm.py", "MODELS": "small", "LATENCY_MODELS": 
 def test_every_step_leaves_its_result(tmp_path: Path) -> None:
     out, work = tmp_path / "out", tmp_path / "work"
     settings = {"FAKE": "1", "OUT": str(out), "WORK": str(work), "KIT": str(tmp_path / "none")}
-    # The script takes the python3 of the search path, and the tree that it lies in.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "PYTHONSAFEPATH": ""}
-    subprocess.run(
-        ["bash", str(_ROOT / "scripts" / "gpu_machine.sh"), "run", "1200" if (SCALE > 1) else "400"],
-        env={**environment, **settings, **(_LONG if SCALE > 1 else _QUICK)},
-        check=True,
-        capture_output=True,
-    )
+    _run("run", "1200" if (SCALE > 1) else "400", {**settings, **(_LONG if SCALE > 1 else _QUICK)})
     log = (out / "log.txt").read_text()
     assert json.loads((out / "probe.json").read_text())["device"] == "Fake GPU", log
     checks = [json.loads(line) for line in (out / "check.jsonl").read_text().splitlines()]
@@ -51,3 +45,27 @@ def test_every_step_leaves_its_result(tmp_path: Path) -> None:
     # What comes back from such a machine: few files, none in a folder.
     assert len(list(out.iterdir())) <= 8
     assert all(path.is_file() for path in out.iterdir())
+
+
+@pytest.mark.skipif(fake.why_unavailable() is not None, reason="needs the fake GPU")
+def test_products_are_measured_beside_the_library(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    settings = {"FAKE": "1", "OUT": str(out), "WORK": str(tmp_path), "KIT": str(tmp_path / "none")}
+    tests = "tests/gpu/test_libraries.py::test_a_sound_library_passes"
+    _run("libraries", "400", {**settings, "MODELS": "small", "TESTS": tests})
+    log = (out / "log.txt").read_text()
+    assert "1 passed" in (out / "pytest.txt").read_text(), log
+    *products, whole = map(json.loads, (out / "libraries.jsonl").read_text().splitlines())
+    assert len(products) >= 5, log
+    for row in products:
+        assert all(row[name]["fault"] == "" and row[name]["ratio"] > 0 for name in _LIBRARIES), row
+    assert all(whole[name]["relative_difference"] < 1e-2 for name in _LIBRARIES), whole
+
+
+def _run(what: str, seconds: str, settings: dict[str, str]) -> None:
+    # The script takes the python3 of the search path, and the tree that it lies in.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONSAFEPATH": "", **settings}
+    subprocess.run(
+        ["bash", str(_SCRIPT), what, seconds], env=environment, check=True, capture_output=True
+    )

@@ -31,6 +31,7 @@ from tvm_sphinx.program.options import CompileOptions
         ({"measure_budget_s": -1.0}, r"measuring budget of 0 s or more; got -1\.0"),
         ({"measure_budget_s": float("nan")}, "measuring budget of 0 s or more; got nan"),
         ({"measure_budget_s": float("inf")}, "measuring budget of 0 s or more; got inf"),
+        ({"libraries": "cublaslt"}, "Expected libraries as a list of texts"),
         ({"leave_out": True, "measure_budget_s": 3.0}, "Expected leave_out without a measuring budget"),
         ({"leave_out": True, "variants": True}, "leave_out without .* and variants, .*; got both"),
         ({"pins": "conv*=native"}, r"Expected pins as a list of texts, \['conv\*=native'\]; got 'conv"),
@@ -71,6 +72,8 @@ def test_an_option_that_is_none_is_named() -> None:
 def test_the_pipeline_of_tvm_leaves_nothing_out() -> None:
     with pytest.raises(SphinxError, match="measures all kernels: expected no leave_out; got True"):
         sphinx_pipeline(leave_out=True)
+    with pytest.raises(SphinxError, match=r"calls no libraries: expected none; got \['cublaslt'\]"):
+        sphinx_pipeline(libraries=["cublaslt"])
 
 
 def test_kernels_are_left_out_if_that_is_asked_for() -> None:

@@ -58,6 +58,12 @@ def add_parser(subparsers: Any, help_line: str) -> None:
         help="measure only kernels that may change the schedule, and predict the others; default: no",
     )
     parser.add_argument(
+        "--libraries",
+        metavar="NAME,...",
+        help="libraries that may compute products on a GPU where they are faster and compute the same: "
+        "cublaslt, and cublaslt-tf32 for float32 in TF32; default: none",
+    )
+    parser.add_argument(
         "--cost-model",
         default="default",
         metavar="MODEL.json",
@@ -187,6 +193,7 @@ def run(args: argparse.Namespace) -> int:
             measure=MeasureConfig(rpc_tracker=args.rpc_tracker),
             measure_budget_s=budget_s,
             leave_out=args.leave_out,
+            libraries=names_of(args.libraries),
             refine_s=refine_s or 0.0,
             cost_model=args.cost_model,
             with_reference=not args.no_reference,
@@ -228,6 +235,11 @@ def _report(args: argparse.Namespace, compiled: CompiledModel) -> None:
         written.append(args.dump_offloads)
     for name in filter(None, written):
         print(f"wrote                {name}")
+
+
+def names_of(text: str | None) -> tuple[str, ...]:
+    """Return the names in ``"NAME,NAME"``."""
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
 def offload_table(compiled: CompiledModel) -> str:

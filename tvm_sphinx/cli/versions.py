@@ -71,12 +71,29 @@ def collect() -> dict[str, Any]:
         "machine": machine_id(),
         "cores": f"{len(cores)} usable ({', '.join(map(str, cores))})",
         "devices": _devices(),
+        "libraries": _libraries(),
         "linker": next((path for name in _LINKERS if (path := shutil.which(name))), "none found"),
         "records": str(data_home()),
     }
     variables = [name for name in sorted(os.environ) if name.startswith(("TVM_SPHINX_", "TVM_NUM"))]
     told["environment"] = [f"{name}={os.environ[name]}" for name in variables] or "no variables"
     return told
+
+
+def _libraries() -> list[str]:
+    """Return the libraries that may compute kernels of a GPU (`compile --libraries`)."""
+    from ..errors import UnsupportedError
+    from ..runtime.libraries import LIBRARIES, find_library
+
+    found = []
+    for name in LIBRARIES:
+        try:
+            library = find_library(name)
+        except UnsupportedError:
+            found.append(f"{name} not found")
+        else:
+            found.append(f"{name} {'.'.join(map(str, library.version))} in {library.path}")
+    return found
 
 
 def _devices() -> Any:

@@ -32,7 +32,7 @@ from . import (
 )
 from .onnx_branches import BranchImporter
 from .onnx_node import MICROSOFT, STANDARD, Converter, Node
-from .onnx_types import check_type, inferred_types, with_extents
+from .onnx_types import check_strings, check_type, inferred_types, with_extents
 from .record_origins import OriginLog, holds_tensors, onnx_operator, recording
 
 #: Converters by domain and operator; those that are not here are TVM's.
@@ -85,6 +85,7 @@ def import_onnx(model: Any, shapes: Mapping[str, list[int]] | None = None) -> An
     with recording() as log, contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         # Open extents are told of where a schedule needs them.
         warnings.filterwarnings("ignore", message="Input .* has unknown")
+        check_strings(model)
         importer = _Importer(model, shapes, log)
         module = importer.from_onnx(model.graph, importer.opset_of(STANDARD))
     return log.origins.attach(module, "main")

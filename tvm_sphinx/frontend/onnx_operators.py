@@ -322,8 +322,20 @@ def _reduction(node: Node) -> Any:
     axes = node.constant(1)
     is_empty = node.optional(1) is None or (axes is not None and not axes.size)
     if not is_empty or not int(node.attributes.get("noop_with_empty_axes", 0)):
-        return NotImplemented
+        return _extreme_of_bools(node, data) if dtype == "bool" else NotImplemented
     return node.emit(_ALONE[node.op](data)) if node.op in _ALONE else data
+
+
+def _extreme_of_bools(node: Node, data: Any) -> Any:
+    """Return whether any of some bools is true, or all are; TVM knows this of numbers alone."""
+    axes = node.constant(1)
+    if node.optional(1) is not None and axes is None:
+        raise node.error("expected axes that are constant")
+    along = [int(axis) for axis in axes.reshape(-1)] if axes is not None and axes.size else None
+    reduce = _op.max if node.op == "ReduceMax" else _op.min
+    keeps = bool(int(node.attributes.get("keepdims", 1)))
+    made = node.emit(reduce(cast(node, data, "uint8"), along, keepdims=keeps))
+    return cast(node, made, "bool")
 
 
 _OF_FLOATS = ("ReduceL2", "ReduceLogSum", "ReduceLogSumExp")
@@ -446,6 +458,16 @@ def _bit_cast(node: Node) -> Any:
     return node.emit(node.builder.call_te(compute, data, primfunc_name_hint="reinterpret"))
 
 
+def _eye_like(node: Node) -> Any:
+    """Return ones on a diagonal, of the type that is asked for, else that of the input."""
+    data, kind = node.required(0), node.attributes.get("dtype")
+    dtype = str(onnx.helper.tensor_dtype_to_np_dtype(int(kind))) if kind else dtype_of(data)
+    shape = shape_of(node, data, "input")
+    if len(shape) != 2:
+        raise node.error(f"expected a matrix; got {data.ty}")
+    return const(np.eye(shape[0], shape[1], int(node.attributes.get("k", 0))), dtype)
+
+
 def _bit_shift(node: Node) -> Any:
     direction = node.text("direction")
     if direction not in ("LEFT", "RIGHT"):
@@ -490,6 +512,41 @@ def _batch_normalization(node: Node) -> Any:
     return cast(node, made, dtype_of(data)), kept(mean, center), kept(variance, spread)
 
 
+def _layer_normalization(node: Node) -> Any:
+    """Return the norm; where they are read, the mean and one over the deviation too."""
+    if node.num_outputs == 1:
+        return NotImplemented
+    data, scale, shift_by = node.required(0), node.required(1), node.optional(2)
+    first, rank = int(node.attributes.get("axis", -1)), rank_of(data)
+    axes = list(range(first % rank, rank))
+    exact = cast(node, data, "float32")
+    mean = node.emit(_op.mean(exact, axes, keepdims=True))
+    centred = node.emit(_op.subtract(exact, mean))
+    spread = node.emit(_op.mean(node.emit(_op.multiply(centred, centred)), axes, keepdims=True))
+    epsilon = const(float(node.attributes.get("epsilon", 1e-5)), "float32")
+    inverse = node.emit(_op.rsqrt(node.emit(_op.add(spread, epsilon))))
+    made = cast(node, node.emit(_op.multiply(centred, inverse)), dtype_of(data))
+    made = node.emit(_op.multiply(made, scale))
+    if shift_by is not None:
+        made = node.emit(_op.add(made, shift_by))
+    return made, mean, inverse
+
+
+def _space_to_depth(node: Node) -> Any:
+    """Move blocks of an image into its channels, those of one channel side by side; others are TVM's."""
+    mode = node.text("mode", "DCR")
+    if mode == "DCR":
+        return NotImplemented
+    if mode != "CRD":
+        raise node.error(f"expected mode DCR or CRD; got {mode!r}")
+    data, block = node.required(0), int(node.attributes["blocksize"])
+    batch, channels, height, width = shape_of(node, data, "input")
+    inner = [height // block, width // block]
+    split = node.emit(_op.reshape(data, [batch, channels, inner[0], block, inner[1], block]))
+    moved = node.emit(_op.permute_dims(split, [0, 1, 3, 5, 2, 4]))
+    return node.emit(_op.reshape(moved, [batch, channels * block * block, *inner]))
+
+
 def _deform_conv(node: Node) -> Any:
     data, weight, offset = (node.required(position) for position in range(3))
     for name, tensor in (("X", data), ("W", weight), ("offset", offset)):
@@ -519,7 +576,10 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     (STANDARD, "Unsqueeze"): _unsqueeze,
     (STANDARD, "LpNormalization"): _lp_normalization,
     (STANDARD, "BitCast"): _bit_cast,
+    (STANDARD, "LayerNormalization"): _layer_normalization,
+    (STANDARD, "SpaceToDepth"): _space_to_depth,
     (STANDARD, "DeformConv"): _deform_conv,
+    (STANDARD, "EyeLike"): _eye_like,
     (STANDARD, "BitShift"): _bit_shift,
     (STANDARD, "BatchNormalization"): _batch_normalization,
     (STANDARD, "LRN"): _lrn,

@@ -38,6 +38,23 @@ def inferred_types(model: Any) -> dict[str, Any]:
     return types
 
 
+def check_strings(model: Any) -> None:
+    """Refuse a model whose graph reads, holds or makes strings.
+
+    Raises
+    ------
+    ModelError
+        It names the first of them.
+    """
+    string = onnx.TensorProto.STRING
+    graph = model.graph
+    found = [each.name for each in graph.input if each.type.tensor_type.elem_type == string]
+    found += [each.name for each in graph.initializer if each.data_type == string]
+    found += [each.name for each in graph.output if each.type.tensor_type.elem_type == string]
+    if found:
+        raise ModelError(f"{found[0]!r} holds strings, for which there are no kernels.")
+
+
 def _rounds_up(node: Any) -> bool:
     """Whether a node is a pool for which onnx counts a window that begins behind the data."""
     return any(attribute.name == "ceil_mode" and attribute.i for attribute in node.attribute)
@@ -62,7 +79,9 @@ def check_type(expr: Any, wanted: Any, where: str) -> None:
     if wanted.HasField("shape"):
         right = [dim.dim_value if dim.HasField("dim_value") else None for dim in wanted.shape.dim]
     found = str(ty.dtype)
-    if (dtype is not None and found not in ("", dtype)) or not _agree(shape, right):
+    if (dtype is not None and found not in ("", dtype) and _IN_BYTES.get(found) != dtype) or not _agree(
+        shape, right
+    ):
         raise ModelError(
             f"TVM's importer makes {found}{shape} of {where}, which is {dtype}{right} in ONNX."
         )

@@ -87,7 +87,8 @@ def prepare_onnx(
     _settle_weights(fixed)
     fix_shapes(fixed, _shapes_in_all(fixed, shapes or {}, values or {}, where), where)
     _make_weights(fixed, values or {})
-    fixed = _expand(fixed)
+    while (expanded := _expand(fixed)) is not fixed:
+        fixed = expanded
     hint, refused = "", ""
     if holds_branches(fixed.graph):
         # ONNX Runtime may crash where it puts a branch that holds others in the place of an If.
@@ -121,10 +122,14 @@ def _expand(model: Any) -> Any:
     defined = [key for key in unknown if _is_defined_by_others(*key)]
     if not defined:
         return model
-    # Which form an operator takes may depend on types, which onnx looks for among those written down.
+    # Which form an operator takes may depend on types, which onnx looks for among those written down;
+    # and a body may read attributes that a node leaves out.
     bare = onnx.ModelProto()
     bare.CopyFrom(model)
     del bare.graph.value_info[:]
+    for node in bare.graph.node:
+        if (node.domain, node.op_type) in defined:
+            _write_defaults(node)
     typed = onnx.shape_inference.infer_shapes(bare, data_prop=True)
     typed.graph.value_info.extend(
         onnx.helper.make_tensor_value_info(weight.name, weight.data_type, weight.dims)
@@ -135,6 +140,14 @@ def _expand(model: Any) -> Any:
     expanded = onnx.inliner.inline_selected_functions(typed, defined, inline_schema_functions=True)
     del expanded.graph.value_info[:]
     return expanded
+
+
+def _write_defaults(node: Any) -> None:
+    """Write the defaults of attributes into a node, in place."""
+    given = {attribute.name for attribute in node.attribute}
+    for name, attribute in onnx.defs.get_schema(node.op_type, node.domain).attributes.items():
+        if name not in given and attribute.default_value.type:
+            node.attribute.append(attribute.default_value)
 
 
 def _is_defined_by_others(domain: str, op: str) -> bool:

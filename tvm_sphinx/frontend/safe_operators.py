@@ -18,6 +18,7 @@ from ..errors import ModelError
 from . import (
     bounded_indices,
     bounded_scatters,
+    float_division,
     half_functions,
     open_broadcasts,
     open_slices,
@@ -99,6 +100,56 @@ def _clipped(emit: bounded_indices.Emit, call: Any) -> Any:
     return made
 
 
+# Types that TVM's sort does not know, or takes for whole numbers, and such as hold all their values.
+_SORTED_AS = {
+    "bfloat16": "float32",
+    **dict.fromkeys(("bool", "int8", "uint8", "int16", "uint16"), "int32"),
+    "uint32": "int64",
+}
+_LOWEST = -(2**63)
+
+
+def _sorted(emit: bounded_indices.Emit, call: Any) -> Any:
+    """Rewrite ``sort``, ``argsort`` and ``topk`` of such types."""
+    data, *others = call.args
+    dtype = str(getattr(data.ty, "dtype", ""))
+    if dtype == "uint64":
+        # From the least to the largest, as whole numbers with a sign.
+        wide = emit(relax.op.bitwise_xor(emit(relax.op.astype(data, "int64")), _least()))
+    elif dtype in _SORTED_AS:
+        wide = emit(relax.op.astype(data, _SORTED_AS[dtype]))
+    else:
+        return None
+
+    def narrow(values: Any) -> Any:
+        back = emit(relax.op.bitwise_xor(values, _least())) if dtype == "uint64" else values
+        return relax.op.astype(back, dtype)
+
+    name = str(call.op.name).removeprefix("relax.")
+    made = relax.Call(call.op, [wide, *others], call.attrs)
+    if name == "argsort" or getattr(call.attrs, "ret_type", "") == "indices":
+        return made
+    found = emit(made)
+    if name == "sort" or call.attrs.ret_type == "values":
+        return narrow(found)
+    values, places = (emit(relax.TupleGetItem(found, place)) for place in (0, 1))
+    return relax.Tuple([emit(narrow(values)), places])
+
+
+def _least() -> Any:
+    return relax.const(_LOWEST, "int64")
+
+
+def _either(first: Rewrite, second: Rewrite) -> Rewrite:
+    """Return the first of two rewrites that knows the type of a call."""
+
+    def rewrite(emit: bounded_indices.Emit, call: Any) -> Any:
+        made = first(emit, call)
+        return second(emit, call) if made is None else made
+
+    return rewrite
+
+
 def _root_mean_square(emit: bounded_indices.Emit, call: Any) -> Any:
     """Rewrite ``rms_norm`` over all axes: TVM's kernel needs one that stays."""
     data, weight = call.args
@@ -133,12 +184,13 @@ REWRITES: dict[str, Rewrite] = {
     **dict.fromkeys(("less", "less_equal", "greater", "greater_equal"), _ordered),
     "logical_not": _not,
     "divide": whole_numbers.divide,
-    "floor_divide": whole_numbers.divide,
+    "floor_divide": _either(float_division.divide, whole_numbers.divide),
     "mod": whole_numbers.remainder,
-    "floor_mod": whole_numbers.remainder,
+    "floor_mod": _either(float_division.remainder, whole_numbers.remainder),
     **dict.fromkeys(half_functions.FUNCTIONS, half_functions.through_single),
     **dict.fromkeys(half_functions.NORMS, half_functions.norm_through_single),
     "nn.rms_norm": _root_mean_square,
+    **dict.fromkeys(("sort", "argsort", "topk"), _sorted),
 }
 
 

@@ -44,7 +44,9 @@ def decompose(program: Any) -> Any:
 def _decomposed(program: Any) -> Any:
     if _is_sparse(program):
         return program
-    table = {
+    # What is seen at once to need one has it in the first round.
+    table: dict[Any, Any] = _unknown(program)
+    table |= {
         op: decomposition
         for op, decomposition in torch.export.default_decompositions().items()
         # Ours look fewer numbers up.
@@ -53,22 +55,25 @@ def _decomposed(program: Any) -> Any:
     # One that is not there keeps torch's own, of which some fail.
     table.update(FORMULAS)
     program = program.run_decompositions(table)
-    known = set(ExportedProgramImporter().convert_map) - _WRONG | set(CONVERTERS)
     for _ in range(_MOST_ROUNDS):
-        unknown = {
-            node.target
-            for node in nodes_within(program.graph_module)
-            if isinstance(node.target, torch._ops.OpOverload) and node.target.__name__ not in known
-        }
-        found = {
-            op: decomposition_table[op] for op in unknown - set(FORMULAS) if op in decomposition_table
-        }
+        found = _unknown(program)
         if not found:
             break
         table.update(found)
         program = program.run_decompositions(table)
     _drop_known_assertions(program)
     return program
+
+
+def _unknown(program: Any) -> dict[Any, Any]:
+    """Return torch's decompositions of operators that there is no converter for."""
+    known = set(ExportedProgramImporter().convert_map) - _WRONG | set(CONVERTERS)
+    unknown = {
+        node.target
+        for node in nodes_within(program.graph_module)
+        if isinstance(node.target, torch._ops.OpOverload) and node.target.__name__ not in known
+    }
+    return {op: decomposition_table[op] for op in unknown - set(FORMULAS) if op in decomposition_table}
 
 
 def _drop_known_assertions(program: Any) -> None:

@@ -21,9 +21,23 @@ _MOST_STEPS = 64
 def hypot(importer: Any, node: Any) -> Any:
     """Convert the length of a vector of two components."""
     left, right = importer.retrieve_args(node)
-    emit = importer.block_builder.emit
-    squares = [emit(_op.multiply(each, each)) for each in (left, right)]
-    return emit(_op.sqrt(emit(_op.add(*squares))))
+    emit, dtype = importer.block_builder.emit, dtype_of(left)
+    wide = "float32" if dtype in ("float16", "bfloat16") else dtype
+    sizes = [
+        emit(_op.abs(each if wide == dtype else emit(_op.astype(each, wide)))) for each in (left, right)
+    ]
+    zero, one, infinity = (const(value, wide) for value in (0, 1, np.inf))
+    # The square of a component may be too large or too small for the type where the length is not.
+    most, least = emit(_op.maximum(*sizes)), emit(_op.minimum(*sizes))
+    ratio = emit(_op.divide(least, most))
+    root = emit(_op.sqrt(emit(_op.add(emit(_op.multiply(ratio, ratio)), one))))
+    found = emit(_op.multiply(most, root))
+    total = emit(_op.add(*sizes))
+    is_own = emit(_op.logical_or(emit(_op.equal(most, zero)), emit(_op.isnan(total))))
+    found = emit(_op.where(is_own, total, found))
+    is_far = emit(_op.logical_or(*(emit(_op.equal(each, infinity)) for each in sizes)))
+    found = emit(_op.where(is_far, infinity, found))
+    return found if wide == dtype else emit(_op.astype(found, dtype))
 
 
 def erfc(importer: Any, node: Any) -> Any:
@@ -79,6 +93,14 @@ def rsub(importer: Any, node: Any) -> Any:
     right = right if isinstance(right, relax.Expr) else relax.const(right, dtype)
     left = left if alpha == 1 else emit(_op.multiply(left, relax.const(alpha, dtype)))
     return emit(_op.subtract(right, left))
+
+
+def remainder(importer: Any, node: Any) -> Any:
+    """Convert a remainder of the divisor's sign, whose operands may be numbers."""
+    operands = importer.retrieve_args(node)
+    (dtype, *_) = (dtype_of(each) for each in operands if isinstance(each, relax.Expr))
+    left, right = (each if isinstance(each, relax.Expr) else const(each, dtype) for each in operands)
+    return importer.block_builder.emit(_op.floor_mod(left, right))
 
 
 def power(importer: Any, node: Any) -> Any:

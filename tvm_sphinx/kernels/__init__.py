@@ -1,6 +1,8 @@
 """CPU kernels: channels-last packed layouts, schedule rules, and their measurement."""
 
 from .layouts import prepare_layouts
+from .library_kernels import find_library_product
+from .library_product import LibraryFactor, LibraryMark, LibraryProduct, for_library, library_of
 from .opaque import HIDES_WORK, hides_work
 from .packing import pack_weight
 from .reducers import know_infinite_reducers
@@ -15,13 +17,19 @@ __all__ = [
     "HIDES_WORK",
     "CpuInfo",
     "ImageRole",
+    "LibraryFactor",
+    "LibraryMark",
+    "LibraryProduct",
     "condition_operands",
     "cpu_info",
     "default_rules",
+    "find_library_product",
+    "for_library",
     "hides_work",
     "image_role",
     "is_staged",
     "is_turn",
+    "library_of",
     "loop_limit",
     "pack_ahead",
     "pack_weight",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,8 +55,8 @@ def only_product(func: tirx.PrimFunc) -> tuple[list[Any], int, Product] | None:
     return (nests, *found[0]) if len(found) == 1 else None
 
 
-def read_product(nest: Any) -> Product | None:
-    """Return the sum of products that a nest of loops is, None of another form."""
+def read_product(nest: Any, dtypes: Collection[str] = _SUMMABLE) -> Product | None:
+    """Return the sum of products of such types that a nest of loops is, None of another form."""
     leaf = nest
     while isinstance(leaf, tirx.For):
         leaf = leaf.body
@@ -73,8 +73,8 @@ def read_product(nest: Any) -> Product | None:
     if not all(isinstance(load, tvm.ir.expr.TensorLoad) for load in loads):
         return None
     held, left, right = loads
-    dtypes = {str(load.source.dtype) for load in loads}
-    if not held.source.same_as(store.buffer) or len(dtypes) != 1 or dtypes.pop() not in _SUMMABLE:
+    found = {str(load.source.dtype) for load in loads}
+    if not held.source.same_as(store.buffer) or len(found) != 1 or found.pop() not in dtypes:
         return None
     axes = [(it.var, int(it.dom.extent), it.iter_type == _REDUCTION) for it in block.iter_vars]
     spatial = tuple((var, extent) for var, extent, reduced in axes if not reduced)

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .._tvm import tvm
+from ..cost.choose.candidates import CandidateSource
+from ..cost.choose.library_candidates import LibraryKernels
 from ..cost.measure.kernel_timing import MeasureConfig
 from ..cost.model.automatic import find_guide, find_model
 from ..cost.model.guide import Guide
@@ -24,6 +26,7 @@ from ..platform import Platform
 from ..platform.platform_file import load_platform
 from ..progress import Progress, StageClock
 from ..report.files import check_writable
+from ..runtime.libraries import check_libraries
 from ..scheduling.constraints import Pin, parse_pin, pin_tasks, pinned_tasks
 from ..scheduling.graph import TaskGraph
 from ..scheduling.problem import SchedulingProblem
@@ -71,6 +74,10 @@ class CompileOptions:
         much as 0.5 %, by predictions and their errors so far; see
         `tvm_sphinx.cost.choose.guided.measure_decisive`. Not with a budget, pins, a fixed schedule,
         limits of memory, or variants.
+    libraries
+        Libraries that may compute products on GPUs in the place of kernels of ours, where they are
+        faster and compute the same, by the names of `tvm_sphinx.runtime.libraries.LIBRARY_CHOICES`;
+        ``cublaslt-tf32`` computes products of float32 in TF32. By default none.
     cost_model
         File of the model that predicts; by default the one that ``tvm-sphinx train`` made of this
         machine, else one that is made of what is on record, if that suffices
@@ -128,6 +135,7 @@ class CompileOptions:
     measure: MeasureConfig | None = None
     measure_budget_s: float | None = None
     leave_out: bool = False
+    libraries: Sequence[str] = ()
     cost_model: str | Path = "default"
     with_reference: bool = True
     refine_s: float = 0.0
@@ -162,11 +170,12 @@ class CompileOptions:
                 "Expected leave_out without a measuring budget, pins, a fixed schedule, limits of "
                 "memory and variants, which need other kernels than the schedule; got both."
             )
-        for name in ("pins", "exclude_devices", "dump_code"):
+        for name in ("pins", "exclude_devices", "dump_code", "libraries"):
             if isinstance(getattr(self, name), str):
                 given = getattr(self, name)
                 raise SphinxError(f"Expected {name} as a list of texts, [{given!r}]; got {given!r}.")
         check_forms(self.dump_code)
+        check_libraries(self.libraries)
         object.__setattr__(self, "pins", tuple(map(_to_pin, self.pins)))
         check_writable(self.output)
 
@@ -237,6 +246,16 @@ class CompileOptions:
         """
         if self.verify_inputs is not None:
             check_inputs(interface.inputs, self.verify_inputs)
+
+    def library_kernels(self) -> list[CandidateSource]:
+        """Return the source of the kernels that libraries compute, none where none was asked for.
+
+        Raises
+        ------
+        UnsupportedError
+            If a library is not on this machine, with the command that installs it.
+        """
+        return [LibraryKernels(self.libraries)] if self.libraries else []
 
     def predictor(self, platform: Platform, records: RecordStore) -> KernelPredictor | None:
         """Return what predicts times that a budget leaves out; None without a budget.

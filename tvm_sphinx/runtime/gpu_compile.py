@@ -15,9 +15,8 @@ from typing import Any
 
 from ..errors import NoCodeError, UnsupportedError, cause_of
 from ..kernels.code_cache import cache_key, read_cached, trim_cache, write_cached
-from ..kernels.implement import implement_kernel
 from ..platform.machine import usable_cores
-from .gpu_kernels import generate_cuda
+from .gpu_calls import generate_code
 from .gpu_launch import GpuFunction
 from .loading import build_folder
 
@@ -46,6 +45,8 @@ Compiled = tuple[tuple[bytes, ...], dict[str, tuple[int, GpuFunction]]]
 def compile_for_gpus(kernels: Mapping[str, Any], fast_math: bool = False) -> Compiled:
     """Return images of machine code, and for each PrimFunc its image and how to run it.
 
+    One that a library computes by itself has no image, which is told as -1.
+
     Parameters
     ----------
     kernels
@@ -70,7 +71,10 @@ def compile_for_gpus(kernels: Mapping[str, Any], fast_math: bool = False) -> Com
         try:
             for name, function in kernels.items():
                 target = function.attrs["target"]
-                code = generate_cuda(implement_kernel(function, target), target)
+                code = generate_code(function, target)
+                if not code.source:
+                    found[name] = -1, code.function
+                    continue
                 key = code.source, str(target.attrs["arch"])
                 found[name] = sources.setdefault(key, len(sources)), code.function
                 if len(images) < len(sources):  # nvcc works while the next source is made

@@ -12,13 +12,15 @@ import numpy as np
 
 from .._tvm_runtime import tvm_ffi
 from ..errors import ArtifactError
+from .gpu_launch import ACTIVATIONS, PRODUCT_TYPES, Launch, LibraryCall
 from .gpu_parts import GpuParts
 from .gpu_plan import Feed, Op
+from .libraries import find_library
 from .plan import LanePlan
 from .program import COMPILED, Step
 
-_VERSION = 1
-_LAUNCH, _COPY, _STAGE, _RECORD, _WAIT, _WRITE = range(6)
+_VERSION = 2
+_LAUNCH, _COPY, _STAGE, _RECORD, _WAIT, _WRITE, _CALL = range(7)
 # Dynamic shared memory beyond this has to be asked for.
 _FREE_SHARED_BYTES = 48 << 10
 
@@ -45,6 +47,8 @@ class _Encoder:
         self.kernels: dict[tuple[int, int, str], int] = {}  # (card, image, kernel) -> number
         self.shared: dict[tuple[int, int, str], int] = {}
         self.modules: dict[tuple[int, int], int] = {}  # (card, image) -> number
+        self.libraries: dict[tuple[str, int], int] = {}  # (library, major version) -> number
+        self.products: list[list[int]] = []
         self.first_event: list[int] = []
 
     def encode(self, feeds: Sequence[Feed]) -> tuple[list[int], bytes]:
@@ -68,6 +72,12 @@ class _Encoder:
             shared = self.shared[key]
             asked = shared if shared > _FREE_SHARED_BYTES else 0
             words += [self.modules[key[:2]], self._name(key[2]), asked]
+        words.append(len(self.libraries))
+        for name, major in self.libraries:
+            words += [self._name(find_library(name, major).path), major]
+        words.append(len(self.products))
+        for product in self.products:
+            words += product
         words.append(len(segments))
         for segment in segments:
             words += segment
@@ -113,15 +123,42 @@ class _Encoder:
         image, function = self.parts.functions[step.function]
         launches = []
         for launch in function.launches:
-            if 0 in (*launch.grid, *launch.block):
+            if isinstance(launch, Launch) and 0 in (*launch.grid, *launch.block):
                 continue  # of a tensor without elements
             if max(launch.operands, default=0) >= len(step.operands):
                 raise ArtifactError(f"Step {step.name!r} lacks an operand of {step.function!r}.")
-            key = gpu, image, launch.kernel
-            self.modules.setdefault(key[:2], len(self.modules))
-            kernel = self.kernels.setdefault(key, len(self.kernels))
-            self.shared[key] = max(self.shared.get(key, 0), launch.shared_bytes)
             operands = [step.operands[position] for position in launch.operands]
-            sizes = [*launch.grid, *launch.block, launch.shared_bytes]
-            launches.append([_LAUNCH, number, stream, kernel, *sizes, len(operands), *operands])
+            if isinstance(launch, LibraryCall):
+                words = [_CALL, number, stream, self._product(launch)]
+            else:
+                kernel = self._kernel((gpu, image, launch.kernel), launch.shared_bytes)
+                sizes = [*launch.grid, *launch.block, launch.shared_bytes]
+                words = [_LAUNCH, number, stream, kernel, *sizes]
+            launches.append([*words, len(operands), *operands])
         return launches
+
+    def _kernel(self, key: tuple[int, int, str], shared_bytes: int) -> int:
+        """Return the number of a kernel."""
+        self.modules.setdefault(key[:2], len(self.modules))
+        self.shared[key] = max(self.shared.get(key, 0), shared_bytes)
+        return self.kernels.setdefault(key, len(self.kernels))
+
+    def _product(self, call: LibraryCall) -> int:
+        """Return the number of a product."""
+        used = call.library, call.major
+        factors = call.left, call.right, call.result
+        self.products.append(
+            [
+                self.libraries.setdefault(used, len(self.libraries)),
+                PRODUCT_TYPES.index(call.type),
+                ACTIVATIONS.index(call.activation),
+                int(np.float32(call.scale).view(np.uint32)),
+                *(call.rows, call.columns, call.depth, call.batch),
+                *(int(factor.transposed) for factor in factors[:2]),
+                *(factor.leading for factor in factors),
+                *(factor.stride for factor in factors),
+                call.workspace_bytes,
+                *(int(call.has_bias), int(call.has_residual)),
+            ]
+        )
+        return len(self.products) - 1

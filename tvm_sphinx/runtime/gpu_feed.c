@@ -35,6 +35,15 @@ static int fail(gpu_lanes *self, CUresult error, const char *what, int32_t step)
     return -1;
 }
 
+/* What a library says of a call; always an error. */
+static CUresult fail_call(gpu_lanes *self, const gpu_op *op, int status) {
+    const gpu_library *library = self->libraries[self->words->product_libraries[op->number]];
+    if (!atomic_exchange(&self->has_error, 1))
+        snprintf(self->error, sizeof self->error, "cuBLASLt says %s when it was called, in %s.",
+                 gpu_library_status(library, status), step_name(self, op->step));
+    return -1;
+}
+
 const char *gpu_lanes_error(gpu_lanes *self) {
     return atomic_load(&self->has_error) ? self->error : NULL;
 }
@@ -69,7 +78,7 @@ static int fail_late(gpu_lanes *self, int32_t index, CUresult error) {
         for (int32_t k = 0;
              k < segment->num_ops && segment->card == index && i <= self->cards[index].segment;
              k++) {
-            if (segment->ops[k].kind != GPU_LAUNCH && segment->ops[k].kind != GPU_COPY)
+            if (!gpu_is_work(&segment->ops[k]))
                 continue;
             if (i == self->cards[index].segment && first < 0)
                 first = segment->ops[k].step;
@@ -117,7 +126,7 @@ static CUresult copy(const gpu_lanes *self, const gpu_op *op) {
                                           self->streams[op->stream]);
 }
 
-static CUresult issue_op(const gpu_lanes *self, const gpu_op *op, const gpu_op_state *state) {
+static CUresult issue_op(gpu_lanes *self, const gpu_op *op, const gpu_op_state *state) {
     const gpu_driver *cu = self->cu;
     CUstream stream = self->streams[op->stream];
     switch (op->kind) {
@@ -125,6 +134,10 @@ static CUresult issue_op(const gpu_lanes *self, const gpu_op *op, const gpu_op_s
         return cu->cuLaunchKernel(self->functions[op->number], op->grid[0], op->grid[1],
                                   op->grid[2], op->block[0], op->block[1], op->block[2],
                                   op->shared_bytes, stream, state->arguments, NULL);
+    case GPU_CALL: {
+        int status = gpu_product_issue(state->plan, stream);
+        return status == 0 ? CUDA_SUCCESS : fail_call(self, op, status);
+    }
     case GPU_COPY:
         return copy(self, op);
     case GPU_RECORD:
@@ -139,7 +152,7 @@ static CUresult issue_op(const gpu_lanes *self, const gpu_op *op, const gpu_op_s
 }
 
 static int is_timed(const gpu_lanes *self, const gpu_op *op) {
-    return self->stamps && (op->kind == GPU_LAUNCH || op->kind == GPU_COPY);
+    return self->stamps && gpu_is_work(op);
 }
 
 /* Whether an event is recorded in this very segment, rather than in one before it. */
@@ -264,7 +277,7 @@ static void find_brought(gpu_lanes *self, int32_t index) {
     gpu_op_state *states = self->segments[index].ops;
     int left = 0;
     for (int32_t i = 0; i < segment->num_ops; i++)
-        left += segment->ops[i].kind == GPU_LAUNCH;
+        left += gpu_is_work(&segment->ops[i]) && segment->ops[i].kind != GPU_COPY;
     for (int32_t i = 0; i < segment->num_ops && left; i++) {
         const gpu_op *op = &segment->ops[i];
         if (op->kind != GPU_STAGE || self->lanes->tensors[op->operands[0]].space != LANES_PINNED)
@@ -312,8 +325,8 @@ int gpu_lanes_capture(gpu_lanes *self, char why[GPU_MESSAGE_BYTES]) {
         return 0;
     char text[GPU_PART_BYTES];
     gpu_describe(self->cu, error, text, sizeof text);
-    snprintf(why, GPU_MESSAGE_BYTES, "The steps of a GPU cannot be made a graph: %.250s%.250s",
-             text, atomic_load(&self->has_error) ? self->error : "");
+    snprintf(why, GPU_MESSAGE_BYTES, "The steps of a GPU cannot be made a graph: %.500s",
+             atomic_load(&self->has_error) ? self->error : text);
     return -1;
 }
 

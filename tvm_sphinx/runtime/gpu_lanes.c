@@ -195,6 +195,82 @@ static int load_modules(gpu_lanes *self, char *why) {
     return 0;
 }
 
+/* --- libraries ---------------------------------------------------------------------------------
+ */
+
+static int refuse_call(const gpu_library *library, int status, const char *what, char *why) {
+    snprintf(why, GPU_MESSAGE_BYTES, "%s: cuBLASLt says %s.", what,
+             gpu_library_status(library, status));
+    return -1;
+}
+
+/* One handle for each GPU; before the memory, of which it takes a little. */
+static int open_libraries(gpu_lanes *self, char *why) {
+    const gpu_words *words = self->words;
+    for (int32_t i = 0; i < words->num_libraries; i++) {
+        const char *path = self->options.names + words->libraries[i].path;
+        char reason[GPU_PART_BYTES];
+        if (gpu_library_open(path, words->libraries[i].major, &self->libraries[i], reason,
+                             sizeof reason) != 0) {
+            snprintf(why, GPU_MESSAGE_BYTES, "The library %.200s cannot be used: %s.", path,
+                     reason);
+            return -1;
+        }
+        for (int32_t card = 0; card < words->num_cards; card++) {
+            int status = -1;
+            if (self->cu->cuCtxSetCurrent(self->cards[card].context) == CUDA_SUCCESS)
+                status = gpu_library_handle(self->libraries[i],
+                                            &self->handles[i * words->num_cards + card]);
+            if (status != 0)
+                return refuse_call(self->libraries[i], status,
+                                   "The library of products does not start", why);
+        }
+    }
+    return 0;
+}
+
+/* Plan a call with the algorithm that it takes from now on. */
+static int plan_call(gpu_lanes *self, int32_t card, const gpu_op *op, gpu_product_plan **out,
+                     char *why) {
+    int32_t library = self->words->product_libraries[op->number];
+    gpu_product_memory memory = {
+        .a = gpu_address(self, op->operands[0]),
+        .b = gpu_address(self, op->operands[1]),
+        .d = gpu_address(self, op->operands[2]),
+        .workspace = gpu_address(self, op->operands[3]),
+    };
+    const gpu_product *product = &self->words->products[op->number];
+    int next = 4;
+    if (product->has_bias)
+        memory.bias = gpu_address(self, op->operands[next++]);
+    if (product->has_residual)
+        memory.c = gpu_address(self, op->operands[next]);
+    int status = gpu_product_make(self->libraries[library],
+                                  self->handles[library * self->words->num_cards + card], product,
+                                  &memory, out);
+    if (status == 0)
+        return 0;
+    char what[GPU_PART_BYTES];
+    int64_t name = self->words->step_names[op->step];
+    snprintf(what, sizeof what, "The product of step %.100s cannot be planned",
+             name < 0 ? "?" : self->options.names + name);
+    return refuse_call(self->libraries[library], status, what, why);
+}
+
+static int plan_calls(gpu_lanes *self, char *why) {
+    for (int32_t i = 0; i < self->words->num_segments; i++) {
+        const gpu_segment *segment = &self->words->segments[i];
+        if (self->cu->cuCtxSetCurrent(self->cards[segment->card].context) != CUDA_SUCCESS)
+            return refuse(self, CUDA_ERROR_INVALID_DEVICE, "No context", why);
+        for (int32_t k = 0; k < segment->num_ops; k++)
+            if (segment->ops[k].kind == GPU_CALL &&
+                plan_call(self, segment->card, &segment->ops[k], &self->segments[i].ops[k].plan,
+                          why) != 0)
+                return -1;
+    }
+    return 0;
+}
+
 /* --- tables ------------------------------------------------------------------------------------
  */
 
@@ -212,8 +288,11 @@ static int make_tables(gpu_lanes *self, char *why) {
     self->modules = calloc((size_t)words->num_modules + 1, sizeof *self->modules);
     self->functions = calloc((size_t)words->num_kernels + 1, sizeof *self->functions);
     self->segments = calloc((size_t)words->num_segments + 1, sizeof *self->segments);
+    size_t num_libraries = (size_t)words->num_libraries;
+    self->libraries = calloc(num_libraries + 1, sizeof *self->libraries);
+    self->handles = calloc(num_libraries * (size_t)words->num_cards + 1, sizeof *self->handles);
     if (!self->cards || !self->streams || !self->joins || !self->events || !self->modules ||
-        !self->functions || !self->segments)
+        !self->functions || !self->segments || !self->libraries || !self->handles)
         return refuse_host_memory(why);
     for (int32_t i = 0; i < words->num_segments; i++) {
         self->segments[i].ops =
@@ -255,14 +334,14 @@ static int open_all(gpu_lanes *self, char *why) {
     for (int32_t i = 0; i < self->words->num_cards; i++)
         if (open_card(self, i, why) != 0)
             return -1;
-    if (load_modules(self, why) != 0)
-        return -1; /* before the memory: it is the likelier to be at fault */
+    if (load_modules(self, why) != 0 || open_libraries(self, why) != 0)
+        return -1; /* before the memory: they are the likelier to be at fault */
     for (int32_t i = 0; i < self->words->num_cards; i++)
         if (take_card_memory(self, i, why) != 0)
             return -1;
     if (take_pinned_memory(self, why) != 0 || make_streams(self, why) != 0)
         return -1;
-    return make_arguments(self, why);
+    return make_arguments(self, why) != 0 ? -1 : plan_calls(self, why);
 }
 
 int gpu_lanes_alloc(const gpu_options *options, gpu_lanes **out, char why[GPU_MESSAGE_BYTES]) {
@@ -309,6 +388,8 @@ static void free_segment(gpu_lanes *self, int32_t index, int is_owner) {
             (void)self->cu->cuEventDestroy_v2(op->begin);
         if (is_owner && op->end)
             (void)self->cu->cuEventDestroy_v2(op->end);
+        if (is_owner)
+            gpu_product_free(op->plan);
         free(op->arguments);
         free(op->values);
     }
@@ -343,6 +424,11 @@ static void close_card(gpu_lanes *self, int32_t index) {
     for (int32_t i = 0; i < self->words->num_segments; i++)
         if (self->words->segments[i].card == index)
             free_segment(self, i, 1);
+    for (int32_t i = 0; i < self->words->num_libraries; i++) {
+        void *handle = self->handles[i * self->words->num_cards + index];
+        if (handle)
+            gpu_library_drop(self->libraries[i], handle);
+    }
     for (int32_t i = 0; i < self->words->num_modules; i++)
         if (self->words->module_cards[i] == index && self->modules[i])
             (void)cu->cuModuleUnload(self->modules[i]);
@@ -362,7 +448,7 @@ void gpu_lanes_free(gpu_lanes *self) {
         return;
     int is_owner = self->owner == getpid(); /* a child has none of what its parent opened */
     int has_tables = self->cards && self->streams && self->joins && self->events && self->modules &&
-                     self->segments;
+                     self->segments && self->libraries && self->handles;
     if (is_owner && has_tables) {
         CUcontext before = NULL;
         int found = self->cu->cuCtxGetCurrent(&before) == CUDA_SUCCESS;
@@ -378,6 +464,10 @@ void gpu_lanes_free(gpu_lanes *self) {
     }
     for (int32_t i = 0; self->segments && i < self->words->num_segments; i++)
         free_segment(self, i, 0);
+    for (int32_t i = 0; self->libraries && i < self->words->num_libraries; i++)
+        gpu_library_close(self->libraries[i]);
+    free(self->libraries);
+    free(self->handles);
     free(self->cards);
     free(self->streams);
     free(self->joins);

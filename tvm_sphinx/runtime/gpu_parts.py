@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArtifactError
-from .gpu_launch import GpuFunction, Launch
+from .gpu_launch import GpuFunction
 from .program import COMPILED, Buffer, LaneProgram, TensorView
 from .tensors import aligned_bytes
 
@@ -23,7 +23,8 @@ class GpuParts:
     images
         Machine code, as NVIDIA's driver loads it.
     functions
-        For each function that a step of a GPU calls its image and how to run it.
+        For each function that a step of a GPU calls its image, -1 where it has no kernel of its own, and
+        how to run it.
     weights
         For each GPU's memory a uint8 tensor with the weights where the plan puts them.
     """
@@ -36,6 +37,7 @@ class GpuParts:
         """Return all but the members, JSON-serialisable."""
         return {
             "num_images": len(self.images),
+            "libraries": self.libraries,
             "weights": sorted(self.weights),
             "functions": {
                 name: {
@@ -46,6 +48,12 @@ class GpuParts:
                 for name, (image, function) in self.functions.items()
             },
         }
+
+    @property
+    def libraries(self) -> dict[str, int]:
+        """The major version of each library that is called, by name."""
+        calls = [call for _, function in self.functions.values() for call in function.calls]
+        return {call.library: call.major for call in calls}
 
     def members(self) -> dict[str, bytes]:
         """Return the members by name."""
@@ -70,12 +78,13 @@ class GpuParts:
         images = tuple(members[_image_member(number)] for number in range(manifest["num_images"]))
         functions = {}
         for name, content in manifest["functions"].items():
-            if not 0 <= content["image"] < len(images):
+            function = GpuFunction.from_json(content["launches"], content["workspaces"])
+            needs_code = len(function.calls) < len(function.launches)
+            if not (0 if needs_code else -1) <= content["image"] < len(images):
                 raise ArtifactError(
                     f"function {name!r} lies in image {content['image']}, which is not there."
                 )
-            launches = tuple(Launch.from_json(launch) for launch in content["launches"])
-            functions[name] = (content["image"], GpuFunction(launches, tuple(content["workspaces"])))
+            functions[name] = content["image"], function
         weights = {
             memory: aligned_copy(members[_weights_member(memory)]) for memory in manifest["weights"]
         }

@@ -27,6 +27,7 @@ typedef struct {
     CUevent begin, end; /* of a traced run */
     int32_t brings;     /* of a stage: the copy that goes with it outside of the graph; 0 is none */
     int is_brought;     /* such a copy */
+    gpu_product_plan *plan; /* of a call */
 } gpu_op_state;
 
 typedef struct {
@@ -47,6 +48,8 @@ struct gpu_lanes {
     CUevent *events;
     CUmodule *modules;
     CUfunction *functions;
+    gpu_library **libraries;
+    void **handles; /* (num_libraries, num_cards) */
     gpu_segment_state *segments;
     void *pinned;   /* tensors, and behind them the counters */
     char *counters; /* one for each stream, then one for each card, LANES_ALIGN bytes apart */
@@ -56,6 +59,10 @@ struct gpu_lanes {
     char error[GPU_MESSAGE_BYTES];
 };
 
+/* Whether an operation is a stream's work, rather than what orders it. */
+static inline int gpu_is_work(const gpu_op *op) {
+    return op->kind == GPU_LAUNCH || op->kind == GPU_CALL || op->kind == GPU_COPY;
+}
 /* The device address of a tensor that lies in a GPU's memory or in pinned memory. */
 CUdeviceptr gpu_address(const gpu_lanes *self, int32_t tensor);
 /* Text of an error, such as "CUDA_ERROR_ILLEGAL_ADDRESS (an illegal memory access was

@@ -1,8 +1,18 @@
 #include "gpu_words.h"
 
+#include <string.h>
+
 #include "words_reader.h"
 
-enum { MOST_CARDS = 64, MOST_GRID_X = 0x7FFFFFFF, MOST_GRID = 65535, MOST_BLOCK = 1024 };
+/* Of an extent or a stride of a product; what is computed of two of them cannot overflow. */
+static const int64_t MOST_EXTENT = (int64_t)1 << 31;
+enum {
+    MOST_CARDS = 64,
+    MOST_GRID_X = 0x7FFFFFFF,
+    MOST_GRID = 65535,
+    MOST_BLOCK = 1024,
+    MOST_MAJOR = 1000
+};
 
 typedef struct {
     words_reader words;
@@ -23,8 +33,45 @@ static int reaches(const reader *self, int32_t card, int32_t tensor) {
            space >= LANES_PINNED;
 }
 
+/* Whether matrices column by column, of so many elements of a type, lie within a tensor. */
+static int fits(const reader *self, int32_t tensor, const gpu_product *product,
+                const int64_t shape[2], int64_t leading, int64_t stride) {
+    int64_t size = product->type == GPU_FLOAT16 ? 2 : 4;
+    int64_t end = (product->batch - 1) * stride + (shape[1] - 1) * leading + shape[0];
+    return leading >= shape[0] && end <= self->lanes->tensors[tensor].bytes / size;
+}
+
+static void check_product(reader *self, int32_t card, const gpu_op *op) {
+    const gpu_product *p = &self->out->products[op->number];
+    if (op->num_operands != 4 + p->has_bias + p->has_residual) {
+        refuse(self);
+        return;
+    }
+    const int64_t a[] = {p->transposed_a ? p->depth : p->rows,
+                         p->transposed_a ? p->rows : p->depth},
+                  b[] = {p->transposed_b ? p->columns : p->depth,
+                         p->transposed_b ? p->depth : p->columns},
+                  d[] = {p->rows, p->columns}, bias[] = {p->rows, 1};
+    for (int32_t i = 0; i < op->num_operands; i++)
+        if (!reaches(self, card, op->operands[i]) ||
+            self->lanes->tensors[op->operands[i]].space == LANES_PINNED)
+            refuse(self);
+    if (!fits(self, op->operands[0], p, a, p->leading_a, p->stride_a) ||
+        !fits(self, op->operands[1], p, b, p->leading_b, p->stride_b) ||
+        !fits(self, op->operands[2], p, d, p->leading_d, p->stride_d) ||
+        (p->has_bias && !fits(self, op->operands[4], p, bias, p->rows, 0)) ||
+        (p->has_residual &&
+         !fits(self, op->operands[4 + p->has_bias], p, d, p->leading_d, p->stride_d)) ||
+        p->workspace_bytes > self->lanes->tensors[op->operands[3]].bytes)
+        refuse(self);
+}
+
 static void check_operands(reader *self, int32_t card, const gpu_op *op) {
     const lanes_tensor *tensors = self->lanes->tensors;
+    if (op->kind == GPU_CALL) {
+        check_product(self, card, op);
+        return;
+    }
     if (op->kind == GPU_LAUNCH) {
         for (int32_t i = 0; i < op->num_operands; i++)
             if (!reaches(self, card, op->operands[i]))
@@ -59,7 +106,7 @@ static void read_launch(reader *self, gpu_op *op) {
 
 static void read_op(reader *self, int32_t card, gpu_op *op) {
     gpu_words *out = self->out;
-    op->kind = words_int(&self->words, GPU_LAUNCH, GPU_WRITE + 1);
+    op->kind = words_int(&self->words, GPU_LAUNCH, GPU_CALL + 1);
     op->step = words_int(&self->words, 0, self->lanes->program.num_steps);
     op->stream = op->kind == GPU_STAGE ? -1 : words_int(&self->words, 0, out->num_streams);
     if (self->words.status == LANES_OK && op->stream >= 0 && out->stream_cards[op->stream] != card)
@@ -76,8 +123,10 @@ static void read_op(reader *self, int32_t card, gpu_op *op) {
     }
     if (op->kind == GPU_LAUNCH)
         read_launch(self, op);
+    if (op->kind == GPU_CALL)
+        op->number = words_int(&self->words, 0, out->num_products);
     op->operands = words_list(&self->words, &op->num_operands, self->lanes->num_tensors);
-    if (op->kind != GPU_LAUNCH && op->num_operands != 2)
+    if ((op->kind == GPU_COPY || op->kind == GPU_STAGE) && op->num_operands != 2)
         refuse(self);
     if (self->words.status == LANES_OK)
         check_operands(self, card, op);
@@ -102,6 +151,47 @@ static void read_kernels(reader *self, int64_t name_bytes) {
         kernel->module = words_int(&self->words, 0, out->num_modules);
         kernel->name = words_take(&self->words, 0, name_bytes);
         kernel->most_shared_bytes = (uint32_t)words_take(&self->words, 0, WORDS_MOST);
+    }
+}
+
+static void read_libraries(reader *self, int64_t name_bytes) {
+    gpu_words *out = self->out;
+    out->num_libraries = words_count(&self->words);
+    out->libraries = words_memory(&self->words, (size_t)out->num_libraries, sizeof *out->libraries);
+    for (int32_t i = 0; i < out->num_libraries && self->words.status == LANES_OK; i++) {
+        out->libraries[i].path = words_take(&self->words, 0, name_bytes);
+        out->libraries[i].major = words_int(&self->words, 1, MOST_MAJOR);
+    }
+}
+
+static void read_product(reader *self, gpu_product *product) {
+    words_reader *words = &self->words;
+    product->type = words_int(words, GPU_FLOAT32, GPU_FLOAT16 + 1);
+    product->activation = words_int(words, GPU_LINEAR, GPU_GELU_TANH + 1);
+    uint32_t scale = (uint32_t)words_take(words, 0, (int64_t)1 << 32);
+    memcpy(&product->scale, &scale, sizeof scale);
+    int64_t *const sizes[] = {&product->rows, &product->columns, &product->depth, &product->batch};
+    for (int i = 0; i < 4; i++)
+        *sizes[i] = words_take(words, 1, MOST_EXTENT);
+    product->transposed_a = words_int(words, 0, 2);
+    product->transposed_b = words_int(words, 0, 2);
+    int64_t *const steps[] = {&product->leading_a,      &product->leading_b, &product->leading_d,
+                              &product->stride_a,       &product->stride_b,  &product->stride_d,
+                              &product->workspace_bytes};
+    for (int i = 0; i < 7; i++)
+        *steps[i] = words_take(words, 0, MOST_EXTENT);
+    product->has_bias = words_int(words, 0, 2);
+    product->has_residual = words_int(words, 0, 2);
+}
+
+static void read_products(reader *self) {
+    gpu_words *out = self->out;
+    size_t count = (size_t)(out->num_products = words_count(&self->words));
+    out->products = words_memory(&self->words, count, sizeof *out->products);
+    out->product_libraries = words_memory(&self->words, count, sizeof *out->product_libraries);
+    for (size_t i = 0; i < count && self->words.status == LANES_OK; i++) {
+        out->product_libraries[i] = words_int(&self->words, 0, out->num_libraries);
+        read_product(self, &out->products[i]);
     }
 }
 
@@ -143,6 +233,10 @@ int gpu_words_alloc(const int64_t *words, size_t count, const lanes_words *lanes
         read_modules(&self, num_images);
     if (self.words.status == LANES_OK)
         read_kernels(&self, name_bytes);
+    if (self.words.status == LANES_OK)
+        read_libraries(&self, name_bytes);
+    if (self.words.status == LANES_OK)
+        read_products(&self);
     out->num_segments = words_count(&self.words);
     out->segments = words_memory(&self.words, (size_t)out->num_segments, sizeof *out->segments);
     for (int32_t i = 0; i < out->num_segments && self.words.status == LANES_OK; i++)

@@ -5,10 +5,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "gpu_library.h"
 #include "lanes_words.h"
 
 /* First word; to be raised with every change of the form. */
-#define GPU_WORDS_VERSION 1
+#define GPU_WORDS_VERSION 2
 
 enum gpu_op_kind {
     GPU_LAUNCH = 0, /* of a kernel on a stream */
@@ -17,15 +18,18 @@ enum gpu_op_kind {
     GPU_RECORD = 3, /* of an event on a stream */
     GPU_WAIT = 4,   /* of a stream for an event of the same GPU */
     GPU_WRITE = 5,  /* of a value into the counter of a stream */
+    GPU_CALL = 6,   /* of a library's product, on a stream */
 };
 
 typedef struct {
     int32_t kind, stream, step;
-    int32_t number; /* kernel or event */
+    int32_t number; /* kernel, event or product */
     uint32_t value; /* that GPU_WRITE writes */
     uint32_t grid[3], block[3], shared_bytes;
     int32_t num_operands;
-    int32_t *operands; /* tensors: arguments of the kernel; destination and source */
+    /* tensors: arguments of the kernel; destination and source; A, B, D, workspace, and bias and
+     * C as far as there are, of a product */
+    int32_t *operands;
 } gpu_op;
 
 /* What a feeder does between two of its waits for others. */
@@ -44,13 +48,22 @@ typedef struct {
 } gpu_kernel;
 
 typedef struct {
+    int64_t path; /* position in the names */
+    int32_t major;
+} gpu_library_name;
+
+typedef struct {
     int32_t num_cards, num_streams, num_events, num_modules, num_kernels, num_segments;
+    int32_t num_libraries, num_products;
     int32_t *ordinals;      /* (num_cards) */
     int32_t *stream_cards;  /* (num_streams) */
     int32_t *event_cards;   /* (num_events) */
     int32_t *module_cards;  /* (num_modules) */
     int32_t *module_images; /* (num_modules) */
     gpu_kernel *kernels;
+    gpu_library_name *libraries;
+    gpu_product *products;
+    int32_t *product_libraries; /* (num_products) */
     gpu_segment *segments;
     int64_t *step_names; /* (num_steps of the lanes) positions in the names, or -1 */
     void *blocks;        /* everything above lies in these */

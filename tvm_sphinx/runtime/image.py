@@ -82,6 +82,8 @@ class Image:
         """
         kept = {"program": self.program.to_json(), "platform": self.platform.to_json()}
         gpu = {} if self.gpu is None else self.gpu.members()
+        if self.gpu is not None:
+            kept["gpu"] = self.gpu.manifest()  # what is called of a library is no code of ours
         code = [self.library, *(gpu[name] for name in sorted(gpu))]
         return json.dumps([kept, *(hashlib.sha256(each).hexdigest() for each in code)], sort_keys=True)
 

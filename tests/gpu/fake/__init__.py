@@ -49,7 +49,7 @@ def build(sanitize: bool = False) -> Path:
         be started with libasan preloaded.
     """
     key = [" ".join(_C_FLAGS), str(sanitize)]
-    sources = sorted([*_HERE.glob("*.c"), *_HERE.glob("*.h"), *_HERE.glob("*.map")])
+    sources = sorted(path for ending in ("c", "cu", "h", "map") for path in _HERE.glob(f"*.{ending}"))
     folder = _cached("built", [*key, *(source.read_text() for source in sources)])
     if folder.exists():
         return folder
@@ -70,6 +70,9 @@ def _build_in(made: Path, flags: list[str]) -> None:
     _run(["gcc", *shared, named, *driver, "-o", libcuda, "-ldl"])
     named = f"-Wl,-soname,libcudart.so.13,--version-script={_HERE / 'cudart.map'}"
     _run(["gcc", *shared, named, str(_HERE / "cudart.c"), "-o", libcudart, libcuda])
+    (made / "cublaslt.image").write_bytes(compile_kernels((_HERE / "cublaslt.cu").read_text()))
+    library, code = str(made / "libcublasLt.so.13"), str(_HERE / "cublaslt.c")
+    _run(["gcc", *shared, "-Wl,-soname,libcublasLt.so.13", code, "-o", library, libcuda, "-ldl"])
 
 
 def load(folder: Path | None = None) -> Any:
@@ -80,6 +83,7 @@ def load(folder: Path | None = None) -> Any:
     """
     folder = build() if folder is None else folder
     os.environ["TVM_SPHINX_NVCC"] = str(_HERE / "nvcc")
+    os.environ["TVM_SPHINX_CUDA_LIBRARIES"] = str(folder)
     os.environ["TVM_SPHINX_CODE"] = ""  # what is kept below knows the fake, too
     driver = ctypes.CDLL(str(folder / "libcuda.so.1"), mode=ctypes.RTLD_GLOBAL)
     ctypes.CDLL(str(folder / "libcudart.so.13"), mode=ctypes.RTLD_GLOBAL)

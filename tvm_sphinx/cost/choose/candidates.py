@@ -1,8 +1,8 @@
 """What can implement a kernel on a device, and when a candidate beats the schedule rules' kernel. [TVM]
 
-Candidates are the schedule rules' kernel, TVM's default loops, and what `CandidateSource`s add, such
-as tuned schedules. A library call would be one more source: the PrimFunc that calls it. The apache-tvm
-wheel registers none (neither CBLAS nor MKL nor DNNL), so there is none here.
+Candidates are the schedule rules' kernel, on a CPU TVM's default loops, and what `CandidateSource`s add:
+tuned schedules for a CPU, for a GPU the libraries that were asked for
+(`tvm_sphinx.cost.choose.library_candidates`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from ...frontend.extract import Kernel
 from ...platform import Device
-from ...platform.targets import runtime_device
+from ...platform.targets import is_at_hand, runtime_device
 from .default_loops import default_loops
 
 # A candidate has to be faster than the rules' kernel by this much, which is more than their noise.
@@ -27,10 +27,12 @@ class Candidate:
     Parameters
     ----------
     origin
-        ``"rule"``, ``"default"`` (the loops as TVM lowers them), ``"tuned"``, or what a source says.
+        ``"rule"``, ``"default"`` (the loops as TVM lowers them), ``"tuned"``, or what a source says,
+        such as the name of a library.
     function
-        The PrimFunc, which is compiled as it is. It has the parameters of the kernel, but may take
-        weights packed, see `tvm_sphinx.kernels.packed_weights`.
+        The PrimFunc, which is compiled as it is, or computed by the library that it is marked for
+        (`tvm_sphinx.kernels.library_of`). It has the parameters of the kernel, but may take weights
+        packed, see `tvm_sphinx.kernels.packed_weights`.
     found_ns
         What it took where it was found, in the same conditions, and compared with a kernel that is known
         to be right; 0 is not known. If that is more than the rules' kernel takes, it is not measured
@@ -42,13 +44,20 @@ class Candidate:
     found_ns: int = 0
 
 
-#: Gives further implementations of a kernel for a CPU device.
+#: Gives further implementations of a kernel for a device.
 CandidateSource = Callable[[Kernel, Device], Sequence[Candidate]]
 
 
 def has_candidates(device: Device) -> bool:
-    """Return whether kernels of a device have other implementations than the rules': a CPU at hand."""
-    return device.is_cpu and device.rpc_key is None and bool(runtime_device(device.runtime).exist)
+    """Return whether kernels of a device may have other implementations than the rules'.
+
+    Those of a CPU or a CUDA GPU at hand may.
+    """
+    if device.rpc_key is not None:
+        return False
+    if device.is_cpu:
+        return bool(runtime_device(device.runtime).exist)
+    return device.runtime.startswith("cuda:") and is_at_hand(device)
 
 
 def rules_candidate(function: Any) -> Candidate:
@@ -63,8 +72,10 @@ def other_candidates(
     rule: Candidate,
     rule_ns: int,
 ) -> list[Candidate]:
-    """Return the candidates beside the rules' one: those of the sources, and TVM's default loops."""
+    """Return the candidates beside the rules' one: the sources', and on a CPU TVM's default loops."""
     found = [candidate for source in sources for candidate in source(kernel, device)]
+    if not device.is_cpu:  # TVM's default loops bind no threads
+        return found
     loops = None if rule.origin == "default" else default_loops(kernel.function, rule_ns)
     return found if loops is None else [*found, Candidate("default", loops)]
 

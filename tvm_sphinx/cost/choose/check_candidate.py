@@ -21,6 +21,7 @@ from ..measure.sampling import host_load
 from ..records.classes import class_of
 from ..records.store import Record, RecordStore
 from .agreement import agree
+from .check_on_gpu import gpu_fault
 from .kernel_costs import Implementation
 
 # One that exceeds what the rules' kernel was measured to take by this factor in its first calls is
@@ -61,7 +62,9 @@ def check_candidates(
     Each is checked as `check_candidate` says.
     """
     pairs = [(one, rule) for one, rule in zip(candidates, rules, strict=True) if not one.record(records)]
-    if not pairs:
+    if not pairs or not pairs[0][0].device.is_cpu:
+        for one, rule in pairs:
+            check_candidate(one, rule, records)
         return
     functions = {}
     for number, (one, rule) in enumerate(pairs):
@@ -90,6 +93,9 @@ def check_candidate(candidate: Implementation, rule: Implementation, records: Re
         If this machine cannot build kernels; nothing is recorded.
     """
     if candidate.record(records) is not None:
+        return
+    if not candidate.device.is_cpu:
+        _record(candidate, _Verdict(wrong=gpu_fault(candidate, rule)), records)
         return
     sound = {"reference": rule.function}
     try:

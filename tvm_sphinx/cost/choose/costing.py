@@ -114,7 +114,7 @@ def cost_kernels(
 ) -> Costing:
     """Return implementations and costs of a graph's kernels on the devices of a platform.
 
-    Candidates are the schedule rules' kernels, TVM's default loops, and those of the sources. On CPU
+    Candidates are the schedule rules' kernels, TVM's default loops, and those of the sources. On
     devices at hand the fastest is chosen; one that is new is run beside the rules' kernel first, and
     dropped with a warning if it computes other numbers.
 
@@ -266,7 +266,9 @@ def decide_kernels(
     if predictor is None:
         measure_candidates(missing, costs, records, config, progress, calls)
         return costs
-    _predict(predictor, missing)
+    on_others = [one for one in missing if not predictor.can_predict(one.device)]
+    measure_candidates(on_others, costs, records, config, progress, calls)
+    _predict(predictor, [one for one in missing if predictor.can_predict(one.device)])
     for cost in costs.values():
         cost.take_found_times()
     return costs

@@ -23,7 +23,7 @@ from ..measure.roofline import needs_estimate
 from ..records.store import RecordStore
 from ..table import CostTable, build_problem
 from .assemble import Turns, assemble_costs, under_load
-from .candidates import CandidateSource, has_candidates
+from .candidates import CandidateSource
 from .decisive import Outlook, to_measure
 from .intervals import BoolArray, FloatArray, Ranges, ranges
 from .kernel_costs import (
@@ -85,7 +85,7 @@ def decide_guided(
     scaling = Scaling(costs)
     described = [rule for rule in rules if is_described(guide, rule)]
     is_guided = not all(rule.is_measured for rule in rules) and _note_predictions(guide, described)
-    others = [cost for cost in costs.values() if not has_candidates(cost.rule.device)]
+    elsewhere = [cost for cost in costs.values() if not cost.rule.device.is_cpu]
 
     def measure(wanted: Sequence[Implementation], expected_ns: Mapping[str, float]) -> None:
         demand = Demand(calls).of_total(expected_ns)
@@ -94,7 +94,7 @@ def decide_guided(
 
     def add_and_measure(measured: Sequence[Implementation]) -> None:
         here = [costs[rule.kernel.id, rule.device.cost_class] for rule in measured]
-        missing = add_candidates([*here, *others], sources, records, unseen=True)
+        missing = add_candidates(here, sources, records, unseen=True, elsewhere=elsewhere)
         measure_candidates(missing, costs, records, config, progress, calls)
 
     known = {id(rule) for rule in described} if is_guided else set()

@@ -141,21 +141,23 @@ def add_candidates(
     records: RecordStore,
     *,
     unseen: bool,
+    elsewhere: Sequence[KernelCost] = (),
 ) -> list[Implementation]:
     """Give kernels their other implementations, and return those that are not on record.
 
-    A CPU kernel that takes many times as long as the GPU's gets none: nothing puts it there. With
-    ``unseen`` they may be measured later; else those that never ran are left out, since they could not
-    be chosen. The times of the rules' kernels have to be known.
+    A CPU kernel that takes many times as long as the GPU's, which may be among those ``elsewhere``, gets
+    none: nothing puts it there. With ``unseen`` they may be measured later; else those that never ran
+    are left out, since they could not be chosen. The times of the rules' kernels have to be known.
     """
     missing = []
     costs = list(costs)
-    elsewhere_ns = _fastest_elsewhere(costs)
+    elsewhere_ns = _fastest_elsewhere([*costs, *elsewhere])
     for cost in costs:
         rule = cost.rule
         if rule.candidate.function is None or rule.time_ns < 0 or not has_candidates(rule.device):
             continue
-        if rule.time_ns > _HOPELESS * elsewhere_ns.get(rule.kernel.id, math.inf):
+        fastest_ns = elsewhere_ns.get(rule.kernel.id, math.inf)
+        if rule.device.is_cpu and rule.time_ns > _HOPELESS * fastest_ns:
             continue
         for candidate in other_candidates(
             rule.kernel, rule.device, sources, rule.candidate, rule.time_ns
@@ -197,7 +199,7 @@ class KernelChoices:
 
 
 def choose_kernels(costs: Mapping[CostKey, KernelCost]) -> KernelChoices:
-    """Return the best implementation of each kernel on each class of CPU devices and GPUs at hand."""
+    """Return the best implementation of each kernel on each class of CPUs at hand and of GPUs."""
     best = {key: cost.best for key, cost in costs.items() if _is_built_here(cost.rule.device)}
     return KernelChoices(
         {key: found.candidate for key, found in best.items() if found.candidate.function is not None}

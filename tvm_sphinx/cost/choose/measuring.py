@@ -84,7 +84,8 @@ def measure_candidates(
             demand: Demand | None = demand,
         ) -> None:
             if wanted:
-                compile_ahead(wanted, records)
+                if wanted[0].device.is_cpu:
+                    compile_ahead(wanted, records)
                 check_candidates(wanted, [here[one.kernel.id].rule for one in wanted], records)
                 _measure(wanted, stage, records, config, progress, demand=demand)
 

@@ -174,7 +174,8 @@ class GpuRuns:
         for stream, (call, repeats) in enumerate(calls):
             image, function = call.module.functions[call.symbol]
             name = f"call{stream}"
-            self.functions[name] = self._image(call.module.images[image]), function
+            code = -1 if image < 0 else self._image(call.module.images[image])
+            self.functions[name] = code, function
             turns = self._turns(call, repeats, () if stream else cold, reuse_bytes)
             for number in range(repeats):
                 if not stream:
