@@ -61,10 +61,16 @@ class Model:
             return _relax_from_onnx(self.onnx_source)
         from tvm.relax.frontend.torch import from_exported_program
 
+        with _quiet():
+            return from_exported_program(self.source())
+
+    def source(self) -> Any:
+        """Return the network as `tvm_sphinx.compile` takes it: an ONNX model or an exported program."""
+        if self.torch_module is None:
+            return _require("onnx").load_from_string(self.onnx_source)
         torch = _require("torch")
         with torch.no_grad(), _quiet():
-            program = torch.export.export(self.torch_module, self.torch_inputs())
-            return from_exported_program(program)
+            return torch.export.export(self.torch_module, self.torch_inputs())
 
     def onnx(self) -> bytes:
         """Return the network as serialized ONNX, for ONNX Runtime.

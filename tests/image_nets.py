@@ -9,6 +9,8 @@ import numpy as np
 from tvm import relax
 
 _CHANNELS = (3, 8, 16, 20)
+# Of a grouped convolution's result, for networks of small images to stay small.
+_MOST_GROUPED = 48
 _NN = relax.op.nn
 
 
@@ -67,12 +69,56 @@ def _depthwise(net: _Drawn) -> Any:
     return _NN.conv2d(image, net.weight(channels, 1, 3, 3), padding=1, groups=channels)
 
 
+def _groups(net: _Drawn, channels: int) -> int:
+    """Return in how many groups, more than one if that can be, so many channels are taken."""
+    return int(net.rng.choice([n for n in range(2, channels + 1) if channels % n == 0] or [1]))
+
+
 def _grouped(net: _Drawn) -> Any:
+    image = net.pick()
+    channels, size = extents(image)[1], int(net.rng.choice((1, 3)))
+    groups = _groups(net, channels)
+    of_group = int(net.rng.choice([n for n in (1, 2, 4, 5, 8) if groups * n <= _MOST_GROUPED] or [1]))
+    weight = net.weight(groups * of_group, channels // groups, size, size)
+    return _NN.conv2d(image, weight, padding=size // 2, groups=groups)
+
+
+def _shuffled(net: _Drawn) -> Any:
+    image = net.pick()
+    return _shuffle(net, image, _groups(net, extents(image)[1]))
+
+
+def _shuffle(net: _Drawn, image: Any, groups: int) -> Any:
+    batch, channels, height, width = extents(image)
+    parts = relax.op.reshape(image, (batch, groups, channels // groups, height, width))
+    mixed = relax.op.permute_dims(net.builder.emit(parts), [0, 2, 1, 3, 4])
+    return relax.op.reshape(net.builder.emit(mixed), (batch, channels, height, width))
+
+
+def _unit(net: _Drawn) -> Any:
+    """Return an image one half of whose channels a grouped convolution made, shuffled with the other."""
     image = net.pick()
     channels = extents(image)[1]
     if channels % 2:
         return _NN.relu(image)
-    return _NN.conv2d(image, net.weight(channels, channels // 2, 3, 3), padding=1, groups=2)
+    emit, half = net.builder.emit, channels // 2
+    parts = emit(relax.op.split(image, 2, 1))
+    groups = 2 if half % 2 == 0 else 1
+    weight = net.weight(half, half // groups, 3, 3)
+    made = emit(_NN.relu(emit(_NN.conv2d(emit(parts[1]), weight, padding=1, groups=groups))))
+    joined = emit(relax.op.concat([emit(parts[0]), made], 1))
+    return _shuffle(net, joined, _groups(net, channels))
+
+
+def _split(net: _Drawn) -> Any:
+    """Return a part of an image's channels; the others are an image too."""
+    image = net.pick()
+    channels = extents(image)[1]
+    if channels == 1:
+        return _NN.relu(image)
+    parts = net.builder.emit(relax.op.split(image, [int(net.rng.integers(1, channels))], 1))
+    net.add(parts[0])
+    return parts[1]
 
 
 def _pool(net: _Drawn) -> Any:
@@ -121,7 +167,10 @@ _OPERATORS: Sequence[Callable[[_Drawn], Any]] = (
     *[_depthwise] * 2,
     *[_pool] * 2,
     *[_join] * 2,
-    _grouped,
+    *[_grouped] * 2,
+    *[_unit] * 4,
+    _shuffled,
+    _split,
     _sum,
     _gate,
     _softmax,

@@ -20,7 +20,7 @@ from .frontend.extract import (
     extract_task_graph,
     takes_channels_last,
 )
-from .frontend.image_layouts import extents_of
+from .frontend.image_layouts import extents_of, results_of
 from .frontend.load import entry_function, public_functions
 from .frontend.lower import lower_for_platform
 from .kernels import packed_weights, turn
@@ -245,21 +245,25 @@ class _Writer:
         for output in range(len(types)):
             item = self.builder.emit(relax.TupleGetItem(var, output)) if is_tuple else var
             self.placed[Operand(task, output), device] = item
-        if self._is_read_channels_last(task, device):
-            operand = Operand(task, 0)
-            # Here, and not where it is first read: the other device is not to wait for more than this.
-            self.turned[operand] = self._turn(operand, self.placed[operand, device], device, False)
+        for operand in results_of(self.graph, task):
+            if self._is_read_channels_last(operand, device):
+                # Here, not where it is first read: the other device is not to wait for more than this.
+                self.turned[operand] = self._turn(operand, self.placed[operand, device], device, False)
 
     def _type_on(self, operand: Operand, ty: Any, device: int) -> Any:
         """Return the type of what a task makes on a device."""
         is_last = operand in self.channels_last and self.takes_last[device]
         return _placed_type(channels_last_type(ty) if is_last else ty, self.vdevices[device])
 
-    def _is_read_channels_last(self, task: int, device: int) -> bool:
-        """Return whether the result of a task on a device that has it otherwise is read so elsewhere."""
-        if self.takes_last[device] or Operand(task, 0) not in self.channels_last:
+    def _is_read_channels_last(self, operand: Operand, device: int) -> bool:
+        """Return whether a result of a task on a device that has it otherwise is read so elsewhere."""
+        if self.takes_last[device] or operand not in self.channels_last:
             return False
-        readers = self.graph.successors[task]
+        readers = [
+            reader
+            for reader in self.graph.successors[operand.producer]
+            if operand in self.graph.tasks[reader].operands
+        ]
         return any(self.takes_last[int(self.schedule.device[reader])] for reader in readers)
 
     def _turn(self, operand: Operand, source: Any, device: int, is_back: bool) -> Any:

@@ -31,9 +31,10 @@ def network(build: Any) -> Extraction:
     builder = relax.BlockBuilder()
     x = relax.Var("x", relax.TensorType([1, 16, 8, 8], "float32"))
 
-    def conv(image: Any, channels: int = 16, size: int = 3) -> Any:
-        weight = rng.standard_normal((channels, int(image.ty.shape[1]), size, size)).astype(np.float32)
-        return builder.emit(_NN.conv2d(image, relax.const(weight), padding=size // 2))
+    def conv(image: Any, channels: int = 16, size: int = 3, groups: int = 1) -> Any:
+        depth = int(image.ty.shape[1]) // groups
+        weight = rng.standard_normal((channels, depth, size, size)).astype(np.float32)
+        return builder.emit(_NN.conv2d(image, relax.const(weight), padding=size // 2, groups=groups))
 
     with builder.function("main", [x]):
         with builder.dataflow():
@@ -64,6 +65,31 @@ def test_what_pools_and_joins_goes_along() -> None:
 
     found = network(build)
     assert len(found.channels_last) == found.graph.num_tasks - 1
+
+
+def test_groups_shuffles_and_parts_of_channels_go_along() -> None:
+    def build(x: Any, conv: Any, emit: Any) -> Any:
+        parts = emit(_OP.reshape(conv(conv(x), 24, 1, groups=4), (1, 4, 6, 8, 8)))
+        mixed = emit(_OP.reshape(emit(_OP.permute_dims(parts, [0, 2, 1, 3, 4])), (1, 24, 8, 8)))
+        halves = emit(_OP.split(mixed, 2, 1))
+        passed, taken = emit(halves[0]), emit(halves[1])
+        joined = emit(_OP.concat([passed, conv(taken, 8)], 1))
+        return emit(_OP.mean(emit(_NN.relu(conv(joined, 20, groups=2))), [2, 3]))
+
+    found = network(build)
+    num_outputs = sum(len(task.output_bytes) for task in found.graph.tasks)
+    assert len(found.channels_last) == num_outputs - 1
+    assert num_outputs == found.graph.num_tasks + 1
+
+
+def test_a_part_of_the_channels_that_is_returned_stays_and_the_other_does_not() -> None:
+    def build(x: Any, conv: Any, emit: Any) -> Any:
+        parts = emit(_OP.split(conv(x), [4], 1))
+        passed, taken = emit(parts[0]), emit(parts[1])
+        return relax.Tuple([passed, emit(_OP.mean(conv(taken), [2, 3]))])
+
+    # The convolution's result, the larger part of it, and what is made of that.
+    assert sorted(network(build).channels_last) == [(0, 0), (1, 1), (2, 0)]
 
 
 def test_what_another_kernel_reads_stays() -> None:
@@ -137,6 +163,7 @@ def test_each_call_has_its_images_where_the_network_says(seed: int) -> None:
         for at, argument in enumerate(call.arguments):
             is_last = any(tensor in found.channels_last for tensor in found.dataflow.tensors(argument))
             assert is_last == (at in positions)
-        is_made_last = (task, 0) in found.channels_last
-        assert is_made_last == (len(call.arguments) in positions)
+        for output in range(len(call.outputs)):
+            is_made_last = (task, output) in found.channels_last
+            assert is_made_last == (len(call.arguments) + output in positions)
     assert not found.channels_last.intersection(found.graph.outputs)

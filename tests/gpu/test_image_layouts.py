@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests import weights_net
+from tests import shuffle_net, weights_net
 from tests.gpu.modules import assert_agree, on_cpu, platform
 from tests.gpu.test_weights_ahead import drawn, extract, place
 from tests.image_nets import random_image_module
@@ -38,6 +38,21 @@ def test_placements_agree_with_the_cpu_alone(seed: int) -> None:
     annotated, schedule = place(extraction, where, drawn(extraction, where, seed))
     executable = ConcurrentExecutable(build_image(annotated, where, schedule))
     assert_agree(executable.run(inputs), expected.run(inputs))
+
+
+def test_groups_shuffles_and_parts_of_channels_agree_with_onnx() -> None:
+    """The shuffle crosses over too, and both parts of the split channels, each on its own."""
+    where = platform()
+    extraction = extract(shuffle_net.relax_module(), where)
+    assert len(extraction.channels_last) == 8  # s, g, h, d, a, b, e, j
+    x, expected = shuffle_net.example()
+    # s, g, h, d, the split, e, j, what pools: e and j are made on the GPU, of two parts from the core.
+    for devices, num_turns in (([0] * 9, 0), ([0, 1, 0, 1, 0, 1, 1, 0, 0], 7)):
+        annotated, schedule = place(extraction, where, devices)
+        image = build_image(annotated, where, schedule)
+        assert len(turns_of(image)) == num_turns
+        result = ConcurrentExecutable(image).run([x])
+        np.testing.assert_allclose(np.from_dlpack(result), expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("seed", [7, 8])

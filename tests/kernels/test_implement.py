@@ -12,7 +12,7 @@ from tvm import te, topi
 from tvm_sphinx.kernels import implement
 from tvm_sphinx.kernels.code_cache import CACHE_VARIABLE
 from tvm_sphinx.platform import Device
-from tvm_sphinx.platform.targets import device_target, host_target
+from tvm_sphinx.platform.targets import device_target, host_target, make_target
 
 TARGET = device_target(Device("one", host_target(), "cpu:0", (0,)))
 
@@ -80,3 +80,13 @@ def test_other_rules_or_damage_make_it_anew(
     monkeypatch.setattr(implement, "_implemented", {})
     assert tvm_ffi.structural_equal(implement.implement_kernel(kernel, TARGET), first)
     assert len(scheduled) == 3
+
+
+def test_a_sum_over_one_element_is_scheduled_for_a_gpu() -> None:
+    """A rule of dlight asserts that there is an axis to sum over."""
+    target = make_target('{"kind": "cuda", "arch": "sm_90", "max_num_threads": 1024}')
+    data, weight = te.placeholder((1, 6, 5, 5), name="x"), te.placeholder((6, 1, 1, 1), name="w")
+    function = te.create_prim_func([data, weight, topi.nn.group_conv2d_nchw(data, weight, 1, 0, 1, 6)])
+    made = implement.implement_kernel(function, target)
+    assert made.attrs["tirx.is_scheduled"]
+    assert "threadIdx.x" in str(made)

@@ -12,7 +12,7 @@ from tvm import relax, te, topi
 from tests.kernels.reference import TARGET, check, compare, draw, run
 from tvm_sphinx.frontend.extract import Kernel, extract_task_graph
 from tvm_sphinx.frontend.lower import lower_to_kernels
-from tvm_sphinx.kernels import PACKINGS, pack_ahead, packed_weights
+from tvm_sphinx.kernels import pack_ahead, pack_weight, packed_weights
 from tvm_sphinx.kernels.implement import for_target, implement_kernel
 from tvm_sphinx.kernels.repack import repack
 from tvm_sphinx.kernels.schedule import rule_of, schedule_kernel
@@ -30,6 +30,9 @@ CONVOLUTIONS: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any], str]]
     ((1, 24, 13, 11), (17, 24, 1, 1), {}, "pixels"),
     ((2, 5, 27, 6), (40, 5, 1, 1), {}, "pixels"),
     ((1, 8, 6, 6), (16, 8, 1, 1), {"strides": 2}, "conv2d"),
+    ((1, 24, 9, 7), (60, 8, 3, 3), {"padding": 1, "groups": 3}, "conv2d in 3"),
+    ((2, 32, 5, 6), (32, 16, 1, 1), {"groups": 2}, "conv2d in 2"),
+    ((1, 6, 7, 7), (24, 1, 3, 3), {"padding": 1, "strides": 2, "groups": 6}, "conv2d in 6"),
 ]
 MATRICES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
     ((5, 37), (37, 18)),
@@ -75,7 +78,7 @@ def check_repacked(kernel: Kernel, cores: int) -> list[str]:
     assert made is not None
     packed = list(inputs)
     for position, packing in packed_weights(made).items():
-        packed[position] = PACKINGS[packing](inputs[position])
+        packed[position] = pack_weight(inputs[position], packing)
     ahead = schedule_kernel(made.with_attr("global_symbol", "main"), TARGET, cores)
     assert ahead is not None
     assert rule_of(ahead) == "PackedKernel"
@@ -116,9 +119,27 @@ def test_a_kernel_beside_a_gpu_takes_the_packed_rule() -> None:
     assert rule_of(implement_kernel(kernel.function, TARGET)) == "PackedKernel"
 
 
-def _grouped() -> Any:
+def _narrow_groups() -> Any:
     data, weight = te.placeholder((1, 8, 6, 6), name="data"), te.placeholder((8, 2, 3, 3), name="w")
     return te.create_prim_func([data, weight, topi.nn.group_conv2d_nchw(data, weight, 1, 0, 1, 4)])
+
+
+def _crossed() -> Any:
+    """Return a convolution whose channels are each made of two, four apart."""
+    data, weight = te.placeholder((1, 8, 6, 6), name="data"), te.placeholder((4, 2, 3, 3), name="w")
+    c, y, x = (te.reduce_axis((0, extent)) for extent in (2, 3, 3))
+    return te.create_prim_func(
+        [
+            data,
+            weight,
+            te.compute(
+                (1, 4, 4, 4),
+                lambda n, f, h, w: te.sum(
+                    data[n, c * 4 + f, h + y, w + x] * weight[f, c, y, x], axis=[c, y, x]
+                ),
+            ),
+        ]
+    )
 
 
 def _transposed() -> Any:
@@ -136,7 +157,7 @@ def _summed() -> Any:
     return te.create_prim_func([a, topi.sum(a, axis=1)])
 
 
-@pytest.mark.parametrize("make", [_grouped, _transposed, _twice, _summed])
+@pytest.mark.parametrize("make", [_narrow_groups, _crossed, _transposed, _twice, _summed])
 def test_other_sums_stay_as_they_are(make: Callable[[], Any]) -> None:
     assert repack(make()) is None
     assert pack_ahead(make(), [0, 1]) is None

@@ -172,6 +172,21 @@ class Dataflow:
             return self.tensors(self.definitions[expr])
         return [Operand(task, output) for output in range(len(self.calls[task].outputs))]
 
+    def made_by(self, expr: Any) -> Operand | None:
+        """Return the output of a kernel that an expression is; None of a view of one, or another."""
+        index = 0
+        while True:
+            if isinstance(expr, relax.TupleGetItem):
+                expr, index = expr.tuple_value, int(expr.index)
+            elif isinstance(expr, relax.Tuple):
+                expr, index = expr.fields[index], 0
+            elif isinstance(expr, relax.Var) and expr in self.definitions and self.task_of(expr) is None:
+                expr = self.definitions[expr]
+            else:
+                break
+        task = self.task_of(expr) if isinstance(expr, relax.Var) else None
+        return None if task is None else Operand(task, index)
+
     def _item(self, value: Any, index: int) -> Operand:
         while isinstance(value, relax.Var) and self.task_of(value) is None:
             value = self.definitions[value]

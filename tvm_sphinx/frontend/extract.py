@@ -24,7 +24,7 @@ from ..platform import Device
 from ..platform.targets import device_target
 from ..scheduling.graph import FROM_CONSTANT, GraphInput, Operand, Task, TaskGraph, fingerprint_json
 from .dataflow import PLAIN_WEIGHTS, Dataflow, KernelCall, tensor_bytes
-from .image_layouts import choose_channels_last, extents_of, positions_of
+from .image_layouts import choose_channels_last, extents_of, positions_of, results_of
 from .load import entry_function
 from .origins import NAME_PATTERN, Origins
 from .packed_weights import PackedWeights
@@ -198,7 +198,7 @@ def _with_images_turned(plain: Extraction) -> Extraction:
         kernel = plain.kernels[task.kernel]
         if not kernel.is_external:
             operands = [dataflow.tensors(argument) for argument in dataflow.calls[number].arguments]
-            positions = positions_of(number, operands, chosen)
+            positions = positions_of(results_of(graph, number), operands, chosen)
             if positions:
                 key = f"{kernel.id}{_LAST}{'_'.join(map(str, positions))}"
                 kernel = replace(kernel, id=key, channels_last=positions)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from .._tvm import relax
 from ..kernels import ImageRole
 from ..scheduling.graph import Operand, TaskGraph
 from .dataflow import Dataflow
@@ -99,33 +98,40 @@ class _Images:
 
     def _turned_bytes(self, task: int, chosen: set[Operand], but: Operand | None = None) -> int:
         """Return what a task turns within itself if the chosen images but for one are channels last."""
-        result = Operand(task, 0)
-        operands = [tensor for tensor in self._images_of(task) if tensor != result]
-        last = [tensor for tensor in (*operands, result) if tensor in chosen and tensor != but]
+        operands, results = self._read_by(task), self._results(task)
+        images = [*operands, *results]
+        last = [tensor for tensor in images if tensor in chosen and tensor != but]
         if self.role(task) == ImageRole.CONVOLVES:
             # It computes channels last whatever it is given.
-            return sum(self._bytes(t) for t in (*operands, result) if t in self.free and t not in last)
-        if not self._is_image(result):
-            return 0  # what is left of images without height and width
-        return sum(self._bytes(t) for t in operands if (t in last) != (result in last))
+            return sum(
+                self._bytes(tensor) for tensor in images if tensor in self.free and tensor not in last
+            )
+        unlike = [(a, b) for b in results for a in operands if (a in last) != (b in last)]
+        if len(results) == 1:
+            return sum(self._bytes(operand) for operand, _ in unlike)
+        # Each of several results is made of a part of an operand.
+        return sum(min(map(self._bytes, pair)) for pair in unlike)
 
-    def _images_of(self, task: int) -> list[Operand]:
-        """Return the images among what a task reads of other tasks, and its result."""
+    def _read_by(self, task: int) -> list[Operand]:
+        """Return the images among what a task reads of other tasks."""
         operands = dict.fromkeys(self.graph.tasks[task].operands)
-        made = [tensor for tensor in operands if tensor.producer >= 0 and self._is_image(tensor)]
-        return [*made, Operand(task, 0)]
+        return [tensor for tensor in operands if tensor.producer >= 0 and self._is_image(tensor)]
+
+    def _results(self, task: int) -> list[Operand]:
+        """Return the images that a task makes; what is left without height and width is none."""
+        return [tensor for tensor in results_of(self.graph, task) if self._is_image(tensor)]
 
     def _around(self, task: int) -> Iterable[Operand]:
-        return [tensor for tensor in self._images_of(task) if tensor in self.free]
+        images = [*self._read_by(task), *self._results(task)]
+        return [tensor for tensor in images if tensor in self.free]
 
     def _bytes(self, tensor: Operand) -> int:
         return self.graph.tasks[tensor.producer].output_bytes[tensor.output]
 
     def _is_image(self, tensor: Operand) -> bool:
-        """Return whether a tensor is the one result of a task, and another one channels last."""
-        outputs = self.dataflow.calls[tensor.producer].outputs
-        extents = extents_of(outputs[0])
-        if len(outputs) != 1 or len(extents) != _IMAGE_AXES:
+        """Return whether a tensor is another one channels last."""
+        extents = extents_of(self.dataflow.calls[tensor.producer].outputs[tensor.output])
+        if len(extents) != _IMAGE_AXES:
             return False
         _, channels, height, width = extents
         return channels > 1 and height * width > 1
@@ -133,10 +139,15 @@ class _Images:
     def _reads_as_it_is(self, task: int, tensor: Operand) -> bool:
         """Return whether a task takes a tensor as it was made, and as no part of anything."""
         return all(
-            isinstance(argument, relax.Var) and self.dataflow.task_of(argument) == tensor.producer
+            self.dataflow.made_by(argument) == tensor
             for argument in self.dataflow.calls[task].arguments
             if tensor in self.dataflow.tensors(argument)
         )
+
+
+def results_of(graph: TaskGraph, task: int) -> list[Operand]:
+    """Return the tensors that a task makes."""
+    return [Operand(task, output) for output in range(len(graph.tasks[task].output_bytes))]
 
 
 def extents_of(ty: Any) -> tuple[int, ...]:
@@ -145,17 +156,18 @@ def extents_of(ty: Any) -> tuple[int, ...]:
 
 
 def positions_of(
-    task: int, arguments: Sequence[Sequence[Operand]], chosen: frozenset[Operand]
+    results: Sequence[Operand], arguments: Sequence[Sequence[Operand]], chosen: frozenset[Operand]
 ) -> tuple[int, ...]:
     """Return the positions among the arguments and results of a task that stand channels last.
 
     Parameters
     ----------
-    task
+    results
+        The tensors that the task makes.
     arguments
         The tensors that each of its arguments stands for.
     chosen
         Those that stand channels last.
     """
-    found = [at for at, tensors in enumerate(arguments) if chosen.intersection(tensors)]
-    return tuple([*found, len(arguments)] if Operand(task, 0) in chosen else found)
+    places = [*arguments, *([result] for result in results)]
+    return tuple(at for at, tensors in enumerate(places) if chosen.intersection(tensors))

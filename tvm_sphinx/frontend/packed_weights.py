@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._tvm import tvm
-from ..kernels import PACKINGS
+from ..kernels import pack_weight
 
 
 class PackedWeights:
@@ -23,9 +23,9 @@ class PackedWeights:
         weight
             Tensor in host memory, as the model has it.
         packing
-            A name in `tvm_sphinx.kernels.PACKINGS`.
+            As `tvm_sphinx.kernels.packed_weights` names it.
         """
         key = weight.data_ptr(), tuple(weight.shape), str(weight.dtype), packing
         if key not in self._known:
-            self._known[key] = weight, tvm.runtime.tensor(PACKINGS[packing](weight.numpy()))
+            self._known[key] = weight, tvm.runtime.tensor(pack_weight(weight.numpy(), packing))
         return self._known[key][1]

@@ -4,7 +4,7 @@ from .layouts import prepare_layouts
 from .library_kernels import find_library_product
 from .library_product import LibraryFactor, LibraryMark, LibraryProduct, for_library, library_of
 from .opaque import HIDES_WORK, hides_work
-from .packing import PACKINGS
+from .packing import pack_weight
 from .reducers import know_infinite_reducers
 from .repack import pack_ahead, packed_weights
 from .reshapes import sink_reshapes
@@ -15,7 +15,6 @@ from .turned import ImageRole, image_role, is_turn, permuted, turn, turned
 
 __all__ = [
     "HIDES_WORK",
-    "PACKINGS",
     "CpuInfo",
     "ImageRole",
     "LibraryFactor",
@@ -33,6 +32,7 @@ __all__ = [
     "library_of",
     "loop_limit",
     "pack_ahead",
+    "pack_weight",
     "packed_weights",
     "permuted",
     "prepare_layouts",

@@ -119,15 +119,28 @@ def loops_over_nothing(function: Any) -> bool:
 def _schedule_for_gpu(function: Any, target: Any) -> Any:
     from tvm.s_tir import dlight
 
-    rules = dlight.ApplyDefaultSchedule(
-        dlight.gpu.Matmul(),
-        dlight.gpu.GEMV(),
-        dlight.gpu.Reduction(),
-        dlight.gpu.GeneralReduction(),
-        dlight.gpu.Fallback(),
-    )
+    gpu = dlight.gpu
+    named = (gpu.Matmul(), gpu.GEMV(), gpu.Reduction(), gpu.GeneralReduction(), gpu.Fallback())
+    rules = dlight.ApplyDefaultSchedule(*map(_WhereItFits, named))
     with target:
         return rules(tvm.IRModule({"main": function}))["main"]
+
+
+class _WhereItFits:
+    """A rule of dlight that leaves to the next one what it asserts not to be there.
+
+    GEMV does so of a sum over axes of one element, such as a convolution of 1x1 with a group a channel.
+    """
+
+    def __init__(self, rule: Any) -> None:
+        self.rule = rule
+
+    def apply(self, function: Any, target: Any, tunable: bool) -> Any:
+        """Return the schedule of the rule, None where it does not fit."""
+        try:
+            return self.rule.apply(function, target, tunable)
+        except AssertionError:
+            return None
 
 
 @tvm.transform.module_pass(opt_level=0, name="ImplementKernels")

@@ -15,11 +15,13 @@ from .blocks import (
     fuse_all,
     is_output,
     is_reduction,
+    role_of,
     root_blocks,
     try_inline,
     vectorize_last,
 )
 from .collapse import collapse_trailing_axes
+from .interleave import INTERLEAVES
 from .maps import Map, Views, read_map, root_nests, write_maps
 from .split import split_at_bounds
 from .target_info import ELEMENTS_PER_NS, CpuInfo
@@ -123,7 +125,8 @@ def schedule_injective(sch: s_tir.Schedule, block: SBlockRV, info: CpuInfo) -> N
     outer, inner = _innermost(sch, loops)
     if outer:
         sch.reorder(*outer, inner)
-    vectorize_last(sch, block, lanes)
+    if role_of(sch, block) != INTERLEAVES:
+        vectorize_last(sch, block, lanes)
     if info.shares(elements / ELEMENTS_PER_NS):
         shared = outer if outer else sch.get_loops(block)[:-1]
         if shared:

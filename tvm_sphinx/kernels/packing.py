@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +31,7 @@ def pack_pointwise(weight: Array) -> Array:
     return pack_matmul(weight[:, :, 0, 0].T)
 
 
-def pack_conv2d(weight: Array, groups: int) -> Array:
+def pack_conv2d(weight: Array, groups: int = 1) -> Array:
     """Return OIHW as [groups, panel, kh, kw, in / groups, lane]."""
     out_channels, in_group, kh, kw = weight.shape
     grouped = weight.reshape(groups, out_channels // groups, in_group, kh, kw)
@@ -45,10 +44,29 @@ def pack_depthwise(weight: Array) -> Array:
     return np.ascontiguousarray(_pad_last(weight[:, 0].transpose(1, 2, 0)))
 
 
-#: What packs a weight that a kernel takes packed, by the name that the kernel calls it by.
-PACKINGS: dict[str, Callable[[Array], Array]] = {
+_PACKINGS: dict[str, Callable[..., Array]] = {
     "matmul": pack_matmul,
     "conv2d_1x1": pack_pointwise,
-    "conv2d": partial(pack_conv2d, groups=1),
+    "conv2d": pack_conv2d,
     "depthwise_conv2d": pack_depthwise,
 }
+
+
+def packing_of(kernel: str, groups: int = 1) -> str:
+    """Return the name of what packs the weight of a kernel, of a convolution in so many groups."""
+    return f"{kernel} in {groups}" if groups > 1 else kernel
+
+
+def pack_weight(weight: Array, packing: str) -> Array:
+    """Return a weight packed for a kernel.
+
+    Parameters
+    ----------
+    weight
+        As a model has it: [..., inner, columns], or OIHW.
+    packing
+        As `packing_of` names it.
+    """
+    kernel, _, groups = packing.partition(" in ")
+    pack = _PACKINGS[kernel]
+    return pack(weight, int(groups)) if groups else pack(weight)

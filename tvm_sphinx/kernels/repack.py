@@ -22,6 +22,7 @@ from tvm import te, tirx
 from . import compute
 from .compute import ROLE, BatchMatmulShape, panels
 from .maps import loads_of, root_nests, with_root_nests
+from .packing import packing_of
 from .products import (
     Conv,
     Product,
@@ -107,7 +108,7 @@ def pack_ahead(func: tirx.PrimFunc, constants: Collection[int]) -> tirx.PrimFunc
 
 
 def packed_weights(function: Any) -> dict[int, str]:
-    """Return what packs the weights of a function: a name in `PACKINGS`, by position of the parameter.
+    """Return what packs the weights of a function, as `pack_weight` takes it, by position.
 
     It is empty for a function that takes all weights as the model has them.
     """
@@ -271,7 +272,7 @@ def _conv2d(product: Product) -> _Form | None:
     conv = read_conv(product)
     if conv is None:
         return None
-    made = _channels_last(conv, product, "depthwise_conv2d" if conv.is_depthwise else "conv2d")
+    made = _channels_last(conv, product, _packing(conv))
     packed = _pack_weights(conv, product.dtype, extents_of(made.weight)), [product.right, made.weight]
     at = 0 if conv.is_image_last else 1
     stages = [*made.stages[:at], packed, *made.stages[at:]]
@@ -289,7 +290,12 @@ def _conv2d_ahead(product: Product) -> _Form | None:
         if conv.is_first and lanes - pixels <= _MOST_IDLE * lanes:
             return _of_pixels(conv, product, "pixels")
         return _channels_last(conv, product, "conv2d_1x1")
-    return _channels_last(conv, product, "depthwise_conv2d" if conv.is_depthwise else "conv2d")
+    return _channels_last(conv, product, _packing(conv))
+
+
+def _packing(conv: Conv) -> str:
+    """Return what packs the weights of a convolution of several pixels."""
+    return "depthwise_conv2d" if conv.is_depthwise else packing_of("conv2d", conv.groups)
 
 
 def _channels_last(conv: Conv, product: Product, packing: str) -> _Form:
@@ -328,23 +334,28 @@ def _function(tensors: list[Any]) -> tirx.PrimFunc:
 
 
 def _pack_weights(conv: Conv, dtype: str, packed: tuple[int, ...]) -> tirx.PrimFunc:
-    """Return what packs weights ``[out, in, kh, kw]`` as `compute.py` wants them."""
-    depth = 1 if conv.is_depthwise else conv.image[1]
+    """Return what packs weights ``[out, in / groups, kh, kw]`` as `compute.py` wants them."""
+    depth = conv.image[1] // conv.groups
+    of_group = conv.channels if conv.is_depthwise else conv.channels // conv.groups
     weight = te.placeholder((conv.channels, depth, *conv.kernel), dtype, name="weight")
 
-    def of(o: Any, c: Any, ky: Any, kx: Any, i: Any) -> Any:
+    def of(g: Any, o: Any, c: Any, ky: Any, kx: Any, i: Any) -> Any:
         channel = o * PANEL_LANES + i
-        value = weight[channel, c, ky, kx]
-        if conv.channels % PANEL_LANES == 0:
+        value = weight[g * of_group + channel, c, ky, kx]
+        if of_group % PANEL_LANES == 0:
             return value
-        return tirx.if_then_else(channel < conv.channels, value, tirx.const(0, dtype))
+        return tirx.if_then_else(channel < of_group, value, tirx.const(0, dtype))
 
     if conv.is_depthwise:
         made = te.compute(
-            packed, lambda ky, kx, o, i: of(o, 0, ky, kx, i), name="p", attrs={ROLE: "pack"}
+            packed, lambda ky, kx, o, i: of(0, o, 0, ky, kx, i), name="p", attrs={ROLE: "pack"}
         )
     else:
+        is_one = conv.groups == 1
         made = te.compute(
-            packed, lambda g, o, ky, kx, c, i: of(o, c, ky, kx, i), name="p", attrs={ROLE: "pack"}
+            packed,
+            lambda g, o, ky, kx, c, i: of(0 if is_one else g, o, c, ky, kx, i),
+            name="p",
+            attrs={ROLE: "pack"},
         )
     return _function([weight, made])

@@ -17,7 +17,9 @@ from tvm import s_tir, te, tirx
 from tvm.ir.expr import TensorLoad
 
 from .channels_last import NHWC, inverse
-from .maps import loads_of, root_nests, with_root_nests
+from .interleave import interleaved
+from .maps import Views, loads_of, read_map, root_nests, write_maps
+from .plain_views import without_views
 from .products import read_conv, read_product
 
 #: Attribute of a PrimFunc that brings a tensor to another layout, and is no kernel of the model.
@@ -68,7 +70,8 @@ def image_role(func: Any, constants: Collection[int]) -> ImageRole:
 
     One that pools, joins or maps images writes each element of an image, or of what is left of one
     without height and width, from the same place of others, a window there, or what is the same for
-    many places. A convolution does the same with its sums of products.
+    many places. A convolution does the same with its sums of products. What only looks at images in
+    another shape in between, such as a shuffle of channels, is told by what that makes of each place.
 
     Parameters
     ----------
@@ -77,7 +80,7 @@ def image_role(func: Any, constants: Collection[int]) -> ImageRole:
     constants
         Positions of its parameters that may come packed, see `tvm_sphinx.kernels.pack_ahead`.
     """
-    nests = _nests(func) if isinstance(func, tirx.PrimFunc) else None
+    nests = _nests(without_views(func)) if isinstance(func, tirx.PrimFunc) else None
     if nests is None:
         return ImageRole.KEEPS
     products = {at: product for at, nest in enumerate(nests) if (product := read_product(nest))}
@@ -102,6 +105,7 @@ def turned(func: tirx.PrimFunc, positions: Collection[int]) -> tirx.PrimFunc:
     positions
         Those of its parameters, of four axes, that have the channels last; the others stay.
     """
+    func = without_views(func)
     chosen = [param for at, param in enumerate(func.params) if at in set(positions)]
     names = {buffer: _turned_buffer(buffer) for buffer in [*chosen, *_between(func, chosen)]}
     made = set(names.values())
@@ -129,7 +133,16 @@ def turned(func: tirx.PrimFunc, positions: Collection[int]) -> tirx.PrimFunc:
     params = [names.get(param, param) for param in func.params]
     made_of = tirx.PrimFunc(params, body, func.ret_type).with_attrs(dict(func.attrs or {}))
     nests = [_in_order(nest) if _written(nest) in made else nest for nest in root_nests(made_of)]
-    return with_root_nests(made_of, nests)
+    return write_maps(made_of, [_interleaved(nest, params) for nest in nests], Views(params))
+
+
+def _interleaved(nest: Any, params: Sequence[Any]) -> Any:
+    """Return a nest that writes a result, as maps where it interleaves channels."""
+    whole = read_map(nest)
+    if whole is None or not any(_same(whole.buffer, param) for param in params):
+        return nest
+    found = interleaved(whole)
+    return nest if found is whole else [found]
 
 
 def _nests(func: tirx.PrimFunc) -> list[Any] | None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests import weights_net
+from tests import shuffle_net, weights_net
 from tests.relax_modules import serial_schedule
 from tests.test_weights_ahead import BESIDE, CORE, GPU, OTHER, QUICK, extract
 from tvm_sphinx.cost.choose.costing import cost_kernels
@@ -50,6 +50,15 @@ def test_a_turn_costs_what_the_gpu_takes_and_only_between_it_and_a_cpu(extractio
     assert turns is not None
     copied = 20_000 + np.ceil(2 * turns.turned_bytes / 10).astype(int)
     assert turns.turn_ns[:, 0, 1].tolist() == np.where(is_last, copied, 0).tolist()
+
+
+def test_all_results_of_a_task_are_turned() -> None:
+    found = extract(shuffle_net.relax_module(), BESIDE)
+    turns = cost_turns(found, BESIDE, RecordStore(None), QUICK)
+    assert turns is not None
+    (split,) = (at for at, task in enumerate(found.graph.tasks) if len(task.output_bytes) == 2)
+    assert turns.turn_ns[split].tolist() == [[0, 3_600], [3_600, 0]]
+    assert turns.turned_bytes[split] == 4 * 64 * (10 + 14)
 
 
 def test_what_is_on_record_counts(extraction: Extraction, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from ..._tvm import tvm
 from ...errors import NoCodeError, cause_of
-from ...kernels import PACKINGS, packed_weights
+from ...kernels import pack_weight, packed_weights
 from ...kernels.code_cache import trim_cache
 from ...notice import warn
 from ...platform import Device
@@ -161,7 +161,7 @@ def _packed(operands: list[Any], function: Any) -> list[Any]:
     """Return operands as a PrimFunc takes them."""
     taken = list(operands)
     for position, packing in packed_weights(function).items():
-        taken[position] = tvm.runtime.tensor(PACKINGS[packing](operands[position].numpy()))
+        taken[position] = tvm.runtime.tensor(pack_weight(operands[position].numpy(), packing))
     return taken
 
 

@@ -14,6 +14,7 @@ from ...platform import Device, Platform
 from ...platform.device import one_of_each_class
 from ...platform.targets import is_absent
 from ...progress import Progress
+from ...scheduling.graph import Operand
 from ..measure.kernel_timing import MeasureConfig
 from ..measure.links import ESTIMATED_COPY
 from ..measure.roofline import moving_ns
@@ -43,7 +44,7 @@ def cost_turns(
     if not extraction.channels_last or not others or len(others) == len(devices):
         return None
     kernels = {
-        (operand.producer, is_back): _kernel(extraction, operand.producer, is_back)
+        (operand, is_back): _kernel(extraction, operand, is_back)
         for operand in sorted(extraction.channels_last)
         for is_back in (False, True)
     }
@@ -53,21 +54,23 @@ def cost_turns(
     measure_missing(at_hand, records, config, progress, end_s)
     turn_ns = np.zeros((extraction.graph.num_tasks, len(devices), len(devices)), dtype=np.int64)
     is_other = np.array([device in others for device in devices])
-    for (task, is_back), kernel in kernels.items():
+    for (operand, is_back), kernel in kernels.items():
         for place in np.flatnonzero(is_other).tolist():
             device: Device = devices[place]
             time_ns = _time_ns(costs[kernel.id, device.cost_class])
-            row = turn_ns[task].T if is_back else turn_ns[task]
-            row[place, ~is_other] = time_ns
+            of_task = turn_ns[operand.producer]
+            row = of_task.T if is_back else of_task
+            row[place, ~is_other] += time_ns
     turned_bytes = np.zeros(extraction.graph.num_tasks, dtype=np.int64)
     for operand in extraction.channels_last:
-        turned_bytes[operand.producer] = extraction.graph.tasks[operand.producer].output_bytes[0]
+        task = extraction.graph.tasks[operand.producer]
+        turned_bytes[operand.producer] += task.output_bytes[operand.output]
     return Turns(turn_ns, turned_bytes)
 
 
-def _kernel(extraction: Extraction, task: int, is_back: bool) -> Kernel:
-    """Return what turns the result of a task, channels last or back."""
-    (ty,) = extraction.dataflow.calls[task].outputs
+def _kernel(extraction: Extraction, operand: Operand, is_back: bool) -> Kernel:
+    """Return what turns a result of a task, channels last or back."""
+    ty = extraction.dataflow.calls[operand.producer].outputs[operand.output]
     extents, dtype = extents_of(ty), str(ty.dtype)
     types = (ty, channels_last_type(ty))
     name = "x".join(map(str, extents))
