@@ -98,6 +98,16 @@ P
   (cd "$tree" && python3 -c "from setuptools import setup; setup()" build_ext --inplace --force -q)
 }
 
+# The tree comes before an installed package, and has no extensions of its own where it was not built.
+installed_extensions() {
+  local package
+  package=$(PYTHONPATH="" python3 -P -c "
+import importlib.util
+print(importlib.util.find_spec('tvm_sphinx').submodule_search_locations[0])" 2> /dev/null) || return 0
+  [ "$package" = "$tree/tvm_sphinx" ] && return
+  (cd "$package/.." && find tvm_sphinx -name '*.so' | tar -c -T -) | tar -x -C "$tree"
+}
+
 probe() {
   build_probe > "$work/logs/build_probe.txt" 2>&1 || tail -3 "$work/logs/build_probe.txt"
   timeout 60 "$work/probe" "$work/probe.image" ${FAKE:+quick} > "$OUT/probe.json"
@@ -145,6 +155,9 @@ set_up() {
   if [ -n "${FAKE:-}" ]; then
     mode=fake
     LD_LIBRARY_PATH=$(python3 -c "from tests.gpu import fake; print(fake.build())"):${LD_LIBRARY_PATH:-}
+    # TVM's CUDA runtime looks for the wheels that torch brings before it looks there.
+    export LD_PRELOAD="${LD_LIBRARY_PATH%%:*}/libcuda.so.1 ${LD_LIBRARY_PATH%%:*}/libcudart.so.13"
+    [ -e "$kit" ] || installed_extensions
     export TVM_SPHINX_NVCC=$tree/tests/gpu/fake/nvcc TVM_SPHINX_CODE= TVM_SPHINX_CUDA_LIBRARIES=${LD_LIBRARY_PATH%%:*}
   else
     LD_LIBRARY_PATH=$(cudart_folder):/usr/local/nvidia/lib64:/usr/local/nvidia/lib:${LD_LIBRARY_PATH:-}
