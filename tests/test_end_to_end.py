@@ -111,16 +111,17 @@ def test_a_model_without_a_kernel_returns_what_it_holds(
 
 def test_records_make_the_second_compile_measure_nothing(tmp_path: Path) -> None:
     records = tmp_path / "records.jsonl"
-    platform = unlike_devices_of_one_core()
-    first = tvm_sphinx.compile(recurrent_net(), platform, records=records, measure=QUICK)
+    # What devices lose side by side is measured again where others used the cores meanwhile.
+    platform, alone = unlike_devices_of_one_core(), replace(QUICK, under_load=False)
+    first = tvm_sphinx.compile(recurrent_net(), platform, records=records, measure=alone)
     lines = records.read_text()
     assert lines.count("\n") > 10
-    second = tvm_sphinx.compile(recurrent_net(), platform, records=records, measure=QUICK)
+    second = tvm_sphinx.compile(recurrent_net(), platform, records=records, measure=alone)
     assert records.read_text() == lines
-    assert first.report is not None
-    assert second.report is not None
+    assert first.decision is not None
+    assert second.decision is not None
     # The costs of kernels are the same; only hand-overs are measured anew.
-    assert second.report.best_single_device_ns == first.report.best_single_device_ns
+    np.testing.assert_array_equal(second.decision.exec_ns, first.decision.exec_ns)
 
 
 def give_times(monkeypatch: pytest.MonkeyPatch, fill: Callable[[np.ndarray], None]) -> None:
