@@ -532,6 +532,13 @@ def _layer_normalization(node: Node) -> Any:
     return made, mean, inverse
 
 
+def _max_unpool(node: Node) -> Any:
+    """Refuse a shape for the result: runtimes do not agree on which of two its indices count in."""
+    if node.optional(2) is not None:
+        raise node.error("its input 'output_shape' is not known")
+    return NotImplemented
+
+
 def _space_to_depth(node: Node) -> Any:
     """Move blocks of an image into its channels, those of one channel side by side; others are TVM's."""
     mode = node.text("mode", "DCR")
@@ -577,6 +584,7 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
     (STANDARD, "LpNormalization"): _lp_normalization,
     (STANDARD, "BitCast"): _bit_cast,
     (STANDARD, "LayerNormalization"): _layer_normalization,
+    (STANDARD, "MaxUnpool"): _max_unpool,
     (STANDARD, "SpaceToDepth"): _space_to_depth,
     (STANDARD, "DeformConv"): _deform_conv,
     (STANDARD, "EyeLike"): _eye_like,
