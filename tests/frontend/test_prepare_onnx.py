@@ -146,3 +146,19 @@ def test_weights_that_are_listed_as_inputs_are_none(version: int) -> None:
     assert [str(param.name) for param in load_model(model)["main"].params] == ["x"]
     x = np.array([1, -2], np.float32)
     np.testing.assert_array_equal(evaluate(model, {"x": x})[0], 3 * x + 4)
+
+
+def test_what_is_written_out_is_named_after_its_operator() -> None:
+    """Two operators side by side, with another one between others."""
+    model = onnx.parser.parse_model(
+        """<ir_version: 10, opset_import: ["": 24]> net (float[4] x) => (float[4] y, float[4] z)
+        { a = Swish(x) b = Swish(a) c = Relu(b) y = Swish(c) z = Add(c, y) }"""
+    )
+    for number, node in enumerate(model.graph.node):
+        node.name = f"node{number}"
+    nodes = prepare_onnx(model, None, "the model").model.graph.node
+    made = {name: node.name for node in nodes for name in node.output}
+    places = {"a": "node0/", "b": "node1/", "c": "node2", "y": "node3/", "z": "node4"}
+    assert all(made[output].startswith(name) for output, name in places.items())
+    assert {node.name.partition("/")[0] for node in nodes} == {f"node{n}" for n in range(5)}
+    assert len({node.name for node in nodes}) == len(nodes)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,7 +139,29 @@ def _expand(model: Any) -> Any:
     typed.graph.value_info.append(onnx.helper.make_tensor_value_info("", onnx.TensorProto.FLOAT, []))
     expanded = onnx.inliner.inline_selected_functions(typed, defined, inline_schema_functions=True)
     del expanded.graph.value_info[:]
+    _name_parts(typed.graph.node, expanded.graph.node, defined)
     return expanded
+
+
+def _name_parts(before: Sequence[Any], after: Sequence[Any], defined: Collection[Any]) -> None:
+    """Name nodes, in place, after the operator that they are written out from, as ``name/MatMul``.
+
+    They stand where that stood, and the last of them makes what it made.
+    """
+    written_out = [node for node in before if (node.domain, node.op_type) in defined]
+    kept = {name for node in before if node not in written_out for name in node.output}
+    parents = iter(written_out)
+    parent, left, number = next(parents), set[str](), 0
+    left.update(filter(None, parent.output))
+    for node in after:
+        if kept.intersection(node.output):
+            continue
+        number += 1
+        node.name = f"{parent.name or parent.output[0]}/{node.op_type}_{number}"
+        left.difference_update(node.output)
+        if not left:
+            parent, number = next(parents, parent), 0
+            left.update(filter(None, parent.output))
 
 
 def _write_defaults(node: Any) -> None:
