@@ -162,3 +162,45 @@ def test_what_is_written_out_is_named_after_its_operator() -> None:
     assert all(made[output].startswith(name) for output, name in places.items())
     assert {node.name.partition("/")[0] for node in nodes} == {f"node{n}" for n in range(5)}
     assert len({node.name for node in nodes}) == len(nodes)
+
+
+def test_what_is_defined_by_others_is_written_out_in_branches() -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 10, opset_import: ["": 24]> net (float[4] x, bool c) => (float[4] y) {
+        y = If(c) <then_branch = one () => (float[4] a) { a = Swish(x) },
+                   else_branch = other () => (float[4] b) { b = Swish<alpha = 2.0>(x) }> }"""
+    )
+    x = np.linspace(-2, 2, 4, dtype="f")
+    for chosen, alpha in ((True, 1), (False, 2)):
+        (found,) = evaluate(model, {"x": x, "c": np.array(chosen)})
+        np.testing.assert_allclose(found, x / (1 + np.exp(-alpha * x)), rtol=1e-5)
+
+
+def test_onnx_has_two_names_for_its_own_operators() -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["": 24]> net (float[4] x) => (float[4] y) { y = Swish(x) }'
+    )
+    model.graph.node[0].domain = "ai.onnx"
+    x = np.linspace(-2, 2, 4, dtype="f")
+    np.testing.assert_allclose(evaluate(model, {"x": x})[0], x / (1 + np.exp(-x)), rtol=1e-5)
+
+
+def test_an_operator_of_a_later_version_is_refused() -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["": 20]> net (float[4] x) => (float[4] y) { y = Swish(x) }'
+    )
+    with pytest.raises(ModelError, match="operators that are not known: Swish"):
+        load_model(model)
+
+
+def test_what_onnx_fails_at_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("Type unknown for x\nand more")
+
+    monkeypatch.setattr(onnx.inliner, "inline_selected_functions", fail)
+    model = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["": 24]> net (float[4] x) => (float[4] y) { y = Swish(x) }'
+    )
+    with pytest.raises(ModelError, match="cannot write out Swish: Type unknown for x") as caught:
+        load_model(model)
+    assert "\n" not in str(caught.value)

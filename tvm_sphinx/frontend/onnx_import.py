@@ -33,6 +33,7 @@ from . import (
 from .onnx_branches import BranchImporter
 from .onnx_node import MICROSOFT, STANDARD, Converter, Node
 from .onnx_types import check_strings, check_type, inferred_types, with_extents
+from .onnx_values import STANDARD_DOMAINS, nodes_within, plain_domain
 from .record_origins import OriginLog, holds_tensors, onnx_operator, recording
 
 #: Converters by domain and operator; those that are not here are TVM's.
@@ -61,7 +62,6 @@ _READ_SHAPES = frozenset(
     "Reshape Resize ConstantOfShape Gather Slice Shape Expand Concat Equal Where Cast CastLike "
     "Squeeze".split()
 )
-_STANDARD_DOMAINS = ("", "ai.onnx")
 _IN_BRANCH = "It is in a branch of the If"
 # Types of fewer bits than a byte are kept in bytes.
 _NARROW = {"int4": "int8", "uint4": "uint8", "int2": "int8", "uint2": "uint8"}
@@ -96,15 +96,8 @@ def unknown_operators(graph: Any) -> list[tuple[str, str]]:
 
     Each is a domain, empty for ONNX's own, and a name.
     """
-    return sorted({key for key in _operators(graph) if not _is_known(*key)})
-
-
-def _operators(graph: Any) -> Iterator[tuple[str, str]]:
-    for node in graph.node:
-        yield _domain(node), node.op_type
-        for attribute in node.attribute:
-            for branch in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                yield from _operators(branch)
+    found = {(plain_domain(node.domain), node.op_type) for node in nodes_within(graph)}
+    return sorted(key for key in found if not _is_known(*key))
 
 
 def _is_known(domain: str, op: str) -> bool:
@@ -115,10 +108,6 @@ def _is_known(domain: str, op: str) -> bool:
     if domain != STANDARD or op in _MICROSOFT_ONLY:
         return False
     return op in ("If", "Loop") or op in onnx_frontend._get_convert_map()
-
-
-def _domain(node: Any) -> str:
-    return STANDARD if node.domain in _STANDARD_DOMAINS else str(node.domain)
 
 
 def _shown(domain: str, op: str) -> str:
@@ -136,7 +125,7 @@ class _Importer(BranchImporter, onnx_frontend.ONNXGraphImporter):  # type: ignor
 
     def opset_of(self, domain: str) -> int:
         """Return the version of a domain's operators; 1 where the model does not say."""
-        names = _STANDARD_DOMAINS if domain == STANDARD else (domain,)
+        names = STANDARD_DOMAINS if domain == STANDARD else (domain,)
         return max((self._opsets[name] for name in names if name in self._opsets), default=1)
 
     def _check_for_unsupported_ops(self, graph: Any) -> None:
@@ -154,11 +143,11 @@ class _Importer(BranchImporter, onnx_frontend.ONNXGraphImporter):  # type: ignor
             except SphinxError:
                 raise
             except Exception as error:  # TVM's converters raise TVM's, onnx's and Python's errors alike
-                shown = _shown(_domain(node), node.op_type)
+                shown = _shown(plain_domain(node.domain), node.op_type)
                 raise ModelError(f"{shown} (node {node.name!r}): {cause_of(error)}") from error
 
     def _convert_node(self, node: Any) -> None:
-        key = (_domain(node), node.op_type)
+        key = (plain_domain(node.domain), node.op_type)
         if key == (STANDARD, "If"):
             self._convert_choice(node)
             return
@@ -210,7 +199,7 @@ class _Importer(BranchImporter, onnx_frontend.ONNXGraphImporter):  # type: ignor
 
     def _check_outputs(self, node: Any) -> None:
         """Compare what a node has become with what ONNX says of it."""
-        where = f"{_shown(_domain(node), node.op_type)} (node {node.name!r})"
+        where = f"{_shown(plain_domain(node.domain), node.op_type)} (node {node.name!r})"
         for name in node.output:
             if name:
                 check_type(self._nodes.get(name), self._types.get(name), where)

@@ -14,6 +14,8 @@ from onnx.reference import ReferenceEvaluator
 
 Array = npt.NDArray[Any]
 
+#: What the domain of ONNX's own operators is called.
+STANDARD_DOMAINS = ("", "ai.onnx")
 #: Larger tensors are not computed with: what decides on shapes and loops is small.
 MOST_ELEMENTS = 1024
 # Operators that move elements of their operands, whatever these are; the first operand alone, but for
@@ -28,6 +30,19 @@ def subgraphs(node: Any) -> Iterator[Any]:
     for attribute in node.attribute:
         if attribute.HasField("g"):
             yield attribute.g
+
+
+def nodes_within(graph: Any) -> Iterator[Any]:
+    """Return the nodes of a graph, and of those that belong to its nodes."""
+    for node in graph.node:
+        yield node
+        for inner in subgraphs(node):
+            yield from nodes_within(inner)
+
+
+def plain_domain(domain: str) -> str:
+    """Return a domain by one name: that of ONNX itself, which has two, is empty."""
+    return "" if domain in STANDARD_DOMAINS else domain
 
 
 def attributes_of(node: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ import onnx.inliner
 from ..errors import ModelError, cause_of, known_choices
 from .fold_shapes import fold_shapes, holds_branches
 from .onnx_import import unknown_operators
+from .onnx_values import nodes_within, plain_domain
 from .unroll_loops import holds_loops, unroll_loops
 
 # Operators that give shapes, or that folding may make go away.
@@ -39,6 +41,8 @@ _SHAPE_INPUTS: dict[str, tuple[int, ...]] = {
 # Of ONNX Runtime's basic optimisations those that change operators which TVM's importer knows well.
 _LEFT_OUT = ["MatMulAddFusion", "TransposeOptimizer"]
 _HALF = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+# Operators that are defined by operators that are defined by others, and so on.
+_MOST_ROUNDS = 8
 # What onnxscript folds: tensors of up to this size.
 _MOST_BYTES = 1 << 26
 
@@ -87,8 +91,7 @@ def prepare_onnx(
     _settle_weights(fixed)
     fix_shapes(fixed, _shapes_in_all(fixed, shapes or {}, values or {}, where), where)
     _make_weights(fixed, values or {})
-    while (expanded := _expand(fixed)) is not fixed:
-        fixed = expanded
+    fixed = _write_out(fixed, where)
     hint, refused = "", ""
     if holds_branches(fixed.graph):
         # ONNX Runtime may crash where it puts a branch that holds others in the place of an If.
@@ -112,22 +115,44 @@ def prepare_onnx(
     return Prepared(fixed, _known_shapes(fixed.graph), hint)
 
 
-def _expand(model: Any) -> Any:
+def _write_out(model: Any, where: str) -> Any:
     """Return a model in which what has no converter is written out as the standard defines it.
 
-    ONNX defines many operators by others (``Attention``, ``RotaryEmbedding``); what it does not define
-    so, or the installed onnx cannot write out, stays.
+    ONNX defines many operators by others (``Attention``, ``RotaryEmbedding``), some of which may have no
+    converter either. What it does not define so in the model's version stays.
+
+    Raises
+    ------
+    ModelError
+        If onnx fails at it.
     """
-    unknown = unknown_operators(model.graph)
-    defined = [key for key in unknown if _is_defined_by_others(*key)]
-    if not defined:
-        return model
+    for _ in range(_MOST_ROUNDS):
+        versions = {plain_domain(entry.domain): int(entry.version) for entry in model.opset_import}
+        unknown = unknown_operators(model.graph)
+        defined = [key for key in unknown if _is_defined_by_others(*key, versions.get(key[0], 1))]
+        if not defined:
+            break
+        try:
+            model = _expanded(model, defined)
+        except Exception as error:  # onnx's errors share no base class
+            names = ", ".join(op for _, op in defined)
+            raise ModelError(
+                f"Cannot import {where}: onnx cannot write out {names}: {cause_of(error)}"
+            ) from error
+    return model
+
+
+def _expanded(model: Any, defined: Collection[tuple[str, str]]) -> Any:
+    """Return a model in which operators are written out, those in branches too."""
     # Which form an operator takes may depend on types, which onnx looks for among those written down;
     # and a body may read attributes that a node leaves out.
     bare = onnx.ModelProto()
     bare.CopyFrom(model)
     del bare.graph.value_info[:]
-    for node in bare.graph.node:
+    for entry in bare.opset_import:
+        entry.domain = plain_domain(entry.domain)
+    for node in nodes_within(bare.graph):
+        node.domain = plain_domain(node.domain)
         if (node.domain, node.op_type) in defined:
             _write_defaults(node)
     typed = onnx.shape_inference.infer_shapes(bare, data_prop=True)
@@ -148,20 +173,17 @@ def _name_parts(before: Sequence[Any], after: Sequence[Any], defined: Collection
 
     They stand where that stood, and the last of them makes what it made.
     """
-    written_out = [node for node in before if (node.domain, node.op_type) in defined]
-    kept = {name for node in before if node not in written_out for name in node.output}
-    parents = iter(written_out)
-    parent, left, number = next(parents), set[str](), 0
-    left.update(filter(None, parent.output))
-    for node in after:
-        if kept.intersection(node.output):
-            continue
-        number += 1
-        node.name = f"{parent.name or parent.output[0]}/{node.op_type}_{number}"
-        left.difference_update(node.output)
-        if not left:
-            parent, number = next(parents, parent), 0
-            left.update(filter(None, parent.output))
+    made_by = {name: node for node in before for name in node.output}
+    owner, owners = None, []
+    for node in reversed(after):
+        owner = next((made_by[name] for name in node.output if name in made_by), owner)
+        owners.append(owner)
+    counts: Counter[str] = Counter()
+    for node, owner in zip(after, reversed(owners), strict=True):
+        if owner is not None and (owner.domain, owner.op_type) in defined:
+            label = owner.name or owner.output[0]
+            counts[label] += 1
+            node.name = f"{label}/{node.op_type}_{counts[label]}"
 
 
 def _write_defaults(node: Any) -> None:
@@ -172,10 +194,10 @@ def _write_defaults(node: Any) -> None:
             node.attribute.append(attribute.default_value)
 
 
-def _is_defined_by_others(domain: str, op: str) -> bool:
-    if not onnx.defs.has(op, domain):
+def _is_defined_by_others(domain: str, op: str, version: int) -> bool:
+    if not onnx.defs.has(op, version, domain):
         return False
-    schema = onnx.defs.get_schema(op, domain)
+    schema = onnx.defs.get_schema(op, version, domain)
     return bool(schema.has_function or schema.has_context_dependent_function)
 
 
