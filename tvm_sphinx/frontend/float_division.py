@@ -11,9 +11,9 @@ from typing import Any
 
 from .._tvm import relax
 from .bounded_indices import Emit
+from .half_functions import HALVES
 
 _op = relax.op
-_HALVES = ("float16", "bfloat16")
 
 
 def remainder(emit: Emit, call: Any) -> Any:
@@ -29,9 +29,9 @@ def divide(emit: Emit, call: Any) -> Any:
 def _through_single(emit: Emit, call: Any, make: Any) -> Any:
     left, right = call.args
     dtype = str(getattr(left.ty, "dtype", ""))
-    if dtype not in ("float32", "float64", *_HALVES):
+    if dtype not in ("float32", "float64", *HALVES):
         return None
-    if dtype not in _HALVES:
+    if dtype not in HALVES:
         return make(left, right)
     wide = [emit(_op.astype(each, "float32")) for each in (left, right)]
     return _op.astype(emit(make(*wide)), dtype)

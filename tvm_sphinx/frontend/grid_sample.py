@@ -12,6 +12,7 @@ from typing import Any
 
 from .._tvm import relax, tirx, tvm
 from ..kernels.compute import OUT_EWISE_FUSABLE
+from .half_functions import HALVES
 
 _te = tvm.te
 #: Taps along an axis, by how what lies between elements is made.
@@ -71,7 +72,7 @@ def grid_sample(builder: Any, data: Any, grid: Any, how: Sampling) -> Any:
     if str(grid.ty.dtype) != wide:
         grid = builder.emit(relax.op.astype(grid, wide))
     dtype = str(data.ty.dtype)
-    is_half = dtype in ("float16", "bfloat16") and how.mode != "nearest"
+    is_half = dtype in HALVES and how.mode != "nearest"
     if is_half:
         data = builder.emit(relax.op.astype(data, "float32"))
     operands = []

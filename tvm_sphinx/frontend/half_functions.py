@@ -7,7 +7,8 @@ from typing import Any
 from .._tvm import relax
 from .bounded_indices import Emit
 
-_HALVES = ("float16", "bfloat16")
+#: Floats of 16 bits.
+HALVES = ("float16", "bfloat16")
 
 #: By the operator's name without ``relax.``.
 FUNCTIONS = ("sinh", "cosh", "asinh", "acosh", "atanh", "asin", "acos", "atan", "tan")
@@ -19,7 +20,7 @@ NORMS = ("nn.layer_norm", "nn.group_norm", "nn.instance_norm", "nn.rms_norm")
 
 def through_single(emit: Emit, call: Any) -> Any:
     """Rewrite a function of half floats."""
-    return _widened(emit, call) if str(call.args[0].ty.dtype) in _HALVES else None
+    return _widened(emit, call) if str(call.args[0].ty.dtype) in HALVES else None
 
 
 def norm_through_single(emit: Emit, call: Any) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 from tvm import te, topi
 
 from .._tvm import tirx
+from .half_functions import HALVES
 
 _ZERO = tirx.const(0, "int64")
 
@@ -49,7 +50,7 @@ def instance_norm(builder: Any, call: Any) -> Any:
 
     def compute(data: Any, gamma: Any, beta: Any) -> Any:
         rank, given = len(data.shape), str(data.dtype)
-        dtype = "float32" if given in ("float16", "bfloat16") else given
+        dtype = "float32" if given in HALVES else given
         summed = sorted(axis % rank for axis in axes)
         kept = [axis for axis in range(rank) if axis not in summed]
         extents = [data.shape[axis] for axis in summed]

@@ -71,6 +71,21 @@ class Node:
         """Return an input whose value is known, None where it is left out or not known."""
         return constant_value(self.optional(position))
 
+    def number(self, position: int, name: str, default: int | None = None) -> int:
+        """Return an input that is one whole number; the default where it is left out.
+
+        Raises
+        ------
+        ModelError
+            If its value is not known, or it is left out without a default; it is called ``name``.
+        """
+        if default is not None and self.optional(position) is None:
+            return default
+        value = self.constant(position)
+        if value is None:
+            raise self.error(f"expected {name} that is constant")
+        return int(value.reshape(()))
+
     def text(self, attribute: str, default: str = "") -> str:
         """Return an attribute that is a string."""
         value = self.attributes.get(attribute, default)

@@ -11,8 +11,10 @@ import numpy as np
 import onnx
 from tvm.relax.frontend.onnx import onnx_frontend
 
-from .._tvm import relax, tirx, tvm
+from .._tvm import relax, tirx
+from .bits import reinterpret, shift
 from .deformable import deformable_convolution
+from .half_functions import HALVES
 from .onnx_node import (
     STANDARD,
     Array,
@@ -27,7 +29,6 @@ from .onnx_node import (
     shape_of,
 )
 from .onnx_open_shapes import compress
-from .shifts import shift
 
 _op = relax.op
 
@@ -414,7 +415,7 @@ def _mean(node: Node) -> Any:
 
 def _total(node: Node, operands: list[Any]) -> Any:
     """Return a sum; that of halves is one of float32, so that it is rounded once, as ONNX Runtime's."""
-    if len(operands) > 1 and dtype_of(operands[0]) in ("float16", "bfloat16"):
+    if len(operands) > 1 and dtype_of(operands[0]) in HALVES:
         operands = [cast(node, operand, "float32") for operand in operands]
     return functools.reduce(lambda left, right: node.emit(_op.add(left, right)), operands)
 
@@ -451,11 +452,7 @@ def _bit_cast(node: Node) -> Any:
         return data
     if "bool" in (before, after):
         raise node.error(f"from {before} to {after} has no counterpart in TVM")
-
-    def compute(bits: Any) -> Any:
-        return tvm.te.compute(bits.shape, lambda *at: tirx.reinterpret(after, bits[at]), name="bits")
-
-    return node.emit(node.builder.call_te(compute, data, primfunc_name_hint="reinterpret"))
+    return reinterpret(node.builder, data, after)
 
 
 def _eye_like(node: Node) -> Any:
@@ -492,7 +489,7 @@ def _batch_normalization(node: Node) -> Any:
     scale, shift_by, mean, variance = (node.required(position) for position in range(1, 5))
     row = [1, -1, *[1] * (rank_of(data) - 2)]
     axes = [axis for axis in range(rank_of(data)) if axis != 1]
-    exact = cast(node, data, "float32") if dtype_of(data) in ("float16", "bfloat16") else data
+    exact = cast(node, data, "float32") if dtype_of(data) in HALVES else data
     own = dtype_of(exact)
     center = node.emit(_op.mean(exact, axes, keepdims=True))
     spread = node.emit(_op.variance(exact, axes, keepdims=True))

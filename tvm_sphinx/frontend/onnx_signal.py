@@ -58,7 +58,7 @@ def _dft(node: Node) -> Any:
     rank, parts = len(shape), shape[-1]
     axis = int(node.attributes.get("axis", 1))
     if node.opset >= 20:
-        axis = int(_scalar(node, 2, "axis", -2))
+        axis = int(node.number(2, "axis", -2))
     axis %= rank
     inverse, one_sided = (bool(int(node.attributes.get(name, 0))) for name in ("inverse", "onesided"))
     if axis == rank - 1 or parts not in (1, 2) or (one_sided and parts != (2 if inverse else 1)):
@@ -68,7 +68,7 @@ def _dft(node: Node) -> Any:
             f"axis {axis}"
         )
     whole = 2 * (shape[axis] - 1) if one_sided and inverse else shape[axis]
-    length = int(_scalar(node, 1, "dft_length", whole))
+    length = int(node.number(1, "dft_length", whole))
     used = min(shape[axis], length // 2 + 1 if one_sided and inverse else length)
     if used < shape[axis]:
         data = node.emit(_op.strided_slice(data, [axis], [0], [used]))
@@ -87,24 +87,14 @@ def _transformed(node: Node, data: Any, outer: list[int], waves: Array, made: in
     return node.emit(_op.reshape(found, [*outer, waves.shape[1] // made, made]))
 
 
-def _scalar(node: Node, position: int, name: str, default: int) -> int:
-    """Return an input that is one number, which has to be known."""
-    if node.optional(position) is None:
-        return default
-    value = node.constant(position)
-    if value is None:
-        raise node.error(f"expected {name} that is constant")
-    return int(value.reshape(()))
-
-
 def _stft(node: Node) -> Any:
     """Transform frames of a signal [batch, length, parts] that a window may weigh."""
     signal, window = node.required(0), node.optional(2)
     batch, total, *rest = shape_of(node, signal, "signal")
     parts = rest[0] if rest else 1
-    step = _scalar(node, 1, "frame_step", 0)
+    step = node.number(1, "frame_step", 0)
     weights = shape_of(node, window, "window")[0] if window is not None else total
-    length = _scalar(node, 3, "frame_length", weights)
+    length = node.number(3, "frame_length", weights)
     one_sided = bool(int(node.attributes.get("onesided", 1)))
     if step < 1 or not 1 <= length <= total or parts not in (1, 2) or (one_sided and parts == 2):
         raise node.error(

@@ -73,10 +73,8 @@ def _row(shape: list[int], axis: int) -> list[int]:
 
 def _cumulative_product(node: Node) -> Any:
     """Multiply all elements up to each one, or from there on, itself included or not."""
-    data, given = node.required(0), node.constant(1)
-    if given is None:
-        raise node.error("expected an axis that is constant")
-    axis = int(given.reshape(())) % rank_of(data)
+    data = node.required(0)
+    axis = node.number(1, "an axis") % rank_of(data)
     is_reversed = bool(int(node.attributes.get("reverse", 0)))
     if is_reversed:
         data = node.emit(_op.flip(data, axis))

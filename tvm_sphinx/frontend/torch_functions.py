@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from tvm import te
 
-from .._tvm import relax, tirx
+from .._tvm import relax
 from ..errors import ModelError
+from .bits import reinterpret
+from .bits import shift as shifted
+from .half_functions import HALVES
 from .onnx_node import const, dtype_of
-from .shifts import shift as shifted
 
 _op = relax.op
 _MOST_STEPS = 64
@@ -22,7 +23,7 @@ def hypot(importer: Any, node: Any) -> Any:
     """Convert the length of a vector of two components."""
     left, right = importer.retrieve_args(node)
     emit, dtype = importer.block_builder.emit, dtype_of(left)
-    wide = "float32" if dtype in ("float16", "bfloat16") else dtype
+    wide = "float32" if dtype in HALVES else dtype
     sizes = [
         emit(_op.abs(each if wide == dtype else emit(_op.astype(each, wide)))) for each in (left, right)
     ]
@@ -169,9 +170,4 @@ def view_as(importer: Any, node: Any) -> Any:
     wide = node.args[0].meta["val"].dtype.itemsize, node.args[1].itemsize
     if wide[0] != wide[1] or "bool" in (before, after):
         raise ModelError(f"{node.target} from {before} to {after} has no counterpart in TVM.")
-
-    def compute(data: Any) -> Any:
-        return te.compute(data.shape, lambda *at: tirx.reinterpret(after, data[at]), name="bits")
-
-    builder = importer.block_builder
-    return builder.emit(builder.call_te(compute, x, primfunc_name_hint="reinterpret"))
+    return reinterpret(importer.block_builder, x, after)

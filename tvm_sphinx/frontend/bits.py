@@ -1,4 +1,4 @@
-"""Shifts of bits that are defined for every count, which a CPU takes modulo the width. [TVM]"""
+"""Bits: shifted by any count, which a CPU takes modulo the width, and read as another type. [TVM]"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._tvm import relax
+from .._tvm import relax, tirx, tvm
 from .onnx_node import const, constant_value, dtype_of
 
 _op = relax.op
@@ -32,3 +32,15 @@ def shift(emit: Callable[[Any], Any], x: Any, count: Any, *, left: bool) -> Any:
             return emit(operator(x, emit(_op.where(is_out, const(bits - 1, dtype), count))))
     made = emit(operator(x, emit(_op.where(is_out, const(0, dtype), count))))
     return emit(_op.where(is_out, const(0, dtype), made))
+
+
+def reinterpret(builder: Any, x: Any, dtype: str) -> Any:
+    """Return a tensor whose bits are read as another type of as many.
+
+    ``builder`` is a ``relax.BlockBuilder``, inside a function.
+    """
+
+    def compute(data: Any) -> Any:
+        return tvm.te.compute(data.shape, lambda *at: tirx.reinterpret(dtype, data[at]), name="bits")
+
+    return builder.emit(builder.call_te(compute, x, primfunc_name_hint="reinterpret"))
