@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import onnx.parser
-from onnx.reference import ReferenceEvaluator
+import onnx
 
+from tests.onnx_nets import example_of, with_weights
 from tvm_sphinx.frontend.load import load_model
 
 SHAPE = (1, 6, 8, 8)
@@ -30,14 +30,7 @@ _SHAPES = {"apart": (1, 3, 8, 8, 8), "together": (1, 24, 8, 8), "parts": (10, 14
 
 def model() -> onnx.ModelProto:
     """Return the model; its weights are seeded."""
-    made = onnx.parser.parse_model(_TEXT)
-    rng = np.random.default_rng(2)
-    arrays = {name: rng.standard_normal(extents) * 0.2 for name, extents in _EXTENTS.items()}
-    known = {name: array.astype(np.float32) for name, array in arrays.items()}
-    known |= {name: np.array(shape, np.int64) for name, shape in _SHAPES.items()}
-    for name, array in known.items():
-        made.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
-    return made
+    return with_weights(_TEXT, _EXTENTS, _SHAPES)
 
 
 def relax_module() -> Any:
@@ -47,6 +40,4 @@ def relax_module() -> Any:
 
 def example() -> tuple[np.ndarray, np.ndarray]:
     """Return an input, and the output by onnx's reference evaluator."""
-    x = np.random.default_rng(3).standard_normal(SHAPE).astype(np.float32)
-    (y,) = ReferenceEvaluator(model()).run(None, {"x": x})
-    return x, y
+    return example_of(model(), SHAPE)

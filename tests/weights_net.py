@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import onnx.parser
-from onnx.reference import ReferenceEvaluator
+import onnx
 
+from tests.onnx_nets import example_of, with_weights
 from tvm_sphinx.frontend.load import load_model
 
 SHAPE = (1, 6, 8, 8)
@@ -48,13 +48,7 @@ PACKED_BYTES = {
 
 def model() -> onnx.ModelProto:
     """Return the model; its weights are seeded."""
-    made = onnx.parser.parse_model(_TEXT)
-    rng = np.random.default_rng(2)
-    for name, extents in EXTENTS.items():
-        weight = (rng.standard_normal(extents) * 0.2).astype(np.float32)
-        made.graph.initializer.append(onnx.numpy_helper.from_array(weight, name))
-    made.graph.initializer.append(onnx.numpy_helper.from_array(np.array([3, 1, 6]), "shape"))
-    return made
+    return with_weights(_TEXT, EXTENTS, {"shape": (3, 1, 6)})
 
 
 def relax_module() -> Any:
@@ -64,6 +58,4 @@ def relax_module() -> Any:
 
 def example() -> tuple[np.ndarray, np.ndarray]:
     """Return an input, and the output by onnx's reference evaluator."""
-    x = np.random.default_rng(3).standard_normal(SHAPE).astype(np.float32)
-    (y,) = ReferenceEvaluator(model()).run(None, {"x": x})
-    return x, y
+    return example_of(model(), SHAPE)

@@ -108,6 +108,18 @@ def test_an_operator_of_another_library_is_not_taken_for_torch_s_own():
         load_model(program)
 
 
+def define(namespace, schema, function, shape_of):
+    """Define an operator of another library, if that is not there itself."""
+    name = schema.partition("(")[0]
+    if hasattr(getattr(torch.ops, namespace), name):
+        return
+    library = torch.library.Library(namespace, "FRAGMENT")
+    library.define(schema)
+    library.impl(name, function, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"{namespace}::{name}", shape_of, lib=library)
+    _LIBRARIES.append(library)
+
+
 _DEFORMED = """deform_conv2d(Tensor input, Tensor weight, Tensor offset, Tensor mask, Tensor bias,
     SymInt stride_h, SymInt stride_w, SymInt pad_h, SymInt pad_w, SymInt dilation_h, SymInt dilation_w,
     SymInt groups, SymInt offset_groups, bool use_mask) -> Tensor"""
@@ -132,13 +144,12 @@ def _deformed(x, weight, offset, mask, bias, *numbers):
 @pytest.mark.parametrize("uses_mask", [True, False])
 def test_deformable_convolutions_are_sampled_where_they_say(uses_mask):
     """As torchvision has them, by an operator that it defines."""
-    if not hasattr(torch.ops.torchvision, "deform_conv2d"):
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        library.define(_DEFORMED)
-        library.impl("deform_conv2d", _deformed, "CompositeExplicitAutograd")
-        shape_of = lambda x, w, o, *_: x.new_empty(x.shape[0], w.shape[0], *o.shape[2:])  # noqa: E731
-        torch.library.register_fake("torchvision::deform_conv2d", shape_of, lib=library)
-        _LIBRARIES.append(library)
+    define(
+        "torchvision",
+        _DEFORMED,
+        _deformed,
+        lambda x, w, o, *_: x.new_empty(x.shape[0], w.shape[0], *o.shape[2:]),
+    )
 
     class Deformed(torch.nn.Module):
         def __init__(self):
@@ -163,13 +174,12 @@ def test_deformable_convolutions_are_sampled_where_they_say(uses_mask):
 @pytest.mark.parametrize("ends", [(2, 2, 7, 10), (0, 4, 10, 10), (0, 0, 0, 6), (10, 10, 10, 10)])
 def test_groups_of_rows_are_multiplied_by_a_matrix_each(ends):
     """As networks of experts do it, by an operator that the package transformers defines."""
-    if not hasattr(torch.ops.transformers, "grouped_mm_fallback"):
-        library = torch.library.Library("transformers", "DEF")
-        library.define("grouped_mm_fallback(Tensor input, Tensor weight, Tensor offs) -> Tensor")
-        library.impl("grouped_mm_fallback", _grouped, "CompositeExplicitAutograd")
-        shape_of = lambda rows, weights, _: rows.new_empty(rows.shape[0], weights.shape[2])  # noqa: E731
-        torch.library.register_fake("transformers::grouped_mm_fallback", shape_of, lib=library)
-        _LIBRARIES.append(library)
+    define(
+        "transformers",
+        "grouped_mm_fallback(Tensor input, Tensor weight, Tensor offs) -> Tensor",
+        _grouped,
+        lambda rows, weights, _: rows.new_empty(rows.shape[0], weights.shape[2]),
+    )
 
     class Experts(torch.nn.Module):
         def __init__(self):

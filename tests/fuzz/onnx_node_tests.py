@@ -57,7 +57,7 @@ def _outcome(case: Any) -> tuple[str, str]:
         found = _run(case.model, named)
     except SphinxError as error:
         return "refused", str(error).partition("\n")[0]
-    except Exception as error:
+    except Exception as error:  # whatever it is, it is told
         return "error", f"{type(error).__name__}: {error}"
     wrong = [
         f"output {number}: {ours.ravel()[:6]} for {right.ravel()[:6]}"

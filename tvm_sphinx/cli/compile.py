@@ -15,6 +15,7 @@ from .durations import optional_duration
 from .inputs import add_input_arguments, input_options
 from .limits import add_limit_arguments, limit_options
 from .output import add_json_argument, print_json
+from .parser import names_of
 from .passes import add_pass_arguments, check_dumps, chosen_passes, dump_options, dumped_code
 from .progress import ProgressLine
 from .targets import add_target_options, given_targets
@@ -235,11 +236,6 @@ def _report(args: argparse.Namespace, compiled: CompiledModel) -> None:
         written.append(args.dump_offloads)
     for name in filter(None, written):
         print(f"wrote                {name}")
-
-
-def names_of(text: str | None) -> tuple[str, ...]:
-    """Return the names in ``"NAME,NAME"``."""
-    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
 def offload_table(compiled: CompiledModel) -> str:

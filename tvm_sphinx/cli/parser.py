@@ -42,3 +42,8 @@ class Parser(argparse.ArgumentParser):
 
 def _nearest(name: str, known: Sequence[str]) -> str:
     return next(iter(difflib.get_close_matches(name, known, n=1)), "")
+
+
+def names_of(text: str | None) -> tuple[str, ...]:
+    """Return the names in ``"NAME,NAME"``; none of nothing."""
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())

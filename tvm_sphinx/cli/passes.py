@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import SphinxError, known_choices
 from ..report.files import check_writable
+from .parser import names_of
 
 
 def add_pass_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +41,7 @@ def add_pass_arguments(parser: argparse.ArgumentParser) -> None:
 
 def dump_options(args: argparse.Namespace) -> dict[str, Any]:
     """Return the options as `tvm_sphinx.program.options.CompileOptions` names them."""
-    forms = tuple(form.strip() for form in (args.dump_code or "").split(",") if form.strip())
+    forms = names_of(args.dump_code)
     stem = Path(args.output or Path(args.FILE).name)
     if stem.name:  # a folder, which is no model, may have none
         stem = stem.with_suffix("")
@@ -94,7 +95,7 @@ def disabled_passes(text: str) -> list[str]:
     SphinxError
         If TVM has no pass of such a name.
     """
-    names = [name.strip() for name in text.split(",") if name.strip()]
+    names = list(names_of(text))
     known = _pass_names() if names else set()
     for name in names:
         if name not in known:

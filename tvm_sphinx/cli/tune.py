@@ -12,6 +12,7 @@ from ..report.text import format_ns, format_table
 from .durations import optional_duration
 from .inputs import add_input_arguments, input_options
 from .output import add_json_argument, print_json
+from .parser import names_of
 from .progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def parse_tasks(text: str | None) -> list[str] | int | None:
         return None
     if text.strip().lstrip("-").isdigit():
         return int(text)
-    names = [name.strip() for name in text.split(",") if name.strip()]
+    names = list(names_of(text))
     if not names:
         raise SphinxError(f"Expected --tasks as a number or names 'conv2d,matmul'; got {text!r}.")
     return names
