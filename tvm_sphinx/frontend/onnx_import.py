@@ -21,6 +21,7 @@ from ..errors import ModelError, SphinxError, cause_of
 from . import (
     onnx_attention,
     onnx_indexing,
+    onnx_norms,
     onnx_open_shapes,
     onnx_operators,
     onnx_quantised,
@@ -39,6 +40,7 @@ from .record_origins import OriginLog, holds_tensors, onnx_operator, recording
 #: Converters by domain and operator; those that are not here are TVM's.
 CONVERTERS: dict[tuple[str, str], Converter] = {
     **onnx_operators.CONVERTERS,
+    **onnx_norms.CONVERTERS,
     **onnx_attention.CONVERTERS,
     **onnx_indexing.CONVERTERS,
     **onnx_recurrent.CONVERTERS,
