@@ -13,6 +13,7 @@ import pytest
 from tests.frontend.evaluate import evaluate, onnx_runtime
 from tvm_sphinx.errors import ModelError
 from tvm_sphinx.frontend.load import load_model
+from tvm_sphinx.frontend.onnx_inference import fits_message, infer_graph
 from tvm_sphinx.frontend.prepare_onnx import needs_folding, prepare_onnx
 
 HEADER = '<ir_version: 8, opset_import: ["" : 17]>'
@@ -74,6 +75,74 @@ def test_functions_are_inlined() -> None:
         <opset_import: ["" : 17], domain: "mine"> twice (a) => (b) { b = Add(a, a) }""")
     x = np.arange(3, dtype=np.float32)
     np.testing.assert_array_equal(evaluate(model, {"x": x})[0], 2 * x)
+
+
+def _product(rows: int) -> onnx.ModelProto:
+    """A product with a weight, of a shape that is computed; the weight's shape is read, too."""
+    model = _parsed("""product (float[N, 3, W] x) => (float[N, M] y) {
+        s = Shape(x)
+        zero = Constant<value = int64 {0}>()
+        axes = Constant<value = int64[1] {0}>()
+        n = Gather(s, zero)
+        lead = Unsqueeze(n, axes)
+        rest = Constant<value = int64[1] {-1}>()
+        shape = Concat<axis = 0>(lead, rest)
+        flat = Reshape(x, shape)
+        y = MatMul(flat, w)
+    }""")
+    weight = np.random.default_rng(1).standard_normal((rows, 1024), np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    return model
+
+
+@pytest.mark.parametrize("rows", [6, 96])
+def test_weights_of_products_stay_what_they_are(rows: int) -> None:
+    """Large ones, which do not take part in folding, and small ones."""
+    model = _product(rows)
+    shapes = {"x": [2, 3, rows // 3]}
+    prepared = prepare_onnx(model, shapes, "the model")
+    assert not prepared.hint
+    assert [node.op_type for node in prepared.model.graph.node] == ["Reshape", "MatMul"]
+    assert [value.name for value in prepared.model.graph.input] == ["x"]
+    held = {tensor.name: tensor for tensor in prepared.model.graph.initializer}
+    np.testing.assert_array_equal(
+        onnx.numpy_helper.to_array(held["w"]), onnx.numpy_helper.to_array(model.graph.initializer[0])
+    )
+    x = np.random.default_rng(2).standard_normal(shapes["x"], np.float32)
+    np.testing.assert_allclose(
+        evaluate(load_model(model, input_shapes=shapes), {"x": x})[0],
+        onnx_runtime(model, {"x": x})[0],
+        1e-4,
+        1e-4,
+    )
+
+
+def test_types_are_inferred_without_the_weights() -> None:
+    """What onnx infers with them, small ones that are shapes included; the model keeps its own."""
+    model = _parsed("""types (float[2, 96] x) => (y) <int64[2] s = {-1, 4}> {
+        p = MatMul(x, w)
+        h = Shape(w)
+        t = Concat<axis = 0>(h, h)
+        y = Reshape(p, s)
+    }""")
+    weight = np.zeros((96, 1024), np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    before = model.SerializeToString()
+    graph = infer_graph(model)
+    whole = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    assert graph.value_info == whole.value_info
+    assert [dim.dim_value for dim in graph.output[0].type.tensor_type.shape.dim] == [512, 4]
+    assert model.SerializeToString() == before
+    assert not any(tensor.raw_data for tensor in graph.initializer if tensor.name == "w")
+
+
+def test_a_model_that_no_message_holds_is_told_by_its_weights() -> None:
+    model = _parsed("plain (float[2, 3] x) => (float[2, 3] y) { y = Neg(x) }")
+    assert fits_message(model)
+    model.graph.initializer.append(
+        onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=[1 << 15, 1 << 14])
+    )
+    assert not fits_message(model)  # 2 GiB, had it its elements
 
 
 def test_a_model_of_known_shapes_is_left_as_it_is() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import onnx
 from onnx import helper, numpy_helper
 
-from .onnx_values import MOST_ELEMENTS, KnownValues, renamed, subgraphs, typed_graph
+from .onnx_inference import typed_graph
+from .onnx_values import MOST_ELEMENTS, KnownValues, renamed, subgraphs
 
 _MOST_ROUNDS = 8
 # Operators of which every runtime makes the same floats, such as the scales of a Resize.

@@ -118,7 +118,7 @@ def _read_file(path: Path) -> ModelSource:
         onnx = _need("onnx", where)
         try:
             loaded = onnx.load(str(path))
-            onnx.checker.check_model(loaded)
+            onnx.checker.check_model(str(path))  # what is in memory would be made a string first
         except Exception as error:  # protobuf's and onnx's errors share no base class
             raise ModelError(f"Not an ONNX model: {where}: {_first_line(error)}") from error
         return ModelSource("onnx", loaded, where, path)

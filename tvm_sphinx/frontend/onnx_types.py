@@ -10,6 +10,7 @@ import onnx
 from .._tvm import relax, tirx
 from ..errors import ModelError, cause_of
 from ..notice import warn
+from .onnx_inference import infer_graph
 
 
 def inferred_types(model: Any) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def inferred_types(model: Any) -> dict[str, Any]:
         if node.op_type == "STFT" and all(each.name != "onesided" for each in node.attribute):
             node.attribute.append(onnx.helper.make_attribute("onesided", 1))
     try:
-        graph = onnx.shape_inference.infer_shapes(bare, data_prop=True).graph
+        graph = infer_graph(bare)
     except Exception as error:  # onnx's errors share no base class
         warn(f"ONNX cannot infer this model's types: {cause_of(error)}")
         return {}

@@ -50,14 +50,6 @@ def attributes_of(node: Any) -> dict[str, Any]:
     return {a.name: helper.get_attribute_value(a) for a in node.attribute}
 
 
-def typed_graph(model: Any) -> Any:
-    """Return the graph of a model with the types of its values, as far as onnx can infer them."""
-    try:
-        return onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    except Exception:  # onnx's errors share no base class; what needs to be known will say so
-        return model.graph
-
-
 def renamed(node: Any, names: dict[str, str], prefix: str) -> Any:
     """Return a copy of a node whose outputs have a prefix, which are noted in ``names``."""
     copied = onnx.NodeProto()

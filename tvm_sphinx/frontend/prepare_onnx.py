@@ -9,6 +9,7 @@ float32) or does not know an operator.
 from __future__ import annotations
 
 import importlib.util
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ import onnx.inliner
 from ..errors import ModelError, cause_of, known_choices
 from .fold_shapes import fold_shapes, holds_branches
 from .onnx_import import unknown_operators
+from .onnx_inference import infer_graph
 from .onnx_values import nodes_within, plain_domain
 from .unroll_loops import holds_loops, unroll_loops
 
@@ -45,6 +47,8 @@ _HALF = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 _MOST_ROUNDS = 8
 # What onnxscript folds: tensors of up to this size.
 _MOST_BYTES = 1 << 26
+# A factor of a product with so many elements is no part of what shapes or tables are computed of.
+_LARGE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -289,13 +293,13 @@ def inferred_output_shapes(
     bare.CopyFrom(prepare_onnx(model, shapes, where, values).model)
     for output in bare.graph.output:
         output.type.tensor_type.ClearField("shape")
-    inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True)
+    inferred = infer_graph(bare)
     return {
         value.name: tuple(
             int(dim.dim_value) if dim.HasField("dim_value") else None
             for dim in value.type.tensor_type.shape.dim
         )
-        for value in inferred.graph.output
+        for value in inferred.output
         if value.type.tensor_type.HasField("shape")
     }
 
@@ -360,16 +364,53 @@ def _by_onnxruntime(model: Any) -> Any:
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    light, factors = _without_factors(model)
     with tempfile.TemporaryDirectory(prefix="tvm-sphinx-") as folder:
         path = Path(folder) / "folded.onnx"
         options.optimized_model_filepath = str(path)
         onnxruntime.InferenceSession(
-            model.SerializeToString(),
+            light.SerializeToString(),
             options,
             providers=["CPUExecutionProvider"],
             disabled_optimizers=_LEFT_OUT,
         )
-        return onnx.load(str(path))
+        folded = onnx.load(str(path))
+    inputs = [value for value in folded.graph.input if value.name not in factors]
+    del folded.graph.input[:]
+    folded.graph.input.extend(inputs)
+    folded.graph.initializer.extend(factors.values())
+    return folded
+
+
+def _without_factors(model: Any) -> tuple[Any, dict[str, Any]]:
+    """Return a model with inputs in the place of the large factors of products, and these by name.
+
+    Nothing is folded of them, and they are most of what a model of language holds, which goes through
+    strings and files here.
+    """
+    read = Counter(name for node in nodes_within(model.graph) for name in node.input)
+    factors = {
+        name
+        for node in model.graph.node
+        if node.op_type in ("MatMul", "Gemm")
+        for name in node.input[1:2]
+        if read[name] == 1
+    }
+    light = onnx.ModelProto()
+    light.CopyFrom(model)
+    held, kept = dict[str, Any](), []
+    for tensor in light.graph.initializer:
+        if tensor.name in factors and math.prod(tensor.dims) >= _LARGE:
+            held[tensor.name] = tensor
+        else:
+            kept.append(tensor)
+    light.graph.input.extend(
+        onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.dims)
+        for name, tensor in held.items()
+    )
+    del light.graph.initializer[:]
+    light.graph.initializer.extend(kept)
+    return light, held
 
 
 def _by_onnxscript(model: Any) -> Any:

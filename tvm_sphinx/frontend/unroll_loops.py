@@ -15,7 +15,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 from ..errors import ModelError
-from .onnx_values import Array, KnownValues, attributes_of, renamed, subgraphs, typed_graph
+from .onnx_inference import typed_graph
+from .onnx_values import Array, KnownValues, attributes_of, renamed, subgraphs
 
 _LOOPS = ("Loop", "Scan")
 # Of all loops together: each of them becomes a task, or a part of one.

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...frontend.onnx_inference import infer_graph
+
 _SHIFT = 128
 
 
@@ -70,13 +72,11 @@ class _Rewriter:
     """Moves signed factors up; bodies of branches and loops stay as they are."""
 
     def __init__(self, model: Any) -> None:
-        from onnx import shape_inference
-
         self.model = type(model)()
         self.model.CopyFrom(model)
         try:
-            known = shape_inference.infer_shapes(model).graph
-        except Exception:  # a model of 2 GiB, or an operator that onnx does not know
+            known = infer_graph(model, data_prop=False)
+        except Exception:  # an operator that onnx does not know
             known = model.graph
         values = (*known.input, *known.value_info, *known.output)
         self.types = {value.name: value.type.tensor_type.elem_type for value in values}

@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from ...frontend.onnx_inference import fits_message, infer_graph
 from .exact_products import as_defined
 from .source import MASK, SOURCE_THREADS, NotVerifiedError, Range
 from .tolerance import Array
 
 # The reference evaluator computes with Python loops around NumPy: beyond this it would take minutes.
 _MOST_REFERENCE_WEIGHTS = 64 << 20
-# Protocol buffers end at 2 GiB.
-_MOST_MESSAGE = 2 << 30
 # Operators that hand the elements of their first operand on as they are.
 _PASSING = frozenset(
     "Identity Cast Reshape Unsqueeze Squeeze Flatten Transpose Expand Slice Concat Split Tile".split()
@@ -193,15 +192,12 @@ class OnnxSource:
     @cached_property
     def _inferred(self) -> dict[str, tuple[int, list[int]]]:
         """Element type and extents (0 where open) of each value that is known without running."""
-        import onnx
-
         graph = self._model.graph
         found = {t.name: (int(t.data_type), list(t.dims)) for t in graph.initializer}
-        if self._model.ByteSize() < _MOST_MESSAGE:
-            try:
-                graph = onnx.shape_inference.infer_shapes(self._model).graph
-            except Exception:  # it raises on operators that it does not know, and they may not matter
-                graph = self._model.graph
+        try:
+            graph = infer_graph(self._model, data_prop=False)
+        except Exception:  # it raises on operators that it does not know, and they may not matter
+            graph = self._model.graph
         for value in (*graph.input, *graph.value_info, *graph.output):
             tensor = value.type.tensor_type
             found.setdefault(value.name, (tensor.elem_type, [d.dim_value for d in tensor.shape.dim]))
@@ -257,10 +253,9 @@ def _session(model: Any, path: Path | None) -> Any:
     # As the file says: what optimisers make of it is what others are compared with, not the measure.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    is_large = model.ByteSize() >= _MOST_MESSAGE
-    if not is_large:
-        model = as_defined(model)
-    content = str(path) if path is not None and is_large else model.SerializeToString()
+    run = as_defined(model) if fits_message(model) else model
+    # A file is read anew: to make a large model a string takes longer.
+    content = str(path) if path is not None and run is model else run.SerializeToString()
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
