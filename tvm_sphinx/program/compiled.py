@@ -148,7 +148,8 @@ class CompiledModel:
     def run_traced(self, inputs: Inputs) -> tuple[list[Array], Trace]:
         """Run one inference; return its outputs as `run` does, and what happened when on the lanes.
 
-        Of a model with a part of open shapes the trace ends where that begins.
+        It is the second of two on the same memory, as one of many runs is. Of a model with a part of
+        open shapes the trace ends where that begins.
 
         Raises
         ------
@@ -159,7 +160,7 @@ class CompiledModel:
         if lanes is None:
             raise UnsupportedError(f"Only the concurrent runtime traces. {self.note}")
         arrays = self._checked(inputs)
-        made, trace = lanes.executable.run_traced(arrays)
+        made, trace = lanes.executable.run_traced(arrays, warm_runs=1)
         return flatten_outputs(self.program.complete(arrays, made)), trace
 
     def random_inputs(self, seed: int = 0) -> dict[str, Array]:

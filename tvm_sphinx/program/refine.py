@@ -42,7 +42,7 @@ from .options import CompileOptions
 
 #: Searches with corrected costs, at most.
 MOST_ROUNDS = 3
-# Traced runs of a program, at most, and seconds after which there are no more of one.
+# Traced runs of a program, at most, and seconds for each after which there are no more.
 _TRACES, _TRACE_S = 15, 1.0
 _LEAST_TRACES = 3
 # A schedule that promises this little over the best so far is not built.
@@ -127,14 +127,12 @@ def refine(
     listed = _best_listed(decided)
     if listed is not None:
         enter("list scheduler", listed)
-    seen: dict[str, Seen] = {}
-    rounds, corrected, latest, is_ended = 0, costs, decided, False
+    traces: dict[str, list[Trace]] = {}
+    rounds, is_ended = 0, False
     while True:
-        for name, one in field.items():
-            if name not in seen:
-                seen[name] = _trace(one, inputs)
-        corrected = _corrected(costs, graph, platform, list(seen.values()))
-        latest = decide(corrected)
+        traces |= _trace({name: one for name, one in field.items() if name not in traces}, inputs)
+        seen = [summarise(of_one) for of_one in traces.values()]
+        latest = decide(_corrected(costs, graph, platform, seen))
         report(_STAGE, rounds, MOST_ROUNDS)
         is_ended = time.monotonic() >= end_s
         if rounds == MOST_ROUNDS or is_ended:
@@ -146,15 +144,19 @@ def refine(
             break
         rounds += 1
     report(_STAGE, MOST_ROUNDS, MOST_ROUNDS)
-    name, heats = _race(field, inputs, end_s)
+    name, heats = _race(field, inputs, end_s, traces)
     kept = field[name]
+    own = summarise(traces.pop(name))
+    seen = [*(summarise(of_one) for of_one in traces.values()), own]
+    corrected = _corrected(costs, graph, platform, seen, own)
+    latest = decide(corrected)
     is_single = name in alone
     timed, latest = _with_times(kept, latest, is_single, build)
     note = f"{_describe(first, timed, name, rounds, heats)} {kept.note}".rstrip()
     best = kept.found.best
     line = LoopLine(
         costs.subject,
-        tuple(seen.values()),
+        tuple(seen),
         "" if is_ended else programs,  # more time may find more
         tuple(best.device.tolist()),
         tuple(best.order),
@@ -172,8 +174,14 @@ def refine(
     return Refined(replace(timed, note=note), latest, corrected)
 
 
-def _corrected(costs: Costing, graph: TaskGraph, platform: Platform, seen: Sequence[Seen]) -> Costing:
-    table = correct_costs(costs.table, graph, platform, seen)
+def _corrected(
+    costs: Costing,
+    graph: TaskGraph,
+    platform: Platform,
+    seen: Sequence[Seen],
+    kept: Seen | None = None,
+) -> Costing:
+    table = correct_costs(costs.table, graph, platform, seen, kept)
     return replace(costs, table=table, num_traced=len(seen))
 
 
@@ -198,7 +206,7 @@ def _repeat(
     build: Callable[[SearchResult], Build],
 ) -> Refined:
     """Return what a loop of the same programs came to before."""
-    corrected = _corrected(costs, graph, platform, line.seen)
+    corrected = _corrected(costs, graph, platform, line.seen, line.kept)
     latest = decide(corrected)
     problem = latest.alone if line.is_single else latest.problem
     device, order = np.array(line.device, dtype=np.int64), line.order
@@ -263,16 +271,18 @@ def _executable(build: Build) -> Any:
     return build.program.executable
 
 
-def _trace(build: Build, inputs: Sequence[Any]) -> Seen:
-    executable, traces = _executable(build), list[Trace]()
-    begin_s = time.monotonic()
-    while len(traces) < _TRACES:
-        if len(traces) >= _LEAST_TRACES and time.monotonic() - begin_s >= _TRACE_S:
+def _trace(field: dict[str, Build], inputs: Sequence[Any]) -> dict[str, list[Trace]]:
+    """Return traces of each of some builds, made in turn."""
+    running = {name: _executable(one) for name, one in field.items()}
+    traces: dict[str, list[Trace]] = {name: [] for name in running}
+    end_s = time.monotonic() + _TRACE_S * len(running)
+    for count in range(_TRACES):
+        if count >= _LEAST_TRACES and time.monotonic() >= end_s:
             break
-        # Reading a trace took the caches: let two runs fill them, as those before it do in use.
-        executable.durations_ns(inputs, 1)
-        traces.append(executable.run_traced(inputs)[1])
-    return summarise(traces)
+        for name, executable in running.items():
+            # Reading a trace took the caches, and the memory of results is new.
+            traces[name].append(executable.run_traced(inputs, warm_runs=2)[1])
+    return traces
 
 
 def _makespan_ns(decided: Decided, build: Build) -> int:
@@ -303,9 +313,13 @@ def _with_times(
 
 
 def _race(
-    field: dict[str, Build], inputs: Sequence[Any], end_s: float
+    field: dict[str, Build], inputs: Sequence[Any], end_s: float, traces: dict[str, list[Trace]]
 ) -> tuple[str, dict[str, tuple[float, ...]]]:
-    """Return the name of the build to keep, and the medians of each in the heats that it ran."""
+    """Return the name of the build to keep, and the medians of each in the heats that it ran.
+
+    A trace of each heat joins those that are known, which were made within a moment: machines are slower
+    for a while.
+    """
     running = {name: _executable(one) for name, one in field.items()}
     heats: dict[str, list[float]] = {name: [] for name in field}
     count = runs_per_round(running.values(), inputs)
@@ -314,6 +328,7 @@ def _race(
         names = list(running)
         for name in names[done % len(names) :] + names[: done % len(names)]:
             heats[name].append(float(np.median(running[name].durations_ns(inputs, count))))
+            traces[name].append(running[name].run_traced(inputs, warm_runs=1)[1])
         done += 1
         if done >= _LEAST_TRACES and time.monotonic() >= end_s:
             break

@@ -127,9 +127,15 @@ class ConcurrentExecutable:
         self._lanes(int(Opcode.RUN), *slots)
         return _nest(self.image.program.structure, results)
 
-    def run_traced(self, inputs: Inputs) -> tuple[Any, Trace]:
-        """Run the model once; return its result as `run` does, and what happened when."""
+    def run_traced(self, inputs: Inputs, *, warm_runs: int = 0) -> tuple[Any, Trace]:
+        """Run the model once; return its result as `run` does, and what happened when.
+
+        Before it, ``warm_runs`` of the same on the same memory are not traced: what is traced then finds
+        caches, pages and lanes as one of many runs does.
+        """
         slots, results = self._slots(inputs)
+        for _ in range(warm_runs):
+            self._lanes(int(Opcode.RUN), *slots)
         num_steps = len(self.plan.program.steps)
         stamps = np.zeros((num_steps + num_segments(self.plan), 2), dtype=np.int64)
         self._lanes(int(Opcode.RUN_TRACED), tvm_ffi.from_dlpack(stamps), *slots)

@@ -209,7 +209,7 @@ def cost_kernels(
     seen = loops[-1].seen if loops else ()
     return Costing(
         choose_kernels(costs),
-        correct_costs(table, graph, platform, seen) if seen else table,
+        correct_costs(table, graph, platform, seen, loops[-1].kept) if seen else table,
         () if asked is None else always_measured(platform, asked),
         tuple({one.key: None for cost in costs.values() for one in (cost.rule, *cost.others)}),
         (min(times), max(times)) if times else None,

@@ -14,6 +14,7 @@ import numpy as np
 from ...platform import Platform
 from ...runtime.trace import Trace
 from ...scheduling.graph import TaskGraph
+from ...scheduling.problem import Int64Array
 from ..records.in_place import FloatArray, Seen
 from ..table import CostTable
 
@@ -25,14 +26,19 @@ _LEAST_CROSSINGS = 3
 
 
 def summarise(traces: Sequence[Trace]) -> Seen:
-    """Return the medians of several traces of one program, made with its schedule."""
+    """Return what the faster half of several traces of one program, made with its schedule, come to.
+
+    Others use a machine for seconds at a time, and then most of what is traced in a row is slower. What
+    is added up to a run's time is a mean: the sum of medians is less than the median of a sum.
+    """
+    traces = sorted(traces, key=lambda trace: trace.makespan_ns)[: (len(traces) + 1) // 2]
     first = traces[0]
     num_devices = len(first.devices)
     ran = {index: step.task for index, step in enumerate(first.steps) if step.task is not None}
     calls, tasks = list(ran), list(ran.values())
     place = np.zeros(len(calls), dtype=np.int64)
     place[tasks] = [first.steps[index].device for index in calls]
-    spent = np.median([[trace.steps[index].duration_ns for index in calls] for trace in traces], axis=0)
+    spent = np.mean([[trace.steps[index].duration_ns for index in calls] for trace in traces], axis=0)
     took = np.zeros(len(calls))
     took[tasks] = spent
     between: list[list[float]] = [[] for _ in range(num_devices)]
@@ -40,13 +46,14 @@ def summarise(traces: Sequence[Trace]) -> Seen:
     for trace in traces:
         for source, target, gap_ns in _waits(trace):
             (between[target] if source == target else crossings[source][target]).append(gap_ns)
-    own = np.array([np.median(gaps) if gaps else 0.0 for gaps in between])
+    own = np.array([np.mean(gaps) if gaps else 0.0 for gaps in between])
     handover = np.full((num_devices, num_devices), np.nan)
     for source, row in enumerate(crossings):
         for target, gaps in enumerate(row):
             if len(gaps) >= _LEAST_CROSSINGS * len(traces):
                 handover[source, target] = np.median(gaps)
-    return Seen(place, took + own[place], handover, len(np.unique(place)) <= 1)
+    # As a record holds them, so that a later compilation comes to the same.
+    return Seen(place, np.round(took + own[place], 1), np.round(handover, 1), len(np.unique(place)) <= 1)
 
 
 def _waits(trace: Trace) -> Iterator[tuple[int, int, float]]:
@@ -59,7 +66,11 @@ def _waits(trace: Trace) -> Iterator[tuple[int, int, float]]:
 
 
 def correct_costs(
-    table: CostTable, graph: TaskGraph, platform: Platform, seen: Sequence[Seen]
+    table: CostTable,
+    graph: TaskGraph,
+    platform: Platform,
+    seen: Sequence[Seen],
+    kept: Seen | None = None,
 ) -> CostTable:
     """Return costs by which the programs that were seen take what they took.
 
@@ -75,14 +86,20 @@ def correct_costs(
         What they are of.
     seen
         At least one.
+    kept
+        The one of these that counts alone where it ran: what a task takes depends on its neighbours.
     """
     kernels = [task.kernel for task in graph.tasks]
     classes = [device.cost_class for device in platform.devices]
-    return correct_times(table, kernels, classes, seen)
+    return correct_times(table, kernels, classes, seen, kept)
 
 
 def correct_times(
-    table: CostTable, kernels: Sequence[str], classes: Sequence[object], seen: Sequence[Seen]
+    table: CostTable,
+    kernels: Sequence[str],
+    classes: Sequence[object],
+    seen: Sequence[Seen],
+    kept: Seen | None = None,
 ) -> CostTable:
     """Return what `correct_costs` does.
 
@@ -94,10 +111,13 @@ def correct_times(
         The class of costs of each device.
     """
     ratio = _ratios(table, kernels, classes, seen)
+    if kept is not None:
+        own = ~np.isnan(log := _logs(table, kept))
+        ratio[own] = np.exp(log[own])
     runs = table.exec_ns >= 0
     exec_ns = np.where(runs, np.maximum(np.rint(table.exec_ns * ratio), 0), table.exec_ns)
     latency = table.latency_ns.astype(np.float64)
-    for one in seen:
+    for one in (*seen, *([kept] if kept is not None else [])):
         known = ~np.isnan(one.handover_ns)
         # Large tensors take longer; what a small one takes is what is seen most often.
         latency[known] = np.maximum(one.handover_ns[known], 0.0)
@@ -109,24 +129,18 @@ def _ratios(
 ) -> FloatArray:
     """Return how many times as long as measured each task takes on each device, shape (N, D)."""
     num_tasks, num_devices = table.exec_ns.shape
-    tasks = np.arange(num_tasks)
     logs: list[FloatArray] = []
     predicted_sum: dict[object, float] = {}
     took_sum: dict[object, float] = {}
     of_kernel: dict[tuple[str, object], list[float]] = {}
     for one in seen:
-        predicted = (table.exec_ns if one.alone else table.loaded_ns)[tasks, one.device]
-        usable = (predicted > 0) & (one.took_ns > 0)
-        log = np.full((num_tasks, num_devices), np.nan)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            values = np.clip(np.log(one.took_ns / predicted), -np.log(_MOST_RATIO), np.log(_MOST_RATIO))
-        log[tasks[usable], one.device[usable]] = values[usable]
+        predicted, log = _predicted(table, one), _logs(table, one)
         logs.append(log)
-        for task in np.flatnonzero(usable).tolist():
-            where = classes[int(one.device[task])]
+        for task, device in np.argwhere(~np.isnan(log)).tolist():
+            where = classes[device]
             predicted_sum[where] = predicted_sum.get(where, 0.0) + float(predicted[task])
             took_sum[where] = took_sum.get(where, 0.0) + float(one.took_ns[task])
-            of_kernel.setdefault((kernels[task], where), []).append(float(values[task]))
+            of_kernel.setdefault((kernels[task], where), []).append(float(log[task, device]))
     total = sum(predicted_sum.values())
     overall = sum(took_sum.values()) / total if total else 1.0
     ratio = np.empty((num_tasks, num_devices))
@@ -138,3 +152,23 @@ def _ratios(
     count = np.sum([~np.isnan(log) for log in logs], axis=0)
     direct = np.nansum(logs, axis=0) / np.maximum(count, 1)
     return np.where(count > 0, np.exp(direct), ratio)
+
+
+def _predicted(table: CostTable, seen: Seen) -> Int64Array:
+    """Return what was measured for each task where a program ran it, alone or beside others as there."""
+    costs = table.exec_ns if seen.alone else table.loaded_ns
+    return costs[np.arange(len(costs)), seen.device]
+
+
+def _logs(table: CostTable, seen: Seen) -> FloatArray:
+    """Return the logarithm of how many times as long as measured each task took where it ran.
+
+    Shape (N, D); NaN where it did not run, or one of the two is not known.
+    """
+    predicted, tasks = _predicted(table, seen), np.arange(len(seen.device))
+    usable = (predicted > 0) & (seen.took_ns > 0)
+    logs = np.full(table.exec_ns.shape, np.nan)
+    ratio = seen.took_ns[usable] / predicted[usable]
+    most = np.log(_MOST_RATIO)
+    logs[tasks[usable], seen.device[usable]] = np.clip(np.log(ratio), -most, most)
+    return logs

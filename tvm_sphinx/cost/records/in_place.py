@@ -34,7 +34,7 @@ class Seen:
     device : (N,) int64
         Where each task ran.
     took_ns : (N,) float64
-        Its median time, with what lies between it and the next one of its device.
+        Its mean time, with what lies between it and the next one of its device.
     handover_ns : (D, D) float64
         Median time from the end of a task to the begin of one on another device that had only waited
         for it; NaN where there were too few.
@@ -69,7 +69,7 @@ class LoopLine:
     Parameters
     ----------
     subject, seen
-        What was run, and what the programs that were traced did.
+        What was run, and what the programs that were traced did; the last is the one that was kept.
     programs
         Fingerprint of the two that the loop began with.
     device, order
@@ -88,6 +88,12 @@ class LoopLine:
     is_single: bool
     note: str
     time: float = field(default_factory=time.time)
+
+    @property
+    def kept(self) -> Seen | None:
+        """What the schedule that was kept did; None in a line of a version that did not say."""
+        last = self.seen[-1]
+        return last if tuple(last.device.tolist()) == self.device else None
 
 
 def in_place_path(records: Path) -> Path:
