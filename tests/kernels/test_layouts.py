@@ -67,7 +67,36 @@ def attention(x: Any, emit: Callable[[Any], Any]) -> Any:
     return emit(relax.op.matmul(emit(relax.op.nn.softmax(scores)), tokens))
 
 
-GRAPHS = [branches, shuffle, patches, used_in_both_orders, attention]
+def split_channels(x: Any, emit: Callable[[Any], Any]) -> Any:
+    parts = emit(relax.op.split(emit(conv(x, 12, 6, padding=1)), [4, 7], axis=1))
+    left, middle, right = (emit(relax.TupleGetItem(parts, i)) for i in range(3))
+    right = emit(conv(right, 5, 5, padding=1))
+    return emit(relax.op.concat([right, left, emit(relax.op.nn.relu(middle))], axis=1))
+
+
+def split_rows(x: Any, emit: Callable[[Any], Any]) -> Any:
+    parts = emit(relax.op.split(emit(conv(x, 12, 6, padding=1)), 3, axis=-2))
+    first, last = (emit(relax.TupleGetItem(parts, i)) for i in (0, 2))
+    return emit(conv(emit(relax.op.subtract(first, last)), 4, 12, 1))
+
+
+def split_as_a_tuple(x: Any, emit: Callable[[Any], Any]) -> Any:
+    parts = emit(relax.op.split(emit(conv(x, 12, 6, padding=1)), 2, axis=1))
+    one = emit(conv(emit(relax.TupleGetItem(parts, 1)), 6, 6, 1))
+    both = emit(relax.op.concat(parts, axis=2))  # reads the tuple itself
+    return emit(relax.op.concat([both, one], axis=2))
+
+
+GRAPHS = [
+    branches,
+    shuffle,
+    patches,
+    used_in_both_orders,
+    attention,
+    split_channels,
+    split_rows,
+    split_as_a_tuple,
+]
 
 
 def build(body: Callable[..., Any]) -> tvm.IRModule:

@@ -170,9 +170,10 @@ def _lines(told: dict[str, Any], repeat: int, number: int) -> Iterator[str]:
             f"alone ({difference['relative']:.3g} of the largest value)"
         )
     samples = told.get("seconds", {})
+    each = f", each a mean of {number} runs" if number > 1 else ""
     for name, values in samples.items():
         low, middle, high = _spread([value * 1e3 for value in values])
-        yield f"{name:<20} {middle:.3f} ms (min {low:.3f}, max {high:.3f}, {repeat} x {number})"
+        yield f"{name:<20} {middle:.3f} ms (min {low:.3f}, max {high:.3f} of {repeat}{each})"
     if "single device" in samples:
         pairs = zip(samples["single device"], samples["program"], strict=True)
         low, middle, high = _spread([other / own for other, own in pairs])

@@ -143,6 +143,15 @@ def _concat(rewriter: Any, call: relax.Call) -> Result | None:
     return relax.op.concat([rewriter.twin_of(field, order) for field in fields], axis), order
 
 
+def split(rewriter: Any, call: relax.Call) -> Result:
+    """Return a tuple of the parts of a channels-last tensor, and the order of each."""
+    order = rewriter.order_of(call.args[0])
+    axis = order.index(int(call.attrs.axis) % len(order))
+    ends = call.attrs.indices_or_sections
+    where = int(ends) if isinstance(ends, int | tirx.IntImm) else [int(end) for end in ends]
+    return relax.op.split(rewriter.twin_of(call.args[0], order), where, axis), order
+
+
 def _pad(rewriter: Any, call: relax.Call) -> Result | None:
     order = rewriter.order_of(call.args[0])
     widths = [int(width) for width in call.attrs.pad_width]

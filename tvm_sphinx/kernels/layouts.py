@@ -75,6 +75,8 @@ class _LayoutRewriter(PyExprMutator):  # type: ignore[misc]
         super().__init__(mod)
         self._twins: dict[Any, tuple[relax.Var, channels_last.Order]] = {}
         self._values: dict[Any, relax.Expr] = {}
+        # Tuples of channels-last tensors, which a split makes, as their twins.
+        self._parts: dict[Any, tuple[relax.Var, channels_last.Order]] = {}
         self._settled: set[Any] = set()
         self._moved: dict[Any, relax.Var] = {}
         # One packed copy of a weight for all kernels that use it: recurrent networks do in each step.
@@ -83,6 +85,7 @@ class _LayoutRewriter(PyExprMutator):  # type: ignore[misc]
 
     def rewrite_function(self, gvar: tvm.ir.GlobalVar, func: relax.Function) -> None:
         self._twins.clear()
+        self._parts.clear()
         self._values.clear()
         self._settled.clear()
         self._moved.clear()
@@ -111,16 +114,25 @@ class _LayoutRewriter(PyExprMutator):  # type: ignore[misc]
         value = binding.value
         self._values[binding.var] = value
         self._name = str(binding.var.name)
+        if isinstance(value, relax.TupleGetItem) and value.tuple_value in self._parts:
+            parts, order = self._parts[value.tuple_value]
+            self._note_twin(binding.var, self._emit(relax.TupleGetItem(parts, value.index)), order)
+            return
         if not isinstance(value, relax.Call) or not isinstance(value.op, tvm.ir.Op):
             super().visit_var_binding_(binding)
             return
         name = value.op.name.removeprefix("relax.")
+        if (
+            name == "split"
+            and isinstance(binding.var, relax.DataflowVar)
+            and self.order_of(value.args[0])
+        ):
+            parts, order = channels_last.split(self, value)
+            self._parts[binding.var] = self._emit(parts), order
+            return
         twin = self._rewrite_twin(name, value)
         if twin is not None:
-            self._twins[binding.var] = twin
-            if not isinstance(binding.var, relax.DataflowVar):
-                self._settle(binding.var)
-                del self._twins[binding.var]  # the twin is not visible outside the block
+            self._note_twin(binding.var, *twin)
             return
         plain = self._rewrite_plain(name, value)
         if plain is None:
@@ -144,12 +156,25 @@ class _LayoutRewriter(PyExprMutator):  # type: ignore[misc]
         else:
             self.set_var_remap(var, self._emit(value))
 
+    def _note_twin(self, var: relax.Var, tensor: relax.Var, order: channels_last.Order) -> None:
+        self._twins[var] = tensor, order
+        if not isinstance(var, relax.DataflowVar):
+            self._settle(var)
+            del self._twins[var]  # the twin is not visible outside the block
+
     def _settle(self, var: relax.Var) -> None:
-        twin = self._twins.get(var)
-        if twin is None or var in self._settled:
+        if var in self._settled:
             return
-        tensor, order = twin
-        self._bind(var, relax.op.permute_dims(tensor, channels_last.inverse(order)))
+        if var in self._twins:
+            tensor, order = self._twins[var]
+            self._bind(var, relax.op.permute_dims(tensor, channels_last.inverse(order)))
+        elif var in self._parts:
+            parts, order = self._parts[var]
+            back = channels_last.inverse(order)
+            tensors = (relax.TupleGetItem(parts, i) for i in range(len(var.ty.fields)))
+            self._bind(var, relax.Tuple([self._emit(relax.op.permute_dims(t, back)) for t in tensors]))
+        else:
+            return
         self._settled.add(var)
 
     def constant(self, expr: relax.Expr) -> Any | None:

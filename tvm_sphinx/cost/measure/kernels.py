@@ -281,11 +281,11 @@ class _Session:
         shown = "unknown" if load is None else f"{load:.1f}"
         if len(wide) <= _WIDE_SHARE * len(self.timed) and stolen <= _STOLEN:
             return
-        warn(
-            f"The machine was busy while kernels were timed on {device.name!r}: {len(wide)} of "
-            f"{len(self.timed)} medians are known to no better than {_WIDE:.0%} or were disturbed, load "
-            f"{shown}, {stolen:.1%} of the time was taken by the hypervisor."
-        )
+        signs = [f"load {shown}", f"{stolen:.1%} of the time was taken by the hypervisor"]
+        if wide:
+            medians = f"{len(wide)} of {len(self.timed)} medians"
+            signs.insert(0, f"{medians} are known to no better than {_WIDE:.0%} or were disturbed")
+        warn(f"The machine was busy while kernels were timed on {device.name!r}: {', '.join(signs)}.")
 
 
 def _doubt(samples: Samples) -> float:

@@ -362,7 +362,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { ti
 byId("title").textContent = data.title;
 byId("summary").textContent = data.summary;
 byId("timeline-hint").textContent = data.measured
-  ? `Above measured (${ns(data.measured.makespan_ns)}), below, paler, predicted (${ns(data.makespan_ns)}). The critical paths are underlined.`
+  ? `Above measured (${ns(data.measured.makespan_ns)}), below, paler, predicted (${ns(data.makespan_ns)}). Underlined is the critical path of each.`
   : `Predicted (${ns(data.makespan_ns)}). ${data.not_measured} The critical path is underlined.`;
 byId("legend").innerHTML = devices.map((d, i) => `<span class="swatch" style="background:${colour(i)}"></span>${escape(d.name)}`).join("");
 function table(id, head, rows) {
