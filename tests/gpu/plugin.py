@@ -81,16 +81,20 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 
 def _reports_of(item: pytest.Item) -> list[Any]:
-    """Return the reports of one item; the first time, run all of them."""
+    """Return the reports of one item; where there are none yet, run it and all that come after it.
+
+    A worker of xdist may take items from another that come before those that it has run.
+    """
     config, stash = item.config, item.session.stash
     reason = _why_not(config)
     if reason is not None:
         return [_report(item, "skipped", (item.location[0], item.location[1], f"Skipped: {reason}"))]
-    if _found not in stash:
-        stash[_found] = {}
+    found = stash.setdefault(_found, {})
+    if item.nodeid not in found:
         marked = [one for one in item.session.items if one.get_closest_marker("gpu")]
-        _run(config, marked[marked.index(item) :], stash[_found])
-    return stash[_found][item.nodeid]
+        after = marked[marked.index(item) :]
+        _run(config, [one for one in after if one.nodeid not in found], found)
+    return found[item.nodeid]
 
 
 def _why_not(config: pytest.Config) -> str | None:

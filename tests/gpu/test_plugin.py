@@ -61,3 +61,30 @@ def test_each_outcome_is_reported(tmp_path: Path) -> None:
     }, done.stdout
     assert "ended with -6 in this test" in done.stdout
     assert "which is not allocated" in done.stdout
+
+
+_BACKWARDS = """
+import pytest
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session):
+    for item in reversed(session.items):
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+    return True
+"""
+
+
+@pytest.mark.skipif(fake.why_unavailable() is not None, reason="needs the fake GPU")
+def test_an_item_before_those_that_ran_is_run(tmp_path: Path) -> None:
+    """As in a worker of xdist that has taken it from another."""
+    (tmp_path / "conftest.py").write_text((_ROOT / "tests" / "conftest.py").read_text() + _BACKWARDS)
+    (tmp_path / "test_these.py").write_text(
+        _TESTS.split("def test_wrong")[0] + "\ntest_again = test_right\n"
+    )
+    done = subprocess.run(
+        module_command("pytest", "--import-mode=append", "--rootdir", tmp_path, tmp_path),
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert "2 passed" in done.stdout, done.stdout
