@@ -24,6 +24,7 @@ import tvm
 from onnx_zoo import light_onnx, light_path
 
 from tvm_sphinx.errors import ModelError, known_choices
+from tvm_sphinx.frontend.load import load_model
 
 SEED = 20
 _TOKENS = 128
@@ -51,18 +52,14 @@ class Model:
     onnx_source: bytes | None = None
 
     def relax(self) -> tvm.IRModule:
-        """Return the network as a Relax module whose weights are constants.
+        """Return the network as a Relax module whose weights are constants, as `compile` makes it.
 
         Returns
         -------
         The module; function "main" takes the arrays of `inputs` in order.
         """
-        if self.torch_module is None:
-            return _relax_from_onnx(self.onnx_source)
-        from tvm.relax.frontend.torch import from_exported_program
-
         with _quiet():
-            return from_exported_program(self.source())
+            return load_model(self.source())
 
     def source(self) -> Any:
         """Return the network as `tvm_sphinx.compile` takes it: an ONNX model or an exported program."""
@@ -168,14 +165,6 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(previous)
-
-
-def _relax_from_onnx(source: bytes | None) -> tvm.IRModule:
-    from tvm.relax.frontend.onnx import from_onnx
-
-    onnx = _require("onnx")
-    with _quiet():
-        return from_onnx(onnx.load_from_string(source), keep_params_in_input=False)
 
 
 def _settle(module: Any) -> Any:

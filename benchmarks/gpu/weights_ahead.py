@@ -33,7 +33,6 @@ from tvm_sphinx.cost.measure.kernel_timing import MeasureConfig, draws_of, kerne
 from tvm_sphinx.cost.measure.lane_timing import Call, load_for_lanes
 from tvm_sphinx.cost.measure.rotation import Turn, sample_in_rotation
 from tvm_sphinx.frontend.extract import Extraction, Implement, Kernel, extract_task_graph
-from tvm_sphinx.frontend.load import load_model
 from tvm_sphinx.frontend.lower import lower_for_platform
 from tvm_sphinx.kernels import packed_weights
 from tvm_sphinx.kernels.implement import for_target, implement_kernel
@@ -63,11 +62,6 @@ def load(name: str) -> Any:
     """Return a model of the zoo, or one of those that are made here."""
     own = {"small": small_model, "encoder": _Encoder}
     return own[name]() if name in own else models.load(name)
-
-
-def imported(model: Any) -> Any:
-    """Return a model as a Relax module, a network of the zoo as `tvm_sphinx.compile` imports it."""
-    return load_model(model.source()) if isinstance(model, models.Model) else model.relax()
 
 
 def in_each_call(kernel: Any, device: Device) -> Any:
@@ -139,7 +133,7 @@ def build(extraction: Extraction, where: Platform, implement: Implement | None) 
 def model_rows(model: Any, extraction: Extraction, rounds: int) -> dict[str, list[float]]:
     """Return the latencies of the whole model in ms, one a round, by the way that weights are packed."""
     beside, alone = Platform((_CORE, _GPU)), Platform((_CORE,))
-    cpus = extract_task_graph(lower_for_platform(imported(model), alone))
+    cpus = extract_task_graph(lower_for_platform(model.relax(), alone))
     ways = {
         "each call": build(plain_images(extraction), beside, in_each_call),
         "ahead": build(plain_images(extraction), beside, None),
@@ -169,7 +163,7 @@ def report(name: str, rounds: int, config: MeasureConfig) -> dict[str, Any]:
     """Print the table of a model, and return it."""
     model = load(name)
     beside = Platform((_CORE, _GPU))
-    extraction = extract_task_graph(lower_for_platform(imported(model), beside))
+    extraction = extract_task_graph(lower_for_platform(model.relax(), beside))
     rows = kernel_rows(extraction, config)
     print(f"\n{name}: {extraction.graph.num_tasks} tasks, {len(extraction.kernels)} kernels")
     ways = ("each", "ahead", "last")

@@ -7,10 +7,12 @@ import re
 from itertools import pairwise
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from tests.runtime.modules import build, platforms, random_inputs, random_module
 from tvm_sphinx.errors import InvalidScheduleError
+from tvm_sphinx.program.kinds import flatten_outputs
 from tvm_sphinx.report.timeline import timeline_html, timeline_svg, timeline_text
 from tvm_sphinx.runtime.executable import ConcurrentExecutable
 from tvm_sphinx.runtime.image import Image
@@ -119,3 +121,13 @@ def test_text_names_what_each_link_waited_for() -> None:
     assert "the result of" in text or "its core, taken by" in text
     for step in trace.steps:
         assert step.name in text
+
+
+def test_runs_before_a_trace_change_nothing_of_it() -> None:
+    executable, _ = traced()
+    inputs = random_inputs(executable)
+    cold, first = executable.run_traced(inputs)
+    warm, second = executable.run_traced(inputs, warm_runs=3)
+    for one, other in zip(flatten_outputs(cold), flatten_outputs(warm), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert [step.name for step in first.steps] == [step.name for step in second.steps]
