@@ -50,6 +50,25 @@ def _open_model(job: Job, folder: Path) -> str:
     return str(path)
 
 
+def _without_weights(folder: Path) -> str:
+    path = folder / "apart.onnx"
+    text = '<ir_version: 8, opset_import: ["": 17]> g (float[2] x) => (float[2] y) { y = Add(x, w) }'
+    model = onnx.parser.parse_model(text)
+    weight = onnx.numpy_helper.from_array(np.ones(2, np.float32), "w")
+    onnx.external_data_helper.set_external_data(weight, "apart.bin")
+    weight.ClearField("raw_data")
+    model.graph.initializer.append(weight)
+    onnx.save(model, path)
+    return str(path)
+
+
+def _without_outputs(folder: Path) -> str:
+    path = folder / "silent.onnx"
+    text = '<ir_version: 8, opset_import: ["": 17]> g (float[2] x) => () { y = Neg(x) }'
+    onnx.save(onnx.parser.parse_model(text), path)
+    return str(path)
+
+
 def _platform(folder: Path, target: str = "host", core: int = 0) -> str:
     return _write(folder / "platform.toml", _PLATFORM.format(target=target, core=core))
 
@@ -79,6 +98,16 @@ MISTAKES = [
         "a file that is no ONNX",
         lambda j, f: ["compile", _write(f / "model.onnx", b"not a model")],
         "Not an ONNX model",
+    ),
+    Mistake(
+        "a model whose weights are not there",
+        lambda j, f: ["compile", _without_weights(f)],
+        "ONNX cannot use model file",
+    ),
+    Mistake(
+        "a model without outputs",
+        lambda j, f: ["compile", _without_outputs(f)],
+        "to return a tensor; it returns none",
     ),
     Mistake(
         "a shape that the file leaves open, named wrongly",

@@ -56,7 +56,7 @@ def _import(source: ModelSource, input_shapes: Mapping[str, Sequence[int]] | Non
     if input_shapes:
         raise ModelError(
             f"Expected input shapes for an ONNX model alone, whose file may leave them open; "
-            f"{source.where} has the shapes that it was made with."
+            f"{source.where} has the shapes that it was made with: export it with those to run with."
         )
     return _from_torch(source) if source.kind == "torch" else source.model
 
@@ -117,10 +117,14 @@ def _read_file(path: Path) -> ModelSource:
     if suffix == ".onnx":
         onnx = _need("onnx", where)
         try:
-            loaded = onnx.load(str(path))
-            onnx.checker.check_model(str(path))  # what is in memory would be made a string first
+            loaded = onnx.load(str(path), load_external_data=False)
         except Exception as error:  # protobuf's and onnx's errors share no base class
             raise ModelError(f"Not an ONNX model: {where}: {_first_line(error)}") from error
+        try:
+            onnx.load_external_data_for_model(loaded, str(path.parent))
+            onnx.checker.check_model(str(path))  # what is in memory would be made a string first
+        except Exception as error:  # as above
+            raise ModelError(f"ONNX cannot use {where}: {_first_line(error)}") from error
         return ModelSource("onnx", loaded, where, path)
     if suffix == ".pt2":
         torch = _need("torch", where)

@@ -40,7 +40,7 @@ def with_tensor_outputs(module: Any) -> Any:
 
 def _returns_tensors(ty: Any) -> bool:
     if isinstance(ty, relax.TupleType):
-        return all(_returns_tensors(field) for field in ty.fields)
+        return len(ty.fields) > 0 and all(_returns_tensors(field) for field in ty.fields)
     return isinstance(ty, relax.TensorType)
 
 

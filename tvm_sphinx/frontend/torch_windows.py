@@ -36,19 +36,21 @@ def _first_largest(emit: Any, parts: list[tuple[Any, Any]]) -> tuple[Any, Any]:
 
 
 def max_pool_with_indices(axes: int) -> Callable[[Any, Any], Any]:
-    """Convert ``max_pool`` of which the places are read; one whose values are read alone is TVM's."""
+    """Convert ``max_pool``, by TVM's pool where its values are read alone; a stride may be left out."""
 
     def convert(importer: Any, node: Any) -> Any:
-        if 1 not in _read(node):
-            return NotImplemented
         args = importer.retrieve_args(node)
         given = [args[at] if len(args) > at else [] for at in range(1, 5)]
         kernel, stride, padding, dilation = (
             _of_axes(value or default, axes)
             for value, default in zip(given, (None, given[0], [0], [1]), strict=True)
         )
-        _ = args[5] if len(args) > 5 else None  # the shape of the result has it
+        ceil_mode = args[5] if len(args) > 5 else False
         x, emit = args[0], importer.block_builder.emit
+        if 1 not in _read(node):
+            pool = importer._max_pool2d_impl if axes == 2 else importer._max_pool3d_impl
+            largest = pool(x, kernel, stride, padding, dilation, ceil_mode)
+            return emit(relax.Tuple([largest, largest]))
         dtype, shape = str(x.ty.dtype), [int(extent) for extent in x.ty.shape]
         wanted = [int(extent) for extent in node.meta["val"][0].shape[-axes:]]
         rank = len(shape)

@@ -229,8 +229,8 @@ def _describe(
     now, before = (format_ns(one.found.best.makespan_ns) for one in (kept, first))
     measured = _compared(name, heats)
     return (
-        f"Refined in {rounds} round{'s' * (rounds != 1)}: kept is {origin}, predicted at {now} "
-        f"(the first at {before}, by kernels alone)."
+        f"Refined in {rounds} round{'s' * (rounds != 1)}: kept is {origin}, predicted at {now} by times "
+        f"in place (the first at {before} by kernels alone)."
         f"{f' Measured in turn: {measured}.' if measured else ''}"
     )
 
