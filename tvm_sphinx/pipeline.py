@@ -65,7 +65,10 @@ def compile(model: Any, platform: Platform | str | Path = "detect", **options: A
         schedulable = find_schedulable(module, devices, entry, clock, asked.dump)
         part = open_part(schedulable.split, entry, devices, clock, asked.measure)
     except UnsupportedError as error:
-        compiled = build_fallback(module, entry, devices, str(error), clock, interface, asked.measure)
+        reason = str(error)
+        if source.kind == "onnx" and any(-1 in spec.shape for spec in interface.inputs):
+            reason += " What the file leaves open, --input-shapes settles."
+        compiled = build_fallback(module, entry, devices, reason, clock, interface, asked.measure)
         compiled.fixed_inputs = dict(source.fixed)
         compiled.verification = asked.verify_program(subject, compiled.program, None, clock)
         return asked.deliver(compiled)

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import onnx.parser
 import pytest
 import tvm
 from tvm import relax
@@ -179,6 +180,19 @@ def test_dynamic_shapes_compile_for_one_device_and_say_so(
     assert "fastest single device" in capsys.readouterr().out
     with np.load(outputs) as archive:
         np.testing.assert_array_equal(archive["output_0"], [[0, 2, 0, 4]] * 5)
+
+
+def test_what_a_file_leaves_open_can_be_settled(
+    tmp_path: Path, platform: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = '<ir_version: 8, opset_import: ["": 17]> g (float[N,4] x) => (float[N,4] y) { y = Relu(x) }'
+    path = tmp_path / "open.onnx"
+    onnx.save(onnx.parser.parse_model(text), path)
+    assert main(["compile", str(path), "--platform", str(platform)]) == 0
+    assert "--input-shapes settles" in capsys.readouterr().out
+    options = ["--platform", str(platform), "--input-shapes", "x:[3,4]"]
+    assert main(["compile", str(path), *options]) == 0
+    assert "--input-shapes" not in capsys.readouterr().out
 
 
 def test_no_command_prints_help_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
