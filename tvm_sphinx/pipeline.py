@@ -9,8 +9,9 @@ from .cost.choose.costing import Costing, cost_kernels
 from .errors import UnsupportedError
 from .frontend.extract import Extraction
 from .frontend.load import entry_function, load_model, read_source
+from .frontend.model_source import ModelSource
 from .frontend.schedulable import find_schedulable
-from .frontend.signature import read_interface
+from .frontend.signature import Interface, read_interface
 from .platform import Platform
 from .program.build import build_program
 from .program.compare_builds import Build
@@ -65,9 +66,7 @@ def compile(model: Any, platform: Platform | str | Path = "detect", **options: A
         schedulable = find_schedulable(module, devices, entry, clock, asked.dump)
         part = open_part(schedulable.split, entry, devices, clock, asked.measure)
     except UnsupportedError as error:
-        reason = str(error)
-        if source.kind == "onnx" and any(-1 in spec.shape for spec in interface.inputs):
-            reason += " What the file leaves open, --input-shapes settles."
+        reason = _why_not_scheduled(error, source, interface)
         compiled = build_fallback(module, entry, devices, reason, clock, interface, asked.measure)
         compiled.fixed_inputs = dict(source.fixed)
         compiled.verification = asked.verify_program(subject, compiled.program, None, clock)
@@ -139,6 +138,13 @@ def compile(model: Any, platform: Platform | str | Path = "detect", **options: A
             verification=asked.verify_program(subject, programs.program, programs.reference, clock),
         )
     )
+
+
+def _why_not_scheduled(error: UnsupportedError, source: ModelSource, interface: Interface) -> str:
+    """Return the error, and what the user can do about open inputs."""
+    if source.kind == "onnx" and any(-1 in spec.shape for spec in interface.inputs):
+        return f"{error} What the file leaves open, --input-shapes settles."
+    return str(error)
 
 
 def _build(

@@ -44,29 +44,28 @@ def _inputs(path: Path, **arrays: np.ndarray) -> str:
     return str(path)
 
 
-def _open_model(job: Job, folder: Path) -> str:
-    path = folder / "open.onnx"
-    onnx.save(onnx.parser.parse_model(_OPEN), path)
+def _saved(model: onnx.ModelProto, path: Path) -> str:
+    onnx.save(model, path)
     return str(path)
 
 
+def _open_model(job: Job, folder: Path) -> str:
+    return _saved(onnx.parser.parse_model(_OPEN), folder / "open.onnx")
+
+
 def _without_weights(folder: Path) -> str:
-    path = folder / "apart.onnx"
     text = '<ir_version: 8, opset_import: ["": 17]> g (float[2] x) => (float[2] y) { y = Add(x, w) }'
     model = onnx.parser.parse_model(text)
     weight = onnx.numpy_helper.from_array(np.ones(2, np.float32), "w")
     onnx.external_data_helper.set_external_data(weight, "apart.bin")
     weight.ClearField("raw_data")
     model.graph.initializer.append(weight)
-    onnx.save(model, path)
-    return str(path)
+    return _saved(model, folder / "apart.onnx")
 
 
 def _without_outputs(folder: Path) -> str:
-    path = folder / "silent.onnx"
     text = '<ir_version: 8, opset_import: ["": 17]> g (float[2] x) => () { y = Neg(x) }'
-    onnx.save(onnx.parser.parse_model(text), path)
-    return str(path)
+    return _saved(onnx.parser.parse_model(text), folder / "silent.onnx")
 
 
 def _platform(folder: Path, target: str = "host", core: int = 0) -> str:

@@ -15,7 +15,7 @@ _CONTENTS = ("raw_data", "float_data", "int32_data", "int64_data", "double_data"
 _MOST_WEIGHTS = (2 << 30) - (64 << 20)
 
 
-def infer_graph(model: Any, *, data_prop: bool = True) -> Any:
+def infer_graph(model: Any) -> Any:
     """Return the graph of a model with the types that onnx infers; large weights have no values in it.
 
     onnx takes the model through a string and back, which it does to no purpose with the weights: only
@@ -25,8 +25,6 @@ def infer_graph(model: Any, *, data_prop: bool = True) -> Any:
     ----------
     model
         ``onnx.ModelProto``, which is not changed.
-    data_prop
-        Whether onnx computes with small whole numbers, too.
 
     Raises
     ------
@@ -39,7 +37,7 @@ def infer_graph(model: Any, *, data_prop: bool = True) -> Any:
         if len(tensor.dims) > 1 and math.prod(tensor.dims) > MOST_ELEMENTS:
             for field in _CONTENTS:
                 tensor.ClearField(field)
-    return onnx.shape_inference.infer_shapes(light, data_prop=data_prop).graph
+    return onnx.shape_inference.infer_shapes(light, data_prop=True).graph
 
 
 def typed_graph(model: Any) -> Any:
@@ -52,12 +50,6 @@ def typed_graph(model: Any) -> Any:
 
 def fits_message(model: Any) -> bool:
     """Return whether a model can be made a string: it is of less than 2 GiB, by its weights."""
-    weights = model.graph.initializer
-    return bool(sum(math.prod(t.dims) * _width(t.data_type) for t in weights) < _MOST_WEIGHTS)
-
-
-def _width(data_type: int) -> float:
-    """Bytes of an element of a tensor, of text too."""
-    if data_type == onnx.TensorProto.STRING:
-        return 64.0
-    return float(onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize)
+    width = onnx.helper.tensor_dtype_to_np_dtype
+    total = sum(math.prod(t.dims) * width(t.data_type).itemsize for t in model.graph.initializer)
+    return bool(total < _MOST_WEIGHTS)

@@ -242,12 +242,10 @@ def _shapes_in_all(
 
 def _make_weights(model: Any, values: Mapping[str, npt.NDArray[Any]]) -> None:
     """Put weights in the place of inputs, in place."""
-    inputs = [value for value in model.graph.input if value.name not in values]
-    del model.graph.input[:]
-    model.graph.input.extend(inputs)
     model.graph.initializer.extend(
         onnx.numpy_helper.from_array(value, name) for name, value in values.items()
     )
+    _settle_weights(model)
 
 
 def fix_shapes(model: Any, shapes: Mapping[str, Sequence[int]], where: str) -> None:
@@ -375,10 +373,8 @@ def _by_onnxruntime(model: Any) -> Any:
             disabled_optimizers=_LEFT_OUT,
         )
         folded = onnx.load(str(path))
-    inputs = [value for value in folded.graph.input if value.name not in factors]
-    del folded.graph.input[:]
-    folded.graph.input.extend(inputs)
     folded.graph.initializer.extend(factors.values())
+    _settle_weights(folded)
     return folded
 
 

@@ -143,8 +143,8 @@ def _concat(rewriter: Any, call: relax.Call) -> Result | None:
     return relax.op.concat([rewriter.twin_of(field, order) for field in fields], axis), order
 
 
-def split(rewriter: Any, call: relax.Call) -> Result:
-    """Return a tuple of the parts of a channels-last tensor, and the order of each."""
+def _split(rewriter: Any, call: relax.Call) -> Result:
+    """Return a tuple, whose parts are all of the order."""
     order = rewriter.order_of(call.args[0])
     axis = order.index(int(call.attrs.axis) % len(order))
     ends = call.attrs.indices_or_sections
@@ -284,6 +284,7 @@ RULES: dict[str, Callable[[Any, relax.Call], Result | None]] = {
     "nn.avg_pool2d": _pool,
     "nn.adaptive_avg_pool2d": _pool,
     "concat": _concat,
+    "split": _split,
     "nn.pad": _pad,
     "strided_slice": _strided_slice,
     "image.resize2d": _resize2d,

@@ -75,8 +75,6 @@ class _LayoutRewriter(PyExprMutator):  # type: ignore[misc]
         super().__init__(mod)
         self._twins: dict[Any, tuple[relax.Var, channels_last.Order]] = {}
         self._values: dict[Any, relax.Expr] = {}
-        # Tuples of channels-last tensors, which a split makes, as their twins.
-        self._parts: dict[Any, tuple[relax.Var, channels_last.Order]] = {}
         self._settled: set[Any] = set()
         self._moved: dict[Any, relax.Var] = {}
         # One packed copy of a weight for all kernels that use it: recurrent networks do in each step.
@@ -85,7 +83,6 @@ class _LayoutRewriter(PyExprMutator):  # type: ignore[misc]
 
     def rewrite_function(self, gvar: tvm.ir.GlobalVar, func: relax.Function) -> None:
         self._twins.clear()
-        self._parts.clear()
         self._values.clear()
         self._settled.clear()
         self._moved.clear()
@@ -114,22 +111,14 @@ class _LayoutRewriter(PyExprMutator):  # type: ignore[misc]
         value = binding.value
         self._values[binding.var] = value
         self._name = str(binding.var.name)
-        if isinstance(value, relax.TupleGetItem) and value.tuple_value in self._parts:
-            parts, order = self._parts[value.tuple_value]
+        if isinstance(value, relax.TupleGetItem) and value.tuple_value in self._twins:
+            parts, order = self._twins[value.tuple_value]
             self._note_twin(binding.var, self._emit(relax.TupleGetItem(parts, value.index)), order)
             return
         if not isinstance(value, relax.Call) or not isinstance(value.op, tvm.ir.Op):
             super().visit_var_binding_(binding)
             return
         name = value.op.name.removeprefix("relax.")
-        if (
-            name == "split"
-            and isinstance(binding.var, relax.DataflowVar)
-            and self.order_of(value.args[0])
-        ):
-            parts, order = channels_last.split(self, value)
-            self._parts[binding.var] = self._emit(parts), order
-            return
         twin = self._rewrite_twin(name, value)
         if twin is not None:
             self._note_twin(binding.var, *twin)
@@ -163,18 +152,16 @@ class _LayoutRewriter(PyExprMutator):  # type: ignore[misc]
             del self._twins[var]  # the twin is not visible outside the block
 
     def _settle(self, var: relax.Var) -> None:
-        if var in self._settled:
+        held = self._twins.get(var)
+        if held is None or var in self._settled:
             return
-        if var in self._twins:
-            tensor, order = self._twins[var]
-            self._bind(var, relax.op.permute_dims(tensor, channels_last.inverse(order)))
-        elif var in self._parts:
-            parts, order = self._parts[var]
-            back = channels_last.inverse(order)
-            tensors = (relax.TupleGetItem(parts, i) for i in range(len(var.ty.fields)))
-            self._bind(var, relax.Tuple([self._emit(relax.op.permute_dims(t, back)) for t in tensors]))
+        twin, back = held[0], channels_last.inverse(held[1])
+        if isinstance(var.ty, relax.TupleType):  # of a split
+            parts = [relax.TupleGetItem(twin, index) for index in range(len(var.ty.fields))]
+            made = relax.Tuple([self._emit(relax.op.permute_dims(part, back)) for part in parts])
         else:
-            return
+            made = relax.op.permute_dims(twin, back)
+        self._bind(var, made)
         self._settled.add(var)
 
     def constant(self, expr: relax.Expr) -> Any | None:

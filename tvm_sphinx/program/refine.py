@@ -128,10 +128,12 @@ def refine(
     if listed is not None:
         enter("list scheduler", listed)
     traces: dict[str, list[Trace]] = {}
+    seen: list[Seen] = []
     rounds, is_ended = 0, False
     while True:
-        traces |= _trace({name: one for name, one in field.items() if name not in traces}, inputs)
-        seen = [summarise(of_one) for of_one in traces.values()]
+        new = _trace({name: one for name, one in field.items() if name not in traces}, inputs)
+        traces |= new
+        seen += map(summarise, new.values())
         latest = decide(_corrected(costs, graph, platform, seen))
         report(_STAGE, rounds, MOST_ROUNDS)
         is_ended = time.monotonic() >= end_s
@@ -147,7 +149,7 @@ def refine(
     name, heats = _race(field, inputs, end_s, traces)
     kept = field[name]
     own = summarise(traces.pop(name))
-    seen = [*(summarise(of_one) for of_one in traces.values()), own]
+    seen = [*map(summarise, traces.values()), own]
     corrected = _corrected(costs, graph, platform, seen, own)
     latest = decide(corrected)
     is_single = name in alone

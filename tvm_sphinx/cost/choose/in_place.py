@@ -87,7 +87,7 @@ def correct_costs(
     seen
         At least one.
     kept
-        The one of these that counts alone where it ran: what a task takes depends on its neighbours.
+        The last of these, to count alone where it ran: what a task takes depends on its neighbours.
     """
     kernels = [task.kernel for task in graph.tasks]
     classes = [device.cost_class for device in platform.devices]
@@ -117,7 +117,7 @@ def correct_times(
     runs = table.exec_ns >= 0
     exec_ns = np.where(runs, np.maximum(np.rint(table.exec_ns * ratio), 0), table.exec_ns)
     latency = table.latency_ns.astype(np.float64)
-    for one in (*seen, *([kept] if kept is not None else [])):
+    for one in seen:
         known = ~np.isnan(one.handover_ns)
         # Large tensors take longer; what a small one takes is what is seen most often.
         latency[known] = np.maximum(one.handover_ns[known], 0.0)

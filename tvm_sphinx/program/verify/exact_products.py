@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...frontend.onnx_inference import infer_graph
+from ...frontend.onnx_inference import typed_graph
 
 _SHIFT = 128
 
@@ -74,10 +74,7 @@ class _Rewriter:
     def __init__(self, model: Any) -> None:
         self.model = type(model)()
         self.model.CopyFrom(model)
-        try:
-            known = infer_graph(model, data_prop=False)
-        except Exception:  # an operator that onnx does not know
-            known = model.graph
+        known = typed_graph(model)
         values = (*known.input, *known.value_info, *known.output)
         self.types = {value.name: value.type.tensor_type.elem_type for value in values}
         self.constants = {tensor.name: tensor for tensor in model.graph.initializer}

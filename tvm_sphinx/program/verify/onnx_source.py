@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...frontend.onnx_inference import fits_message, infer_graph
+from ...frontend.onnx_inference import fits_message, typed_graph
 from .exact_products import as_defined
 from .source import MASK, SOURCE_THREADS, NotVerifiedError, Range
 from .tolerance import Array
@@ -192,12 +192,8 @@ class OnnxSource:
     @cached_property
     def _inferred(self) -> dict[str, tuple[int, list[int]]]:
         """Element type and extents (0 where open) of each value that is known without running."""
-        graph = self._model.graph
+        graph = typed_graph(self._model)
         found = {t.name: (int(t.data_type), list(t.dims)) for t in graph.initializer}
-        try:
-            graph = infer_graph(self._model, data_prop=False)
-        except Exception:  # it raises on operators that it does not know, and they may not matter
-            graph = self._model.graph
         for value in (*graph.input, *graph.value_info, *graph.output):
             tensor = value.type.tensor_type
             found.setdefault(value.name, (tensor.elem_type, [d.dim_value for d in tensor.shape.dim]))
