@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tvm_sphinx.errors import ArtifactError, SphinxError
@@ -33,6 +34,16 @@ def test_what_two_members_share_is_stored_once(tmp_path: Path) -> None:
     write_artifact(tmp_path / "both.sphinx", {}, members)
     assert read_artifact(tmp_path / "both.sphinx")[1] == members
     assert (tmp_path / "both.sphinx").stat().st_size < 2 * len(weights)
+
+
+def test_memory_is_written_as_its_bytes(tmp_path: Path) -> None:
+    weights = np.arange(10_000, dtype=np.uint8)
+    weights.flags.writeable = False
+    write_artifact(tmp_path / "one.sphinx", {}, {"weights": weights.data, "same": weights.tobytes()})
+    assert read_artifact(tmp_path / "one.sphinx")[1] == dict.fromkeys(
+        ("weights", "same"), weights.tobytes()
+    )
+    assert (tmp_path / "one.sphinx").stat().st_size < 2 * len(weights)
 
 
 def test_every_altered_byte_is_found_or_harmless(artifact: Path) -> None:

@@ -231,10 +231,11 @@ class CompiledModel:
             "stages_s": self.stages_s,
             "pruning": None if self.pruning is None else self.pruning.to_json(),
         }
+        parts = {id(program): program.members() for program in programs.values()}
         members = {
             f"{name}/{member}": content
             for name, program in programs.items()
-            for member, content in program.members().items()
+            for member, content in parts[id(program)].items()
         }
         for number, value in enumerate(self.fixed_inputs.values()):
             members[f"{_FIXED}/{number}"] = value.tobytes()

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from .._tvm_runtime import tvm_ffi
 from ..errors import ArtifactError, ModelError, PlatformError, cause_of, known_choices
 from ..frontend.wire import DYNAMIC, INPUT, STATIC, Wire
+from ..runtime.artifact import Content
 from ..runtime.devices import exists, open_device
 from ..runtime.executable import ConcurrentExecutable
 from ..runtime.image import Image, release
@@ -44,7 +45,7 @@ class Program(Protocol):
     def manifest(self) -> dict[str, Any]:
         """Return all but the binary parts, JSON-serialisable, with its ``kind``."""
 
-    def members(self) -> dict[str, bytes]:
+    def members(self) -> dict[str, Content]:
         """Return the binary parts by name."""
 
 
@@ -78,7 +79,7 @@ class LaneProgramFile:
         """Return all but the binary parts, JSON-serialisable, with its ``kind``."""
         return {"kind": self.KIND, **self.image.manifest()}
 
-    def members(self) -> dict[str, bytes]:
+    def members(self) -> dict[str, Content]:
         """Return the binary parts by name."""
         return self.image.members()
 
@@ -163,7 +164,7 @@ class StockProgram:
             "processors": {name: p.to_json() for name, p in self.processors.items()},
         }
 
-    def members(self) -> dict[str, bytes]:
+    def members(self) -> dict[str, Content]:
         """Return the binary parts by name."""
         return {LIBRARY: self.library}
 
@@ -225,7 +226,7 @@ class SplitProgram:
             "outputs": [list(wire) for wire in self.outputs],
         }
 
-    def members(self) -> dict[str, bytes]:
+    def members(self) -> dict[str, Content]:
         """Return the binary parts by name."""
         parts = {STATIC: self.static, DYNAMIC: self.dynamic}
         return {

@@ -16,6 +16,7 @@ from .plan import check_capacity, make_plan
 from .program import HOST
 from .read import read_program
 from .tensors import aligned_bytes
+from .threads import map_in_threads
 
 
 def build_image(
@@ -55,9 +56,13 @@ def build_image(
     weights = {
         memory: aligned_bytes(size) for (space, memory), size in plan.sizes.items() if space == "weights"
     }
-    for buffer, value in zip(program.space_buffers("weights"), read.weights, strict=True):
+
+    def put(weight: tuple[int, Any]) -> None:
+        buffer, value = weight
         place = weights[program.buffers[buffer].memory]
         value.copyto(place._create_view(value.shape, value.dtype, plan.offsets[buffer]))
+
+    map_in_threads(put, zip(program.space_buffers("weights"), read.weights, strict=True))
     host = weights.pop(HOST, None)
     return Image(
         program,

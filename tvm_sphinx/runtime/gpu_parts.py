@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArtifactError
+from .artifact import Content
 from .gpu_launch import GpuFunction
 from .program import COMPILED, Buffer, LaneProgram, TensorView
 from .tensors import aligned_bytes
@@ -55,12 +56,11 @@ class GpuParts:
         calls = [call for _, function in self.functions.values() for call in function.calls]
         return {call.library: call.major for call in calls}
 
-    def members(self) -> dict[str, bytes]:
-        """Return the members by name."""
+    def members(self) -> dict[str, Content]:
+        """Return the members by name; weights are not copied."""
         images = {_image_member(number): image for number, image in enumerate(self.images)}
         weights = {
-            _weights_member(memory): np.from_dlpack(tensor).tobytes()
-            for memory, tensor in self.weights.items()
+            _weights_member(memory): content_of(tensor) for memory, tensor in self.weights.items()
         }
         return {**images, **weights}
 
@@ -97,6 +97,11 @@ def _image_member(number: int) -> str:
 
 def _weights_member(memory: str) -> str:
     return f"weights.{memory.replace(':', '')}.bin"
+
+
+def content_of(tensor: Any) -> Content:
+    """Return the memory of a uint8 tensor."""
+    return np.from_dlpack(tensor).data
 
 
 def aligned_copy(content: bytes) -> Any:

@@ -10,13 +10,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..errors import ArtifactError, SphinxError
 from ..platform import Platform
 from ..scheduling.schedule import Schedule
-from .artifact import read_artifact, write_artifact
-from .gpu_parts import GpuParts, aligned_copy
+from .artifact import Content, read_artifact, write_artifact
+from .gpu_parts import GpuParts, aligned_copy, content_of
 from .plan import make_plan
 from .processor import Processor
 from .program import LaneProgram
@@ -70,9 +68,9 @@ class Image:
             "gpu": None if self.gpu is None else self.gpu.manifest(),
         }
 
-    def members(self) -> dict[str, bytes]:
-        """Return the members by name."""
-        own = {KERNELS: self.library, WEIGHTS: np.from_dlpack(self.weights).tobytes()}
+    def members(self) -> dict[str, Content]:
+        """Return the members by name; weights are not copied."""
+        own = {KERNELS: self.library, WEIGHTS: content_of(self.weights)}
         return {**own, **(self.gpu.members() if self.gpu else {})}
 
     def what_runs(self) -> str:
