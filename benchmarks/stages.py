@@ -2,6 +2,7 @@
 
     python benchmarks/stages.py --json stages.json
     python benchmarks/stages.py --python ../older/.venv/bin/python   # another version
+    python benchmarks/stages.py --also=--leave-out                   # the first, with an option too
 
 Each model is written to an ONNX file once, and compiled by the command, as a user does, twice: with
 nothing on record and no code kept, and again. Both are processes of their own; what is printed are the
@@ -59,15 +60,20 @@ def main() -> None:
             for turn in ("first", "second"):
                 row[turn] = _compile(args.python, file, args.platform, folder)
                 _print_row(name, turn, row)
+            for option in args.also:
+                with tempfile.TemporaryDirectory(prefix="tvm-sphinx-") as fresh:
+                    row[option] = _compile(args.python, file, args.platform, fresh, option)
+                _print_row(name, f"first, {option}", row, option)
         rows.append(row)
         if args.json:
             Path(args.json).write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
-def _compile(python: str, file: Path, platform: str, folder: str) -> dict[str, float]:
+def _compile(python: str, file: Path, platform: str, folder: str, *options: str) -> dict[str, float]:
     """Return seconds by stage, and ``"all"``, of one compilation by the command."""
     output = f"{folder}/model.sphinx"
     command = ["-m", "tvm_sphinx", "compile", str(file), "--platform", platform, "-o", output, "--json"]
+    command += options
     begin = time.perf_counter()
     told = json.loads(_run(python, command, folder))
     stages: dict[str, float] = told["stages_s"]
@@ -82,8 +88,8 @@ def _run(python: str, arguments: list[str], folder: str) -> str:
     return done.stdout
 
 
-def _print_row(name: str, turn: str, row: dict[str, Any]) -> None:
-    stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in row[turn].items())
+def _print_row(name: str, turn: str, row: dict[str, Any], key: str = "") -> None:
+    stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in row[key or turn].items())
     tvm = f"tvm.compile {row['tvm.compile']:.1f} s, {row['tvm.compile, process']:.1f} s in all"
     print(f"{name}, {turn} ({tvm}): {stages}", flush=True)
 
@@ -92,6 +98,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--models", nargs="+", default=_MODELS, choices=models.names(), metavar="MODEL")
     parser.add_argument("--platform", default="detect")
+    parser.add_argument("--also", nargs="+", default=[], help="options of a further first compilation")
     parser.add_argument("--python", default=sys.executable, help="whose tvm_sphinx is measured")
     parser.add_argument("--json", help="write the figures to this file")
     return parser.parse_args()

@@ -56,7 +56,8 @@ def add_parser(subparsers: Any, help_line: str) -> None:
         "--leave-out",
         action=argparse.BooleanOptionalAction,
         default=False,
-        help="measure only kernels that may change the schedule, and predict the others; default: no",
+        help="measure only kernels that may change the schedule, and predict the others: fewer "
+        "measurements, in rounds that take as long on cores of this machine; default: no",
     )
     parser.add_argument(
         "--libraries",
