@@ -7,7 +7,9 @@ model and writes JSON. Ratios are ours / ONNX Runtime, the median over rounds; `
 difference relative to the largest value.
 `--tune 600 --records DIR` first tunes each model for ten minutes, and then takes for each kernel what
 measured the fastest. `--list 20` prints the kernels of each model that lose most against the machine's
-peak instead.
+peak instead, and `--share haswell native` what each model reaches of the peak of code for these
+processors, so that AVX2 code is judged on a machine with AVX-512: in all, and by the kernels that are
+bound by arithmetic.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from tvm_sphinx.cost.bench import bench_kernels, format_rows, measure_peak
+from tvm_sphinx.cost.bench import KernelRow, Peak, bench_kernels, format_rows, measure_peak
 from tvm_sphinx.cost.choose.costing import cost_kernels
 from tvm_sphinx.cost.choose.kernel_costs import KernelChoices
 from tvm_sphinx.cost.records.store import RecordStore, record_path
@@ -184,13 +186,67 @@ def print_row(row: dict[str, Any]) -> None:
     print(text, flush=True)
 
 
-def list_kernels(name: str, device: Device, limit: int) -> None:
-    """Print the kernels of a model that lose most against the peak of a device."""
+def bench(name: str, device: Device) -> tuple[list[KernelRow], Peak]:
+    """Return what the kernels of a model take, and the peak of the device."""
     target = device_target(device)
     lowered = lower_to_kernels(models.load(name).relax(), target, targets=[target])
     peak = measure_peak(device)
-    rows = bench_kernels(extract_task_graph(lowered), device, RecordStore(None), peak)
+    return bench_kernels(extract_task_graph(lowered), device, RecordStore(None), peak), peak
+
+
+def list_kernels(name: str, device: Device, limit: int) -> None:
+    """Print the kernels of a model that lose most against the peak of a device."""
+    rows, peak = bench(name, device)
     print(f"{name}\n{format_rows(rows, peak, limit)}", flush=True)
+
+
+def shares(name: str, device: Device) -> dict[str, Any]:
+    """Return what a model takes, and the time that it would take at the peak of the device over that."""
+    rows, peak = bench(name, device)
+    arithmetic = [row for row in rows if row.gflops / peak.gflops > row.gbytes_per_s / peak.gbytes_per_s]
+    total_ns = sum(row.total_ns for row in rows)
+    return {
+        "model": name,
+        "processor": device.target_config.get("mcpu"),
+        "peak_gflops": peak.gflops,
+        "total_ms": total_ns / 1e6,
+        "share": _share(rows),
+        "arithmetic": _share(arithmetic),
+        "arithmetic_of_time": sum(row.total_ns for row in arithmetic) / total_ns,
+    }
+
+
+def _share(rows: list[KernelRow]) -> float:
+    return 1 - sum(row.lost_ns for row in rows) / max(1, sum(row.total_ns for row in rows))
+
+
+def print_shares(row: dict[str, Any]) -> None:
+    arithmetic = f"{row['arithmetic']:.0%} where bound by arithmetic"
+    print(
+        f"{row['model']:18} {row['processor']:10} {row['total_ms']:8.2f} ms, "
+        f"{row['share']:.0%} of peak, "
+        f"{arithmetic} ({row['arithmetic_of_time']:.0%} of the time)",
+        flush=True,
+    )
+
+
+def compare_shares(
+    names: list[str], processors: list[str], cores: tuple[int, ...]
+) -> list[dict[str, Any]]:
+    """Return and print the shares of the models for each processor."""
+    rows = []
+    for name in names:
+        for processor in processors:
+            native = json.loads(host_target())
+            cpu = native["mcpu"] if processor == "native" else processor
+            device = Device("cores", json.dumps({**native, "mcpu": cpu}), "cpu:0", cores)
+            rows.append(shares(name, device))
+            print_shares(rows[-1])
+    for cpu in dict.fromkeys(row["processor"] for row in rows):
+        here = [row for row in rows if row["processor"] == cpu]
+        means = [statistics.geometric_mean(row[key] for row in here) for key in ("share", "arithmetic")]
+        print(f"{cpu}: geometric means {means[0]:.2f} of peak, {means[1]:.2f} where bound by arithmetic")
+    return rows
 
 
 def main() -> None:
@@ -202,12 +258,16 @@ def main() -> None:
     parser.add_argument("--tune", type=float, metavar="SECONDS", help="tune each model that long first")
     parser.add_argument("--records", metavar="DIR", default="tuned", help="where tuned kernels are kept")
     parser.add_argument("--list", type=int, metavar="ROWS", help="print the worst kernels instead")
+    parser.add_argument("--share", nargs="+", metavar="CPU", help="print shares of the peak instead")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     device = Device("cores", host_target(), "cpu:0", usable_cores()[: options.cores])
     print(f"{device.target} cores {options.cores} load {os.getloadavg()[0]:.1f} seed {models.SEED}")
     choose = by_the_rules if options.tune is None else tuned(options.tune, options.records)
     rows = []
+    if options.share is not None:
+        rows = compare_shares(options.model, options.share, device.cores)
+        options.model = []
     for name in options.model:
         if options.list is not None:
             list_kernels(name, device, options.list)
