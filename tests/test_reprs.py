@@ -32,7 +32,7 @@ def test_each_type_shows_itself_in_a_line() -> None:
     )
     problem = build_problem(graph, platform, costs)
     found = search_schedule(problem, algorithm="single")
-    assert repr(graph) == "<TaskGraph 'net': 300 tasks of 1 kernels, 1 inputs, 1 outputs>"
+    assert repr(graph) == "<TaskGraph 'net': 300 tasks of 1 kernel, 1 input, 1 output>"
     assert repr(platform) == (
         "<Platform of <Device 'fast': cpu:0 on cores 0, 1 for znver4>, "
         "<Device 'gpu': cuda:0 for sm_90>, host 'fast'>"
@@ -40,6 +40,6 @@ def test_each_type_shows_itself_in_a_line() -> None:
     assert repr(costs) == "<CostTable of 300 tasks on 2 devices: 25% measured>"
     assert repr(problem) == "<SchedulingProblem 'net': 300 tasks, 299 edges, devices fast, gpu>"
     assert (
-        repr(found.best) == "<Schedule of 300 tasks on 1 devices: makespan 1500 ns, certified gap 0.0%>"
+        repr(found.best) == "<Schedule of 300 tasks on 1 device: makespan 1500 ns, certified gap 0.0%>"
     )
     assert repr(found).startswith("<SearchResult of single, seed 0: makespan 1500 ns after ")

@@ -43,7 +43,7 @@ def test_a_verified_program_says_so_also_when_it_is_loaded(tmp_path: Path) -> No
     assert found.inputs == "the given inputs"
     assert [check.name for check in found.outputs] == compiled.output_names == ["y"]
     assert "verify" in compiled.stages_s
-    assert "tasks on one, predicted" in repr(compiled)
+    assert "task on one, predicted" in repr(compiled)
     compiled.save(tmp_path / "out.sphinx")
     loaded = CompiledModel.load(tmp_path / "out.sphinx")
     assert loaded.verification == found

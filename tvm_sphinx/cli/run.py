@@ -88,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
         told["difference"] = {"absolute": absolute, "relative": relative, "from": device}
     if args.print_time:
         told["seconds"] = _times(compiled, inputs, args.repeat, args.number)
+        told["is_single_device"] = compiled.reference is compiled.program
     if warning := _warning(compiled, inputs):
         warnings.warn(warning, stacklevel=1)
         told["warning"] = warning
@@ -177,7 +178,10 @@ def _lines(told: dict[str, Any], repeat: int, number: int) -> Iterator[str]:
     if "single device" in samples:
         pairs = zip(samples["single device"], samples["program"], strict=True)
         low, middle, high = _spread([other / own for other, own in pairs])
-        told_ratio = f"{middle:.2f}x over the single device (min {low:.2f}, max {high:.2f})"
+        if told["is_single_device"]:
+            told_ratio = f"none, both are one program ({middle:.2f}x, min {low:.2f}, max {high:.2f})"
+        else:
+            told_ratio = f"{middle:.2f}x over the single device (min {low:.2f}, max {high:.2f})"
         yield f"speed-up             {told_ratio}"
     if trace := told.get("trace"):
         yield f"wrote                {trace}"

@@ -12,6 +12,7 @@ from ..report.timeline import schedule_svg
 from ..scheduling.problem_file import read_problem
 from ..search import ALGORITHMS, ParamsError, SearchResult, Stop, check_search, search_schedule
 from ..search.exact import ExactParams
+from ..wording import counted
 from .durations import optional_duration
 from .output import add_json_argument, print_json
 
@@ -95,8 +96,8 @@ def run(args: argparse.Namespace) -> int:
         print_json({**schedule_file(result), **_how(result), "gap": best.gap})
         return 0
     summary = (
-        f"{problem.name}: {problem.num_tasks} tasks, {problem.num_edges} edges, "
-        f"{problem.num_devices} devices\n"
+        f"{problem.name}: {counted(problem.num_tasks, 'task')}, {counted(problem.num_edges, 'edge')}, "
+        f"{counted(problem.num_devices, 'device')}\n"
         f"makespan_ns {best.makespan_ns}  lower_bound_ns {best.lower_bound_ns}  gap {best.gap:.2%}"
         f"{', proven optimal' if result.stop_reason == 'optimal' else ''}\n"
         f"{result.algorithm}: {result.evaluations} evaluations in {result.runtime_s:.2f} s, "

@@ -18,6 +18,7 @@ from ..kernels import compute, rule_of
 from ..platform import Device
 from ..progress import Progress
 from ..report.text import format_table
+from ..wording import counted
 from .choose.candidates import CandidateSource
 from .choose.costing import decide_kernels
 from .choose.kernel_costs import Implementation
@@ -202,14 +203,14 @@ def format_rows(rows: Sequence[KernelRow], peak: Peak, limit: int | None = None)
             )
         )
     total = sum(row.total_ns for row in rows) / 1e6
-    calls = sum(row.calls for row in rows)
+    calls = counted(sum(row.calls for row in rows), "call")
     default = [row.name for row in rows if not row.rule]
     return "\n".join(
         [
             format_table(table),
             "",
             f"peak                 {peak.gflops:.1f} GFLOP/s, {peak.gbytes_per_s:.1f} GB/s",
-            f"kernels              {len(rows)} distinct, {calls} calls, {total:.2f} ms in all",
+            f"kernels              {len(rows)} distinct, {calls}, {total:.2f} ms in all",
             f"without a rule       {len(default)}{': ' if default else ''}{', '.join(default)}",
         ]
     )

@@ -14,6 +14,7 @@ from ..errors import ProblemError
 from ..platform import Platform
 from ..scheduling.graph import TaskGraph
 from ..scheduling.problem import CANNOT_RUN, UNLIMITED, Int64Array, SchedulingProblem
+from ..wording import counted
 
 # Tensors begin at multiples of this in a GPU's memory.
 _MOST_BETWEEN_TENSORS = 256
@@ -127,9 +128,9 @@ class CostTable:
             raise ProblemError(f"Expected slowdown >= 1; got {self.slowdown.min(initial=1)}.")
 
     def __repr__(self) -> str:
-        tasks, devices = self.exec_ns.shape
+        tasks, devices = map(counted, self.exec_ns.shape, ("task", "device"))
         share = float(self.measured.mean()) if self.measured.size else 1.0
-        return f"<CostTable of {tasks} tasks on {devices} devices: {share:.0%} measured>"
+        return f"<CostTable of {tasks} on {devices}: {share:.0%} measured>"
 
     @property
     def measured_share(self) -> float:

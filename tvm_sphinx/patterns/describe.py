@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..scheduling.graph import TaskGraph
+from ..wording import counted
 from .hierarchy import PatternHierarchy, check_same_graph
 
 _SHOWN_KINDS = 4
@@ -23,8 +24,10 @@ def describe_patterns(graph: TaskGraph, hierarchy: PatternHierarchy) -> str:
         If the hierarchy was made for another graph.
     """
     check_same_graph(graph, hierarchy)
-    kernels = f"{hierarchy.num_kernels} kernel" + ("s" if hierarchy.num_kernels != 1 else "")
-    found = f"{len(hierarchy.patterns)} pattern" + ("s" if len(hierarchy.patterns) != 1 else "")
+    kernels, found = (
+        counted(hierarchy.num_kernels, "kernel"),
+        counted(len(hierarchy.patterns), "pattern"),
+    )
     lines = [f"{graph.name}: {_tasks(graph.num_tasks)} of {kernels}, {found}"]
     counts: dict[int, int] = {}
     for pattern, _ in hierarchy.outermost:
@@ -93,7 +96,7 @@ def _branch(lines: Sequence[str], *, last: bool) -> Iterator[str]:
 
 
 def _tasks(count: int) -> str:
-    return f"{count} task" + ("s" if count != 1 else "")
+    return counted(count, "task")
 
 
 def task_kind(graph: TaskGraph, task: int) -> str:

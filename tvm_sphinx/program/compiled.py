@@ -24,6 +24,7 @@ from ..runtime.tensors import InputError, as_array, order_inputs
 from ..runtime.trace import Trace
 from ..scheduling.graph import TaskGraph
 from ..search import PruningReport
+from ..wording import counted
 from .kinds import Array, Program, flatten_outputs, restore_program
 from .verify.verification import Verification
 
@@ -91,8 +92,8 @@ class CompiledModel:
         if self.report is not None:
             used = [row.name for row in self.report.devices if row.tasks]
             runs = (
-                f"{len(self.report.tasks)} tasks on {', '.join(used) or 'no device'}, predicted "
-                f"{format_ns(self.report.whole_ns)}"
+                f"{counted(len(self.report.tasks), 'task')} on {', '.join(used) or 'no device'}, "
+                f"predicted {format_ns(self.report.whole_ns)}"
             )
         inputs, outputs = (", ".join(map(str, specs)) for specs in (self.inputs, self.outputs))
         return f"<CompiledModel ({inputs}) -> ({outputs}): {runs}>"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from ..wording import counted
 from .placement import PlacementReport
 from .text import format_bytes, format_ns, format_table
 
@@ -24,12 +25,12 @@ def format_summary(report: PlacementReport) -> str:
     if is_single:
         placed += ", the best single device"
     single = f"{format_ns(report.whole_single_device_ns)} ({report.best_single_device})"
-    predicted = f"predicted {format_ns(report.whole_ns)}"
+    predicted, tasks = f"predicted {format_ns(report.whole_ns)}", counted(len(report.tasks), "task")
     if report.dynamic is not None:
         count = len(report.dynamic.operators)
-        placed += f", then {count} operator{'s' * (count != 1)} of open shapes"
+        placed += f", then {counted(count, 'operator')} of open shapes"
     if is_single:
-        return f"{len(report.tasks)} tasks: {placed}; {predicted}"
+        return f"{tasks}: {placed}; {predicted}"
     if report.lower_bound_ns == report.makespan_ns > 0:
         proof = "optimal for these costs"
     elif report.lower_bound_ns:
@@ -37,7 +38,7 @@ def format_summary(report: PlacementReport) -> str:
         proof = f"at most {gap:.1%} above the optimum for these costs"
     else:
         proof = "no bound known"
-    return f"{len(report.tasks)} tasks: {placed}; {predicted}, best single device {single}; {proof}"
+    return f"{tasks}: {placed}; {predicted}, best single device {single}; {proof}"
 
 
 def format_fixed(values: Mapping[str, npt.NDArray[Any]]) -> dict[str, str]:
@@ -112,7 +113,7 @@ def _format_costs(report: PlacementReport) -> str:
         for name, count in report.estimated.items()
     )
     count = report.num_traced
-    traced = f"; corrected by traces of {count} program{'s' * (count != 1)} in place" if count else ""
+    traced = f"; corrected by traces of {counted(count, 'program')} in place" if count else ""
     told = f"{report.measured_share:.0%} measured{_format_left_out(report)}"
     return f"{told}{traced}{outside}{absent}{guessed}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..runtime.trace import Trace
+from ..wording import counted
 from .text import format_ns
 
 #: Measured and predicted times that differ by more than this are told of.
@@ -59,7 +60,7 @@ def describe_lateness(trace: Trace) -> str:
             f"them takes longer, the most beside {where}. Is a core taken, or are fewer allowed?"
         )
     return (
-        f"A run takes {times}: {where} is late, its {tasks[late]} tasks took {format_ns(busy[late])} in "
-        f"place of {format_ns(planned[late])}. Something else uses it, or it is slower than when it was "
-        f"measured; then compile the model again."
+        f"A run takes {times}: {where} is late, its {counted(tasks[late], 'task')} took "
+        f"{format_ns(busy[late])} in place of {format_ns(planned[late])}. Something "
+        f"else uses it, or it is slower than when it was measured; then compile the model again."
     )

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from ..errors import ProblemError
+from ..wording import counted
 
 #: ``Operand.producer`` of a tensor that is an argument of the model.
 FROM_INPUT = -1
@@ -101,8 +102,9 @@ class TaskGraph:
     def __repr__(self) -> str:
         kernels = len({task.kernel for task in self.tasks})
         return (
-            f"<TaskGraph {self.name!r}: {self.num_tasks} tasks of {kernels} kernels, "
-            f"{len(self.inputs)} inputs, {len(self.outputs)} outputs>"
+            f"<TaskGraph {self.name!r}: {counted(self.num_tasks, 'task')} of "
+            f"{counted(kernels, 'kernel')}, {counted(len(self.inputs), 'input')}, "
+            f"{counted(len(self.outputs), 'output')}>"
         )
 
     def _check_operand(self, operand: Operand, before: int, where: str) -> None:

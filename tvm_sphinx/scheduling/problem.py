@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ProblemError
+from ..wording import counted
 from .integers import MAX_TOTAL, frozen_int64, is_whole
 
 Int64Array = npt.NDArray[np.int64]
@@ -121,7 +122,8 @@ class SchedulingProblem:
 
     def __repr__(self) -> str:
         return (
-            f"<SchedulingProblem {self.name!r}: {self.num_tasks} tasks, {self.num_edges} edges, devices "
+            f"<SchedulingProblem {self.name!r}: {counted(self.num_tasks, 'task')}, "
+            f"{counted(self.num_edges, 'edge')}, devices "
             f"{', '.join(self.devices)}>"
         )
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidScheduleError
+from ..wording import counted
 from .integers import MAX_TOTAL, frozen_int64, is_whole
 from .problem import CANNOT_RUN, NO_GROUP, UNLIMITED, Int64Array, SchedulingProblem
 
@@ -63,8 +64,8 @@ class Schedule:
     def __repr__(self) -> str:
         used = len(set(self.device.tolist()))
         return (
-            f"<Schedule of {self.num_tasks} tasks on {used} devices: makespan {self.makespan_ns} ns, "
-            f"certified gap {self.gap:.1%}>"
+            f"<Schedule of {counted(self.num_tasks, 'task')} on {counted(used, 'device')}: "
+            f"makespan {self.makespan_ns} ns, certified gap {self.gap:.1%}>"
         )
 
     @property

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..scheduling.problem import CANNOT_RUN, SchedulingProblem
+from ..wording import counted
 from .native import colocated_sets
 from .series import SeriesPlan
 
@@ -53,12 +54,12 @@ class PruningReport:
 
     def describe(self) -> str:
         """Return what was decided once, and the sizes, in one line."""
-        whole = f"10^{self.log10_before:.1f} placements of {_count(self.tasks, 'task')}"
+        whole = f"10^{self.log10_before:.1f} placements of {counted(self.tasks, 'task')}"
         if not self.segments and self.is_exact:
             return f"{whole}; the schedule of a heuristic is optimal, so nothing had to be searched"
         if not self.segments:
             return f"{whole}; no series of segments small enough to solve, so nothing was decided once"
-        found = f"{_count(self.segments, 'segment')}, {self.distinct_segments} distinct"
+        found = f"{counted(self.segments, 'segment')}, {self.distinct_segments} distinct"
         if not self.is_exact:
             return f"{whole}; {found}, each searched once but not to its end, and then the whole"
         return f"{whole}; {found}, each searched once: 10^{self.log10_after:.1f}"
@@ -95,7 +96,3 @@ def log10_sum(sizes: Sequence[float]) -> float:
     """Return log10 of the sum of numbers that are given by their log10."""
     largest = max(sizes)
     return float(largest + np.log10((10.0 ** (np.asarray(sizes) - largest)).sum()))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("s" if number != 1 else "")
