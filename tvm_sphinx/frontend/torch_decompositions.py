@@ -77,10 +77,22 @@ def _unknown(program: Any) -> dict[Any, Any]:
 
 
 def _drop_known_assertions(program: Any) -> None:
-    """Drop what torch asserts of the sizes of its own results and what always holds."""
+    """Drop what torch asserts of the sizes of its own results and what always holds.
+
+    Raises
+    ------
+    ModelError
+        If it asserts something else: a compiled program would not check it.
+    """
     for node in list(program.graph.nodes):
-        if _name(node) == "_assert_scalar.default" and _always_holds(node.args[0]):
-            program.graph.erase_node(node)
+        if _name(node) != "_assert_scalar.default":
+            continue
+        if not _always_holds(node.args[0]):
+            raise ModelError(
+                f"The program asserts something of a number that it computes ({node.args[1]}), which "
+                f"a compiled program does not check. Take the assertion out of the model."
+            )
+        program.graph.erase_node(node)
     program.graph.eliminate_dead_code()
 
 
