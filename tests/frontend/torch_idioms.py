@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from . import complex_idioms
+
 _seeded = torch.Generator().manual_seed(0)
 
 
@@ -824,6 +826,8 @@ TRANSPOSED = {
 }  # fmt: skip
 
 KINDS = {
+    "complex": complex_idioms.COMPLEX,
+    "fourier": complex_idioms.FOURIER,
     "indexing": INDEXING,
     "shapes": SHAPES,
     "arithmetic": ARITHMETIC,
@@ -847,6 +851,7 @@ KINDS = {
 #: What is refused, and the name in the message; NaN takes another way through TVM's kernels, see
 #: ``tvm_sphinx.frontend.safe_operators``.
 REFUSED = {
+    **complex_idioms.REFUSED,
     "polygamma": "polygamma of order 2",
     "igamma": "igamma",
     "inverse": "_linalg_check_errors",

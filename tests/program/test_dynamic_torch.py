@@ -97,7 +97,9 @@ def test_a_program_that_asserts_something_of_what_it_finds_is_refused() -> None:
 
     x = torch.zeros(1, 3, 8, 8)
     _, program = _program(tail, x)
-    with pytest.raises(ModelError, match=r"asserts something of a number .*u0 <= 10.*Take the assertion out"):
+    with pytest.raises(
+        ModelError, match=r"asserts something of a number .*u0 <= 10.*Take the assertion out"
+    ):
         tvm_sphinx.compile(program, _HERE, records=None, measure=MeasureConfig(sample_ms=0.1))
 
 

@@ -13,11 +13,12 @@ import numpy as np
 
 from .._tvm import relax, tirx, tvm
 from .onnx_node import STANDARD, Array, Converter, Node, const, dtype_of, shape_of
+from .waves import waves
 
 _op = relax.op
 
 
-def _waves(length: int, used: int, parts: int, *, inverse: bool, one_sided: bool) -> Array:
+def _matrix(length: int, used: int, parts: int, *, inverse: bool, one_sided: bool) -> Array:
     """Return the matrix of a discrete Fourier transform, float64 [used x parts, outputs x made].
 
     Parameters
@@ -35,21 +36,19 @@ def _waves(length: int, used: int, parts: int, *, inverse: bool, one_sided: bool
         what is given, where what comes out is real (``made`` is 1, else 2).
     """
     outputs = length // 2 + 1 if one_sided and not inverse else length
-    # Whole numbers of turns are taken off first: a product of two large ones is no exact angle.
-    turns = np.outer(np.arange(used), np.arange(outputs)) % length
-    angle = 2 * np.pi * turns / length
-    cos, sin = np.cos(angle), np.sin(angle) * (1 if inverse else -1)
-    waves = np.empty((used, 2, outputs, 2))
-    waves[:, 0, :, 0], waves[:, 0, :, 1] = cos, sin
-    waves[:, 1, :, 0], waves[:, 1, :, 1] = -sin, cos
+    cos, sin = waves(used, outputs, length)
+    sin = sin if inverse else -sin
+    matrix = np.empty((used, 2, outputs, 2))
+    matrix[:, 0, :, 0], matrix[:, 0, :, 1] = cos, sin
+    matrix[:, 1, :, 0], matrix[:, 1, :, 1] = -sin, cos
     if inverse:
-        waves /= length
+        matrix /= length
         if one_sided:
             # Each of the given ones stands for its mirror image too, but those that have none.
             twice = [n for n in range(used) if 0 < n < length - n]
-            waves[twice] *= 2
-            return waves[..., :1].reshape(used * 2, outputs)
-    return waves[:, :parts].reshape(used * parts, outputs * 2)
+            matrix[twice] *= 2
+            return matrix[..., :1].reshape(used * 2, outputs)
+    return matrix[:, :parts].reshape(used * parts, outputs * 2)
 
 
 def _dft(node: Node) -> Any:
@@ -75,16 +74,16 @@ def _dft(node: Node) -> Any:
     order = [*(at for at in range(rank - 1) if at != axis), axis, rank - 1]
     moved = node.emit(_op.permute_dims(data, order))
     outer = [shape[at] for at in order[:-2]]
-    waves = _waves(length, used, parts, inverse=inverse, one_sided=one_sided)
-    made = _transformed(node, moved, outer, waves, 1 if one_sided and inverse else 2)
+    matrix = _matrix(length, used, parts, inverse=inverse, one_sided=one_sided)
+    made = _transformed(node, moved, outer, matrix, 1 if one_sided and inverse else 2)
     return node.emit(_op.permute_dims(made, [order.index(at) for at in range(rank)]))
 
 
-def _transformed(node: Node, data: Any, outer: list[int], waves: Array, made: int) -> Any:
+def _transformed(node: Node, data: Any, outer: list[int], matrix: Array, made: int) -> Any:
     """Return [*outer, outputs, made] of data [*outer, used, parts]."""
-    flat = node.emit(_op.reshape(data, [*outer, waves.shape[0]]))
-    found = node.emit(_op.matmul(flat, const(waves, dtype_of(data))))
-    return node.emit(_op.reshape(found, [*outer, waves.shape[1] // made, made]))
+    flat = node.emit(_op.reshape(data, [*outer, matrix.shape[0]]))
+    found = node.emit(_op.matmul(flat, const(matrix, dtype_of(data))))
+    return node.emit(_op.reshape(found, [*outer, matrix.shape[1] // made, made]))
 
 
 def _stft(node: Node) -> Any:
@@ -109,8 +108,8 @@ def _stft(node: Node) -> Any:
     frames = node.emit(_op.take(flat, places, axis=1))
     if window is not None:
         frames = node.emit(_op.multiply(frames, node.emit(_op.reshape(window, [length, 1]))))
-    waves = _waves(length, length, parts, inverse=False, one_sided=one_sided)
-    return _transformed(node, frames, [batch, len(begins)], waves, 2)
+    matrix = _matrix(length, length, parts, inverse=False, one_sided=one_sided)
+    return _transformed(node, frames, [batch, len(begins)], matrix, 2)
 
 
 def _col_to_image(node: Node) -> Any:

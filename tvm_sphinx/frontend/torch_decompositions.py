@@ -11,6 +11,7 @@ from torch._decomp import decomposition_table
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
 from ..errors import ModelError
+from .torch_complex import has_complex, without_complex
 from .torch_converters import CONVERTERS
 from .torch_formulas import FORMULAS
 
@@ -54,7 +55,10 @@ def _decomposed(program: Any) -> Any:
     }
     # One that is not there keeps torch's own, of which some fail.
     table.update(FORMULAS)
-    program = program.run_decompositions(table)
+    decomposed = None if has_complex(program) else program.run_decompositions(table)
+    if decomposed is None or has_complex(decomposed):  # which may be within an operator, such as stft
+        return _decomposed(without_complex(program))
+    program = decomposed
     for _ in range(_MOST_ROUNDS):
         found = _unknown(program)
         if not found:
