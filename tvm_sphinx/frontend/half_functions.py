@@ -23,8 +23,8 @@ def through_single(emit: Emit, call: Any) -> Any:
     return _widened(emit, call) if str(call.args[0].ty.dtype) in HALVES else None
 
 
-def norm_through_single(emit: Emit, call: Any) -> Any:
-    """Rewrite a norm of bfloat16."""
+def in_single(emit: Emit, call: Any) -> Any:
+    """Rewrite an operator of bfloat16, such as a norm, that TVM has in float16 and float32 alone."""
     return _widened(emit, call) if str(call.args[0].ty.dtype) == "bfloat16" else None
 
 

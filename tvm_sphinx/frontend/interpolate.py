@@ -91,7 +91,7 @@ def _along(emit: Callable[[Any], Any], tensor: Any, axis: int, taps: Taps) -> An
     for number, indices in enumerate(taps.indices):
         part = emit(op.take(tensor, relax.const(indices, "int64"), axis, mode="clip"))
         if taps.weights is not None:
-            weights = taps.weights[number].astype("float32").reshape(shape)
+            weights = taps.weights[number].reshape(shape)
             part = emit(op.multiply(part, relax.const(weights.astype(dtype), dtype)))
         total = part if total is None else emit(op.add(total, part))
     return total

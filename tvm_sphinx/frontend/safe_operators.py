@@ -18,6 +18,7 @@ from ..errors import ModelError
 from . import (
     bounded_indices,
     bounded_scatters,
+    double_norms,
     float_division,
     half_functions,
     open_broadcasts,
@@ -36,7 +37,11 @@ def _found(emit: bounded_indices.Emit, call: Any) -> Any:
     """Rewrite ``argmax`` and ``argmin``: TVM's kernel finds -1 where all are infinite.
 
     It starts from the least finite number, which no infinity exceeds; the first element is right then.
+    Of bfloat16, in which it does not compile, it looks in float32.
     """
+    data = call.args[0]
+    if str(data.ty.dtype) == "bfloat16":
+        call = relax.Call(call.op, [emit(relax.op.astype(data, "float32"))], call.attrs)
     place = emit(call)
     return relax.op.maximum(place, relax.const(0, str(place.ty.dtype)))
 
@@ -155,11 +160,11 @@ def _root_mean_square(emit: bounded_indices.Emit, call: Any) -> Any:
     data, weight = call.args
     axes = {int(axis) % int(data.ty.ndim) for axis in call.attrs.axes}
     if len(axes) < int(data.ty.ndim):
-        return half_functions.norm_through_single(emit, call)
+        return half_functions.in_single(emit, call)
     wide = emit(relax.op.expand_dims(data, 0))
     inner = [axis + 1 for axis in sorted(axes)]
     norm = relax.op.nn.rms_norm(wide, weight, inner, float(call.attrs.epsilon))
-    half = half_functions.norm_through_single(emit, norm)
+    half = half_functions.in_single(emit, norm)
     return relax.op.squeeze(emit(norm if half is None else half), [0])
 
 
@@ -185,10 +190,13 @@ REWRITES: dict[str, Rewrite] = {
     "logical_not": _not,
     "divide": whole_numbers.divide,
     "floor_divide": _either(float_division.divide, whole_numbers.divide),
-    "mod": whole_numbers.remainder,
+    "mod": _either(half_functions.in_single, whole_numbers.remainder),
+    "power": half_functions.in_single,
     "floor_mod": _either(float_division.remainder, whole_numbers.remainder),
     **dict.fromkeys(half_functions.FUNCTIONS, half_functions.through_single),
-    **dict.fromkeys(half_functions.NORMS, half_functions.norm_through_single),
+    **dict.fromkeys(half_functions.NORMS, half_functions.in_single),
+    "nn.layer_norm": _either(half_functions.in_single, double_norms.layer_norm),
+    "nn.group_norm": _either(half_functions.in_single, double_norms.group_norm),
     "nn.rms_norm": _root_mean_square,
     **dict.fromkeys(("sort", "argsort", "topk"), _sorted),
 }

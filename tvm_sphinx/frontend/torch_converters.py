@@ -120,24 +120,30 @@ def _matmul(importer: Any, node: Any) -> Any:
 
 
 def _group_norm(importer: Any, node: Any) -> Any:
-    """Normalize without weights; TVM's operator needs them."""
+    """Normalize without weights, which TVM's operator needs, or in bfloat16, which it lacks."""
     x, weight, bias, _, channels, _, groups, epsilon = importer.retrieve_args(node)
-    if weight is not None and bias is not None:
+    given, emit = str(x.ty.dtype), importer.block_builder.emit
+    if weight is not None and bias is not None and given != "bfloat16":
         return NotImplemented
-    dtype = str(x.ty.dtype)
-    ones, zeros = (relax.const(np.full(channels, value, dtype), dtype) for value in (1, 0))
-    axes = list(range(2, x.ty.ndim))
-    return importer.block_builder.emit(
+    dtype = "float32" if given == "bfloat16" else given
+
+    def operand(value: Any, default: int) -> Any:
+        if value is None:
+            return relax.const(np.full(channels, default, dtype), dtype)
+        return value if given == dtype else emit(_op.astype(value, dtype))
+
+    found = emit(
         _op.nn.group_norm(
-            x,
-            ones if weight is None else weight,
-            zeros if bias is None else bias,
+            operand(x, 0),
+            operand(weight, 1),
+            operand(bias, 0),
             num_groups=groups,
             channel_axis=1,
-            axes=axes,
+            axes=list(range(2, x.ty.ndim)),
             epsilon=epsilon,
         )
     )
+    return found if given == dtype else emit(_op.astype(found, given))
 
 
 def _addmm(importer: Any, node: Any) -> Any:
@@ -222,10 +228,12 @@ def _upsample(kind: str) -> Converter:
             after % before == 0 and ratio * after == before
             for before, after, ratio in zip(extents, wanted, ratios, strict=True)
         )
-        if whole and not aligned and len(extents) == 2 and kind in ("nearest", "linear"):
+        real = np.float64 if str(x.ty.dtype) == "float64" else np.float32
+        is_tvms = kind == "nearest" or (kind == "linear" and real is np.float32)
+        if whole and not aligned and len(extents) == 2 and is_tvms:
             return _resize2d(importer, x, wanted, kind)
         taps = {
-            axis + 2: _axis_taps(kind, before, after, ratio, aligned)
+            axis + 2: _axis_taps(kind, before, after, ratio, aligned, real)
             for axis, (before, after, ratio) in enumerate(zip(extents, wanted, ratios, strict=True))
             if before != after or ratio != 1
         }
@@ -239,16 +247,15 @@ def _resize2d(importer: Any, x: Any, size: Any, kind: str) -> Any:
     return importer._upsample_impl(x, tuple(size), None, method, False)
 
 
-def _axis_taps(kind: str, before: int, after: int, ratio: float, aligned: bool) -> Taps:
-    """Return torch's taps: positions in single precision, as its kernels compute them."""
-    out, scale = np.arange(after, dtype="float32"), np.float32(ratio)
-    half = np.float32(0.5)
+def _axis_taps(kind: str, before: int, after: int, ratio: float, aligned: bool, real: Any) -> Taps:
+    """Return torch's taps: positions in the precision that its kernels compute them in."""
+    out, scale, half = np.arange(after, dtype=real), real(ratio), real(0.5)
     if kind == "nearest":
         return nearest_taps(np.floor(out * scale), before)
     if kind == "exact":
         return nearest_taps(np.floor((out + half) * scale), before)
     if aligned:
-        positions = out * np.float32((before - 1) / (after - 1) if after > 1 else 0)
+        positions = out * real((before - 1) / (after - 1) if after > 1 else 0)
     else:
         positions = (out + half) * scale - half
     if kind == "cubic":
@@ -313,6 +320,18 @@ def _falling(importer: Any, node: Any) -> Any:
     return importer.block_builder.emit(relax.const(values.astype(dtype), dtype))
 
 
+def _cat(importer: Any, node: Any) -> Any:
+    """Join tensors; torch passes over those of one axis without elements, such as an empty cache."""
+    args = importer.retrieve_args(node)
+    tensors, rest = args[0], args[1:]
+    rank = node.meta["val"].dim()
+    joined = [each for each in tensors if int(each.ty.ndim) == rank]
+    if len(joined) == len(tensors) or not joined:
+        return NotImplemented
+    dim = rest[0] if rest else node.kwargs.get("dim", 0)
+    return importer.block_builder.emit(_op.concat(joined, dim)) if len(joined) > 1 else joined[0]
+
+
 #: By the name of the overload.
 CONVERTERS: dict[str, Converter] = {
     "index.Tensor": index,
@@ -325,6 +344,7 @@ CONVERTERS: dict[str, Converter] = {
     "scatter_add.default": scatter,
     "scatter_reduce.two": scatter,
     "as_strided.default": as_strided,
+    "cat.default": _cat,
     "amax.default": _extreme(_op.max),
     "amin.default": _extreme(_op.min),
     "prod.dim_int": _extreme(_op.prod),

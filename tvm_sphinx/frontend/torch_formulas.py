@@ -93,6 +93,17 @@ def _rrelu(
 # -- along an axis
 
 
+def _unfold(x: Tensor, dim: int, size: int, step: int) -> Tensor:
+    """Return windows along an axis, their elements along a last one."""
+    if not x.dim():
+        return x.reshape(1)[:size]
+    dim %= x.dim()
+    begins = torch.arange(0, x.shape[dim] - size + 1, step, device=x.device)
+    places = (begins[:, None] + torch.arange(size, device=x.device)).reshape(-1)
+    windows = torch.index_select(x, dim, places).unflatten(dim, (begins.shape[0], size))
+    return windows.movedim(dim + 1, -1)
+
+
 def _scanned(
     combine: Callable[..., list[Tensor]], tensors: list[Tensor], dim: int, extent: int
 ) -> list[Tensor]:
@@ -381,6 +392,7 @@ def _empty_permuted(size: list[int], _layout: list[int], **options: Any) -> Tens
 #: By overload; each takes what torch's does and returns what it does.
 FORMULAS: dict[Any, Callable[..., Any]] = {
     **SPECIAL,
+    _aten.unfold.default: _unfold,
     _aten.signbit.default: _signbit,
     _prims.signbit.default: _signbit,
     _aten.copysign.Tensor: _copysign,

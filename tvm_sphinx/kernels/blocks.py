@@ -51,6 +51,21 @@ def simplify_indices(func: tirx.PrimFunc) -> tirx.PrimFunc:
     return func.with_body(tvm_ffi.structural_map(func.body, (tirx.Add, simplify)))
 
 
+def simplify_in_ranges(func: tirx.PrimFunc) -> tirx.PrimFunc:
+    """Return a function whose quotients and remainders are simplified by the ranges of its blocks' axes.
+
+    A change of layout leaves ``(v * 2 + w) // 2``, which is v where w is 0 or 1.
+    """
+    analyzer, blocks = tvm.sym.Analyzer(), list[Any]()
+    tvm_ffi.structural_walk(func.body, (tvm.s_tir.SBlock, blocks.append))
+    for axis in (axis for block in blocks for axis in block.iter_vars):
+        analyzer.bind(axis.var, axis.dom)
+    body = func.body
+    for kind in (tirx.FloorDiv, tirx.FloorMod):
+        body = tvm_ffi.structural_map(body, (kind, analyzer.simplify))
+    return func.with_body(body)
+
+
 def bind_once(func: tirx.PrimFunc) -> tirx.PrimFunc:
     """Return a function that binds each variable once, as a schedule wants it.
 

@@ -25,6 +25,7 @@ from .blocks import (
     is_output,
     role_of,
     root_blocks,
+    simplify_in_ranges,
     simplify_indices,
     try_inline,
     vectorize_last,
@@ -34,6 +35,8 @@ from .target_info import MULTIPLY_ADDS_PER_NS, PANEL_LANES, WEIGHT_BYTES_PER_NS,
 from .tiling import Tile, choose_tile
 
 _ACCUMULATORS = ("conv2d", "depthwise_conv2d", "matmul", "batch_matmul", "pixels")
+# Loops of an epilogue over images, rows, columns, groups, and the channels of each.
+_SPLIT_LOOPS = 5
 
 
 class PackedKernel:
@@ -73,9 +76,10 @@ class PackedKernel:
             for block in [b for b in after if is_output(sch, b) or not try_inline(sch, b)]:
                 schedule_injective(sch, block, self.info)
         role = role_of(sch, acc)
-        flatten = {"matmul": _flatten_rows, "pixels": _flatten_pixels}.get(role)
+        flatten = {"matmul": _flatten_rows, "pixels": _flatten_pixels, "conv2d": _split_groups}.get(role)
         if merged and flatten and flatten(sch, acc, epilogue):
-            return self._schedule(simplify_indices(bind_once(sch.mod["main"])), merged)
+            simplify = simplify_in_ranges if role == "conv2d" else simplify_indices
+            return self._schedule(simplify(bind_once(sch.mod["main"])), merged)
         if role == "pixels" and not merged:
             return None
         plan = {
@@ -97,6 +101,9 @@ class PackedKernel:
         tile = choose_tile(
             extent_of(sch, w), extent_of(sch, o), _pixel_bytes(sch, acc, 2), self.info, panel
         )
+        # One loop over the channels of all groups would run on into the next group.
+        if _partial_group(sch, acc, epilogue) and len(sch.get_loops(epilogue)) < _SPLIT_LOOPS:
+            return False
         wo, wi = sch.split(w, [None, tile.rows])
         oo, oi = sch.split(o, [None, tile.panels])
         outer = [n, h, g, oo] if self._shares_rows(sch, acc, h) else [n, g, oo, h]
@@ -305,6 +312,30 @@ def _flatten_pixels(sch: s_tir.Schedule, _acc: SBlockRV, epilogue: SBlockRV) -> 
     )
     sch.transform_block_layout(epilogue, index_map)
     return True
+
+
+def _split_groups(sch: s_tir.Schedule, acc: SBlockRV, epilogue: SBlockRV) -> bool:
+    """Give the epilogue a loop over groups and one over their channels; tell if it had one over both.
+
+    Of a group whose channels fill no panel it would else write a whole one, and so channels of the next
+    groups, which another core may have finished.
+    """
+    each = _partial_group(sch, acc, epilogue)
+    if each == 0 or len(sch.get_loops(epilogue)) != 4 or _channels(sch, epilogue) % each:
+        return False
+    index_map = tirx.IndexMap.from_func(
+        lambda n, y, x, c: [n, y, x, c // each, c % each], ndim=4, index_dtype="int64"
+    )
+    sch.transform_block_layout(epilogue, index_map)
+    return True
+
+
+def _partial_group(sch: s_tir.Schedule, acc: SBlockRV, epilogue: SBlockRV) -> int:
+    """Return the channels of a group where there are several that fill no panel, else 0."""
+    n, h, w, groups = (extent_of(sch, loop) for loop in sch.get_loops(acc)[:4])
+    written = math.prod(extent_of(sch, loop) for loop in sch.get_loops(epilogue))
+    each = written // (n * h * w * groups)
+    return each if groups > 1 and each % PANEL_LANES else 0
 
 
 def _attach(sch: s_tir.Schedule, epilogue: SBlockRV, tiles: LoopRV, tile: Tile) -> bool:
