@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from . import complex_idioms
+from . import complex_idioms, precision_idioms
 
 _seeded = torch.Generator().manual_seed(0)
 
@@ -827,6 +827,8 @@ TRANSPOSED = {
 
 KINDS = {
     "complex": complex_idioms.COMPLEX,
+    "doubles": precision_idioms.DOUBLES,
+    "halves": precision_idioms.HALVES,
     "fourier": complex_idioms.FOURIER,
     "indexing": INDEXING,
     "shapes": SHAPES,
