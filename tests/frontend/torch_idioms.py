@@ -502,6 +502,8 @@ POOLING = {
     "adaptive_avg 1-d": (lambda x: F.adaptive_avg_pool1d(x, 3), X3),
     "adaptive_avg None": (lambda x: F.adaptive_avg_pool2d(x, (None, 2)), X4),
     "adaptive_max": (lambda x: F.adaptive_max_pool2d(x, (3, 3)), X4),
+    "adaptive_max of all": (lambda x: F.adaptive_max_pool2d(x, 1), X4),
+    "adaptive_max of equal windows": (lambda x: F.adaptive_max_pool2d(x[..., 1:, :], (3, 2)), X4),
     "adaptive_max 1-d": (lambda x: F.adaptive_max_pool1d(x, 2), X3),
     "lp_pool": (lambda x: F.lp_pool2d(x.abs(), 2, 2), X4),
     "max_unpool": (

@@ -104,6 +104,12 @@ def adaptive_max_pool(axes: int) -> Callable[[Any, Any], Any]:
         shape = [int(extent) for extent in x.ty.shape]
         rank = len(shape)
         extents = shape[-axes:]
+        if 1 not in _read(node) and not any(e % w for e, w in zip(extents, wanted, strict=True)):
+            # Windows of one size, whose places nobody asks for.
+            split = [n for e, w in zip(extents, wanted, strict=True) for n in (w, e // w)]
+            windows = emit(_op.reshape(x, [*shape[:-axes], *split]))
+            inner = [rank - axes + 2 * axis + 1 for axis in range(axes)]
+            return emit(relax.Tuple([_largest(emit, windows, inner)]))
         flat = np.arange(math.prod(extents)).reshape(extents)
         place = emit(_op.broadcast_to(relax.const(flat, "int64"), shape))
         for axis in range(rank - 1, rank - axes - 1, -1):
@@ -120,6 +126,17 @@ def adaptive_max_pool(axes: int) -> Callable[[Any, Any], Any]:
         return emit(relax.Tuple([x, place]))
 
     return convert
+
+
+def _largest(emit: Callable[[Any], Any], x: Any, axes: list[int]) -> Any:
+    """Return the maximum along axes, NaN where there is one, which TVM's maximum passes over."""
+    found, dtype = emit(_op.max(x, axes)), str(x.ty.dtype)
+    if "float" not in dtype:
+        return found
+    known = emit(_op.astype(x, "float32")) if dtype == "bfloat16" else x
+    odd = emit(_op.max(emit(_op.astype(emit(_op.isnan(known)), "int8")), axes))
+    is_odd = emit(_op.greater(odd, relax.const(0, "int8")))
+    return emit(_op.where(is_odd, relax.const(math.nan, dtype), found))
 
 
 def _read(node: Any) -> set[int]:
