@@ -12,7 +12,6 @@ its end all begins anew. At last the model is compiled to the end, and verified 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import random
@@ -24,13 +23,14 @@ import time
 from collections import Counter
 from pathlib import Path
 
-_DIGEST_BYTES = hashlib.sha256().digest_size
+from tvm_sphinx.kernels.code_cache import CACHE_VARIABLE, read_cached
+
 # One of so many turns damages a file of code.
 _DAMAGE = 5
 
 
 def start(model: str, home: Path, output: Path) -> subprocess.Popen[bytes]:
-    env = {**os.environ, "TVM_SPHINX_HOME": str(home), "TVM_SPHINX_CODE": str(home / "code")}
+    env = {**os.environ, "TVM_SPHINX_HOME": str(home)}
     command = [sys.executable, "-m", "tvm_sphinx", "compile", model, "-o", str(output), "--json"]
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
@@ -49,11 +49,6 @@ def files_of_code(home: Path) -> list[Path]:
     return [path for path in (home / "code").glob("*") if not path.name.startswith(".")]
 
 
-def is_whole(path: Path) -> bool:
-    content = path.read_bytes()
-    return hashlib.sha256(content[_DIGEST_BYTES:]).digest() == content[:_DIGEST_BYTES]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
@@ -66,6 +61,7 @@ def main() -> None:
     damaged: dict[Path, bytes] = {}
     with tempfile.TemporaryDirectory(prefix="tvm-sphinx-") as name:
         home = Path(name)
+        os.environ[CACHE_VARIABLE] = str(home / "code")
         while seen["killed"] < args.kills:
             running = [start(args.model, home, home / f"{n}.sphinx") for n in range(2)]
             time.sleep(rng.uniform(0, args.longest))
@@ -84,7 +80,7 @@ def main() -> None:
                 kept = Counter(after.get(file, ([], b""))[0])
                 seen["lost lines"] += sum((Counter(complete) - kept).values())
             code = files_of_code(home)
-            broken = [path for path in code if not is_whole(path)]
+            broken = [path for path in code if read_cached(path.name) is None]
             seen["code that is not whole"] += sum(p.read_bytes() != damaged.get(p) for p in broken)
             if code and rng.randrange(_DAMAGE) == 0:
                 path = rng.choice(code)

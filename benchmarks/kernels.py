@@ -221,13 +221,11 @@ def _share(rows: list[KernelRow]) -> float:
 
 
 def print_shares(row: dict[str, Any]) -> None:
-    arithmetic = f"{row['arithmetic']:.0%} where bound by arithmetic"
-    print(
-        f"{row['model']:18} {row['processor']:10} {row['total_ms']:8.2f} ms, "
-        f"{row['share']:.0%} of peak, "
-        f"{arithmetic} ({row['arithmetic_of_time']:.0%} of the time)",
-        flush=True,
+    text = (
+        f"{row['model']:18} {row['processor']:10} {row['total_ms']:8.2f} ms, {row['share']:.0%} of peak"
     )
+    text += f", {row['arithmetic']:.0%} where bound by arithmetic"
+    print(f"{text} ({row['arithmetic_of_time']:.0%} of the time)", flush=True)
 
 
 def compare_shares(
@@ -267,8 +265,7 @@ def main() -> None:
     rows = []
     if options.share is not None:
         rows = compare_shares(options.model, options.share, device.cores)
-        options.model = []
-    for name in options.model:
+    for name in options.model if options.share is None else ():
         if options.list is not None:
             list_kernels(name, device, options.list)
             continue

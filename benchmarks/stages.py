@@ -61,9 +61,10 @@ def main() -> None:
                 row[turn] = _compile(args.python, file, args.platform, folder)
                 _print_row(name, turn, row)
             for option in args.also:
+                turn = f"first, {option}"
                 with tempfile.TemporaryDirectory(prefix="tvm-sphinx-") as fresh:
-                    row[option] = _compile(args.python, file, args.platform, fresh, option)
-                _print_row(name, f"first, {option}", row, option)
+                    row[turn] = _compile(args.python, file, args.platform, fresh, option)
+                _print_row(name, turn, row)
         rows.append(row)
         if args.json:
             Path(args.json).write_text(json.dumps(rows, indent=1), encoding="utf-8")
@@ -88,8 +89,8 @@ def _run(python: str, arguments: list[str], folder: str) -> str:
     return done.stdout
 
 
-def _print_row(name: str, turn: str, row: dict[str, Any], key: str = "") -> None:
-    stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in row[key or turn].items())
+def _print_row(name: str, turn: str, row: dict[str, Any]) -> None:
+    stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in row[turn].items())
     tvm = f"tvm.compile {row['tvm.compile']:.1f} s, {row['tvm.compile, process']:.1f} s in all"
     print(f"{name}, {turn} ({tvm}): {stages}", flush=True)
 

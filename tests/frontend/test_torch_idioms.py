@@ -59,7 +59,7 @@ def test_idioms_come_out_as_in_torch(kind):
             assert str(mine.dtype) == str(right.dtype).removeprefix("torch."), name
         # TVM leaves out the roundings to bfloat16 inside a kernel, and is nearer to the exact result.
         close = 1e-2 if "bf16" in name else _LOOSE.get(right.dtype, 2e-5)
-        close = 1e-12 if name.endswith("double") and kind == "doubles" else close
+        close = 1e-12 if kind == "doubles" else close
         right = right.double().numpy() if right.dtype.is_floating_point else right.numpy()
         assert mine.shape == right.shape, name
         np.testing.assert_allclose(

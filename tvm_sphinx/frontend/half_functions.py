@@ -14,10 +14,6 @@ HALVES = ("float16", "bfloat16")
 FUNCTIONS = ("sinh", "cosh", "asinh", "acosh", "atanh", "asin", "acos", "atan", "tan")
 
 
-#: Norms, of which TVM knows those of float32 and float16.
-NORMS = ("nn.layer_norm", "nn.group_norm", "nn.instance_norm", "nn.rms_norm")
-
-
 def through_single(emit: Emit, call: Any) -> Any:
     """Rewrite a function of half floats."""
     return _widened(emit, call) if str(call.args[0].ty.dtype) in HALVES else None

@@ -194,7 +194,7 @@ REWRITES: dict[str, Rewrite] = {
     "power": half_functions.in_single,
     "floor_mod": _either(float_division.remainder, whole_numbers.remainder),
     **dict.fromkeys(half_functions.FUNCTIONS, half_functions.through_single),
-    **dict.fromkeys(half_functions.NORMS, half_functions.in_single),
+    "nn.instance_norm": half_functions.in_single,
     "nn.layer_norm": _either(half_functions.in_single, double_norms.layer_norm),
     "nn.group_norm": _either(half_functions.in_single, double_norms.group_norm),
     "nn.rms_norm": _root_mean_square,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -106,7 +107,7 @@ class _InPairs(torch.nn.Module):  # type: ignore[misc]
                 return forward(*args, **kwargs)
 
             named.__signature__ = signature  # type: ignore[attr-defined]  # PEP 362 has it
-            self.forward = named  # type: ignore[method-assign]
+            self.forward = named  # type: ignore[method-assign]  # torch names inputs by it
 
     def _split(self, target: str) -> None:
         """Put the parts of a complex weight beside it, as buffers."""
@@ -235,18 +236,17 @@ def _is_real(value: Any) -> bool:
     return not isinstance(value, (Pair, complex))
 
 
-def _add(left: Any, right: Any, *, alpha: Any = 1) -> Pair:
-    a, b = _pair(left), _pair(_mul(right, alpha) if alpha != 1 else right)
-    return _full(a.real + b.real, a.imag + b.imag)
+def _part_by_part(combine: Callable[[Any, Any], Any]) -> Callable[..., Pair]:
+    """Return a sum or a difference, of which a real operand may be of another shape."""
+
+    def convert(left: Any, right: Any, *, alpha: Any = 1) -> Pair:
+        a, b = _pair(left), _pair(_mul(right, alpha) if alpha != 1 else right)
+        return Pair(*torch.broadcast_tensors(combine(a.real, b.real), combine(a.imag, b.imag)))
+
+    return convert
 
 
-def _sub(left: Any, right: Any, *, alpha: Any = 1) -> Pair:
-    a, b = _pair(left), _pair(_mul(right, alpha) if alpha != 1 else right)
-    return _full(a.real - b.real, a.imag - b.imag)
-
-
-def _full(real: Any, imag: Any) -> Pair:
-    return Pair(*torch.broadcast_tensors(real, imag))
+_add = _part_by_part(operator.add)
 
 
 def _mul(left: Any, right: Any) -> Any:
@@ -284,8 +284,7 @@ def _pow(value: Pair, exponent: Any) -> Any:
 
 
 def _exp(value: Pair) -> Pair:
-    size = torch.exp(value.real)
-    return Pair(size * torch.cos(value.imag), size * torch.sin(value.imag))
+    return _polar(torch.exp(value.real), value.imag)
 
 
 def _abs(value: Pair) -> Tensor:
@@ -307,6 +306,10 @@ def _sqrt(value: Pair) -> Pair:
 
 def _polar(size: Tensor, angle: Tensor) -> Pair:
     return Pair(size * torch.cos(angle), size * torch.sin(angle))
+
+
+def _conjugate(value: Pair) -> Pair:
+    return Pair(value.real, -value.imag)
 
 
 def _equal(left: Any, right: Any) -> Tensor:
@@ -433,14 +436,12 @@ _FORMULAS: dict[str, Callable[..., Any]] = {
     "imag": lambda value: value.imag,
     "complex": Pair,
     "polar": _polar,
-    "_conj": lambda value: Pair(value.real, -value.imag),
-    "_conj_physical": lambda value: Pair(value.real, -value.imag),
-    "conj_physical": lambda value: Pair(value.real, -value.imag),
+    **dict.fromkeys(("_conj", "_conj_physical", "conj_physical"), _conjugate),
     "resolve_conj": lambda value: value,
     "resolve_neg": lambda value: value,
     "_neg_view": lambda value: value.map(torch.neg),
     "add": _add,
-    "sub": _sub,
+    "sub": _part_by_part(operator.sub),
     "mul": _mul,
     "div": _div,
     "reciprocal": _reciprocal,

@@ -24,11 +24,9 @@ def describe_patterns(graph: TaskGraph, hierarchy: PatternHierarchy) -> str:
         If the hierarchy was made for another graph.
     """
     check_same_graph(graph, hierarchy)
-    kernels, found = (
-        counted(hierarchy.num_kernels, "kernel"),
-        counted(len(hierarchy.patterns), "pattern"),
-    )
-    lines = [f"{graph.name}: {_tasks(graph.num_tasks)} of {kernels}, {found}"]
+    kernels = counted(hierarchy.num_kernels, "kernel")
+    found = counted(len(hierarchy.patterns), "pattern")
+    lines = [f"{graph.name}: {counted(graph.num_tasks, 'task')} of {kernels}, {found}"]
     counts: dict[int, int] = {}
     for pattern, _ in hierarchy.outermost:
         counts[pattern] = counts.get(pattern, 0) + 1
@@ -44,7 +42,7 @@ def describe_patterns(graph: TaskGraph, hierarchy: PatternHierarchy) -> str:
 
 def _outside_lines(graph: TaskGraph, hierarchy: PatternHierarchy) -> list[str]:
     outside = hierarchy.tasks_outside
-    lines = [f"{_tasks(len(outside))} in no pattern: {_summary(graph, outside)}"]
+    lines = [f"{counted(len(outside), 'task')} in no pattern: {_summary(graph, outside)}"]
     alone = set(outside)
     recurring = [tasks for tasks in hierarchy.recurring_kernels if not alone.isdisjoint(tasks)]
     for position, tasks in enumerate(recurring):
@@ -66,7 +64,7 @@ def _pattern_lines(
     graph: TaskGraph, hierarchy: PatternHierarchy, index: int, count: int, spelt: set[int]
 ) -> list[str]:
     pattern = hierarchy.patterns[index]
-    size = f": {_tasks(pattern.num_tasks)}"
+    size = f": {counted(pattern.num_tasks, 'task')}"
     head = f"P{index} {_counts(graph, pattern.occurrences, count, size)}"
     if index in spelt:
         return [head + " (see above)"]
@@ -85,7 +83,7 @@ def _pattern_lines(
         last = not plain and position == len(children) - 1
         lines += _branch(_pattern_lines(graph, hierarchy, child, times, spelt), last=last)
     if plain:
-        lines += _branch([f"{_tasks(len(plain))}: {_summary(graph, plain)}"], last=True)
+        lines += _branch([f"{counted(len(plain), 'task')}: {_summary(graph, plain)}"], last=True)
     return lines
 
 
@@ -93,10 +91,6 @@ def _branch(lines: Sequence[str], *, last: bool) -> Iterator[str]:
     yield ("└─ " if last else "├─ ") + lines[0]
     for line in lines[1:]:
         yield ("   " if last else "│  ") + line
-
-
-def _tasks(count: int) -> str:
-    return counted(count, "task")
 
 
 def task_kind(graph: TaskGraph, task: int) -> str:
