@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from tvm import tirx
 from tvm.target.codegen import llvm_get_system_cpu
 from tvm_ffi import structural_equal
 
+from tests.kernels.races import run_apart
 from tvm_sphinx.kernels import schedule, schedule_kernel
 
 TARGET = tvm.target.Target({"kind": "llvm", "mcpu": llvm_get_system_cpu()})
@@ -46,14 +46,15 @@ def check(
     schedule._CACHE.clear()  # or the second would be the first
     again = schedule_kernel(func, target, cores)
     assert structural_equal(scheduled, again), "two runs gave two schedules"
-    assert ("T.parallel" in scheduled.script()) <= (cores > 1)
-    ours = os.sched_getaffinity(0)
-    tvm.get_global_func("runtime.config_threadpool")(1, cores)  # and binds this thread to its first core
-    try:
-        for got, expected in zip(run(scheduled, inputs, target), run(func, inputs, target), strict=True):
-            compare(got, expected)
-    finally:
-        os.sched_setaffinity(0, ours)
+    is_shared = "T.parallel" in scheduled.script()
+    assert is_shared <= (cores > 1)
+    if is_shared:
+        found, races = run_apart(scheduled, inputs, target)
+        assert not races, races[0]
+    else:
+        found = run(scheduled, inputs, target)
+    for got, expected in zip(found, run(func, inputs, target), strict=True):
+        compare(got, expected)
     return scheduled
 
 

@@ -18,7 +18,8 @@ from tvm_sphinx.platform.targets import baseline_target, host_target, make_targe
 EXAMPLES = 15  # of each test: some 40 s on one core for the file
 #: Threads, and a target: with wide and with narrow vectors.
 PLACES = st.tuples(
-    st.integers(1, 2), st.sampled_from([make_target(host_target()), make_target(baseline_target())])
+    st.sampled_from([1, 2, 16]),
+    st.sampled_from([make_target(host_target()), make_target(baseline_target())]),
 )
 Place = tuple[int, Any]
 REDUCTIONS = ("sum", "mean", "max", "min")
