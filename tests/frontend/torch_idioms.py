@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from . import complex_idioms, precision_idioms
+from . import complex_idioms, precision_idioms, small_idioms
 
 _seeded = torch.Generator().manual_seed(0)
 
@@ -832,6 +832,9 @@ KINDS = {
     "doubles": precision_idioms.DOUBLES,
     "halves": precision_idioms.HALVES,
     "fourier": complex_idioms.FOURIER,
+    "numbers": small_idioms.NUMBERS,
+    "byte images": small_idioms.BYTE_IMAGES,
+    "labels": small_idioms.LABELLED,
     "indexing": INDEXING,
     "shapes": SHAPES,
     "arithmetic": ARITHMETIC,
@@ -856,6 +859,7 @@ KINDS = {
 #: ``tvm_sphinx.frontend.safe_operators``.
 REFUSED = {
     **complex_idioms.REFUSED,
+    **small_idioms.REFUSED,
     "polygamma": "polygamma of order 2",
     "igamma": "igamma",
     "inverse": "_linalg_check_errors",

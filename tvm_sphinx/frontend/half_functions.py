@@ -24,6 +24,14 @@ def in_single(emit: Emit, call: Any) -> Any:
     return _widened(emit, call) if str(call.args[0].ty.dtype) == "bfloat16" else None
 
 
+def asked_in_single(emit: Emit, call: Any) -> Any:
+    """Rewrite a question about bfloat16, such as whether it is NaN."""
+    data = call.args[0]
+    if str(data.ty.dtype) != "bfloat16":
+        return None
+    return relax.Call(call.op, [emit(relax.op.astype(data, "float32"))], call.attrs)
+
+
 def _widened(emit: Emit, call: Any) -> Any:
     dtype = str(call.args[0].ty.dtype)
     wide = [

@@ -27,6 +27,8 @@ from .torch_promotion import operands_in, promotion_of
 Converter = Callable[[Any], Any]
 
 _NAMESPACES = ("aten", "prims")
+# Operators that draw random numbers in training alone, and are refused there for what they ignore.
+_MAY_DRAW = ("_scaled_dot_product", "gru", "lstm", "rnn_", "rrelu_with_noise")
 #: Operators of other libraries that there are converters for.
 _LIBRARIES = (
     "torchvision.roi_align.default",
@@ -47,6 +49,7 @@ def import_program(program: Any) -> Any:
     """
     program = decompose(program)
     _check_effects(program)
+    _check_random(program)
     _check_outputs(program)
     # Its base is looked up here, where recording may have put another one.
     importer = type("Importer", (_Checked, translator.ExportedProgramImporter), {})()
@@ -88,6 +91,27 @@ def _check_outputs(program: Any) -> None:
                 f"The model changes its {changed[spec.kind]} {spec.target!r}, and a compiled model "
                 f"keeps no state from one call to the next; make it an input and an output instead."
             )
+
+
+def _check_random(program: Any) -> None:
+    """Refuse operators that draw random numbers, of which TVM's importer would draw some once."""
+    drawing = sorted({str(node.target) for node in nodes_within(program.graph_module) if _draws(node)})
+    if drawing:
+        raise ModelError(
+            f"{', '.join(drawing)} draws random numbers, which a compiled program does not: draw them "
+            f"outside, and make them an input."
+        )
+
+
+def _draws(node: Any) -> bool:
+    target = node.target
+    if not isinstance(target, torch._ops.OpOverload) or not node.users:
+        return False
+    if torch.Tag.nondeterministic_seeded not in target.tags:
+        return False
+    if target in (torch.ops.aten.native_dropout.default, torch.ops.aten.dropout.default):
+        return bool(node.args[1]) and node.args[2] is not False
+    return not target.__name__.startswith(_MAY_DRAW)
 
 
 class _Checked:
@@ -215,8 +239,17 @@ def _check_types(result: Any, node: Any, importer: Any) -> None:
     wanted = node.meta.get("val")
     if isinstance(wanted, torch.Tensor):
         _check_type(result, wanted, node, importer)
-    elif isinstance(wanted, (list, tuple)) and isinstance(getattr(result, "ty", None), relax.TupleType):
-        used = {user.args[1] for user in node.users if getattr(user.target, "__name__", "") == "getitem"}
+        return
+    ty = getattr(result, "ty", None)
+    if not isinstance(wanted, (list, tuple)):
+        return
+    used = {user.args[1] for user in node.users if getattr(user.target, "__name__", "") == "getitem"}
+    if isinstance(ty, relax.TensorType) and max(used, default=0) > 0:  # or it stood for all of them
+        raise UnsupportedError(
+            f"TVM's importer makes the first result of {_where(node)} alone, and the program reads "
+            f"number {max(used) + 1}, too."
+        )
+    if isinstance(ty, relax.TupleType):
         for number, (field, part) in enumerate(zip(result.ty.fields, wanted, strict=False)):
             if number in used and isinstance(part, torch.Tensor):
                 _check_tensor_type(field, part, node, importer)

@@ -15,6 +15,8 @@ import numpy as np
 from .._tvm import relax
 
 Array = Any
+# Bits of a fraction in weights of 16 bits.
+_MOST_FRACTION = 21
 
 
 @dataclass(frozen=True)
@@ -95,3 +97,41 @@ def _along(emit: Callable[[Any], Any], tensor: Any, axis: int, taps: Taps) -> An
             part = emit(op.multiply(part, relax.const(weights.astype(dtype), dtype)))
         total = part if total is None else emit(op.add(total, part))
     return total
+
+
+def fixed_point(weights: Array) -> tuple[Array, int]:
+    """Return weights as whole numbers of 16 bits, and how many of their bits are a fraction.
+
+    As torch and Pillow take them to resize images of bytes: as many bits as the largest has room for.
+    """
+    most, bits = float(weights.max(initial=0)), 0
+    while bits < _MOST_FRACTION and 0.5 + most * 2.0 ** (bits + 1) < 1 << 15:
+        bits += 1
+    scaled = weights * 2.0**bits
+    return np.trunc(scaled + np.copysign(0.5, scaled)).astype("int32"), bits
+
+
+def to_bytes(emit: Callable[[Any], Any], total: Any, bits: int) -> Any:
+    """Return sums of bytes (int32) that were weighted in fixed point as bytes, rounded half up."""
+    op = relax.op
+    half = relax.const(1 << bits >> 1, "int32")
+    whole = emit(op.right_shift(emit(op.add(total, half)), relax.const(bits, "int32")))
+    return emit(op.astype(emit(op.clip(whole, 0, 255)), "uint8"))
+
+
+def resized_bytes(emit: Callable[[Any], Any], tensor: Any, taps: dict[int, Taps]) -> Any:
+    """Return a tensor of uint8 resized along axes, rounded to bytes after each, as torch does it.
+
+    The parameters are those of `resized`; the last axis is the first.
+    """
+    for axis in sorted(taps, reverse=True):
+        indices, weights = taps[axis].indices, np.array(taps[axis].weights)
+        for last in range(len(indices) - 1, 0, -1):  # those of one place, at a border, count as one
+            first = np.argmax(indices == indices[last], axis=0)
+            moved = np.where(first < last, weights[last], 0)
+            weights[last] -= moved
+            weights[first, np.arange(len(first))] += moved
+        whole, bits = fixed_point(weights)
+        wide = emit(relax.op.astype(tensor, "int32"))
+        tensor = to_bytes(emit, _along(emit, wide, axis, Taps(indices, whole)), bits)
+    return tensor

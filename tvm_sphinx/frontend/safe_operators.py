@@ -39,10 +39,8 @@ def _found(emit: bounded_indices.Emit, call: Any) -> Any:
     It starts from the least finite number, which no infinity exceeds; the first element is right then.
     Of bfloat16, in which it does not compile, it looks in float32.
     """
-    data = call.args[0]
-    if str(data.ty.dtype) == "bfloat16":
-        call = relax.Call(call.op, [emit(relax.op.astype(data, "float32"))], call.attrs)
-    place = emit(call)
+    half = half_functions.asked_in_single(emit, call)
+    place = emit(call if half is None else half)
     return relax.op.maximum(place, relax.const(0, str(place.ty.dtype)))
 
 
@@ -74,6 +72,8 @@ def _compared(emit: bounded_indices.Emit, call: Any) -> Any:
         return None
     if left.same_as(right):
         is_nan = relax.op.isnan(left)
+        half = half_functions.asked_in_single(emit, is_nan)
+        is_nan = is_nan if half is None else half
         return _negated(emit(is_nan)) if is_equal else is_nan
     return None if is_equal else _negated(emit(relax.op.equal(left, right)))
 
@@ -103,6 +103,15 @@ def _clipped(emit: bounded_indices.Emit, call: Any) -> Any:
         if np.isfinite(float(value)):
             made = emit(function(made, relax.const(int(value), dtype)))
     return made
+
+
+def _sign(emit: bounded_indices.Emit, call: Any) -> Any:
+    """Rewrite ``sign`` of whole numbers without one, of which TVM asks whether they are -1."""
+    (data,) = call.args
+    dtype = str(getattr(data.ty, "dtype", ""))
+    if not dtype.startswith("uint"):
+        return None
+    return relax.op.astype(emit(relax.op.not_equal(data, relax.const(0, dtype))), dtype)
 
 
 # Types that TVM's sort does not know, or takes for whole numbers, and such as hold all their values.
@@ -192,6 +201,8 @@ REWRITES: dict[str, Rewrite] = {
     "floor_divide": _either(float_division.divide, whole_numbers.divide),
     "mod": _either(half_functions.in_single, whole_numbers.remainder),
     "power": half_functions.in_single,
+    **dict.fromkeys(("isnan", "isinf", "isfinite"), half_functions.asked_in_single),
+    "sign": _sign,
     "floor_mod": _either(float_division.remainder, whole_numbers.remainder),
     **dict.fromkeys(half_functions.FUNCTIONS, half_functions.through_single),
     "nn.instance_norm": half_functions.in_single,

@@ -15,7 +15,7 @@ import numpy as np
 from .._tvm import relax
 from ..errors import ModelError
 from .grid_sample import PADDINGS, Sampling, grid_sample
-from .interpolate import Taps, cubic_taps, linear_taps, nearest_taps, resized
+from .interpolate import Taps, cubic_taps, linear_taps, nearest_taps, resized, resized_bytes
 from .torch_experts import grouped_product
 from .torch_functions import (
     divide,
@@ -228,7 +228,8 @@ def _upsample(kind: str) -> Converter:
             after % before == 0 and ratio * after == before
             for before, after, ratio in zip(extents, wanted, ratios, strict=True)
         )
-        real = np.float64 if str(x.ty.dtype) == "float64" else np.float32
+        dtype = str(x.ty.dtype)
+        real = np.float64 if dtype in ("float64", "uint8") else np.float32
         is_tvms = kind == "nearest" or (kind == "linear" and real is np.float32)
         if whole and not aligned and len(extents) == 2 and is_tvms:
             return _resize2d(importer, x, wanted, kind)
@@ -237,7 +238,8 @@ def _upsample(kind: str) -> Converter:
             for axis, (before, after, ratio) in enumerate(zip(extents, wanted, ratios, strict=True))
             if before != after or ratio != 1
         }
-        return resized(importer.block_builder.emit, x, taps)
+        is_rounded = dtype == "uint8" and kind in ("linear", "cubic")
+        return (resized_bytes if is_rounded else resized)(importer.block_builder.emit, x, taps)
 
     return convert
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.utils import _pytree as pytree
 
 from ..errors import ModelError
 from .torch_special import FORMULAS as SPECIAL
@@ -345,13 +346,13 @@ def _scatter_reduce(
     x: Tensor, dim: int, index: Tensor, source: Tensor, reduce: str, *, include_self: bool = True
 ) -> Any:
     """Reduce to means, or without what was there; the rest is an operator of TVM's."""
-    if include_self and reduce != "mean":
-        return NotImplemented
     if not x.dim():
-        found = _scatter_reduce(
+        found = torch.scatter_reduce(
             x[None], 0, index.reshape(1), source.reshape(1), reduce, include_self=include_self
         )
         return found[0]
+    if include_self and reduce != "mean":
+        return NotImplemented
     ones = torch.ones(index.shape, dtype=torch.int64)
     count = torch.zeros(x.shape, dtype=torch.int64).scatter_add(dim, index, ones)
     base = x
@@ -385,13 +386,54 @@ def _index_reduce(
     return x.scatter_reduce(dim, wide, source, reduce, include_self=include_self)
 
 
+def _multilabel_margin_loss(x: Tensor, target: Tensor, reduction: int) -> tuple[Tensor, Tensor]:
+    """Compute hinges of all classes beside each target; torch's takes what follows -1 for some."""
+    wide, targets = torch.atleast_2d(x), torch.atleast_2d(target)
+    classes = torch.arange(wide.shape[1])
+    end = torch.amin(torch.where(targets == -1, classes, wide.shape[1]), dim=-1, keepdim=True)
+    is_named = classes < end
+    place = torch.where(is_named, targets, 0)
+    is_target = torch.any((place[..., None] == classes) & is_named[..., None], dim=1)
+    known = torch.gather(wide, -1, place)[..., None]
+    hinge = torch.clamp(1.0 - known + wide[:, None, :], 0) / wide.shape[1]
+    loss = torch.where(is_named[..., None] & ~is_target[:, None, :], hinge, 0.0).sum((1, 2))
+    loss = loss.reshape(target.shape[:-1]) if not reduction else (loss.mean(), loss.sum())[reduction - 1]
+    return loss, is_target.to(x.dtype).reshape(target.shape)
+
+
 def _empty_permuted(size: list[int], _layout: list[int], **options: Any) -> Tensor:
     return torch.zeros(size, dtype=options.get("dtype"))
 
 
+def _of_scalar(function: Any) -> Callable[..., Any]:
+    """Return a formula of an operator along axes for a tensor that has none, as one of one element."""
+
+    def formula(x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if x.dim():
+            return NotImplemented
+        args = tuple(
+            each[None] if isinstance(each, torch.Tensor) and not each.dim() else each for each in args
+        )
+        return pytree.tree_map(lambda made: made.reshape(()), function(x[None], *args, **kwargs))
+
+    return formula
+
+
+# Operators along axes, which torch takes to be there for a tensor without any.
+_ALONG_AXES = (
+    *(_aten.sum.dim_IntList, _aten.mean.dim, _aten.prod.dim_int, _aten.amax.default, _aten.amin.default),
+    *(_aten.any.dim, _aten.any.dims, _aten.all.dim, _aten.all.dims, _aten.argmax.default),
+    *(_aten.argmin.default, _aten.max.dim, _aten.min.dim, _aten.var.correction, _aten.std.correction),
+    *(_aten.linalg_vector_norm.default, _aten.median.dim, _aten.topk.default, _aten.sort.default),
+    *(_aten.sort.stable, _aten.cumsum.default, _aten.cumprod.default, _aten.flip.default),
+    *(_aten._softmax.default, _aten._log_softmax.default, _aten.squeeze.dims, _aten.gather.default),
+    *(_aten.index_select.default, _aten.scatter.src, _aten.scatter.value, _aten.scatter_add.default),
+)
+
 #: By overload; each takes what torch's does and returns what it does.
 FORMULAS: dict[Any, Callable[..., Any]] = {
     **SPECIAL,
+    **{op: _of_scalar(op) for op in _ALONG_AXES},
     _aten.unfold.default: _unfold,
     _aten.signbit.default: _signbit,
     _prims.signbit.default: _signbit,
@@ -430,5 +472,6 @@ FORMULAS: dict[Any, Callable[..., Any]] = {
     _aten.scatter_reduce.two: _scatter_reduce,
     _aten.index_reduce.default: _index_reduce,
     _aten.diagonal_scatter.default: _diagonal_scatter,
+    _aten.multilabel_margin_loss_forward.default: _multilabel_margin_loss,
     _aten.empty_permuted.default: _empty_permuted,
 }

@@ -10,6 +10,7 @@ import numpy as np
 
 from .._tvm import relax
 from .deformable import deformable_convolution
+from .interpolate import fixed_point, to_bytes
 from .transposed import flipped_convolution, forward_convolution, is_known_to_tvm
 
 _op = relax.op
@@ -163,11 +164,16 @@ def antialiased(kind: str) -> Callable[[Any, Any], Any]:
         for axis in (1, 0):
             scale = scales[axis] if scales else None
             weights = _filter(kind, before[axis], after[axis], scale, aligned)
-            matrix = relax.const(weights.astype(dtype), dtype)
+            bits = 0
+            if dtype == "uint8":
+                if before[axis] == after[axis]:
+                    continue
+                x, (weights, bits) = emit(_op.astype(x, "int32")), fixed_point(weights)
+            matrix = relax.const(weights.astype(str(x.ty.dtype)))
             if axis == 1:
-                x = emit(_op.matmul(x, emit(_op.permute_dims(matrix, [1, 0])), out_dtype=dtype))
-            else:
-                x = emit(_op.matmul(matrix, x, out_dtype=dtype))
+                matrix = emit(_op.permute_dims(matrix, [1, 0]))
+            x = emit(_op.matmul(*((x, matrix) if axis == 1 else (matrix, x)), out_dtype=str(x.ty.dtype)))
+            x = to_bytes(emit, x, bits) if dtype == "uint8" else x
         return x
 
     return convert

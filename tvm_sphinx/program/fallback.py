@@ -49,8 +49,9 @@ def build_fallback(
     try:
         executable = compile_default(module, target)
     except Exception as error:  # TVM raises many types
+        stop = "" if reason.endswith(".") else "."
         raise UnsupportedError(
-            f"{reason} Nor can TVM compile the whole model for {device.name!r}: {cause_of(error)}"
+            f"{reason}{stop} Nor can TVM compile the whole model for {device.name!r}: {cause_of(error)}"
         ) from error
     return CompiledModel(
         inputs=interface.inputs,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,10 +17,6 @@ from .intervals import BoolArray, FloatArray, Ranges
 GAIN = 0.005
 # Kernels of each class that are measured in any case: they tell how far predictions are off there.
 _FEWEST = 6
-# Of what may matter, the share that is measured before it is asked again, and the fewest kernels.
-_ROUND_SHARE, _ROUND_LEAST = 0.34, 6
-# Of all kernels, the share that is measured in a round at least.
-_ROUND_OF_ALL = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,19 +47,40 @@ class Outlook:
         return whole.astype(np.int64)[self.kernel_of][:, self.class_of]
 
 
+#: Returns which kernels on which classes, (K, C), some question needs to know of.
+Ask = Callable[[Outlook, Ranges, BoolArray], BoolArray]
+
+
 def to_measure(outlook: Outlook, times: Ranges, is_measured: BoolArray) -> BoolArray:
     """Return which kernels on which classes, (K, C), are to be measured next; none when all is known.
 
-    It is a function of what is known alone: who asks again with the same is told the same.
+    They are all that will be asked for if each takes what it is expected to, since many are timed in
+    less time together than in rounds of a few. It is a function of what is known alone: who asks again
+    with the same is told the same.
     """
     calls = np.bincount(outlook.kernel_of, minlength=len(is_measured))
     weight = np.where(is_measured, -1.0, calls[:, None] * np.minimum(times.expected_ns, 1e18))
     is_timed = is_measured & np.isfinite(times.expected_ns)
     found = _first_of_each_class(weight, is_timed) & ~is_measured
-    for ask in (_single_devices, _glance, _schedule):
+    for asks in ((_single_devices, _glance), (_schedule,)):
         if not found.any():
-            found = ask(outlook, times, is_measured) & ~is_measured
-    return _heaviest(found, weight)
+            found = _foresee(outlook, times, is_measured, asks) & ~is_measured
+    return found
+
+
+def _foresee(outlook: Outlook, times: Ranges, is_measured: BoolArray, asks: Sequence[Ask]) -> BoolArray:
+    """Return what is measured once nothing is asked for, if each takes what it is expected to."""
+    is_measured = is_measured.copy()
+    while True:
+        low_ns = np.where(is_measured, times.expected_ns, times.low_ns)
+        hoped = Ranges(times.expected_ns, low_ns)
+        for ask in asks:
+            found = ask(outlook, hoped, is_measured) & ~is_measured
+            if found.any():
+                break
+        else:
+            return is_measured
+        is_measured |= found
 
 
 def _first_of_each_class(weight: FloatArray, is_timed: BoolArray) -> BoolArray:
@@ -118,13 +135,3 @@ def _schedule(
         return used
     known = search_schedule(outlook.problem(known_exec), algorithm=algorithm).best
     return used if hopeful.makespan_ns < (1 - GAIN) * known.makespan_ns else nothing
-
-
-def _heaviest(found: BoolArray, weight: FloatArray) -> BoolArray:
-    """Return those of some kernels that take longest, a part of all of them."""
-    least = max(_ROUND_LEAST, math.ceil(_ROUND_OF_ALL * found.size))
-    count = max(least, math.ceil(_ROUND_SHARE * int(found.sum())))
-    order = np.argsort(np.where(found, -weight, np.inf), axis=None, kind="stable")[:count]
-    chosen = np.zeros_like(found)
-    chosen.flat[order] = True
-    return chosen & found
