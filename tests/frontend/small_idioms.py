@@ -15,6 +15,10 @@ MANY_BYTES = torch.randint(0, 256, (1, 6, 5, 12), generator=_seeded, dtype=torch
 SCORES = torch.randn(4, 5, generator=_seeded)
 # What follows -1 is no label, whatever it is.
 LABELS = torch.tensor([[3, 0, -1, 1, 2], [0, -1, 1, 1, 1], [4, 1, 2, 0, 3], [-1, 0, 0, 0, 0]])
+BASES, EXPONENTS = (
+    torch.tensor([3, -3, 1, -1, 0, 2, -1, 17]),
+    torch.tensor([-1, -2, -3, -3, -1, 0, -2, -2]),
+)
 ODD_HALVES = torch.tensor([0.5, -0.0, math.inf, -math.inf, math.nan, 3.0])
 
 #: Operators along an axis of a tensor that has none.
@@ -86,6 +90,13 @@ LABELLED = {
         for reduction in ("none", "mean", "sum")
     },
     "multilabel margin of one": (F.multilabel_margin_loss, SCORES[0], LABELS[0]),
+    **{
+        f"whole powers {dtype}": (
+            lambda x, y, z: (x**y, 3**y, x**2, (-1) ** y, x**z),
+            *(BASES.to(dtype), EXPONENTS.to(dtype), EXPONENTS.to(dtype).abs()),
+        )
+        for dtype in (torch.int64, torch.int32, torch.int8)
+    },
     "finite bf16": (
         InHalf(
             lambda x: (x.isnan(), x.isinf(), x.isfinite(), x.isposinf(), x.isneginf(), x.nan_to_num())

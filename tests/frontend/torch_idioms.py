@@ -824,6 +824,16 @@ TRANSPOSED = {
         )
     },
     "convT2d double": (module(nn.ConvTranspose2d(4, 6, 3, stride=2).double()), X4.double()),
+    "borders below and right": (
+        module(
+            nn.Sequential(
+                *(nn.Conv2d(4, 8, 1), nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(8, 8, 3, 2)),
+                *(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(8, 8, 3, 2, padding=1), nn.ZeroPad2d((0, 2, 0, 0))),
+                nn.Conv2d(8, 8, 1),
+            )
+        ),
+        *(r(1, 4, 16, 16),),
+    ),
     "conv3d double": (module(nn.Conv3d(2, 3, 2, padding=1, groups=1).double()), X5.double()),
 }  # fmt: skip
 

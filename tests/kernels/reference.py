@@ -32,6 +32,8 @@ def run(func: tirx.PrimFunc, inputs: list[np.ndarray], target: Any = TARGET) -> 
     for param in func.params[len(inputs) :]:
         shape = tuple(int(extent) for extent in param.shape)
         args.append(tvm.runtime.tensor(np.zeros(shape, str(param.dtype))))
+        bits = np.from_dlpack(args[-1]).reshape(-1).view("uint8")
+        bits[:] = 0x5A  # what is not written shows: large numbers
     built["main"](*args)
     return [arg.numpy() for arg in args[len(inputs) :]]
 

@@ -109,12 +109,82 @@ def elementwise(draw: st.DrawFn, names: Sequence[str] = tuple(UNARY)) -> Callabl
     return binary
 
 
+#: Picks one of several things, or a number from zero to below the other bound.
+Pick = Callable[[int], int]
+
+
+def _transpose(pick: Pick, x: Any) -> Any:
+    left = list(range(len(shape_of(x))))
+    return op.permute_dims(x, [left.pop(pick(len(left))) for _ in range(len(left))])
+
+
+def _reshape(pick: Pick, x: Any) -> Any:
+    extents = shape_of(x)
+    at = pick(len(extents)) + 1
+    return op.reshape(x, (math.prod(extents[:at]), *extents[at:]))
+
+
+def _concat(pick: Pick, x: Any) -> Any:
+    extents = list(shape_of(x))
+    axis = pick(len(extents))
+    extents[axis] = 1 + pick(5)
+    parts = [x, const(*extents, dtype=str(x.ty.dtype))]
+    return op.concat(parts if pick(2) else parts[::-1], axis)
+
+
+def _split(pick: Pick, x: Any) -> Any:
+    axis = pick(len(shape_of(x)))
+    extent = shape_of(x)[axis]
+    if extent == 1:
+        return op.expand_dims(x, axis)
+    return relax.TupleGetItem(op.split(x, [1 + pick(extent - 1)], axis), pick(2))
+
+
+def _slice(pick: Pick, x: Any) -> Any:
+    axis = pick(len(shape_of(x)))
+    extent = shape_of(x)[axis]
+    return op.strided_slice(x, [axis], [pick(extent)], [extent], [1 + pick(3)])
+
+
+def _pad(pick: Pick, x: Any) -> Any:
+    return op.nn.pad(x, [pick(3) for _ in range(2 * len(shape_of(x)))], "constant", 1.0)
+
+
+def _extend(pick: Pick, x: Any) -> Any:
+    rank = len(shape_of(x))
+    ends = [1 if axis >= min(2, rank - 1) and pick(3) else 0 for axis in range(rank)]
+    return op.nn.pad(x, [width for end in ends for width in (0, end)], "constant", 1.0)
+
+
+def _resize(pick: Pick, x: Any) -> Any:
+    if len(shape_of(x)) != 4 or not str(x.ty.dtype).startswith("float"):
+        return op.expand_dims(x, 0)
+    size, layout = (1 + pick(9), 1 + pick(9)), ("NHWC", "NCHW")[pick(2)]
+    method = ("linear", "nearest_neighbor")[pick(2)]
+    return op.image.resize2d(x, size, layout=layout, method=method)
+
+
+def _flip(pick: Pick, x: Any) -> Any:
+    return op.flip(x, pick(len(shape_of(x))))
+
+
+def _repeat(pick: Pick, x: Any) -> Any:
+    return op.repeat(x, 1 + pick(3), pick(len(shape_of(x))))
+
+
+MOVES = (_transpose, _reshape, _concat, _split, _slice, _pad, _resize, _flip, _repeat)
+#: Such as may follow an operator and stay in its kernel.
+LAST_MOVES = (_extend, _extend, _pad, _slice, _concat, _flip, _reshape)
+
+
 @st.composite
 def around(draw: st.DrawFn, body: Body, names: Sequence[str] = tuple(UNARY)) -> Body:
-    """Put drawn elementwise steps, and at times a residual sum, around an operator of one input."""
+    """Put drawn elementwise steps, at times a residual sum and a move, around an operator."""
     before = draw(st.lists(elementwise(names), max_size=1))
     after = draw(st.lists(elementwise(names), max_size=3))
     residual = draw(st.booleans())
+    moves = draw(st.lists(st.sampled_from(LAST_MOVES), max_size=1))
+    picks = draw(st.lists(st.integers(0, 2**16), min_size=8, max_size=8)) if moves else []
 
     def whole(emit: Any, x: Any, *rest: Any) -> Any:
         for step in before:
@@ -123,7 +193,11 @@ def around(draw: st.DrawFn, body: Body, names: Sequence[str] = tuple(UNARY)) -> 
         start = y
         for step in after:
             y = step(emit, y)
-        return emit(op.add(y, start)) if residual and after else y
+        y = emit(op.add(y, start)) if residual and after else y
+        source = iter(picks)
+        for move in moves:
+            y = emit(emit(move(lambda count: next(source) % count, y))) if shape_of(y) else y
+        return y
 
     return whole
 
@@ -278,66 +352,6 @@ def elementwise_chains(draw: st.DrawFn, dtype: str = "float32") -> Case:
         return emit(op.where(found, z, y)) if shape[0] % 2 else either
 
     return body, [shape, other]
-
-
-#: Picks one of several things, or a number from zero to below the other bound.
-Pick = Callable[[int], int]
-
-
-def _transpose(pick: Pick, x: Any) -> Any:
-    left = list(range(len(shape_of(x))))
-    return op.permute_dims(x, [left.pop(pick(len(left))) for _ in range(len(left))])
-
-
-def _reshape(pick: Pick, x: Any) -> Any:
-    extents = shape_of(x)
-    at = pick(len(extents)) + 1
-    return op.reshape(x, (math.prod(extents[:at]), *extents[at:]))
-
-
-def _concat(pick: Pick, x: Any) -> Any:
-    extents = list(shape_of(x))
-    axis = pick(len(extents))
-    extents[axis] = 1 + pick(5)
-    parts = [x, const(*extents, dtype=str(x.ty.dtype))]
-    return op.concat(parts if pick(2) else parts[::-1], axis)
-
-
-def _split(pick: Pick, x: Any) -> Any:
-    axis = pick(len(shape_of(x)))
-    extent = shape_of(x)[axis]
-    if extent == 1:
-        return op.expand_dims(x, axis)
-    return relax.TupleGetItem(op.split(x, [1 + pick(extent - 1)], axis), pick(2))
-
-
-def _slice(pick: Pick, x: Any) -> Any:
-    axis = pick(len(shape_of(x)))
-    extent = shape_of(x)[axis]
-    return op.strided_slice(x, [axis], [pick(extent)], [extent], [1 + pick(3)])
-
-
-def _pad(pick: Pick, x: Any) -> Any:
-    return op.nn.pad(x, [pick(3) for _ in range(2 * len(shape_of(x)))], "constant", 1.0)
-
-
-def _resize(pick: Pick, x: Any) -> Any:
-    if len(shape_of(x)) != 4 or not str(x.ty.dtype).startswith("float"):
-        return op.expand_dims(x, 0)
-    size, layout = (1 + pick(9), 1 + pick(9)), ("NHWC", "NCHW")[pick(2)]
-    method = ("linear", "nearest_neighbor")[pick(2)]
-    return op.image.resize2d(x, size, layout=layout, method=method)
-
-
-def _flip(pick: Pick, x: Any) -> Any:
-    return op.flip(x, pick(len(shape_of(x))))
-
-
-def _repeat(pick: Pick, x: Any) -> Any:
-    return op.repeat(x, 1 + pick(3), pick(len(shape_of(x))))
-
-
-MOVES = (_transpose, _reshape, _concat, _split, _slice, _pad, _resize, _flip, _repeat)
 
 
 @st.composite

@@ -55,9 +55,9 @@ def add_parser(subparsers: Any, help_line: str) -> None:
     parser.add_argument(
         "--leave-out",
         action=argparse.BooleanOptionalAction,
-        default=False,
-        help="measure only kernels that may change the schedule, and predict the others: fewer "
-        "measurements, in rounds that take as long on cores of this machine; default: no",
+        default=None,
+        help="measure only kernels that may change the schedule, and predict the others; default: on "
+        "three or more classes of devices, where it takes less time",
     )
     parser.add_argument(
         "--libraries",

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._tvm import relax
+from .._tvm import relax, tvm
 from ..errors import ModelError
 from .bits import reinterpret
 from .bits import shift as shifted
@@ -16,7 +16,8 @@ from .half_functions import HALVES
 from .onnx_node import const, dtype_of
 
 _op = relax.op
-_MOST_STEPS = 64
+# Factors of a power that are multiplied in one kernel, a power of two.
+_STEPS = 64
 
 
 def hypot(importer: Any, node: Any) -> Any:
@@ -105,21 +106,53 @@ def remainder(importer: Any, node: Any) -> Any:
 
 
 def power(importer: Any, node: Any) -> Any:
-    """Convert a power of whole numbers as a product, which wraps round as torch's does."""
+    """Convert a power of whole numbers as products, which wrap round as torch's do.
+
+    With an exponent below 0 all bases but 1 and -1 come out as 0.
+    """
     dtype = importer._convert_data_type(node.meta["val"].dtype)
     base, exponent = importer.retrieve_args(node)
     if not dtype.startswith(("int", "uint")) or not isinstance(exponent, relax.Expr):
         return NotImplemented
-    emit = importer.block_builder.emit
+    emit, shape = importer.block_builder.emit, list(node.meta["val"].shape)
     base = base if isinstance(base, relax.Expr) else relax.const(base, dtype)
-    # Beyond the bits of the type only -1, 0 and 1 have a power that does not overflow.
-    steps = relax.const(np.arange(_MOST_STEPS, dtype=dtype), dtype)
-    shape = node.meta["val"].shape
-    wide = [
-        emit(_op.expand_dims(emit(_op.broadcast_to(each, list(shape))), -1)) for each in (base, exponent)
-    ]
-    taken = emit(_op.less(steps, wide[1]))
-    return emit(_op.prod(emit(_op.where(taken, wide[0], relax.const(1, dtype))), [-1]))
+    base, exponent = (emit(_op.broadcast_to(each, shape)) for each in (base, exponent))
+    known = importer.retrieve_args(node)[1]
+    exponents = known.value.numpy() if isinstance(known, tvm.ir.GenericConst) else np.iinfo(dtype)
+    least, most = (
+        int(bound() if callable(bound) else bound) for bound in (exponents.min, exponents.max)
+    )
+    is_below = None
+    if least < 0:
+        is_below = emit(_op.less(exponent, relax.const(0, dtype)))
+        parity = emit(_op.bitwise_and(exponent, relax.const(1, dtype)))
+        exponent = emit(_op.where(is_below, parity, exponent))
+    factor, found = base, None
+    while found is None or most > 0:
+        # The exponent is taken apart into digits, by whose weight the factor is raised.
+        if found is not None:
+            factor = _product(emit, factor, relax.const(_STEPS, "int64"), shape)
+        digit = emit(_op.bitwise_and(exponent, relax.const(_STEPS - 1, dtype)))
+        part = _product(emit, factor, emit(_op.astype(digit, "int64")), shape)
+        found = part if found is None else emit(_op.multiply(found, part))
+        exponent = emit(_op.right_shift(exponent, relax.const(_STEPS.bit_length() - 1, dtype)))
+        most //= _STEPS
+    if is_below is None:
+        return found
+    has_unit = emit(_op.logical_or(*(emit(_op.equal(base, relax.const(one, dtype))) for one in (1, -1))))
+    vanishes = emit(_op.logical_and(is_below, emit(_op.logical_not(has_unit))))
+    return emit(_op.where(vanishes, relax.const(0, dtype), found))
+
+
+def _product(emit: Any, base: Any, count: Any, shape: list[int]) -> Any:
+    """Return a product of a factor (shape) with itself so many times (int64, shape), `_STEPS` at most."""
+    dtype = dtype_of(base)
+    steps = relax.const(np.arange(_STEPS), "int64")
+    counts = emit(_op.expand_dims(emit(_op.broadcast_to(count, shape)), -1))
+    factors = emit(
+        _op.where(emit(_op.less(steps, counts)), emit(_op.expand_dims(base, -1)), const(1, dtype))
+    )
+    return emit(_op.prod(factors, [-1]))
 
 
 def of_booleans(operator: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:

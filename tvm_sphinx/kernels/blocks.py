@@ -179,6 +179,30 @@ def inline_consumers(sch: s_tir.Schedule, producer: SBlockRV, after: list[SBlock
     return after[-1] if len(consumers) == 1 else None
 
 
+def move_consumer(sch: s_tir.Schedule, block: SBlockRV, loop: LoopRV) -> None:
+    """Move the last block into a loop of what it reads (`reverse_compute_at`).
+
+    Raises
+    ------
+    ValueError
+        If it would no longer write all that it did: TVM leaves out what reads nothing of the producer,
+        such as the border of a padding.
+    """
+    sch.reverse_compute_at(block, loop)
+    analyzer = tvm.sym.Analyzer()
+    nest = [sch.get(each) for each in sch.get_loops(block)]
+    for each in nest:
+        analyzer.bind(each.loop_var, tvm.ir.Range.from_min_extent(each.min, each.extent))
+    beside = nest[-1].body.seq if isinstance(nest[-1].body, tirx.SeqStmt) else [nest[-1].body]
+    moved = sch.get(block)
+    realize = next(one for one in beside if getattr(one, "block", moved.body).same_as(moved))
+    for axis, value in zip(realize.block.iter_vars, realize.iter_values, strict=True):
+        reached = analyzer.const_int_bound(value)
+        first, extent = int(axis.dom.min), int(axis.dom.extent)
+        if reached.min_value > first or reached.max_value < first + extent - 1:
+            raise ValueError(f"Of {axis.dom}, {value} reaches {reached}.")
+
+
 def is_output(sch: s_tir.Schedule, block: SBlockRV) -> bool:
     """Whether a block writes a parameter of the function."""
     params = sch.mod["main"].params

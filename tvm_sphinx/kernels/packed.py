@@ -23,6 +23,7 @@ from .blocks import (
     extent_of,
     inline_consumers,
     is_output,
+    move_consumer,
     role_of,
     root_blocks,
     simplify_in_ranges,
@@ -340,7 +341,7 @@ def _partial_group(sch: s_tir.Schedule, acc: SBlockRV, epilogue: SBlockRV) -> in
 
 def _attach(sch: s_tir.Schedule, epilogue: SBlockRV, tiles: LoopRV, tile: Tile) -> bool:
     """Move the epilogue to the tile; tell whether it then covers no more than the tile."""
-    sch.reverse_compute_at(epilogue, tiles)
+    move_consumer(sch, epilogue, tiles)
     inner = _loops_below(sch, epilogue, tiles)
     covered = math.prod(extent_of(sch, loop) for loop in inner)
     return covered <= tile.rows * tile.panels * PANEL_LANES

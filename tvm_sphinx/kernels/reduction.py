@@ -22,6 +22,7 @@ from .blocks import (
     fuse_all,
     is_output,
     is_reduction,
+    move_consumer,
     root_blocks,
     try_inline,
     vectorize_last,
@@ -103,7 +104,7 @@ class Reduction:
         group = next((g for g in (4, 2, 1) if extent % (g * lanes) == 0), 1)
         chunk, several, lane = sch.split(kept, [None, group, min(lanes, extent)])
         sch.reorder(*outer, chunk, *reduced, several, lane)
-        sch.reverse_compute_at(epilogue, chunk)
+        move_consumer(sch, epilogue, chunk)
         sch.vectorize(lane)
         sch.unroll(several)
         _vectorize_copy(sch, epilogue, chunk, lanes)

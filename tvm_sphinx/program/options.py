@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from .._tvm import tvm
 from ..cost.choose.candidates import CandidateSource
+from ..cost.choose.guided import MANY_CLASSES, num_classes
 from ..cost.choose.library_candidates import LibraryKernels
 from ..cost.measure.kernel_timing import MeasureConfig
 from ..cost.model.automatic import find_guide, find_model
@@ -73,7 +74,8 @@ class CompileOptions:
         Whether kernels are left out, predicted in place of measured, that make no schedule shorter by as
         much as 0.5 %, by predictions and their errors so far; see
         `tvm_sphinx.cost.choose.guided.measure_decisive`. Not with a budget, pins, a fixed schedule,
-        limits of memory, or variants.
+        limits of memory, or variants. None does so where it spares time: without these, on three or
+        more classes of devices (`tvm_sphinx.cost.choose.guided.MANY_CLASSES`).
     libraries
         Libraries that may compute products on GPUs in the place of kernels of ours, where they are
         faster and compute the same, by the names of `tvm_sphinx.runtime.libraries.LIBRARY_CHOICES`;
@@ -134,7 +136,7 @@ class CompileOptions:
     prune: bool = True
     measure: MeasureConfig | None = None
     measure_budget_s: float | None = None
-    leave_out: bool = False
+    leave_out: bool | None = None
     libraries: Sequence[str] = ()
     cost_model: str | Path = "default"
     with_reference: bool = True
@@ -270,7 +272,11 @@ class CompileOptions:
 
     def guide(self, platform: Platform, records: RecordStore) -> Guide | None:
         """Return what tells which kernels need not be measured; None where all are to be."""
-        if not self.leave_out:
+        is_wanted = self.leave_out
+        if is_wanted is None:
+            is_free = self.measure_budget_s is None and not self._is_limited
+            is_wanted = is_free and num_classes(platform) >= MANY_CLASSES
+        if not is_wanted:
             return None
         return find_guide(self.cost_model, platform.devices, records, self.measure)
 

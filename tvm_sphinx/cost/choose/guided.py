@@ -41,6 +41,8 @@ from .scaling import Scaling
 #: Fewer kernels, each counted once for each class of devices, are measured without a prediction: what it
 #: takes to predict them is more than what it saves.
 FEWEST_GUIDED = 100
+#: On so many classes of devices leaving out takes less time than it spares: see docs/measured.md.
+MANY_CLASSES = 3
 #: Measures the rules' kernels given, and then what else may implement them.
 MeasureAll = Callable[[Sequence[Implementation], Mapping[str, float]], None]
 
@@ -67,8 +69,13 @@ def may_guide(num_kernels: int, platform: Platform) -> bool:
     devices = platform.devices
     if any(needs_estimate(device) or device.memory_bytes is not None for device in devices):
         return False
-    num_classes = len({device.cost_class for device in devices})
-    return num_classes > 1 and num_kernels * num_classes >= FEWEST_GUIDED
+    count = num_classes(platform)
+    return count > 1 and num_kernels * count >= FEWEST_GUIDED
+
+
+def num_classes(platform: Platform) -> int:
+    """Return how many classes of devices kernels are measured on."""
+    return len(one_of_each_class(platform.devices))
 
 
 def decide_guided(
