@@ -4,6 +4,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from .precision_idioms import InHalf
 
@@ -20,6 +21,35 @@ BASES, EXPONENTS = (
     torch.tensor([-1, -2, -3, -3, -1, 0, -2, -2]),
 )
 ODD_HALVES = torch.tensor([0.5, -0.0, math.inf, -math.inf, math.nan, 3.0])
+
+
+class Shaped(nn.Module):
+    """Makes shapes and parts of what its buffers hold."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("sizes", torch.tensor([2, 10]))
+
+    def forward(self, x):
+        rows, columns = self.sizes.tolist()
+        first = self.sizes[0].item()
+        parts = x.flatten().split([*self.sizes.tolist(), 8])
+        return x.reshape(rows, columns), x[:first], x * first, *parts
+
+
+class Set(nn.Module):
+    """Sets elements by a mask to a number of another type, and measures halves in single precision."""
+
+    def __init__(self, dtype):
+        super().__init__()
+        self.dtype = dtype
+
+    def forward(self, x):
+        changed = x.to(self.dtype).clone()
+        changed[changed > 0] = torch.tensor(3.0)
+        norm = torch.linalg.vector_norm(x.to(self.dtype), dim=1, dtype=torch.float64)
+        return changed.float(), norm.float(), torch.renorm(x.to(self.dtype), 2, 0, 1.0).float()
+
 
 #: Operators along an axis of a tensor that has none.
 NUMBERS = {
@@ -96,6 +126,40 @@ LABELLED = {
             *(BASES.to(dtype), EXPONENTS.to(dtype), EXPONENTS.to(dtype).abs()),
         )
         for dtype in (torch.int64, torch.int32, torch.int8)
+    },
+    **{
+        f"medians {dtype}": (lambda x: (*x.median(1), x.median()), (50 * SCORES).to(dtype))
+        for dtype in (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
+    },
+    "medians bf16": (InHalf(lambda x: (x.median(1)[0], x.median())), SCORES),
+    "nothing bf16": (
+        InHalf(lambda x: (torch.zeros_like(x), x.new_ones(3), x.new_full((2,), 0.5))),
+        SCORES,
+    ),
+    "extremes of truth": (lambda x: (*(x > 0).max(1), *(x > 0).min(0), (x > 0).amax(0)), SCORES),
+    "numbers of weights": (Shaped(), SCORES),
+    "numbers beside bytes": (
+        lambda x: (
+            x > -1,
+            x >= 300,
+            x != 256,
+            x + 200,
+            300 - x,
+            x - 300,
+            x * 300,
+            x.clamp(-5, 50),
+            torch.where(x > 5, x, -1),
+        ),
+        BYTES,
+    ),
+    "numbers beside small ones": (
+        lambda x: (x < 300, x <= -200, x + 200, x.masked_fill(x > 5, 3)),
+        BYTES.to(torch.int8),
+    ),
+    "bounds the wrong way round": (lambda x: (x.clamp(1, -1), x.clamp(1.0, math.inf)), SCORES),
+    **{
+        f"set and norms {name}": (Set(dtype), SCORES)
+        for name, dtype in (("f16", torch.float16), ("bf16", torch.bfloat16), ("f64", torch.float64))
     },
     "finite bf16": (
         InHalf(

@@ -828,8 +828,8 @@ TRANSPOSED = {
         module(
             nn.Sequential(
                 *(nn.Conv2d(4, 8, 1), nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(8, 8, 3, 2)),
-                *(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(8, 8, 3, 2, padding=1), nn.ZeroPad2d((0, 2, 0, 0))),
-                nn.Conv2d(8, 8, 1),
+                *(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(8, 8, 3, 2, padding=1)),
+                *(nn.ZeroPad2d((0, 2, 0, 0)), nn.Conv2d(8, 8, 1)),
             )
         ),
         *(r(1, 4, 16, 16),),

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tvm import relax
 
 from tests import shuffle_net, weights_net
 from tests.gpu.modules import assert_agree, on_cpu, platform
@@ -126,3 +127,33 @@ def test_a_budget_that_is_used_up_measures_no_turn() -> None:
     assert not len(records)
     is_last = [(task, 0) in extraction.channels_last for task in range(len(turns.turn_ns))]
     assert [bool(time_ns > 0) for time_ns in turns.turn_ns[:, 0, 1]] == is_last
+
+
+@pytest.mark.parametrize("kind", ["row", "rows", "convolution"])
+def test_a_border_behind_a_product_is_written(kind: str) -> None:
+    """TVM, moving a consumer, leaves out what reads nothing of the producer; new memory is poisoned."""
+    rng = np.random.default_rng(0)
+    shape = {"row": (1, 64), "rows": (48, 64), "convolution": (1, 16, 8, 8)}[kind]
+    x = rng.standard_normal(shape).astype("float32")
+    builder = relax.BlockBuilder()
+    given = relax.Var("x", relax.TensorType(shape, "float32"))
+    with builder.function("main", [given]):
+        with builder.dataflow():
+            if kind == "convolution":
+                weight = rng.standard_normal((16, 16, 1, 1)).astype("float32")
+                made = builder.emit(relax.op.nn.conv2d(given, relax.const(weight)))
+                wanted = np.einsum("nchw,oc->nohw", x, weight[..., 0, 0])
+            else:
+                weight = rng.standard_normal((64, 32)).astype("float32")
+                made = builder.emit(relax.op.matmul(given, relax.const(weight)))
+                wanted = x @ weight
+            ends = [(0, 0)] * (len(shape) - 2) + [(0, 2), (0, 1)]
+            widths = [int(width) for end in ends for width in end]
+            result = builder.emit_output(builder.emit(relax.op.nn.pad(made, widths, "constant", 3.0)))
+        builder.emit_func_output(result)
+    where = platform()
+    extraction = extract(builder.get(), where)
+    annotated, schedule = place(extraction, where, [1] * len(extraction.graph.tasks))
+    found = ConcurrentExecutable(build_image(annotated, where, schedule)).run([x])
+    expected = np.pad(wanted, ends, constant_values=3.0)
+    np.testing.assert_allclose(np.from_dlpack(found), expected, rtol=1e-4, atol=1e-4)

@@ -76,12 +76,17 @@ def test_the_pipeline_of_tvm_leaves_nothing_out() -> None:
         sphinx_pipeline(libraries=["cublaslt"])
 
 
-def test_kernels_are_left_out_if_that_is_asked_for() -> None:
+def test_kernels_are_left_out_if_that_is_asked_for_or_devices_are_many() -> None:
     cores: list[tuple[int, ...]] = [(0,), (0, 1), (0, 1, 2)]
     devices = [Device(f"d{len(of)}", host_target(), "cpu:0", of) for of in cores]
     platform, records = Platform(tuple(devices)), RecordStore(None)
     assert CompileOptions().guide(platform, records) is None
     assert CompileOptions(leave_out=True).guide(platform, records) is not None
+    more: list[tuple[int, ...]] = [(0, 1, 2, 3), (0, 1, 2, 3, 4)]
+    many = [*devices, *(Device(f"d{len(of)}", host_target(), "cpu:0", of) for of in more)]
+    assert CompileOptions().guide(Platform(tuple(many)), records) is not None
+    for options in ({"leave_out": False}, {"measure_budget_s": 1.0}, {"pins": ["a=d1"]}):
+        assert CompileOptions(**options).guide(Platform(tuple(many)), records) is None
 
 
 def test_the_pipeline_of_tvm_checks_its_seed_too() -> None:

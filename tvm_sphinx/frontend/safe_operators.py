@@ -37,10 +37,13 @@ def _found(emit: bounded_indices.Emit, call: Any) -> Any:
     """Rewrite ``argmax`` and ``argmin``: TVM's kernel finds -1 where all are infinite.
 
     It starts from the least finite number, which no infinity exceeds; the first element is right then.
-    Of bfloat16, in which it does not compile, it looks in float32.
+    Of bfloat16 and bools, of which it does not compile, it looks at wider types.
     """
-    half = half_functions.asked_in_single(emit, call)
-    place = emit(call if half is None else half)
+    (data,) = call.args
+    wide = {"bfloat16": "float32", "bool": "int8"}.get(str(data.ty.dtype))
+    if wide is not None:
+        call = relax.Call(call.op, [emit(relax.op.astype(data, wide))], call.attrs)
+    place = emit(call)
     return relax.op.maximum(place, relax.const(0, str(place.ty.dtype)))
 
 
@@ -79,29 +82,60 @@ def _compared(emit: bounded_indices.Emit, call: Any) -> Any:
 
 
 def _filled(_: bounded_indices.Emit, call: Any) -> Any:
-    """Rewrite ``full`` and ``full_like`` of an infinity or NaN, which TVM's kernel cannot make."""
+    """Rewrite ``full`` and its like of an infinity, NaN or bfloat16, which TVM's kernel cannot make."""
     of, value = call.args
-    if not isinstance(value, tvm.ir.GenericConst) or np.isfinite(value.value.numpy().astype(float)):
+    dtype = str(call.ty.dtype)
+    if not isinstance(value, tvm.ir.GenericConst):
+        return None
+    if dtype != "bfloat16" and np.isfinite(value.value.numpy().astype(float)):
         return None
     shape = of if isinstance(of, relax.ShapeExpr) else of.ty.shape
-    dtype = str(call.ty.dtype)
     if shape is None or "float" not in dtype:
         return None
     number = value if str(value.ty.dtype) == dtype else relax.op.astype(value, dtype)
     return relax.op.broadcast_to(number, shape)
 
 
+def _constant(value: float) -> Rewrite:
+    """Return the rewrite of ``zeros``, ``ones`` and their like in bfloat16, which TVM mistypes."""
+
+    def rewrite(_: bounded_indices.Emit, call: Any) -> Any:
+        dtype, shape = str(getattr(call.ty, "dtype", "")), getattr(call.ty, "shape", None)
+        if dtype != "bfloat16" or not isinstance(shape, relax.ShapeExpr):
+            return None
+        return relax.op.broadcast_to(relax.op.astype(relax.const(value, "float32"), dtype), shape)
+
+    return rewrite
+
+
+def _of_truth(emit: bounded_indices.Emit, call: Any) -> Any:
+    """Rewrite ``max`` and ``min`` of bools, which TVM does not know the bounds of."""
+    if str(getattr(call.args[0].ty, "dtype", "")) != "bool":
+        return None
+    wide = emit(relax.op.astype(call.args[0], "int8"))
+    return relax.op.astype(emit(relax.Call(call.op, [wide], call.attrs)), "bool")
+
+
 def _clipped(emit: bounded_indices.Emit, call: Any) -> Any:
-    """Rewrite ``clip`` of whole numbers that has one bound: no whole number is TVM's infinity."""
+    """Rewrite ``clip`` of whole numbers with one bound, and any whose bounds are the wrong way round.
+
+    No whole number is TVM's infinity, and its kernel gives the lower bound where torch, ONNX and NumPy
+    give the upper one.
+    """
     data, *bounds = call.args
     dtype = str(getattr(data.ty, "dtype", ""))
     values: list[Any] = [getattr(bound, "value", None) for bound in bounds]
-    if "int" not in dtype or None in values or all(np.isfinite(float(value)) for value in values):
+    if None in values:
+        return None
+    low, high = map(float, values)
+    is_open = "int" in dtype and not (np.isfinite(low) and np.isfinite(high))
+    if not is_open and low <= high:
         return None
     made = data
     for value, function in zip(values, (relax.op.maximum, relax.op.minimum), strict=True):
-        if np.isfinite(float(value)):
-            made = emit(function(made, relax.const(int(value), dtype)))
+        if np.isfinite(float(value)) or "int" not in dtype:
+            number = int(value) if "int" in dtype else float(value)
+            made = emit(function(made, relax.const(number, dtype)))
     return made
 
 
@@ -148,6 +182,19 @@ def _sorted(emit: bounded_indices.Emit, call: Any) -> Any:
         return narrow(found)
     values, places = (emit(relax.TupleGetItem(found, place)) for place in (0, 1))
     return relax.Tuple([emit(narrow(values)), places])
+
+
+def _median(emit: bounded_indices.Emit, call: Any) -> Any:
+    """Rewrite ``median`` of types that TVM's sort does not know."""
+    data = call.args[0]
+    dtype = str(getattr(data.ty, "dtype", ""))
+    if dtype not in _SORTED_AS:
+        return None
+    found = emit(relax.Call(call.op, [emit(relax.op.astype(data, _SORTED_AS[dtype]))], call.attrs))
+    if not isinstance(found.ty, relax.TupleType):
+        return relax.op.astype(found, dtype)
+    values, places = (emit(relax.TupleGetItem(found, place)) for place in (0, 1))
+    return relax.Tuple([emit(relax.op.astype(values, dtype)), places])
 
 
 def _least() -> Any:
@@ -210,6 +257,10 @@ REWRITES: dict[str, Rewrite] = {
     "nn.group_norm": _either(half_functions.in_single, double_norms.group_norm),
     "nn.rms_norm": _root_mean_square,
     **dict.fromkeys(("sort", "argsort", "topk"), _sorted),
+    "median": _median,
+    **dict.fromkeys(("max", "min"), _of_truth),
+    **dict.fromkeys(("zeros", "zeros_like"), _constant(0)),
+    **dict.fromkeys(("ones", "ones_like"), _constant(1)),
 }
 
 

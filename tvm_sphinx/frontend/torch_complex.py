@@ -7,7 +7,6 @@ exported anew. Fourier transforms become products with the matrices of their wav
 
 from __future__ import annotations
 
-import inspect
 import math
 import operator
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from torch.fx import Interpreter
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ..errors import ModelError
+from .torch_rerun import Rerun, exported_again
 from .waves import waves
 
 Tensor = Any
@@ -79,35 +79,19 @@ def without_complex(program: Any) -> Any:
             )
     if program.range_constraints:
         raise ModelError("Complex numbers in a program of open shapes: expected shapes that are given.")
-    args, kwargs = program.example_inputs
-    with torch.fx.traceback.preserve_node_meta():
-        return torch.export.export(_InPairs(program), tuple(args), dict(kwargs))
+    return exported_again(program, _InPairs(program))
 
 
-class _InPairs(torch.nn.Module):  # type: ignore[misc]
+class _InPairs(Rerun):
     """Runs a program on pairs in place of complex numbers."""
 
     def __init__(self, program: Any) -> None:
-        super().__init__()
-        has_guards = "check_guards" in inspect.signature(program.module).parameters
-        self._inner = program.module(**({"check_guards": False} if has_guards else {}))
+        super().__init__(program)
         self._parts: dict[str, tuple[str, str]] = {}
         graph: Any = self._inner.graph
         for node in graph.nodes:
             if node.op == "get_attr" and node.target not in self._parts:
                 self._split(str(node.target))
-        args, kwargs = program.example_inputs
-        names = program.graph_signature.user_inputs
-        if len(names) == len(args) + len(kwargs) and set(kwargs) <= set(names):
-            kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-            signature = inspect.Signature([inspect.Parameter(name, kind) for name in names])
-            forward = self.forward
-
-            def named(*args: Any, **kwargs: Any) -> Any:
-                return forward(*args, **kwargs)
-
-            named.__signature__ = signature  # type: ignore[attr-defined]  # PEP 362 has it
-            self.forward = named  # type: ignore[method-assign]  # torch names inputs by it
 
     def _split(self, target: str) -> None:
         """Put the parts of a complex weight beside it, as buffers."""
@@ -123,15 +107,13 @@ class _InPairs(torch.nn.Module):  # type: ignore[misc]
                 self.register_buffer(name, part.contiguous().clone())
             delattr(owner, last)
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Return what the program does."""
-        flat = tree_leaves((args, kwargs))
+    def interpreter(self) -> Any:
+        """Return what runs the program on pairs."""
         parts = {
             target: Pair(*(getattr(self, name) for name in names))
             for target, names in self._parts.items()
         }
-        outputs = _PairRun(self._inner, parts).run(*flat, enable_io_processing=False)
-        return tuple(outputs)
+        return _PairRun(self._inner, parts)
 
 
 class _PairRun(Interpreter):  # type: ignore[misc]

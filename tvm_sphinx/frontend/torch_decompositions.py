@@ -14,8 +14,16 @@ from ..errors import ModelError
 from .torch_complex import has_complex, without_complex
 from .torch_converters import CONVERTERS
 from .torch_formulas import FORMULAS
+from .torch_rerun import with_known_numbers
 
 _MOST_ROUNDS = 8
+# Operators whose operands may be numbers, in the type of the tensor beside them or of the result.
+_COMPARE = frozenset("eq ne lt le gt ge".split())
+_TAKE_NUMBERS = _COMPARE | frozenset(
+    """add sub rsub mul fmod remainder floor_divide bitwise_and bitwise_or bitwise_xor masked_fill fill
+    clamp clamp_min clamp_max full_like scalar_tensor""".split()
+)
+_SMALL = (torch.int8, torch.uint8, torch.int16, torch.int32)
 # TVM's converters for these are wrong for some arguments, and torch says itself what they mean.
 _WRONG = frozenset(
     """roll.default isin.Tensor_Tensor softshrink.default
@@ -32,7 +40,7 @@ def decompose(program: Any) -> Any:
         If an operator is of a form that none are found for, or torch fails at it.
     """
     try:
-        return _decomposed(program)
+        return _decomposed(with_known_numbers(program))
     except Exception as error:  # torch raises many types, and adds lines of its own to all of them
         first = next(iter(str(error).split("\n")), "")
         if isinstance(error, ModelError):
@@ -66,7 +74,27 @@ def _decomposed(program: Any) -> Any:
         table.update(found)
         program = program.run_decompositions(table)
     _drop_known_assertions(program)
+    _wrap_numbers(program)
     return program
+
+
+def _wrap_numbers(program: Any) -> None:
+    """Give numbers beside small whole numbers the value that they have in their type, as torch does."""
+    for node in nodes_within(program.graph_module):
+        if _name(node).partition(".")[0] not in _TAKE_NUMBERS:
+            continue
+        # What is compared has the type of the tensor, all else that of the result.
+        shown = [node.args[0]] if isinstance(node.args[0], torch.fx.Node) else []
+        is_compared = _name(node).partition(".")[0] in _COMPARE
+        value = (shown[0] if is_compared and shown else node).meta.get("val")
+        dtype = getattr(value, "dtype", None)
+        if dtype in _SMALL:
+            node.args = tuple(_wrapped(arg, dtype) if type(arg) is int else arg for arg in node.args)
+
+
+def _wrapped(number: int, dtype: torch.dtype) -> int:
+    info = torch.iinfo(dtype)
+    return int((number - info.min) % (1 << info.bits) + info.min)
 
 
 def _unknown(program: Any) -> dict[Any, Any]:

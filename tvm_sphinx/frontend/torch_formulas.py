@@ -474,4 +474,5 @@ FORMULAS: dict[Any, Callable[..., Any]] = {
     _aten.diagonal_scatter.default: _diagonal_scatter,
     _aten.multilabel_margin_loss_forward.default: _multilabel_margin_loss,
     _aten.empty_permuted.default: _empty_permuted,
+    _prims.convert_element_type.default: lambda x, dtype: x.to(dtype),
 }

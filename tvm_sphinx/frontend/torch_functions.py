@@ -145,7 +145,7 @@ def power(importer: Any, node: Any) -> Any:
 
 
 def _product(emit: Any, base: Any, count: Any, shape: list[int]) -> Any:
-    """Return a product of a factor (shape) with itself so many times (int64, shape), `_STEPS` at most."""
+    """Return a factor (shape) times itself, so often (int64, shape), `_STEPS` times at most."""
     dtype = dtype_of(base)
     steps = relax.const(np.arange(_STEPS), "int64")
     counts = emit(_op.expand_dims(emit(_op.broadcast_to(count, shape)), -1))

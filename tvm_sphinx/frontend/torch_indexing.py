@@ -46,6 +46,8 @@ def index_put(importer: Any, node: Any) -> Any:
     data, indices, values = args[:3]
     accumulate = args[3] if len(args) > 3 else node.kwargs.get("accumulate", False)
     emit = importer.block_builder.emit
+    if str(values.ty.dtype) != str(data.ty.dtype):  # torch casts a single number
+        values = emit(_op.astype(values, str(data.ty.dtype)))
     places = [number for number, each in enumerate(indices) if each is not None]
     shape = [int(extent) for extent in data.ty.shape]
     if len(places) == 1 and str(indices[places[0]].ty.dtype) == "bool":

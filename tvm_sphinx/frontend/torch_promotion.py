@@ -16,12 +16,12 @@ from .._tvm import relax
 
 # Computed in the type of the result.
 _IN_RESULT_TYPE = frozenset(
-    """add sub rsub mul div fmod remainder floor_divide maximum minimum pow atan2 logaddexp hypot where
-    clamp clamp_min clamp_max lerp addcmul addcdiv cat stack bitwise_and bitwise_or bitwise_xor
-    masked_fill abs acos acosh asin asinh atan atanh cos cosh erf erfc exp expm1 exp2 log log10
-    log1p log2 reciprocal rsqrt sigmoid sin sinh sqrt square tan tanh gelu silu softplus elu
-    celu hardtanh hardsigmoid hardswish leaky_relu logsumexp sum prod mean cumsum cumprod var
-    std _softmax _log_softmax amax amin __and__ __or__ __xor__ __lshift__ __rshift__ fill
+    """add sub rsub mul div fmod remainder floor_divide maximum minimum pow atan2 logaddexp hypot
+    where linalg_vector_norm clamp clamp_min clamp_max lerp addcmul addcdiv cat stack
+    bitwise_and bitwise_or bitwise_xor masked_fill abs acos acosh asin asinh atan atanh cos cosh erf
+    erfc exp expm1 exp2 log log10 log1p log2 reciprocal rsqrt sigmoid sin sinh sqrt square
+    tan tanh gelu silu softplus elu celu hardtanh hardsigmoid hardswish leaky_relu logsumexp sum
+    prod mean cumsum cumprod var std _softmax _log_softmax amax amin __and__ __or__ __xor__ __lshift__ __rshift__ fill
     full_like""".split()
 )
 _COMPARISONS = frozenset("eq ne lt le gt ge".split())
@@ -31,7 +31,7 @@ _WIDENED = frozenset(
     """mm bmm matmul addmm baddbmm convolution linear sum prod mean cumsum cumprod var std _softmax
     _log_softmax logsumexp native_layer_norm native_group_norm acos acosh asin asinh atan atanh
     cosh sinh tan erf erfc expm1 exp exp2 log log10 log1p log2 pow atan2 sigmoid tanh gelu silu
-    softplus elu celu""".split()
+    softplus elu celu linalg_vector_norm""".split()
 )
 _HALVES = (torch.float16, torch.bfloat16)
 

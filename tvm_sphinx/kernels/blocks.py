@@ -189,18 +189,29 @@ def move_consumer(sch: s_tir.Schedule, block: SBlockRV, loop: LoopRV) -> None:
         such as the border of a padding.
     """
     sch.reverse_compute_at(block, loop)
-    analyzer = tvm.sym.Analyzer()
+    if not reaches_all(sch, block):
+        raise ValueError(f"Moved into the loop, {sch.get(block).name_hint} does not write all.")
+
+
+def reaches_all(sch: s_tir.Schedule, block: SBlockRV) -> bool:
+    """Return whether the loops around a block reach all that it writes, axis by axis."""
+    moved, analyzer = sch.get(block), tvm.sym.Analyzer()
     nest = [sch.get(each) for each in sch.get_loops(block)]
+    if not nest:
+        return True
     for each in nest:
         analyzer.bind(each.loop_var, tvm.ir.Range.from_min_extent(each.min, each.extent))
     beside = nest[-1].body.seq if isinstance(nest[-1].body, tirx.SeqStmt) else [nest[-1].body]
-    moved = sch.get(block)
-    realize = next(one for one in beside if getattr(one, "block", moved.body).same_as(moved))
-    for axis, value in zip(realize.block.iter_vars, realize.iter_values, strict=True):
-        reached = analyzer.const_int_bound(value)
-        first, extent = int(axis.dom.min), int(axis.dom.extent)
-        if reached.min_value > first or reached.max_value < first + extent - 1:
-            raise ValueError(f"Of {axis.dom}, {value} reaches {reached}.")
+    found = (one for one in beside if isinstance(one, s_tir.SBlockRealize) and one.block.same_as(moved))
+    realize = next(found)
+    for axis, value in zip(moved.iter_vars, realize.iter_values, strict=True):
+        extent = axis.dom.extent
+        if axis.iter_type != tirx.IterVar.DataPar or not isinstance(extent, tirx.IntImm):
+            continue
+        reached, first = analyzer.const_int_bound(value), int(axis.dom.min)
+        if reached.min_value > first or reached.max_value < first + int(extent) - 1:
+            return False
+    return True
 
 
 def is_output(sch: s_tir.Schedule, block: SBlockRV) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .._tvm import tirx, tvm, tvm_ffi
+from .blocks import PRIMITIVE_ERRORS, is_output, reaches_all, root_blocks
 from .code_cache import cache_key, read_cached, write_cached
 from .compilable import is_compilable
 from .repack import pack_ahead, repack
@@ -127,9 +128,10 @@ def _schedule_for_gpu(function: Any, target: Any) -> Any:
 
 
 class _WhereItFits:
-    """A rule of dlight that leaves to the next one what it asserts not to be there.
+    """A rule of dlight that leaves to the next one what it asserts not to be there, or would not write.
 
-    GEMV does so of a sum over axes of one element, such as a convolution of 1x1 with a group a channel.
+    GEMV asserts that no sum is over axes of one element, such as a convolution of 1x1 with a group a
+    channel; and what it moves behind a product it takes to be of its shape, without a border.
     """
 
     def __init__(self, rule: Any) -> None:
@@ -138,9 +140,13 @@ class _WhereItFits:
     def apply(self, function: Any, target: Any, tunable: bool) -> Any:
         """Return the schedule of the rule, None where it does not fit."""
         try:
-            return self.rule.apply(function, target, tunable)
-        except AssertionError:
+            found = self.rule.apply(function, target, tunable)
+        except (AssertionError, *PRIMITIVE_ERRORS):
             return None
+        if found is None:
+            return None
+        written = [block for block in root_blocks(found) if is_output(found, block)]
+        return found if all(reaches_all(found, block) for block in written) else None
 
 
 @tvm.transform.module_pass(opt_level=0, name="ImplementKernels")

@@ -42,7 +42,7 @@ from .scaling import Scaling
 #: takes to predict them is more than what it saves.
 FEWEST_GUIDED = 100
 #: On so many classes of devices leaving out takes less time than it spares: see docs/measured.md.
-MANY_CLASSES = 3
+MANY_CLASSES = 5
 #: Measures the rules' kernels given, and then what else may implement them.
 MeasureAll = Callable[[Sequence[Implementation], Mapping[str, float]], None]
 

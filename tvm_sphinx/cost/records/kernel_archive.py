@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..._tvm import tirx, tvm
+from ..._tvm import tirx, tvm, tvm_ffi
 from ...errors import SphinxError
 from ...frontend.extract import Kernel
 from ...notice import warn
@@ -31,7 +31,9 @@ def read_function(kept: ArchivedKernel) -> Any:
         If what is on file is none, or lacks an argument that is said to be a weight.
     """
     try:
-        function = tvm.ir.load_json(zlib.decompress(base64.b85decode(kept.packed)).decode())
+        text = zlib.decompress(base64.b85decode(kept.packed)).decode()
+        # It is of this version: TVM's own reading would first look for what is to be upgraded.
+        function = tvm_ffi.serialization.from_json_graph_str(text)
     except Exception as error:  # a damaged line; TVM raises many types
         raise SphinxError(f"The kernel {kept.kernel!r} on file cannot be read.") from error
     if not isinstance(function, tirx.PrimFunc):
