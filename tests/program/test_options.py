@@ -85,8 +85,8 @@ def test_kernels_are_left_out_if_that_is_asked_for_or_devices_are_many() -> None
     more: list[tuple[int, ...]] = [(0, 1, 2, 3), (0, 1, 2, 3, 4)]
     many = [*devices, *(Device(f"d{len(of)}", host_target(), "cpu:0", of) for of in more)]
     assert CompileOptions().guide(Platform(tuple(many)), records) is not None
-    for options in ({"leave_out": False}, {"measure_budget_s": 1.0}, {"pins": ["a=d1"]}):
-        assert CompileOptions(**options).guide(Platform(tuple(many)), records) is None
+    for given in ({"leave_out": False}, {"measure_budget_s": 1.0}, {"pins": ["a=d1"]}):
+        assert CompileOptions(**given).guide(Platform(tuple(many)), records) is None
 
 
 def test_the_pipeline_of_tvm_checks_its_seed_too() -> None:

@@ -21,8 +21,8 @@ _IN_RESULT_TYPE = frozenset(
     bitwise_and bitwise_or bitwise_xor masked_fill abs acos acosh asin asinh atan atanh cos cosh erf
     erfc exp expm1 exp2 log log10 log1p log2 reciprocal rsqrt sigmoid sin sinh sqrt square
     tan tanh gelu silu softplus elu celu hardtanh hardsigmoid hardswish leaky_relu logsumexp sum
-    prod mean cumsum cumprod var std _softmax _log_softmax amax amin __and__ __or__ __xor__ __lshift__ __rshift__ fill
-    full_like""".split()
+    prod mean cumsum cumprod var std _softmax _log_softmax amax amin __and__ __or__ __xor__ __lshift__
+    __rshift__ fill full_like""".split()
 )
 _COMPARISONS = frozenset("eq ne lt le gt ge".split())
 _LOGICAL = frozenset("logical_and logical_or logical_xor logical_not any all".split())
