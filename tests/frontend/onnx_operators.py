@@ -257,7 +257,29 @@ case("MaxPool", "MaxPool", [X4], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1
 case("MaxPool ceil", "MaxPool", [X4], kernel_shape=[2, 3], strides=[2, 2], ceil_mode=1)
 case("MaxPool same", "MaxPool", [X4], kernel_shape=[2, 2], strides=[2, 2], auto_pad="SAME_UPPER")
 case("MaxPool dilations", "MaxPool", [X4], kernel_shape=[2, 2], dilations=[2, 2])
-case("MaxPool indices", "MaxPool", [X4], kernel_shape=[2, 2], outputs=2)
+case("MaxPool indices", "MaxPool", [f(2, 3, 5, 4)], kernel_shape=[2, 2], outputs=2)
+case(
+    "MaxPool indices padded",
+    "MaxPool",
+    [X4],
+    kernel_shape=[3, 2],
+    strides=[2, 1],
+    pads=[1, 0, 0, 1],
+    outputs=2,
+)
+case(
+    "MaxPool indices ceil", "MaxPool", [X4], kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1, outputs=2
+)
+case(
+    "MaxPool indices same",
+    "MaxPool",
+    [X4],
+    kernel_shape=[2, 2],
+    strides=[2, 2],
+    auto_pad="SAME_UPPER",
+    outputs=2,
+)
+case("MaxPool indices along columns", "MaxPool", [X4], kernel_shape=[2, 2], outputs=2, storage_order=1)
 case("AveragePool", "AveragePool", [X4], kernel_shape=[3, 3], pads=[1, 1, 1, 1])
 case(
     "AveragePool include",
@@ -532,4 +554,4 @@ for _dtype in "uint64 uint32 uint16 int16 uint8".split():
         )
 
 #: What is refused, by the name of the operator; a graph with a result of unknown shape, alone.
-REFUSED = ["MaxPool indices", "Resize antialias", "AffineGrid of one place"]
+REFUSED = ["MaxPool indices along columns", "Resize antialias", "AffineGrid of one place"]

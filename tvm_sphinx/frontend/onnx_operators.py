@@ -15,6 +15,7 @@ from .._tvm import relax, tirx
 from .bits import reinterpret, shift
 from .deformable import deformable_convolution
 from .half_functions import HALVES
+from .largest import Windows, largest_of_windows
 from .onnx_node import (
     STANDARD,
     Array,
@@ -226,27 +227,43 @@ def _pool(node: Node) -> Any:
     """Settle the padding; pool with ``ceil_mode`` without windows that begin behind data and padding."""
     data = node.required(0)
     settle_pads(node, data)
-    if not int(node.attributes.get("ceil_mode", 0)) or node.text("auto_pad", "NOTSET") != "NOTSET":
+    is_ceil = int(node.attributes.get("ceil_mode", 0)) and node.text("auto_pad", "NOTSET") == "NOTSET"
+    has_places = node.num_outputs > 1
+    if not is_ceil and not has_places:
         return NotImplemented
     extents = shape_of(node, data, "data")[2:]
     rank = len(extents)
     kernel = [int(size) for size in node.attributes["kernel_shape"]]
     strides = node.attributes.get("strides", [1] * rank)
     dilations = node.attributes.get("dilations", [1] * rank)
-    pads = node.attributes.get("pads", [0] * 2 * rank)
+    pads = [0] * 2 * rank if node.text("auto_pad", "NOTSET") == "VALID" else None
+    pads = pads or node.attributes.get("pads", [0] * 2 * rank)
+    wanted = []
+    for axis, extent in enumerate(extents):
+        covered = extent + pads[axis] + pads[rank + axis] - (kernel[axis] - 1) * dilations[axis] - 1
+        count = (-(-covered // strides[axis]) if is_ceil else covered // strides[axis]) + 1
+        wanted.append(count - (is_ceil and (count - 1) * strides[axis] >= extent + pads[axis]))
+    if has_places:
+        return _places(node, data, Windows(kernel, strides, pads[:rank], dilations, wanted))
     inputs = onnx_frontend.onnx_input()
     inputs.append(data)
     converter = onnx_frontend._get_convert_map()[node.op].get_converter(node.opset)
     made = node.emit(node.builder.normalize(converter(node.builder, inputs, dict(node.attributes), [])))
-    wanted = []
-    for axis, extent in enumerate(extents):
-        covered = extent + pads[axis] + pads[rank + axis] - (kernel[axis] - 1) * dilations[axis] - 1
-        count = -(-covered // strides[axis]) + 1
-        wanted.append(count - ((count - 1) * strides[axis] >= extent + pads[axis]))
     if shape_of(node, made, "a pool")[2:] == wanted:
         return made
     axes = list(range(2, 2 + rank))
     return node.emit(_op.strided_slice(made, axes, [0] * rank, wanted))
+
+
+def _places(node: Node, data: Any, windows: Windows) -> Any:
+    """Pool, and say where in the whole tensor each maximum lies."""
+    if int(node.attributes.get("storage_order", 0)):
+        raise node.error("expected indices that count along rows (storage_order 0); got 1")
+    largest, places = largest_of_windows(node.emit, data, windows)
+    shape = shape_of(node, data, "data")
+    images = np.arange(shape[0] * shape[1]).reshape(shape[0], shape[1], *[1] * (len(shape) - 2))
+    before = relax.const(images * math.prod(shape[2:]), "int64")
+    return largest, node.emit(_op.add(places, before))
 
 
 def settle_pads(node: Node, data: Any) -> None:

@@ -11,29 +11,10 @@ import numpy as np
 from .._tvm import relax
 from .deformable import deformable_convolution
 from .interpolate import fixed_point, to_bytes
+from .largest import Windows, first_largest, largest_of_windows
 from .transposed import flipped_convolution, forward_convolution, is_known_to_tvm
 
 _op = relax.op
-
-
-def _lowest(dtype: str) -> Any:
-    if dtype == "bfloat16" or dtype.startswith("float"):
-        return -math.inf
-    return np.iinfo(dtype).min
-
-
-def _first_largest(emit: Any, parts: list[tuple[Any, Any]]) -> tuple[Any, Any]:
-    """Return the largest of values, the first of equal ones, or NaN, and its place, by element."""
-    best, place = parts[0]
-    for value, at in parts[1:]:
-        is_more = emit(_op.greater(value, best))
-        if "float" in str(value.ty.dtype):
-            is_more = emit(_op.logical_or(is_more, emit(_op.isnan(value))))
-            # A NaN stays until another one comes.
-            is_kept = emit(_op.logical_and(emit(_op.isnan(best)), emit(_op.equal(value, value))))
-            is_more = emit(_op.logical_and(is_more, emit(_op.logical_not(is_kept))))
-        best, place = emit(_op.where(is_more, value, best)), emit(_op.where(is_more, at, place))
-    return best, place
 
 
 def max_pool_with_indices(axes: int) -> Callable[[Any, Any], Any]:
@@ -52,45 +33,9 @@ def max_pool_with_indices(axes: int) -> Callable[[Any, Any], Any]:
             pool = importer._max_pool2d_impl if axes == 2 else importer._max_pool3d_impl
             largest = pool(x, kernel, stride, padding, dilation, ceil_mode)
             return emit(relax.Tuple([largest, largest]))
-        dtype, shape = str(x.ty.dtype), [int(extent) for extent in x.ty.shape]
         wanted = [int(extent) for extent in node.meta["val"][0].shape[-axes:]]
-        rank = len(shape)
-        inner = list(range(rank - axes, rank))
-        needed = [(wanted[n] - 1) * stride[n] + (kernel[n] - 1) * dilation[n] + 1 for n in range(axes)]
-        after = [max(0, needed[n] - shape[inner[n]] - padding[n]) for n in range(axes)]
-        widths = [0, 0] * (rank - axes) + [w for pair in zip(padding, after, strict=True) for w in pair]
-        padded = emit(_op.nn.pad(x, widths, "constant", _lowest(dtype))) if any(widths) else x
-        extents = shape[-axes:]
-        parts = []
-        for offset in np.ndindex(*kernel):
-            begins = [offset[n] * dilation[n] for n in range(axes)]
-            ends = [begins[n] + (wanted[n] - 1) * stride[n] + 1 for n in range(axes)]
-            value = emit(_op.strided_slice(padded, inner, begins, ends, stride))
-            along = [np.arange(wanted[n]) * stride[n] + begins[n] - padding[n] for n in range(axes)]
-            places = np.meshgrid(*along, indexing="ij")
-            # Behind a border nothing is found, but where all else is as low.
-            inside = np.all([(p >= 0) & (p < e) for p, e in zip(places, extents, strict=True)], axis=0)
-            flat = np.ravel_multi_index(
-                [np.clip(p, 0, e - 1) for p, e in zip(places, extents, strict=True)], extents
-            )
-            parts.append((value, flat, inside))
-        first = np.max(
-            [
-                np.where(inside, np.arange(len(parts), 0, -1)[n], 0)
-                for n, (_, _, inside) in enumerate(parts)
-            ],
-            axis=0,
-        )
-        start = np.select(
-            [first == len(parts) - n for n in range(len(parts))], [flat for _, flat, _ in parts]
-        )
-        found = [
-            (value, relax.const(np.broadcast_to(np.where(inside, flat, start), wanted).copy(), "int64"))
-            for value, flat, inside in parts
-        ]
-        whole = [*shape[:-axes], *wanted]
-        found[0] = found[0][0], emit(_op.broadcast_to(found[0][1], whole))
-        return emit(relax.Tuple(_first_largest(emit, found)))
+        windows = Windows(kernel, stride, padding, dilation, wanted)
+        return emit(relax.Tuple(largest_of_windows(emit, x, windows)))
 
     return convert
 
@@ -122,7 +67,7 @@ def adaptive_max_pool(axes: int) -> Callable[[Any, Any], Any]:
                     tuple(emit(_op.strided_slice(each, [axis], [at], [at + 1])) for each in (x, place))
                     for at in range(begin, end)
                 ]
-                made.append(_first_largest(emit, parts))
+                made.append(first_largest(emit, parts))
             x, place = (emit(_op.concat([pair[n] for pair in made], axis)) for n in (0, 1))
         return emit(relax.Tuple([x, place]))
 
