@@ -34,7 +34,10 @@ class Shaped(nn.Module):
         rows, columns = self.sizes.tolist()
         first = self.sizes[0].item()
         parts = x.flatten().split([*self.sizes.tolist(), 8])
-        return x.reshape(rows, columns), x[:first], x * first, *parts
+        set_here = torch.empty(2, dtype=torch.int64)
+        set_here[0], set_here[1] = 5, 4
+        turned = x.reshape(int(set_here[0]), int(set_here[1]))
+        return x.reshape(rows, columns), x[:first], x * first, turned, *parts
 
 
 class Set(nn.Module):

@@ -40,7 +40,7 @@ def decompose(program: Any) -> Any:
         If an operator is of a form that none are found for, or torch fails at it.
     """
     try:
-        return _decomposed(with_known_numbers(program))
+        return _decomposed(program)
     except Exception as error:  # torch raises many types, and adds lines of its own to all of them
         first = next(iter(str(error).split("\n")), "")
         if isinstance(error, ModelError):
@@ -66,7 +66,9 @@ def _decomposed(program: Any) -> Any:
     decomposed = None if has_complex(program) else program.run_decompositions(table)
     if decomposed is None or has_complex(decomposed):  # which may be within an operator, such as stft
         return _decomposed(without_complex(program))
-    program = decomposed
+    program = with_known_numbers(decomposed)
+    if program is not decomposed:
+        return _decomposed(program)
     for _ in range(_MOST_ROUNDS):
         found = _unknown(program)
         if not found:

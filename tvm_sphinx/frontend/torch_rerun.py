@@ -55,9 +55,10 @@ def exported_again(program: Any, rerun: Rerun) -> Any:
 
 
 def with_known_numbers(program: Any) -> Any:
-    """Return a program in which numbers that it reads from its weights are what they are.
+    """Return a program in which numbers that it reads from what it knows are what they are.
 
-    So shapes that are made of them are known. Programs that read none, or are of open shapes, stay.
+    So shapes that are made of them are known. Programs that read none of their weights and of constants,
+    or are of open shapes, stay.
     """
     if not any(node.target in _READS for node in program.graph.nodes) or _is_open(program):
         return program
@@ -78,16 +79,19 @@ def _is_open(program: Any) -> bool:
 class _KnownNumbers(Rerun):
     def __init__(self, program: Any) -> None:
         super().__init__(program)
-        self._values: dict[Any, Any] = {}
-        self.numbers: dict[Any, Any] = {}
-        for node in self._inner.graph.nodes:
-            if node.target in _READS:
-                value = self._value(node.args[0])
-                if isinstance(value, torch.Tensor):
-                    self.numbers[node] = value.item()
+        # What depends on what nobody has set is not known.
+        first, second = (self._read(unset) for unset in (0, 1))
+        self.numbers = {node: first[node] for node in first if first[node] == second[node]}
+
+    def _read(self, unset: int) -> dict[Any, Any]:
+        """Return numbers by the nodes that read them, where elements that nobody has set are this."""
+        self._unset, self._values = unset, dict[Any, Any]()
+        reads = [node for node in self._inner.graph.nodes if node.target in _READS]
+        found = {node: self._value(node.args[0]) for node in reads}
+        return {node: value.item() for node, value in found.items() if isinstance(value, torch.Tensor)}
 
     def _value(self, node: Any) -> Any:
-        """Return what is computed from weights alone; None for all else."""
+        """Return what is computed from weights and constants alone; None for all else."""
         if node not in self._values:
             self._values[node] = self._computed(node)
         return self._values[node]
@@ -99,6 +103,8 @@ class _KnownNumbers(Rerun):
                 found = getattr(found, name)
             is_small = isinstance(found, torch.Tensor) and found.numel() <= _MOST_READ
             return found.detach() if is_small else None
+        if node.op != "call_function":
+            return None
         function = node.target
         if function is not operator.getitem:
             if not isinstance(function, torch._ops.OpOverload) or function._schema.is_mutable:
@@ -106,10 +112,12 @@ class _KnownNumbers(Rerun):
             if torch.Tag.nondeterministic_seeded in function.tags:
                 return None
         values = {source: self._value(source) for source in node.all_input_nodes}
-        if not values or any(value is None for value in values.values()):
+        if any(value is None for value in values.values()):
             return None
         args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
         made = function(*args, **kwargs)
+        if "empty" in str(function):
+            made = made.fill_(self._unset)
         is_small = not isinstance(made, torch.Tensor) or made.numel() <= _MOST_READ
         return made if is_small else None
 
