@@ -36,8 +36,8 @@ class Shaped(nn.Module):
         parts = x.flatten().split([*self.sizes.tolist(), 8])
         set_here = torch.empty(2, dtype=torch.int64)
         set_here[0], set_here[1] = 5, 4
-        turned = x.reshape(int(set_here[0]), int(set_here[1]))
-        return x.reshape(rows, columns), x[:first], x * first, turned, *parts
+        torch._check(torch.all(set_here.sum() == 9).item(), lambda: "expected 9")
+        return x.reshape(rows, columns), x[:first], x * first, x * set_here[0].item(), *parts
 
 
 class Set(nn.Module):
