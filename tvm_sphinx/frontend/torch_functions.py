@@ -116,12 +116,11 @@ def power(importer: Any, node: Any) -> Any:
         return NotImplemented
     emit, shape = importer.block_builder.emit, list(node.meta["val"].shape)
     base = base if isinstance(base, relax.Expr) else relax.const(base, dtype)
+    least, most = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+    if isinstance(exponent, tvm.ir.GenericConst):
+        known = exponent.value.numpy()
+        least, most = int(known.min(initial=0)), int(known.max(initial=0))
     base, exponent = (emit(_op.broadcast_to(each, shape)) for each in (base, exponent))
-    known = importer.retrieve_args(node)[1]
-    exponents = known.value.numpy() if isinstance(known, tvm.ir.GenericConst) else np.iinfo(dtype)
-    least, most = (
-        int(bound() if callable(bound) else bound) for bound in (exponents.min, exponents.max)
-    )
     is_below = None
     if least < 0:
         is_below = emit(_op.less(exponent, relax.const(0, dtype)))

@@ -1,4 +1,4 @@
-"""Torch programs that are exported once more, run in another way. [TVM]"""
+"""Torch programs that are exported once more, run in another way."""
 
 from __future__ import annotations
 
