@@ -85,6 +85,7 @@ NUMBERS = {
         *(NUMBER, PLACE, NUMBER + 1),
     ),
     "reduced into one": (lambda x, k, y: x.index_reduce(0, k, y, "prod"), NUMBER, PLACES, NUMBER + 1),
+    "median of one": (lambda x: x.nanmedian(0, keepdim=True), NUMBER),
     "statistics of one": (
         lambda x: (x.mean(0), x.var(0, correction=0), x.std(0, correction=0), x.logsumexp(0)),
         NUMBER,
@@ -139,6 +140,17 @@ LABELLED = {
         InHalf(lambda x: (torch.zeros_like(x), x.new_ones(3), x.new_full((2,), 0.5))),
         SCORES,
     ),
+    **{
+        f"products added to {dtype}": (
+            lambda x: (
+                torch.addmv(x[0, 0, :, 0], x[0, 0], x[0, 0, 0], beta=2, alpha=3),
+                torch.addbmm(x[0, 0], x[0, :, :, :8], x[0, :, :8]),
+                F.bilinear(x[0, 0], x[0, 1], x[0, :, :8]),
+            ),
+            BYTES.to(dtype),
+        )
+        for dtype in (torch.int64, torch.uint8)
+    },
     "extremes of truth": (lambda x: (*(x > 0).max(1), *(x > 0).min(0), (x > 0).amax(0)), SCORES),
     "numbers of weights": (Shaped(), SCORES),
     "numbers beside bytes": (

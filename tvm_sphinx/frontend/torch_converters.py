@@ -16,6 +16,7 @@ from .._tvm import relax
 from ..errors import ModelError
 from .grid_sample import PADDINGS, Sampling, grid_sample
 from .interpolate import Taps, cubic_taps, linear_taps, nearest_taps, resized, resized_bytes
+from .onnx_node import dtype_of
 from .torch_experts import grouped_product
 from .torch_functions import (
     divide,
@@ -191,6 +192,8 @@ def _avg_pool(axes: int) -> Converter:
         ceil_mode = args[4] if len(args) > 4 else node.kwargs.get("ceil_mode", False)
         if divisor is None:
             return NotImplemented
+        if "int" in dtype_of(importer.env[args[0]]):
+            raise ModelError(f"{node.target} of whole numbers with divisor_override is not supported.")
         if ceil_mode:
             raise ModelError(f"{node.target} with both divisor_override and ceil_mode is not supported.")
         x, kernel = importer.env[args[0]], list(args[1])

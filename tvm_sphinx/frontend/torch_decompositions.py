@@ -40,7 +40,7 @@ def decompose(program: Any) -> Any:
         If an operator is of a form that none are found for, or torch fails at it.
     """
     try:
-        return _decomposed(program)
+        decomposed = _decomposed(program)
     except Exception as error:  # torch raises many types, and adds lines of its own to all of them
         first = next(iter(str(error).split("\n")), "")
         if isinstance(error, ModelError):
@@ -48,6 +48,41 @@ def decompose(program: Any) -> Any:
         raise ModelError(
             f"torch cannot take the program apart: {type(error).__name__}: {first}"
         ) from error
+    _check_results(program, decomposed)
+    return decomposed
+
+
+def _check_results(program: Any, decomposed: Any) -> None:
+    """Compare types and shapes of results with those that they had before.
+
+    Raises
+    ------
+    ModelError
+        If one differs: a formula does not compute what its operator does.
+    """
+    before, after = (_results(each) for each in (program, decomposed))
+    for number, (wanted, made) in enumerate(zip(before, after, strict=True)):
+        if not isinstance(wanted, torch.Tensor) or not isinstance(made, torch.Tensor):
+            continue
+        known = [
+            (one, other)
+            for one, other in zip(wanted.shape, made.shape, strict=False)
+            if isinstance(one, int) and isinstance(other, int)
+        ]
+        is_same = wanted.dim() == made.dim() and all(one == other for one, other in known)
+        if wanted.dtype != made.dtype or not is_same:
+            raise ModelError(
+                f"Output {number} is {wanted.dtype} {list(wanted.shape)}, and came out as {made.dtype} "
+                f"{list(made.shape)} where the program was taken apart."
+            )
+
+
+def _results(program: Any) -> list[Any]:
+    """Return what is known of the outputs that are the user's."""
+    (output,) = (node for node in program.graph.nodes if node.op == "output")
+    kinds = [spec.kind.name for spec in program.graph_signature.output_specs]
+    values = [getattr(value, "meta", {}).get("val") for value in output.args[0]]
+    return [value for kind, value in zip(kinds, values, strict=True) if kind == "USER_OUTPUT"]
 
 
 def _decomposed(program: Any) -> Any:

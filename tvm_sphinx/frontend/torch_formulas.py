@@ -175,8 +175,10 @@ def _kthvalue(x: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> tuple[
 
 def _nanmedian(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
     """Return the lower median of what is no NaN, and where it is."""
-    if not x.dtype.is_floating_point or not x.dim():
-        return tuple(torch.median(x.reshape(-1) if not x.dim() else x, dim, keepdim))
+    if not x.dim():
+        return tuple(each.reshape(()) for each in torch.median(x[None], 0))
+    if not x.dtype.is_floating_point:
+        return tuple(torch.median(x, dim, keepdim))
     is_nan = torch.isnan(x)
     values, places = torch.sort(torch.where(is_nan, torch.full_like(x, math.inf), x), dim)
     count = torch.logical_not(is_nan).to(torch.int64).sum(dim, keepdim=True)
@@ -242,10 +244,13 @@ def _addmv(base: Tensor, matrix: Tensor, vector: Tensor, *, beta: Any = 1, alpha
 
 
 def _addbmm(base: Tensor, left: Tensor, right: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
-    return _sum_of(base, torch.bmm(left, right).sum(0), beta, alpha)
+    product = torch.bmm(left, right)
+    return _sum_of(base, product.sum(0, dtype=product.dtype), beta, alpha)
 
 
 def _sum_of(base: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
+    if not base.dtype.is_floating_point:  # torch takes the factors for whole numbers, too
+        alpha, beta = int(alpha), int(beta)
     product = product if alpha == 1 else product * alpha
     if beta == 0:
         return product  # whatever the base holds, NaN too
@@ -267,7 +272,8 @@ def _trilinear(
         for axis in axes:
             tensor = tensor.unsqueeze(axis)
         wide.append(tensor)
-    return (wide[0] * wide[1] * wide[2]).sum(sumdim)
+    product = wide[0] * wide[1] * wide[2]
+    return product.sum(sumdim, dtype=product.dtype)
 
 
 def _conv_tbc(x: Tensor, weight: Tensor, bias: Tensor, pad: int = 0) -> Tensor:
