@@ -57,7 +57,7 @@ def add_parser(subparsers: Any, help_line: str) -> None:
         action=argparse.BooleanOptionalAction,
         default=None,
         help="measure only kernels that may change the schedule, and predict the others; default: on "
-        "three or more classes of devices, where it takes less time",
+        "five or more classes of devices, where it takes less time",
     )
     parser.add_argument(
         "--libraries",

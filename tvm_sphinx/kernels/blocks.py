@@ -203,7 +203,9 @@ def reaches_all(sch: s_tir.Schedule, block: SBlockRV) -> bool:
         analyzer.bind(each.loop_var, tvm.ir.Range.from_min_extent(each.min, each.extent))
     beside = nest[-1].body.seq if isinstance(nest[-1].body, tirx.SeqStmt) else [nest[-1].body]
     found = (one for one in beside if isinstance(one, s_tir.SBlockRealize) and one.block.same_as(moved))
-    realize = next(found)
+    realize = next(found, None)
+    if realize is None:
+        return True  # within another block, which no rule moves
     for axis, value in zip(moved.iter_vars, realize.iter_values, strict=True):
         extent = axis.dom.extent
         if axis.iter_type != tirx.IterVar.DataPar or not isinstance(extent, tirx.IntImm):

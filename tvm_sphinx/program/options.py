@@ -74,7 +74,7 @@ class CompileOptions:
         Whether kernels are left out, predicted in place of measured, that make no schedule shorter by as
         much as 0.5 %, by predictions and their errors so far; see
         `tvm_sphinx.cost.choose.guided.measure_decisive`. Not with a budget, pins, a fixed schedule,
-        limits of memory, or variants. None does so where it spares time: without these, on three or
+        limits of memory, or variants. None does so where it spares time: without these, on five or
         more classes of devices (`tvm_sphinx.cost.choose.guided.MANY_CLASSES`).
     libraries
         Libraries that may compute products on GPUs in the place of kernels of ours, where they are
