@@ -244,6 +244,9 @@ def _addmv(base: Tensor, matrix: Tensor, vector: Tensor, *, beta: Any = 1, alpha
 
 
 def _addbmm(base: Tensor, left: Tensor, right: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+    if base.dtype in (torch.float16, torch.bfloat16):  # torch adds up in single precision
+        wide = (each.to(torch.float32) for each in (base, left, right))
+        return _addbmm(*wide, beta=beta, alpha=alpha).to(base.dtype)
     product = torch.bmm(left, right)
     return _sum_of(base, product.sum(0, dtype=product.dtype), beta, alpha)
 
