@@ -49,8 +49,11 @@ DOUBLES = {
             ("bilinear", {"scale_factor": 1.7}),
             ("bicubic", {"size": (7, 9), "align_corners": True}),
             ("nearest", {"size": (7, 9)}),
+            ("bilinear", {"size": (4, 3), "antialias": True}),
+            ("bicubic", {"size": (9, 3), "antialias": True}),
         )
     },
+    "angle double": (torch.angle, ROWS.double()),
 }
 HALVES = {
     **{

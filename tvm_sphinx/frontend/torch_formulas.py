@@ -74,7 +74,8 @@ def _frexp(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def _angle(x: Tensor) -> Tensor:
     dtype = x.dtype if x.dtype.is_floating_point else torch.get_default_dtype()
-    found = torch.where(x < 0, math.pi, 0.0).to(dtype)
+    half_turn = torch.full((), math.pi, dtype=dtype)  # a number by itself would be of single precision
+    found = torch.where(x < 0, half_turn, torch.zeros_like(half_turn))
     return torch.where(torch.isnan(x), x, found) if x.dtype.is_floating_point else found
 
 

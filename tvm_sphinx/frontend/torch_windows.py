@@ -114,7 +114,7 @@ def antialiased(kind: str) -> Callable[[Any, Any], Any]:
                 if before[axis] == after[axis]:
                     continue
                 x, (weights, bits) = emit(_op.astype(x, "int32")), fixed_point(weights)
-            matrix = relax.const(weights.astype(str(x.ty.dtype)))
+            matrix = relax.const(weights.astype(str(x.ty.dtype)), str(x.ty.dtype))
             if axis == 1:
                 matrix = emit(_op.permute_dims(matrix, [1, 0]))
             x = emit(_op.matmul(*((x, matrix) if axis == 1 else (matrix, x)), out_dtype=str(x.ty.dtype)))
