@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import itertools
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -34,8 +35,6 @@ _TIES = ("topk", "kthvalue", "sort", "argsort", "msort", "mode", "median", "nanm
 # Of new tensors whose elements nobody has set.
 _UNSET = ("empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "empty_permuted")
 _CLOSE = {"float64": 1e-9, "float32": 2e-4, "float16": 1e-2, "bfloat16": 2e-2}
-
-Tensors = Sequence[torch.Tensor]
 
 
 class _Sample(torch.nn.Module):
@@ -76,9 +75,8 @@ class _Place:
 def outcomes(operator: Any, dtype: str, most: int) -> Iterator[tuple[str, str, int]]:
     """Yield what came of the samples of an operator: the outcome, a reason, and of how many."""
     try:
-        samples = [s for s in operator.sample_inputs("cpu", getattr(torch, dtype)) if _is_small(s)][
-            :most
-        ]
+        drawn = operator.sample_inputs("cpu", getattr(torch, dtype))
+        samples = list(itertools.islice(filter(_is_small, drawn), most))
     except Exception as error:  # torch has none for this type
         yield "no samples", type(error).__name__, 1
         return

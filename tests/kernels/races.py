@@ -116,6 +116,18 @@ class RaceFinder:
         return 0
 
 
+def arguments(func: tirx.PrimFunc, inputs: list[np.ndarray]) -> list[Any]:
+    """Return the tensors that a PrimFunc takes: what it makes holds random bytes, so that gaps show."""
+    rng = np.random.default_rng(1)
+    tensors = [tvm.runtime.tensor(array) for array in inputs]
+    for param in func.params[len(inputs) :]:
+        shape = tuple(int(extent) for extent in param.shape)
+        tensors.append(tvm.runtime.tensor(np.zeros(shape, str(param.dtype))))
+        memory = np.from_dlpack(tensors[-1]).reshape(-1).view("uint8")
+        memory[:] = rng.integers(0, 256, memory.size, dtype="uint8")
+    return tensors
+
+
 def run_apart(
     func: tirx.PrimFunc, inputs: list[np.ndarray], target: Any
 ) -> tuple[list[np.ndarray], list[str]]:
@@ -133,13 +145,7 @@ def run_apart(
         tvm.build(tvm.IRModule({"main": func}), target=target).export_library(library)
         loaded = tvm.runtime.load_module(library)
         finder = RaceFinder(library)
-    rng = np.random.default_rng(1)
-    tensors = [tvm.runtime.tensor(array) for array in inputs]
-    for param in func.params[len(inputs) :]:
-        shape = tuple(int(extent) for extent in param.shape)
-        tensors.append(tvm.runtime.tensor(np.zeros(shape, str(param.dtype))))
-        bits = np.from_dlpack(tensors[-1]).reshape(-1).view("uint8")
-        bits[:] = rng.integers(0, 256, bits.size, dtype="uint8")
+    tensors = arguments(func, inputs)
     for tensor in tensors:
         finder.watch(np.from_dlpack(tensor))
     loaded["main"](*tensors)

@@ -10,7 +10,7 @@ from tvm import tirx
 from tvm.target.codegen import llvm_get_system_cpu
 from tvm_ffi import structural_equal
 
-from tests.kernels.races import run_apart
+from tests.kernels.races import arguments, run_apart
 from tvm_sphinx.kernels import schedule, schedule_kernel
 
 TARGET = tvm.target.Target({"kind": "llvm", "mcpu": llvm_get_system_cpu()})
@@ -28,12 +28,7 @@ def draw(shape: tuple[int, ...], dtype: str, rng: np.random.Generator) -> np.nda
 def run(func: tirx.PrimFunc, inputs: list[np.ndarray], target: Any = TARGET) -> list[np.ndarray]:
     """Build and call a PrimFunc; return what its remaining parameters hold afterwards."""
     built = tvm.build(tvm.IRModule({"main": func}), target=target)
-    args = [tvm.runtime.tensor(array) for array in inputs]
-    for param in func.params[len(inputs) :]:
-        shape = tuple(int(extent) for extent in param.shape)
-        args.append(tvm.runtime.tensor(np.zeros(shape, str(param.dtype))))
-        bits = np.from_dlpack(args[-1]).reshape(-1).view("uint8")
-        bits[:] = 0x5A  # what is not written shows: large numbers
+    args = arguments(func, inputs)
     built["main"](*args)
     return [arg.numpy() for arg in args[len(inputs) :]]
 

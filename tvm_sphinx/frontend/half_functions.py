@@ -26,10 +26,13 @@ def in_single(emit: Emit, call: Any) -> Any:
 
 def asked_in_single(emit: Emit, call: Any) -> Any:
     """Rewrite a question about bfloat16, such as whether it is NaN."""
-    data = call.args[0]
-    if str(data.ty.dtype) != "bfloat16":
-        return None
-    return relax.Call(call.op, [emit(relax.op.astype(data, "float32"))], call.attrs)
+    return operand_in(emit, call, "float32") if str(call.args[0].ty.dtype) == "bfloat16" else None
+
+
+def operand_in(emit: Emit, call: Any, dtype: str) -> Any:
+    """Return a call whose first operand is cast to a type."""
+    data, *others = call.args
+    return relax.Call(call.op, [emit(relax.op.astype(data, dtype)), *others], call.attrs)
 
 
 def _widened(emit: Emit, call: Any) -> Any:

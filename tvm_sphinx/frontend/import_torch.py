@@ -23,6 +23,7 @@ from .torch_converters import CONVERTERS
 from .torch_decompositions import decompose, nodes_within
 from .torch_loops import convert_map, convert_scan, convert_while
 from .torch_promotion import operands_in, promotion_of
+from .torch_windows import results_read
 
 Converter = Callable[[Any], Any]
 
@@ -243,7 +244,7 @@ def _check_types(result: Any, node: Any, importer: Any) -> None:
     ty = getattr(result, "ty", None)
     if not isinstance(wanted, (list, tuple)):
         return
-    used = {user.args[1] for user in node.users if getattr(user.target, "__name__", "") == "getitem"}
+    used = results_read(node)
     if isinstance(ty, relax.TensorType) and max(used, default=0) > 0:  # or it stood for all of them
         raise UnsupportedError(
             f"TVM's importer makes the first result of {_where(node)} alone, and the program reads "

@@ -227,7 +227,8 @@ def _pool(node: Node) -> Any:
     """Settle the padding; pool with ``ceil_mode`` without windows that begin behind data and padding."""
     data = node.required(0)
     settle_pads(node, data)
-    is_ceil = int(node.attributes.get("ceil_mode", 0)) and node.text("auto_pad", "NOTSET") == "NOTSET"
+    auto_pad = node.text("auto_pad", "NOTSET")
+    is_ceil = int(node.attributes.get("ceil_mode", 0)) and auto_pad == "NOTSET"
     has_places = node.num_outputs > 1
     if not is_ceil and not has_places:
         return NotImplemented
@@ -236,8 +237,8 @@ def _pool(node: Node) -> Any:
     kernel = [int(size) for size in node.attributes["kernel_shape"]]
     strides = node.attributes.get("strides", [1] * rank)
     dilations = node.attributes.get("dilations", [1] * rank)
-    pads = [0] * 2 * rank if node.text("auto_pad", "NOTSET") == "VALID" else None
-    pads = pads or node.attributes.get("pads", [0] * 2 * rank)
+    none = [0] * 2 * rank
+    pads = none if auto_pad == "VALID" else node.attributes.get("pads", none)
     wanted = []
     for axis, extent in enumerate(extents):
         covered = extent + pads[axis] + pads[rank + axis] - (kernel[axis] - 1) * dilations[axis] - 1

@@ -39,11 +39,8 @@ def _found(emit: bounded_indices.Emit, call: Any) -> Any:
     It starts from the least finite number, which no infinity exceeds; the first element is right then.
     Of bfloat16 and bools, of which it does not compile, it looks at wider types.
     """
-    (data,) = call.args
-    wide = {"bfloat16": "float32", "bool": "int8"}.get(str(data.ty.dtype))
-    if wide is not None:
-        call = relax.Call(call.op, [emit(relax.op.astype(data, wide))], call.attrs)
-    place = emit(call)
+    wide = {"bfloat16": "float32", "bool": "int8"}.get(str(call.args[0].ty.dtype))
+    place = emit(call if wide is None else half_functions.operand_in(emit, call, wide))
     return relax.op.maximum(place, relax.const(0, str(place.ty.dtype)))
 
 
@@ -112,8 +109,7 @@ def _of_truth(emit: bounded_indices.Emit, call: Any) -> Any:
     """Rewrite ``max`` and ``min`` of bools, which TVM does not know the bounds of."""
     if str(getattr(call.args[0].ty, "dtype", "")) != "bool":
         return None
-    wide = emit(relax.op.astype(call.args[0], "int8"))
-    return relax.op.astype(emit(relax.Call(call.op, [wide], call.attrs)), "bool")
+    return relax.op.astype(emit(half_functions.operand_in(emit, call, "int8")), "bool")
 
 
 def _clipped(emit: bounded_indices.Emit, call: Any) -> Any:
@@ -128,13 +124,14 @@ def _clipped(emit: bounded_indices.Emit, call: Any) -> Any:
     if None in values:
         return None
     low, high = map(float, values)
-    is_open = "int" in dtype and not (np.isfinite(low) and np.isfinite(high))
+    is_whole = "int" in dtype
+    is_open = is_whole and not (np.isfinite(low) and np.isfinite(high))
     if not is_open and low <= high:
         return None
     made = data
     for value, function in zip(values, (relax.op.maximum, relax.op.minimum), strict=True):
-        if np.isfinite(float(value)) or "int" not in dtype:
-            number = int(value) if "int" in dtype else float(value)
+        if np.isfinite(float(value)) or not is_whole:
+            number = int(value) if is_whole else float(value)
             made = emit(function(made, relax.const(number, dtype)))
     return made
 
@@ -186,11 +183,10 @@ def _sorted(emit: bounded_indices.Emit, call: Any) -> Any:
 
 def _median(emit: bounded_indices.Emit, call: Any) -> Any:
     """Rewrite ``median`` of types that TVM's sort does not know."""
-    data = call.args[0]
-    dtype = str(getattr(data.ty, "dtype", ""))
+    dtype = str(getattr(call.args[0].ty, "dtype", ""))
     if dtype not in _SORTED_AS:
         return None
-    found = emit(relax.Call(call.op, [emit(relax.op.astype(data, _SORTED_AS[dtype]))], call.attrs))
+    found = emit(half_functions.operand_in(emit, call, _SORTED_AS[dtype]))
     if not isinstance(found.ty, relax.TupleType):
         return relax.op.astype(found, dtype)
     values, places = (emit(relax.TupleGetItem(found, place)) for place in (0, 1))

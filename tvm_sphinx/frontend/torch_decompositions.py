@@ -14,12 +14,12 @@ from ..errors import ModelError
 from .torch_complex import has_complex, without_complex
 from .torch_converters import CONVERTERS
 from .torch_formulas import FORMULAS
+from .torch_promotion import COMPARISONS
 from .torch_rerun import with_known_numbers
 
 _MOST_ROUNDS = 8
 # Operators whose operands may be numbers, in the type of the tensor beside them or of the result.
-_COMPARE = frozenset("eq ne lt le gt ge".split())
-_TAKE_NUMBERS = _COMPARE | frozenset(
+_TAKE_NUMBERS = COMPARISONS | frozenset(
     """add sub rsub mul fmod remainder floor_divide bitwise_and bitwise_or bitwise_xor masked_fill fill
     clamp clamp_min clamp_max full_like scalar_tensor""".split()
 )
@@ -118,13 +118,12 @@ def _decomposed(program: Any) -> Any:
 def _wrap_numbers(program: Any) -> None:
     """Give numbers beside small whole numbers the value that they have in their type, as torch does."""
     for node in nodes_within(program.graph_module):
-        if _name(node).partition(".")[0] not in _TAKE_NUMBERS:
+        name = _name(node).partition(".")[0]
+        if name not in _TAKE_NUMBERS:
             continue
         # What is compared has the type of the tensor, all else that of the result.
-        shown = [node.args[0]] if isinstance(node.args[0], torch.fx.Node) else []
-        is_compared = _name(node).partition(".")[0] in _COMPARE
-        value = (shown[0] if is_compared and shown else node).meta.get("val")
-        dtype = getattr(value, "dtype", None)
+        typed = node.args[0] if name in COMPARISONS else node
+        dtype = getattr(getattr(typed, "meta", {}).get("val"), "dtype", None)
         if dtype in _SMALL:
             node.args = tuple(_wrapped(arg, dtype) if type(arg) is int else arg for arg in node.args)
 

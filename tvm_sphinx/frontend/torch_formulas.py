@@ -177,7 +177,7 @@ def _kthvalue(x: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> tuple[
 def _nanmedian(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
     """Return the lower median of what is no NaN, and where it is."""
     if not x.dim():
-        return tuple(each.reshape(()) for each in torch.median(x[None], 0))
+        return tuple(_of_scalar(torch.median)(x, 0))
     if not x.dtype.is_floating_point:
         return tuple(torch.median(x, dim, keepdim))
     is_nan = torch.isnan(x)
@@ -357,10 +357,8 @@ def _scatter_reduce(
 ) -> Any:
     """Reduce to means, or without what was there; the rest is an operator of TVM's."""
     if not x.dim():
-        found = torch.scatter_reduce(
-            x[None], 0, index.reshape(1), source.reshape(1), reduce, include_self=include_self
-        )
-        return found[0]
+        function = _of_scalar(torch.scatter_reduce)
+        return function(x, dim, index, source, reduce, include_self=include_self)
     if include_self and reduce != "mean":
         return NotImplemented
     ones = torch.ones(index.shape, dtype=torch.int64)

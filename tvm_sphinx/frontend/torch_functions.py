@@ -126,21 +126,24 @@ def power(importer: Any, node: Any) -> Any:
         is_below = emit(_op.less(exponent, relax.const(0, dtype)))
         parity = emit(_op.bitwise_and(exponent, relax.const(1, dtype)))
         exponent = emit(_op.where(is_below, parity, exponent))
-    factor, found = base, None
-    while found is None or most > 0:
-        # The exponent is taken apart into digits, by whose weight the factor is raised.
-        if found is not None:
-            factor = _product(emit, factor, relax.const(_STEPS, "int64"), shape)
-        digit = emit(_op.bitwise_and(exponent, relax.const(_STEPS - 1, dtype)))
-        part = _product(emit, factor, emit(_op.astype(digit, "int64")), shape)
-        found = part if found is None else emit(_op.multiply(found, part))
-        exponent = emit(_op.right_shift(exponent, relax.const(_STEPS.bit_length() - 1, dtype)))
-        most //= _STEPS
+    # The exponent is taken apart into digits, by whose weight the factor is raised.
+    factor, bits = base, _STEPS.bit_length() - 1
+    found = _raised(emit, factor, exponent, shape)
+    for _ in range(bits, most.bit_length(), bits):
+        factor = _product(emit, factor, relax.const(_STEPS, "int64"), shape)
+        exponent = emit(_op.right_shift(exponent, relax.const(bits, dtype)))
+        found = emit(_op.multiply(found, _raised(emit, factor, exponent, shape)))
     if is_below is None:
         return found
     has_unit = emit(_op.logical_or(*(emit(_op.equal(base, relax.const(one, dtype))) for one in (1, -1))))
     vanishes = emit(_op.logical_and(is_below, emit(_op.logical_not(has_unit))))
     return emit(_op.where(vanishes, relax.const(0, dtype), found))
+
+
+def _raised(emit: Any, base: Any, exponent: Any, shape: list[int]) -> Any:
+    """Return a factor (shape) to the power of the last digit of an exponent."""
+    digit = emit(_op.bitwise_and(exponent, relax.const(_STEPS - 1, dtype_of(exponent))))
+    return _product(emit, base, emit(_op.astype(digit, "int64")), shape)
 
 
 def _product(emit: Any, base: Any, count: Any, shape: list[int]) -> Any:

@@ -24,7 +24,7 @@ _IN_RESULT_TYPE = frozenset(
     prod mean cumsum cumprod var std _softmax _log_softmax amax amin __and__ __or__ __xor__ __lshift__
     __rshift__ fill full_like""".split()
 )
-_COMPARISONS = frozenset("eq ne lt le gt ge".split())
+COMPARISONS = frozenset("eq ne lt le gt ge".split())
 _LOGICAL = frozenset("logical_and logical_or logical_xor logical_not any all".split())
 # Torch adds up half-precision numbers in float32, and computes functions of them there.
 _WIDENED = frozenset(
@@ -47,7 +47,7 @@ def promotion_of(node: Any) -> Promotion:
     """Return the types in which torch computes a node."""
     wanted = node.meta.get("val")
     name = node.target._schema.name.partition("::")[2]
-    if name in _COMPARISONS:
+    if name in COMPARISONS:
         return Promotion(_common_type(node))
     if name in _LOGICAL:
         return Promotion(torch.bool, wanted.dtype if isinstance(wanted, torch.Tensor) else None)

@@ -29,7 +29,7 @@ def max_pool_with_indices(axes: int) -> Callable[[Any, Any], Any]:
         )
         ceil_mode = args[5] if len(args) > 5 else False
         x, emit = args[0], importer.block_builder.emit
-        if 1 not in _read(node):
+        if 1 not in results_read(node):
             pool = importer._max_pool2d_impl if axes == 2 else importer._max_pool3d_impl
             largest = pool(x, kernel, stride, padding, dilation, ceil_mode)
             return emit(relax.Tuple([largest, largest]))
@@ -50,7 +50,7 @@ def adaptive_max_pool(axes: int) -> Callable[[Any, Any], Any]:
         shape = [int(extent) for extent in x.ty.shape]
         rank = len(shape)
         extents = shape[-axes:]
-        if 1 not in _read(node) and not any(e % w for e, w in zip(extents, wanted, strict=True)):
+        if 1 not in results_read(node) and not any(e % w for e, w in zip(extents, wanted, strict=True)):
             # Windows of one size, whose places nobody asks for.
             split = [n for e, w in zip(extents, wanted, strict=True) for n in (w, e // w)]
             windows = emit(_op.reshape(x, [*shape[:-axes], *split]))
@@ -85,7 +85,7 @@ def _largest(emit: Callable[[Any], Any], x: Any, axes: list[int]) -> Any:
     return emit(_op.where(is_odd, relax.const(math.nan, dtype), found))
 
 
-def _read(node: Any) -> set[int]:
+def results_read(node: Any) -> set[int]:
     """Return which results of a node are read."""
     return {user.args[1] for user in node.users if getattr(user.target, "__name__", "") == "getitem"}
 
