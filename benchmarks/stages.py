@@ -83,6 +83,7 @@ def _compile(python: str, file: Path, platform: str, folder: str, *options: str)
 
 def _run(python: str, arguments: list[str], folder: str) -> str:
     env = {**os.environ, "TVM_SPHINX_HOME": f"{folder}/home", "TVM_SPHINX_CODE": f"{folder}/code"}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its bytecode
     done = subprocess.run([python, *arguments], env=env, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(arguments[-6:])}: {done.stderr.strip()[-2000:]}")

@@ -1,5 +1,6 @@
 """The command ``tvm-sphinx`` and ``python -m tvm_sphinx``: Ctrl-C is a line from the first import on."""
 
+import gc
 import signal
 import sys
 
@@ -13,8 +14,9 @@ def main() -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = 130
-    # All is done and said; what is left is to leave.
+    # All is done and said; what is left is to leave, without looking for garbage in what TVM holds.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.freeze()
     return code
 
 
