@@ -45,6 +45,7 @@ EXPRESSIONS: dict[str, Callable[[], Any]] = {
     "transpose": lambda: op.permute_dims(const(4, 3)),
     "expand_dims": lambda: op.expand_dims(const(4, 3), [0, -1]),
     "squeeze": lambda: op.squeeze(const(4, 1, 1), [1]),
+    "squeeze all": lambda: op.squeeze(const(1, 4, 1)),
     "concat": lambda: op.concat([const(4, 3), const(2, 3)], 0),
     "slice": lambda: op.strided_slice(const(9, 8), [0, 1], [1, -3], [20, 8], [2, 1]),
     "take": lambda: op.take(const(5, 3), relax.const(np.array([[4, 0]])), axis=0),
@@ -120,6 +121,23 @@ def test_parts_of_a_split_and_chains_are_folded() -> None:
 def test_a_range_is_folded_which_tvm_s_pass_leaves() -> None:
     value = folded_value(fold_constants(module(op.arange(1, 9, 3, "int64"))))
     np.testing.assert_array_equal(value, np.array([1, 4, 7]))
+
+
+@pytest.mark.usefixtures("without_tvm_folding")
+def test_known_shapes_are_folded_where_tensors_are_not() -> None:
+    builder = relax.BlockBuilder()
+    x, y = (relax.Var(name, relax.TensorType(shape)) for name, shape in (("x", (2, 6)), ("y", (3, 4))))
+    with builder.function("main", [x, y]):
+        with builder.dataflow():
+            shape = builder.emit(op.shape_of(y))
+            extents = builder.emit(op.shape_to_tensor(shape))
+            doubled = builder.emit(op.multiply(extents, relax.const(np.array([2, 2]), "int64")))
+            viewed = builder.emit(op.reshape(x, shape))
+            output = builder.emit_output(relax.Tuple([viewed, doubled]))
+        builder.emit_func_output(output)
+    folded = fold_constants(builder.get())
+    np.testing.assert_array_equal(folded_value(folded), [6, 8])
+    assert "shape_of" not in folded.script()
 
 
 @pytest.mark.usefixtures("without_tvm_folding")

@@ -103,8 +103,8 @@ def _expand_dims(call: Any, args: Sequence[Any]) -> Any:
 
 
 def _squeeze(call: Any, args: Sequence[Any]) -> Any:
-    axes = call.attrs.axis
-    return np.squeeze(args[0], None if axes is None else tuple(int(axis) for axis in axes))
+    axes = range(args[0].ndim) if call.attrs.axis is None else map(int, call.attrs.axis)
+    return np.squeeze(args[0], tuple(axis for axis in axes if args[0].shape[axis] == 1))
 
 
 def _concat(call: Any, args: Sequence[Any]) -> Any:

@@ -56,12 +56,18 @@ class _Folder(PyExprMutator):  # type: ignore[misc]
     def __init__(self, mod: Any) -> None:
         super().__init__(mod)
         self._values: dict[Any, Any] = {}
+        self._shapes: dict[Any, Any] = {}
         self._constants: dict[int, Any] = {}  # by the id of an array that is kept in `_values`
         self._computed: dict[Any, Any] = {}  # values by operator, attributes and operands
         self.is_left = False
 
     def visit_var_binding_(self, binding: Any) -> None:
         """Fold one binding of a dataflow block; later uses of its variable become the constant."""
+        if _is_call(binding.value, "relax.shape_of"):
+            extents = _extents(binding.var.ty)
+            if extents is not None and isinstance(binding.var, relax.DataflowVar):
+                self._shapes[binding.var] = relax.ShapeExpr(extents)
+                return
         value = self._evaluate(binding.value)
         if value is None or not isinstance(binding.var, relax.DataflowVar):
             super().visit_var_binding_(binding)
@@ -71,7 +77,9 @@ class _Folder(PyExprMutator):  # type: ignore[misc]
             super().visit_var_binding_(binding)  # a tuple: its fields fold where they are taken out
 
     def visit_dataflow_var_(self, op: Any) -> Any:
-        """Return the constant that a variable stands for."""
+        """Return the constant, or the shape, that a variable stands for."""
+        if op in self._shapes:
+            return self._shapes[op]
         value = self._values.get(op)
         if not isinstance(value, np.ndarray):
             return super().visit_dataflow_var_(op)
@@ -114,6 +122,10 @@ class _Folder(PyExprMutator):  # type: ignore[misc]
 
     def _evaluate_call(self, call: Any) -> Any:
         name = str(call.op.name).removeprefix("relax.")
+        if name == "shape_to_tensor":
+            extents = _extents(call.args[0].ty)
+            if extents is not None:
+                return np.asarray(extents, "int64")
         if name in ("tensor_to_shape", "shape_to_tensor", "shape_of"):
             self.is_left = True
         if not all(map(self._is_constant, call.args)):
@@ -140,20 +152,26 @@ def _is_tensor(expr: Any) -> bool:
     return isinstance(expr.ty, (relax.TensorType, relax.TupleType))
 
 
+def _is_call(expr: Any, operator: str) -> bool:
+    return isinstance(expr, relax.Call) and isinstance(expr.op, tvm.ir.Op) and expr.op.name == operator
+
+
+def _extents(ty: Any) -> list[int] | None:
+    """Return the extents of the type of a tensor or a shape, None where one is open."""
+    values = getattr(getattr(ty, "shape", ty), "values", None)
+    if values is None or not all(isinstance(extent, tirx.IntImm) for extent in values):
+        return None
+    return [int(extent) for extent in values]
+
+
 def _elements(ty: Any) -> int:
     """Return how many elements a tensor type has, 0 if its shape is open or it is no tensor."""
-    values = getattr(getattr(ty, "shape", None), "values", None)
-    if values is None or not all(isinstance(extent, tirx.IntImm) for extent in values):
-        return 0
-    return math.prod(int(extent) for extent in values)
+    extents = _extents(ty) if isinstance(ty, relax.TensorType) else None
+    return 0 if extents is None else math.prod(extents)
 
 
 def _has_type(value: Any, ty: Any) -> bool:
     if isinstance(value, tuple):
         fields = getattr(ty, "fields", ())
         return len(fields) == len(value) and all(map(_has_type, value, fields))
-    extents = getattr(getattr(ty, "shape", None), "values", None)
-    if extents is None or not all(isinstance(extent, tirx.IntImm) for extent in extents):
-        return False
-    same_shape = tuple(int(extent) for extent in extents) == value.shape
-    return same_shape and str(value.dtype) == str(ty.dtype)
+    return _extents(ty) == list(value.shape) and str(value.dtype) == str(ty.dtype)

@@ -19,6 +19,7 @@ from .load import entry_function, public_functions
 from .origins import FuseNamedOps
 from .outline_branches import PREFIX, outline_branches
 from .safe_operators import make_safe
+from .without_weights import WithoutWeights
 
 
 def lower_to_kernels(
@@ -56,7 +57,7 @@ def lower_to_kernels(
         FoldBatchNorms(),
         transform.DecomposeOpsForInference(),
         transform.CanonicalizeBindings(),
-        transform.RemoveRedundantReshape(),
+        WithoutWeights(transform.RemoveRedundantReshape()),
         transform.ConvertToDataflow(),
         FoldConstants(),
         JoinScales(),
