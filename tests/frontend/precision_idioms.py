@@ -28,6 +28,18 @@ class InHalf(nn.Module):
         return [each.float() for each in (found if isinstance(found, tuple) else (found,))]
 
 
+def _summed_by_index(x):
+    """Sum rows by a number each, in all ways that torch sums in single precision."""
+    place = torch.arange(len(x)) % 3
+    zeros, wide = torch.zeros(3, 2, dtype=x.dtype), place[:, None].expand(-1, 2)
+    return (
+        zeros.scatter_add(0, wide, x),
+        zeros.index_add(0, place, x),
+        zeros.scatter_reduce(0, wide, x, "sum"),
+        zeros.scatter_reduce(0, wide, x, "mean", include_self=False),
+    )
+
+
 _NORMS = {
     "layer norm": (lambda: nn.LayerNorm(8), ROWS),
     "layer norm of two axes": (lambda: nn.LayerNorm((6, 8), elementwise_affine=False), ROWS),
@@ -64,6 +76,12 @@ HALVES = {
     "fmod bf16": (InHalf(lambda x: torch.fmod(x, 0.75)), ROWS),
     "norms bf16": (InHalf(lambda x: (x.norm(p=1, dim=-1), x.norm(p=3, dim=-1))), ROWS),
     "normalize bf16": (InHalf(lambda x: F.normalize(x, dim=-1)), ROWS),
+    "sums by index bf16": (InHalf(_summed_by_index), torch.ones(1000, 2)),
+    "sums by index f16": (lambda x: _summed_by_index(x.half()), torch.full((3000, 2), 1.5)),
+    "means of windows f16": (
+        lambda x: (F.avg_pool2d(x.half(), 60), F.adaptive_avg_pool2d(x.half(), 3)),
+        torch.rand(1, 2, 60, 90, generator=_seeded),
+    ),
     "cat of nothing": (lambda x: torch.cat([torch.tensor([]), x], -2), ROWS),
     "cat around": (lambda x: torch.cat([torch.empty(0), x, torch.empty(0), x], 1), IMAGE),
     "windows of windows": (lambda x: x.unfold(2, 3, 2).unfold(3, 3, 2) + 0, IMAGE),

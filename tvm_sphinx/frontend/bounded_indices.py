@@ -150,7 +150,7 @@ def gather_nd(emit: Emit, call: Any) -> Any:
     """Rewrite ``relax.gather_nd``, whose last axis of indices holds one for each axis of the data."""
     data, indices = call.args
     batch = int(call.attrs.batch_dims)
-    safe = _bounded_tuples(emit, data, indices, batch, "gather_nd")
+    safe = bounded_tuples(emit, data, indices, batch, "gather_nd")
     count = extent_value(extents_of(emit, indices)[-1]) or 0
     if not count:
         return None
@@ -168,14 +168,12 @@ def gather_nd(emit: Emit, call: Any) -> Any:
     return _op.index_tensor(data, columns)
 
 
-def scatter_nd(emit: Emit, call: Any) -> Any:
-    """Rewrite ``relax.scatter_nd``."""
-    data, indices, updates = call.args
-    safe = _bounded_tuples(emit, data, indices, 0, "scatter_nd")
-    return _op.scatter_nd(data, safe, updates, str(call.attrs.reduction))
+def bounded_tuples(emit: Emit, data: Any, indices: Any, batch: int, name: str) -> Any:
+    """Return indices as tuples along the last axis, counted from the start and in range.
 
-
-def _bounded_tuples(emit: Emit, data: Any, indices: Any, batch: int, name: str) -> Any:
+    ``batch`` axes of data and indices run together, ahead of those that are indexed; errors as of
+    `bounded`.
+    """
     count = extent_value(extents_of(emit, indices)[-1])
     if count is None:
         raise ModelError(f"Expected indices of {name} whose last extent is known; got {indices.ty}.")

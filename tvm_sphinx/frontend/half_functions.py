@@ -1,4 +1,4 @@
-"""Functions and norms of half floats that TVM has no code for, in single precision. [TVM]"""
+"""What TVM has no code for in half floats, or adds up in them, in single precision. [TVM]"""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ HALVES = ("float16", "bfloat16")
 #: By the operator's name without ``relax.``.
 FUNCTIONS = ("sinh", "cosh", "asinh", "acosh", "atanh", "asin", "acos", "atan", "tan")
 
+#: What adds up windows, in the type of its data.
+MEANS = tuple(f"nn.{kind}avg_pool{axes}d" for kind in ("", "adaptive_") for axes in (1, 2, 3))
+
 
 def through_single(emit: Emit, call: Any) -> Any:
-    """Rewrite a function of half floats."""
+    """Rewrite a function or a mean of half floats."""
     return _widened(emit, call) if str(call.args[0].ty.dtype) in HALVES else None
 
 
