@@ -218,6 +218,20 @@ def test_a_gather_whose_rows_are_no_multiple_of_the_lanes_compiles(
     check(func, args)
 
 
+@pytest.mark.parametrize("width", [19, 31])
+def test_a_gather_by_two_indices_compiles_for_any_width(width: int) -> None:
+    """TVM fails at the remainder of a loop inside of which two indices are looked up."""
+    rng = np.random.default_rng(7)
+    shapes = [(20, 20, width), (20, 1), (1, 20)]
+    data, rows, columns = (
+        te.placeholder([tirx.IntImm("int64", extent) for extent in shape], dtype, name=name)
+        for shape, dtype, name in zip(shapes, ["float32", "int64", "int64"], "xij", strict=True)
+    )
+    func = te.create_prim_func([data, rows, columns, topi.index_tensor(data, [rows, columns])])
+    args = [draw(shapes[0], "float32", rng), *(rng.integers(0, 20, shape) for shape in shapes[1:])]
+    check(func, args)
+
+
 @pytest.mark.parametrize("start", [float("-inf"), -3.4028234663852886e38])
 def test_a_maximum_is_split_into_partial_results_wherever_it_starts(start: float) -> None:
     """TVM knows the one from the least finite number; ours starts from infinity."""

@@ -268,16 +268,18 @@ def _rounds_an_index(sch: s_tir.Schedule, block: SBlockRV) -> bool:
 def _looks_an_index_up(sch: s_tir.Schedule, block: SBlockRV) -> bool:
     """Whether an index is read at the place of the last loop, as ``gather`` reads one for each element.
 
-    TVM 0.27 fails at the remainder as where an index is rounded.
+    Or several are, wherever they stand. TVM 0.27 fails at the remainder as where an index is rounded.
     """
     last = sch.get(block).iter_vars[-1].var
     found: list[Any] = []
+    read: list[TensorLoad] = []
 
     def of_inner(inner: TensorLoad) -> None:
+        read.append(inner)
         for index in inner.indices:
             tvm_ffi.structural_walk(index, (tirx.Var, lambda var: found.append(var.same_as(last))))
 
     for load in loads_of(sch.get(block).body):
         for index in load.indices:
             tvm_ffi.structural_walk(index, (TensorLoad, of_inner))
-    return any(found)
+    return any(found) or len(read) > 1
