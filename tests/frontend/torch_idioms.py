@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from . import complex_idioms, precision_idioms, small_idioms
+from . import complex_idioms, mask_idioms, precision_idioms, small_idioms
 
 _seeded = torch.Generator().manual_seed(0)
 
@@ -495,6 +495,10 @@ POOLING = {
     "avg_pool2d ceil": (lambda x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True), X4),
     "avg_pool2d ceil no pad": (lambda x: F.avg_pool2d(x, 2, 2, 0, True, False), X4),
     "avg_pool2d divisor": (lambda x: F.avg_pool2d(x, 2, 2, divisor_override=3), X4),
+    "avg_pool2d divisor uncounted": (
+        lambda x: F.avg_pool2d(x, 2, 1, 1, count_include_pad=False, divisor_override=3),
+        X4,
+    ),
     "avg_pool3d": (lambda x: F.avg_pool3d(x, 2), X5),
     "avg_pool3d divisor": (lambda x: F.avg_pool3d(x, 2, divisor_override=3), X5),
     "adaptive_avg 1": (lambda x: F.adaptive_avg_pool2d(x, 1), X4),
@@ -845,6 +849,7 @@ KINDS = {
     "numbers": small_idioms.NUMBERS,
     "byte images": small_idioms.BYTE_IMAGES,
     "labels": small_idioms.LABELLED,
+    "masks": mask_idioms.MASKS,
     "indexing": INDEXING,
     "shapes": SHAPES,
     "arithmetic": ARITHMETIC,

@@ -196,6 +196,8 @@ def _avg_pool(axes: int) -> Converter:
             raise ModelError(f"{node.target} of whole numbers with divisor_override is not supported.")
         if ceil_mode:
             raise ModelError(f"{node.target} with both divisor_override and ceil_mode is not supported.")
+        # What is divided by a number of its own is so whether the padding counts or not.
+        _ = args[5:6], node.kwargs.get("count_include_pad")
         x, kernel = importer.env[args[0]], list(args[1])
         kernel = kernel * axes if len(kernel) == 1 else kernel
         stride = args[2] if len(args) > 2 and args[2] else kernel

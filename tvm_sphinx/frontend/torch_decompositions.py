@@ -14,6 +14,7 @@ from ..errors import ModelError
 from .torch_complex import has_complex, without_complex
 from .torch_converters import CONVERTERS
 from .torch_formulas import FORMULAS
+from .torch_masks import with_whole_assignments
 from .torch_promotion import COMPARISONS
 from .torch_rerun import with_known_numbers
 
@@ -101,7 +102,7 @@ def _decomposed(program: Any) -> Any:
     decomposed = None if has_complex(program) else program.run_decompositions(table)
     if decomposed is None or has_complex(decomposed):  # which may be within an operator, such as stft
         return _decomposed(without_complex(program))
-    program = with_known_numbers(decomposed)
+    program = with_whole_assignments(with_known_numbers(decomposed))
     if program is not decomposed:
         return _decomposed(program)
     for _ in range(_MOST_ROUNDS):
@@ -168,6 +169,8 @@ def _always_holds(condition: Any) -> bool:
     """Return whether a condition says no more of a size than the operator does that it is of."""
     if _name(condition) == "and_":
         return all(map(_always_holds, condition.args))
+    if _name(condition) == "eq" and condition.args[0] is condition.args[1]:
+        return True
     if _name(condition) not in ("ge", "le") or _name(condition.args[0]) != "sym_size.int":
         return False
     size, bound = condition.args

@@ -332,6 +332,13 @@ def _masked_scatter(x: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     return torch.where(flat, source.reshape(-1)[places], x.reshape(-1)).reshape(x.shape)
 
 
+def _one_hot(x: Tensor, num_classes: int = -1) -> Any:
+    """Compare with all classes; torch asserts beside it that none is out of range."""
+    if num_classes < 1:
+        return NotImplemented
+    return (x[..., None] == torch.arange(num_classes)).to(torch.int64)
+
+
 def _put(x: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
     flat = x.reshape(-1)
     return flat.index_put((index.reshape(-1),), source.reshape(-1), accumulate).reshape(x.shape)
@@ -476,6 +483,7 @@ FORMULAS: dict[Any, Callable[..., Any]] = {
     _aten._embedding_bag.default: _embedding_bag,
     _aten._embedding_bag_forward_only.default: _embedding_bag,
     _aten.masked_scatter.default: _masked_scatter,
+    _aten.one_hot.default: _one_hot,
     _aten.put.default: _put,
     _aten.scatter_reduce.two: _scatter_reduce,
     _aten.index_reduce.default: _index_reduce,

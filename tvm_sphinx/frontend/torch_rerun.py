@@ -60,13 +60,14 @@ def with_known_numbers(program: Any) -> Any:
     So shapes that are made of them are known. Programs that read none of their weights and of constants,
     or are of open shapes, stay.
     """
-    if not any(node.target in _READS for node in program.graph.nodes) or _is_open(program):
+    if not any(node.target in _READS for node in program.graph.nodes) or is_open(program):
         return program
     known = _KnownNumbers(program)
     return exported_again(program, known) if known.numbers else program
 
 
-def _is_open(program: Any) -> bool:
+def is_open(program: Any) -> bool:
+    """Return whether an input of a program has an open extent."""
     inputs = [node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"]
     return any(
         not isinstance(extent, int)
