@@ -57,16 +57,22 @@ def test_torch_inputs_that_are_read_with_have_a_range() -> None:
             self.table = torch.nn.Embedding(9, 4)
 
         def forward(
-            self, ids: torch.Tensor, place: torch.Tensor, chosen: torch.Tensor, moved: torch.Tensor
+            self,
+            ids: torch.Tensor,
+            place: torch.Tensor,
+            chosen: torch.Tensor,
+            moved: torch.Tensor,
+            classes: torch.Tensor,
         ) -> torch.Tensor:
             rows = self.table(ids.view(-1))
             late = self.table(moved.clamp(0, 8))
+            late += torch.nn.functional.one_hot(classes, 4)
             return rows[chosen] + rows.gather(0, place) + late
 
     ids = torch.zeros(2, 3, dtype=torch.int64)
     place, few = torch.zeros(6, 4, dtype=torch.int64), torch.zeros(6, dtype=torch.int64)
-    program = torch.export.export(Net().eval(), (ids, place, few, few.clone()))
-    assert ranges(program) == [(0, 8), (0, 5), (-6, 5), None]
+    program = torch.export.export(Net().eval(), (ids, place, few, few.clone(), few.clone()))
+    assert ranges(program) == [(0, 8), (0, 5), (-6, 5), None, (0, 3)]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")

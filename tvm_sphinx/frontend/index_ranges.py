@@ -137,8 +137,10 @@ def _torch_uses(node: Any) -> Iterator[Any]:
             yield user
         elif kind == "select" and len(user.args) > 2 and user.args[2] is node:
             yield from _torch_range(user.args[0], user.args[1], kind, counts_from_end=True)
-        elif kind == "one_hot" and len(user.args) > 1 and user.args[1] > 0:
-            yield IndexRange(0, user.args[1] - 1, f"one_hot of {user.args[1]} classes")
+        elif kind == "one_hot":
+            classes = user.args[1] if len(user.args) > 1 else -1
+            if isinstance(classes, int) and classes > 0:
+                yield IndexRange(0, classes - 1, f"one_hot of {classes} classes")
         elif kind in _TORCH_PASSING:
             if _torch_dtype(user) in _WHOLE:
                 yield user

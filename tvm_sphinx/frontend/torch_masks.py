@@ -76,9 +76,12 @@ def _column_of(index: Node) -> tuple[Node, int] | None:
 
 
 class _Whole(Rerun):
-    count = 0  # of assignments that were written over whole tensors
+    """Counts in ``count`` what its runs have written over whole tensors."""
+
+    count = 0
 
     def interpreter(self) -> Any:
+        """Return what assigns to whole tensors."""
         return _WholeRun(self._inner, self)
 
 
@@ -143,7 +146,7 @@ class _WholeRun(Interpreter):  # type: ignore[misc]
         return place and (self._firsts[place[0]], place[1])
 
     def _follow(self, node: Node) -> bool:
-        """Compute an operator of elements of all places, if its operands are known of all."""
+        """Compute an operator of elements of all places; return whether its operands are known of all."""
         places = {self._whole[each][0] for each in node.all_input_nodes if each in self._whole}
         if len(places) != 1:
             return False
@@ -160,7 +163,7 @@ class _WholeRun(Interpreter):  # type: ignore[misc]
         """Return what broadcasts against all places as a node does against those selected, or None."""
         if node in self._whole:
             held, value = self._whole[node]
-            return value if held == place else None
+            return value if held == place and node.meta["val"].dim() == rank else None
         value = self.env[node]
         if not isinstance(value, torch.Tensor):
             return value
