@@ -14,7 +14,7 @@ _aten = torch.ops.aten
 
 
 def with_whole_assignments(program: Any) -> Any:
-    """Return a program in which ``x[mask] = v`` and ``x[torch.where(mask)] = v`` select by `torch.where`.
+    """Return a program in which ``x[mask] = v`` and ``x[torch.where(mask)] = v`` are `torch.where`.
 
     So nothing is left whose shape hangs on how many places there are. ``v`` is what broadcasts against
     the selected places alike, or is computed from what lies at these places (``x[mask] *= 2``), element
