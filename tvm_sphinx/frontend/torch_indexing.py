@@ -52,6 +52,12 @@ def index_put(importer: Any, node: Any) -> Any:
     shape = [int(extent) for extent in data.ty.shape]
     if len(places) == 1 and str(indices[places[0]].ty.dtype) == "bool":
         return _put_where(emit, data, indices[places[0]], places[0], values, accumulate)
+    if any(
+        not isinstance(extent, tirx.IntImm) for place in places for extent in indices[place].ty.shape
+    ):
+        raise ModelError(
+            "Assigning at as many places as the model finds has no counterpart in TVM; use torch.where."
+        )
     tensors = _of_one_rank(emit, [indices[place] for place in places])
     rest = [axis for axis in range(len(shape)) if axis not in places]
     looked_up = list(np.broadcast_shapes(*(tuple(int(e) for e in each.ty.shape) for each in tensors)))

@@ -53,7 +53,7 @@ def _place_of(indices: Any) -> tuple[Node, int] | None:
     if given[0].meta["val"].dtype is torch.bool:
         return (given[0], start) if len(given) == 1 else None
     columns = [_column_of(each) for each in given]
-    if any(column is None for column in columns):
+    if any(column is None for column in columns) or any(each.meta["val"].dim() != 1 for each in given):
         return None
     masks, numbers = zip(*filter(None, columns), strict=True)
     is_whole = list(numbers) == list(range(masks[0].meta["val"].dim()))
@@ -73,6 +73,10 @@ def _column_of(index: Node) -> tuple[Node, int] | None:
         return None
     mask = index.args[0]
     return mask, number % max(mask.meta["val"].dim(), 1)
+
+
+def _is_of_elements(node: Node) -> bool:
+    return isinstance(node.target, torch._ops.OpOverload) and torch.Tag.pointwise in node.target.tags
 
 
 class _Whole(Rerun):
@@ -97,7 +101,7 @@ class _WholeRun(Interpreter):  # type: ignore[misc]
         self._firsts: dict[Node, Node] = {}
 
     def run_node(self, n: Node) -> Any:
-        """Return what a node computes; nothing where it is of selected places, until that is asked for."""
+        """Return what a node computes; nothing, until that is asked for, if it is of selected places."""
         first = self._first_of(n)
         if first is not n:
             if first in self._whole:
@@ -119,9 +123,8 @@ class _WholeRun(Interpreter):  # type: ignore[misc]
                 if place not in self._counts:
                     self._counts[place] = self._selected(n.args[0]).shape[place[1]]
                 return self._counts[place]
-        elif isinstance(n.target, torch._ops.OpOverload) and torch.Tag.pointwise in n.target.tags:
-            if self._follow(n):
-                return None
+        elif _is_of_elements(n) and self._follow(n):
+            return None
         for each in n.all_input_nodes:
             if self.env[each] is None and each in self._whole:
                 self.env[each] = self._selected(each)
@@ -135,10 +138,14 @@ class _WholeRun(Interpreter):  # type: ignore[misc]
     def _first_of(self, node: Node) -> Node:
         """Return the first node that computes the same, so that a mask that is computed twice is one."""
         self._firsts[node] = node
-        if isinstance(node.target, torch._ops.OpOverload) and not node.target._schema.is_mutable:
-            if torch.Tag.nondeterministic_seeded not in node.target.tags:
-                operands = torch.fx.node.map_arg((node.args, node.kwargs), self._firsts.__getitem__)
-                self._firsts[node] = self._first.setdefault((node.target, repr(operands)), node)
+        op = node.target
+        if (
+            isinstance(op, torch._ops.OpOverload)
+            and not op._schema.is_mutable
+            and torch.Tag.nondeterministic_seeded not in op.tags
+        ):
+            operands = torch.fx.node.map_arg((node.args, node.kwargs), self._firsts.__getitem__)
+            self._firsts[node] = self._first.setdefault((op, repr(operands)), node)
         return self._firsts[node]
 
     def _place(self, indices: Any) -> tuple[Node, int] | None:
@@ -169,7 +176,11 @@ class _WholeRun(Interpreter):  # type: ignore[misc]
             return value
         mask, start = place
         shape = [1] * (rank - value.dim()) + list(value.shape)
-        if not all(isinstance(extent, int) for extent in shape) or shape[start] != 1:
+        if (
+            len(shape) > rank
+            or not all(isinstance(extent, int) for extent in shape)
+            or shape[start] != 1
+        ):
             return None
         ones = [1] * self.env[mask].dim()
         return value.reshape([*shape[:start], *ones, *shape[start + 1 :]])
