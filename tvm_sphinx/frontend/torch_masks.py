@@ -153,7 +153,7 @@ class _WholeRun(Interpreter):  # type: ignore[misc]
         return place and (self._firsts[place[0]], place[1])
 
     def _follow(self, node: Node) -> bool:
-        """Compute an operator of elements of all places; return whether its operands are known of all."""
+        """Compute an operator of elements of all places; return whether all operands are known there."""
         places = {self._whole[each][0] for each in node.all_input_nodes if each in self._whole}
         if len(places) != 1:
             return False
