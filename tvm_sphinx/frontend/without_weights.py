@@ -19,7 +19,7 @@ _LARGE = 1 << 18
 
 @tvm.transform.module_pass(opt_level=0, name="WithoutWeights")
 class WithoutWeights:
-    """Apply a pass for Relax functions with parameters in the place of large weights, and put these back.
+    """Apply a pass for Relax functions with parameters for their large weights, and put these back.
 
     Parameters
     ----------
