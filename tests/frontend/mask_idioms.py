@@ -38,6 +38,14 @@ def _as_srgb(x):
     return x
 
 
+def _within(x):
+    x = x.clone()
+    found = x[x > 0]
+    found[found > 1] = 0.5
+    x[x > 0] = found
+    return x
+
+
 MASKS = {
     "where": (_set(lambda x: torch.where(x > 0), 1.5), X),
     "nonzero as tuple": (_set(lambda x: (x > 0).nonzero(as_tuple=True), -1.0), X),
@@ -73,4 +81,10 @@ MASKS = {
     "srgb": (_as_srgb, torch.rand(3, 4, 4, generator=_seeded)),
     "one_hot": (lambda k: F.one_hot(k, 4), torch.tensor([[1, 0, 3]])),
     "one_hot of the largest": (lambda x, w: F.one_hot(x.argmax(-1), 3).float() @ w, X, _r(3, 2)),
+    "rows as nonzero gives them": (_set(lambda x: torch.nonzero(x[:, 0] > 0), 0.5), X),
+    "within what a mask selects": (_within, X),
 }
+#: What is refused, and the name in the message.
+REFUSED = dict.fromkeys(
+    ("rows as nonzero gives them", "within what a mask selects"), "as many places as the model finds"
+)

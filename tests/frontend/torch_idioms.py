@@ -874,6 +874,7 @@ KINDS = {
 #: ``tvm_sphinx.frontend.safe_operators``.
 REFUSED = {
     **complex_idioms.REFUSED,
+    **mask_idioms.REFUSED,
     **small_idioms.REFUSED,
     "polygamma": "polygamma of order 2",
     "igamma": "igamma",

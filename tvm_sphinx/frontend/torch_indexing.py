@@ -49,6 +49,11 @@ def index_put(importer: Any, node: Any) -> Any:
     if str(values.ty.dtype) != str(data.ty.dtype):  # torch casts a single number
         values = emit(_op.astype(values, str(data.ty.dtype)))
     places = [number for number, each in enumerate(indices) if each is not None]
+    read = [data, *(indices[place] for place in places)]
+    if not all(isinstance(extent, tirx.IntImm) for each in read for extent in each.ty.shape):
+        raise ModelError(
+            "Assigning at as many places as the model finds has no counterpart in TVM; use torch.where."
+        )
     shape = [int(extent) for extent in data.ty.shape]
     if len(places) == 1 and str(indices[places[0]].ty.dtype) == "bool":
         return _put_where(emit, data, indices[places[0]], places[0], values, accumulate)

@@ -113,7 +113,7 @@ class _WholeRun(Interpreter):  # type: ignore[misc]
                 self._rerun.count += 1
                 return made
         elif n.target is _aten.index.Tensor:
-            place = self._place(n.args[1])
+            place = self._place(n)
             if place is not None:
                 self._whole[n] = place, self.env[n.args[0]]
                 return None
@@ -148,9 +148,12 @@ class _WholeRun(Interpreter):  # type: ignore[misc]
             self._firsts[node] = self._first.setdefault((op, repr(operands)), node)
         return self._firsts[node]
 
-    def _place(self, indices: Any) -> tuple[Node, int] | None:
-        place = _place_of(indices)
-        return place and (self._firsts[place[0]], place[1])
+    def _place(self, node: Node) -> tuple[Node, int] | None:
+        """Return where a node reads or assigns, if it is in a whole tensor and by a whole mask."""
+        place = _place_of(node.args[1])
+        if place is None or node.args[0] in self._whole or place[0] in self._whole:
+            return None
+        return self._firsts[place[0]], place[1]
 
     def _follow(self, node: Node) -> bool:
         """Compute an operator of elements of all places; return whether all operands are known there."""
@@ -186,7 +189,7 @@ class _WholeRun(Interpreter):  # type: ignore[misc]
         return value.reshape([*shape[:start], *ones, *shape[start + 1 :]])
 
     def _assigned(self, node: Node) -> torch.Tensor | None:
-        place = self._place(node.args[1])
+        place = self._place(node)
         if place is None:
             return None
         data, mask = self.env[node.args[0]], self.env[place[0]]
