@@ -176,6 +176,17 @@ def test_an_operator_that_was_not_lowered_is_named() -> None:
         extract_task_graph(_module(lambda builder, x: builder.emit(relax.op.nn.relu(x))))
 
 
+def test_an_assertion_is_refused_as_one() -> None:
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", FOUR)
+    with builder.function("main", [x], pure=False):
+        positive = builder.emit(relax.op.greater(relax.op.max(x), relax.const(0.0)))
+        builder.emit(relax.op.assert_op(positive))
+        builder.emit_func_output(builder.emit(relax.op.nn.relu(x)))
+    with pytest.raises(UnsupportedError, match="asserts something of what it computes"):
+        extract_task_graph(lower_to_kernels(builder.get(), TARGET))
+
+
 def test_weights_come_back_after_what_is_read_between_two_uses() -> None:
     """1 to 4 MB of weights, in powers of four; a weight that comes back at once is nearest."""
     types = tuple(relax.TensorType([1024, 1024], "uint8") for _ in range(3))

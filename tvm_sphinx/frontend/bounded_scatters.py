@@ -15,6 +15,7 @@ import numpy as np
 from .._tvm import relax
 from ..errors import ModelError
 from .bounded_indices import Emit, bounded, bounded_tuples, extent_value, extents_of, fields_of
+from .half_functions import HALVES
 
 _op = relax.op
 
@@ -56,7 +57,7 @@ def _in_single(
     A sum of halves stops growing at 256 ones (bfloat16) or 2048 (float16).
     """
     dtype = str(data.ty.dtype)
-    if dtype not in ("float16", "bfloat16") or reduction not in ("add", "mul"):
+    if dtype not in HALVES or reduction not in ("add", "mul"):
         return scatter(data, updates)
     wide = [emit(_op.astype(each, "float32")) for each in (data, updates)]
     return _op.astype(emit(scatter(*wide)), dtype)

@@ -130,6 +130,11 @@ class Dataflow:
                 or getattr(call.op, "name_hint", None)
                 or getattr(call.op, "global_symbol", call.op)
             )
+            if str(shown).endswith("assert_op"):
+                raise UnsupportedError(
+                    f"The program asserts something of what it computes ({where}), which TVM's virtual "
+                    f"machine checks and the lanes do not."
+                )
             raise UnsupportedError(f"Expected kernel calls and views; {where} calls {shown}.")
         if len(call.args) > 2:
             raise UnsupportedError(f"Dynamic shapes: {where} passes shape variables to its kernel.")

@@ -63,9 +63,9 @@ class _Folder(PyExprMutator):  # type: ignore[misc]
 
     def visit_var_binding_(self, binding: Any) -> None:
         """Fold one binding of a dataflow block; later uses of its variable become the constant."""
-        if _is_call(binding.value, "relax.shape_of"):
+        if isinstance(binding.var, relax.DataflowVar) and isinstance(binding.var.ty, relax.ShapeType):
             extents = _extents(binding.var.ty)
-            if extents is not None and isinstance(binding.var, relax.DataflowVar):
+            if extents is not None:
                 self._shapes[binding.var] = relax.ShapeExpr(extents)
                 return
         value = self._evaluate(binding.value)
@@ -150,10 +150,6 @@ def _is_tensor(expr: Any) -> bool:
     if isinstance(expr, relax.Tuple):
         return any(_is_tensor(field) for field in expr.fields)
     return isinstance(expr.ty, (relax.TensorType, relax.TupleType))
-
-
-def _is_call(expr: Any, operator: str) -> bool:
-    return isinstance(expr, relax.Call) and isinstance(expr.op, tvm.ir.Op) and expr.op.name == operator
 
 
 def _extents(ty: Any) -> list[int] | None:
