@@ -46,6 +46,7 @@ EXPRESSIONS: dict[str, Callable[[], Any]] = {
     "expand_dims": lambda: op.expand_dims(const(4, 3), [0, -1]),
     "squeeze": lambda: op.squeeze(const(4, 1, 1), [1]),
     "squeeze all": lambda: op.squeeze(const(1, 4, 1)),
+    "squeeze axes of which one is longer": lambda: op.squeeze(const(1, 4), [0, 1]),
     "concat": lambda: op.concat([const(4, 3), const(2, 3)], 0),
     "slice": lambda: op.strided_slice(const(9, 8), [0, 1], [1, -3], [20, 8], [2, 1]),
     "take": lambda: op.take(const(5, 3), relax.const(np.array([[4, 0]])), axis=0),

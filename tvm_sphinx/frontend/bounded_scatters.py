@@ -7,7 +7,6 @@ indices for that of the data, ``index_put`` adds to one element from several thr
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy as np
 from .._tvm import relax
 from ..errors import ModelError
 from .bounded_indices import Emit, bounded, bounded_tuples, extent_value, extents_of, fields_of
-from .half_functions import HALVES
+from .half_functions import through_single
 
 _op = relax.op
 
@@ -35,13 +34,7 @@ def scatter_elements(emit: Emit, call: Any) -> Any:
     if of_updates != of_indices:
         updates = _leading_part(emit, updates, of_indices)
     if _keeps_places(of_data, of_indices, axis):
-        return _in_single(
-            emit,
-            data,
-            updates,
-            reduction,
-            lambda x, new: _op.scatter_elements(x, safe, new, axis, reduction),
-        )
+        return _in_single(emit, _op.scatter_elements(data, safe, updates, axis, reduction))
     places = [
         safe if number == axis else relax.const(_coordinate(of_indices, number), str(safe.ty.dtype))
         for number in range(len(of_indices))
@@ -49,18 +42,14 @@ def scatter_elements(emit: Emit, call: Any) -> Any:
     return scatter_flat(emit, data, places, updates, reduction)
 
 
-def _in_single(
-    emit: Emit, data: Any, updates: Any, reduction: str, scatter: Callable[[Any, Any], Any]
-) -> Any:
-    """Return what a scatter makes of data and updates, halves added or multiplied in single precision.
+def _in_single(emit: Emit, scatter: Any) -> Any:
+    """Return a scatter whose half floats are added or multiplied in single precision.
 
     A sum of halves stops growing at 256 ones (bfloat16) or 2048 (float16).
     """
-    dtype = str(data.ty.dtype)
-    if dtype not in HALVES or reduction not in ("add", "mul"):
-        return scatter(data, updates)
-    wide = [emit(_op.astype(each, "float32")) for each in (data, updates)]
-    return _op.astype(emit(scatter(*wide)), dtype)
+    computes = str(scatter.attrs.reduction) in ("add", "mul")
+    wide = through_single(emit, scatter) if computes else None
+    return scatter if wide is None else wide
 
 
 def _keeps_places(data: list[int | None], indices: list[int | None], axis: int) -> bool:
@@ -103,15 +92,7 @@ def scatter_flat(emit: Emit, data: Any, places: list[Any], updates: Any, reducti
         shape = _broadcast_shape(flat, updates)
         flat, updates = (emit(_op.broadcast_to(each, shape)) for each in (flat, updates))
     line, index, update = (emit(_op.reshape(each, (-1,))) for each in (data, flat, updates))
-    written = emit(
-        _in_single(
-            emit,
-            line,
-            update,
-            reduction,
-            lambda x, new: _op.scatter_elements(x, index, new, 0, reduction),
-        )
-    )
+    written = emit(_in_single(emit, _op.scatter_elements(line, index, update, 0, reduction)))
     return _op.reshape(written, [extent for extent in extents if extent is not None])
 
 
@@ -129,12 +110,8 @@ def _broadcast_shape(left: Any, right: Any) -> list[int]:
 def scatter_nd(emit: Emit, call: Any) -> Any:
     """Rewrite ``relax.scatter_nd``."""
     data, indices, updates = call.args
-    safe, reduction = bounded_tuples(emit, data, indices, 0, "scatter_nd"), str(call.attrs.reduction)
-
-    def scatter(data: Any, updates: Any) -> Any:
-        return _op.scatter_nd(data, safe, updates, reduction)
-
-    return _in_single(emit, data, updates, reduction, scatter)
+    safe = bounded_tuples(emit, data, indices, 0, "scatter_nd")
+    return _in_single(emit, _op.scatter_nd(data, safe, updates, str(call.attrs.reduction)))
 
 
 def index_put(emit: Emit, call: Any) -> Any:

@@ -18,7 +18,7 @@ MEANS = tuple(f"nn.{kind}avg_pool{axes}d" for kind in ("", "adaptive_") for axes
 
 
 def through_single(emit: Emit, call: Any) -> Any:
-    """Rewrite a function or a mean of half floats."""
+    """Rewrite an operator of half floats; operands of other types, such as indices, stay."""
     return _widened(emit, call) if str(call.args[0].ty.dtype) in HALVES else None
 
 
@@ -42,7 +42,7 @@ def _widened(emit: Emit, call: Any) -> Any:
     dtype = str(call.args[0].ty.dtype)
     wide = [
         emit(relax.op.astype(operand, "float32"))
-        if isinstance(operand.ty, relax.TensorType)
+        if isinstance(operand.ty, relax.TensorType) and str(operand.ty.dtype) in HALVES
         else operand
         for operand in call.args
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -52,16 +51,18 @@ def _place_of(indices: Any) -> tuple[Node, int] | None:
         return None
     if given[0].meta["val"].dtype is torch.bool:
         return (given[0], start) if len(given) == 1 else None
-    columns = [_column_of(each) for each in given]
-    if any(column is None for column in columns) or any(each.meta["val"].dim() != 1 for each in given):
+    first = _column_of(given[0])
+    if first is None:
         return None
-    masks, numbers = zip(*filter(None, columns), strict=True)
-    is_whole = list(numbers) == list(range(masks[0].meta["val"].dim()))
-    return (masks[0], start) if is_whole and all(mask is masks[0] for mask in masks) else None
+    mask = first[0]
+    whole = [(mask, axis) for axis in range(mask.meta["val"].dim())]
+    return (mask, start) if list(map(_column_of, given)) == whole else None
 
 
 def _column_of(index: Node) -> tuple[Node, int] | None:
     """Return the mask whose places an index is made of, and the axis that it counts along."""
+    if index.meta["val"].dim() != 1:
+        return None
     number = 0
     if index.target is _aten.squeeze.dims:
         index = index.args[0]
@@ -89,7 +90,7 @@ class _Whole(Rerun):
         return _WholeRun(self._inner, self)
 
 
-class _WholeRun(Interpreter):  # type: ignore[misc]
+class _WholeRun(Interpreter):  # type: ignore[misc]  # torch's types are not checked here
     """Computes, beside what lies at selected places, the same of all places."""
 
     def __init__(self, module: Any, rerun: _Whole) -> None:
@@ -196,7 +197,7 @@ class _WholeRun(Interpreter):  # type: ignore[misc]
         value = self._of_all(node.args[2], place, data.dim() - mask.dim() + 1)
         if value is None:
             return None
-        after: Sequence[int] = [1] * (data.dim() - place[1] - mask.dim())
+        after = [1] * (data.dim() - place[1] - mask.dim())
         value = value.to(data.dtype)
         if len(node.args) > 3 and node.args[3]:
             value = data + value

@@ -58,7 +58,7 @@ def _hide(mod: Any, function: Any) -> tuple[Any, list[Any]]:
 
 
 @mutator
-class _Hider(PyExprMutator):  # type: ignore[misc]
+class _Hider(PyExprMutator):  # type: ignore[misc]  # TVM ships no types
     """Puts parameters in the place of the large weights of a function."""
 
     def __init__(self, mod: Any) -> None:
